@@ -1,0 +1,49 @@
+# Every recipe is one Python line: without make, run tools/bootstrap.py once and then the line after $(RUN) yourself.
+PYTHON ?= python3
+VENV ?= .venv
+PART ?= digits
+ARGS ?=
+ifeq ($(OS),Windows_NT)
+  RUN = "$(VENV)/Scripts/python.exe"
+else
+  RUN = "$(VENV)/bin/python"
+endif
+
+.DEFAULT_GOAL := help
+.PHONY: help env lab test course notebooks check lint train bench doctor clean
+
+help:  ## this list
+	@$(PYTHON) tools/housekeeping.py help
+
+env:  # made once; a second run starts at once
+	@$(PYTHON) tools/bootstrap.py --venv "$(VENV)"
+
+lab: env  ## open JupyterLab on the first lesson          (ARGS="--no-browser --port 9000")
+	@$(RUN) -m tools.lab $(ARGS)
+
+test: env  ## unit tests, then every notebook with nbval    (ARGS="-k schedules")
+	@$(RUN) -m tools.test $(ARGS)
+
+course: env  ## run every lesson, write HTML and the cost card (ARGS="--write 03")
+	@$(RUN) -m tools.course $(ARGS)
+
+notebooks: env  ## build the notebooks whose source changed     (ARGS="--all")
+	@$(RUN) -m tools.notebooks build $(ARGS)
+
+check: env  ## check that the notebooks are what their sources build
+	@$(RUN) -m tools.notebooks check $(ARGS)
+
+lint: env  ## ruff over package, tools, tests and lesson sources
+	@$(RUN) -m ruff check $(ARGS) .
+
+train: env  ## train the shipped weights again             (PART=digits)
+	@$(RUN) -m tools.train $(PART) $(ARGS)
+
+bench: env  ## measure speed on this machine
+	@$(RUN) -m bench $(ARGS)
+
+doctor: env  ## is this machine ready, and what to do if not
+	@$(RUN) -m diffusion_course doctor $(ARGS)
+
+clean:  ## remove what was built or cached (keeps .venv)
+	@$(PYTHON) tools/housekeeping.py clean

@@ -1,0 +1,238 @@
+"""The set-up script: what it decides, with the installing commands recorded instead of run."""
+
+import json
+import subprocess
+import sys
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+
+from tools import bootstrap, housekeeping, lab
+from tools import test as test_runner
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture
+def course(tmp_path, monkeypatch):
+    """A copy of the two files that decide what is installed, and a record of the commands that would run."""
+    for name in ("pyproject.toml", "constraints.txt"):
+        (tmp_path / name).write_bytes((ROOT / name).read_bytes())
+    commands = []
+
+    def record(command, *, dry_run, hint):
+        commands.append([str(part) for part in command])
+        if "venv" in commands[-1]:
+            make_python(Path(commands[-1][-1]))
+
+    monkeypatch.setattr(bootstrap, "run", record)
+    monkeypatch.setattr(bootstrap, "NEEDED_BYTES", 1)
+    monkeypatch.setattr(bootstrap, "has_pip", lambda python: True)
+    return tmp_path, commands
+
+
+def make_python(venv: Path) -> None:
+    """Let an environment hold the running Python."""
+    (venv / "bin").mkdir(parents=True)
+    (venv / "bin" / "python").symlink_to(sys.executable)
+
+
+def test_a_missing_environment_is_made_under_the_constraints_and_then_left_alone(course):
+    root, commands = course
+    venv = root / ".venv"
+    assert bootstrap.bootstrap(venv, root, named_by_user=False) == "made"
+    python = str(venv / "bin" / "python")
+    assert commands[0] == [sys.executable, "-m", "venv", "--without-pip", str(venv)]
+    assert commands[-1] == [python, "-m", "pip", "install", "-c", str(root / "constraints.txt"), "-e", f"{root}[test]"]
+    commands.clear()
+    assert bootstrap.bootstrap(venv, root, named_by_user=False) == "ready"
+    assert commands == []
+
+
+@pytest.mark.parametrize("name", ["pyproject.toml", "constraints.txt"])
+def test_changed_requirements_are_installed_again_into_the_same_environment(course, name):
+    root, commands = course
+    bootstrap.bootstrap(root / ".venv", root, named_by_user=False)
+    commands.clear()
+    with (root / name).open("a") as file:
+        file.write("# changed\n")
+    assert bootstrap.bootstrap(root / ".venv", root, named_by_user=False) == "updated"
+    assert [command[2:4] for command in commands] == [["pip", "install"]]
+
+
+def test_a_killed_installation_is_made_again_from_nothing(course, monkeypatch):
+    root, _ = course
+    venv = root / ".venv"
+
+    def killed(*args, **kwargs):
+        (venv / "half-written").touch()
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(bootstrap, "install", killed)
+        bootstrap.bootstrap(venv, root, named_by_user=False)
+    assert json.loads((venv / bootstrap.STAMP).read_text()) == {"made_here": True, "installed": None}
+    assert bootstrap.bootstrap(venv, root, named_by_user=False) == "made"
+    assert not (venv / "half-written").exists()
+
+
+def test_the_users_environment_keeps_every_version_it_has(course, monkeypatch):
+    root, commands = course
+    venv = root / "mine"
+    make_python(venv)
+    seen = {}
+    recorded = bootstrap.run
+
+    def read_constraints(command, **options):
+        seen["lines"] = Path(command[command.index("-c") + 1]).read_text().splitlines()
+        recorded(command, **options)
+
+    monkeypatch.setattr(bootstrap, "run", read_constraints)
+    monkeypatch.setattr(bootstrap, "LIST_INSTALLED", "print('diffusion-course==0.1.0\\ntorch==2.5.0+cu121')")
+    (venv / "keep").touch()
+    assert bootstrap.bootstrap(venv, root, named_by_user=True) == "reused"
+    assert seen["lines"] == ["torch==2.5.0+cu121"]
+    assert str(root / "constraints.txt") not in commands[-1]
+    assert not list(venv.glob("*.txt")), "the temporary constraints stay behind"
+    # also when an installation into it was cut short, it is not removed
+    bootstrap.write_stamp(venv, made_here=False, installed=None)
+    assert bootstrap.bootstrap(venv, root, named_by_user=True) == "reused"
+    assert (venv / "keep").exists()
+
+
+def test_installed_versions_are_listed_by_the_environments_own_python():
+    listed = subprocess.run([sys.executable, "-c", bootstrap.LIST_INSTALLED], capture_output=True, text=True, check=True)
+    assert f"torch=={metadata.version('torch')}" in listed.stdout.splitlines()
+
+
+def test_an_environment_without_pip_is_served_by_the_outer_pip(course, monkeypatch):
+    root, commands = course
+    make_python(root / "mine")
+    monkeypatch.setattr(bootstrap, "has_pip", lambda python: False)
+    bootstrap.bootstrap(root / "mine", root, named_by_user=True)
+    assert commands[-1][:5] == [sys.executable, "-m", "pip", "--python", str(root / "mine" / "bin" / "python")]
+
+
+def test_a_named_environment_that_does_not_exist_is_an_error(course):
+    root, commands = course
+    with pytest.raises(bootstrap.SetupError, match="holds no Python"):
+        bootstrap.bootstrap(root / "typo", root, named_by_user=True)
+    assert commands == []
+
+
+def test_a_folder_that_is_no_environment_is_not_touched(course):
+    root, commands = course
+    (root / ".venv").mkdir()
+    (root / ".venv" / "precious").touch()
+    with pytest.raises(bootstrap.SetupError, match="Move it away"):
+        bootstrap.bootstrap(root / ".venv", root, named_by_user=False)
+    assert (root / ".venv" / "precious").exists() and commands == []
+
+
+def test_a_full_disk_and_an_old_python_are_named_before_anything_is_written(course, monkeypatch):
+    root, commands = course
+    monkeypatch.setattr(bootstrap, "NEEDED_BYTES", 2**62)
+    with pytest.raises(bootstrap.SetupError, match="GiB are free"):
+        bootstrap.bootstrap(root / ".venv", root, named_by_user=False)
+    monkeypatch.setattr(bootstrap, "MIN_PYTHON", (99, 0))
+    with pytest.raises(bootstrap.SetupError, match="Python 99.0 or newer"):
+        bootstrap.bootstrap(root / ".venv", root, named_by_user=False)
+    assert commands == [] and not (root / ".venv").exists()
+
+
+def test_without_pip_it_uses_ensurepip_and_without_both_says_so(course, monkeypatch):
+    root, commands = course
+    there = {"ensurepip"}
+    monkeypatch.setattr(bootstrap.importlib.util, "find_spec", lambda name: name if name in there else None)
+    bootstrap.bootstrap(root / ".venv", root, named_by_user=False)
+    assert commands[0] == [sys.executable, "-m", "venv", str(root / ".venv")]
+    there.clear()
+    with pytest.raises(bootstrap.SetupError, match="neither pip nor ensurepip"):
+        bootstrap.bootstrap(root / "other", root, named_by_user=False)
+
+
+def test_windows_and_conda_layouts_are_found(tmp_path):
+    for relative in ("Scripts/python.exe", "python.exe"):
+        venv = tmp_path / relative.replace("/", "-")
+        (venv / relative).parent.mkdir(parents=True)
+        (venv / relative).touch()
+        assert bootstrap.interpreter(venv) == venv / relative
+    assert bootstrap.interpreter(tmp_path / "none") is None
+
+
+def test_a_failing_command_ends_with_the_hint():
+    with pytest.raises(bootstrap.SetupError, match="try the other door"):
+        bootstrap.run([sys.executable, "-c", "raise SystemExit(3)"], dry_run=False, hint="try the other door")
+
+
+def test_dry_run_leaves_no_trace(tmp_path):
+    for name in ("pyproject.toml", "constraints.txt"):
+        (tmp_path / name).write_bytes((ROOT / name).read_bytes())
+    (tmp_path / "tools").mkdir()
+    (tmp_path / "tools" / "bootstrap.py").write_bytes((ROOT / "tools" / "bootstrap.py").read_bytes())
+    script = [sys.executable, "tools/bootstrap.py", "--dry-run", "--skip-disk-check"]
+    done = subprocess.run(script, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "-m venv --without-pip" in done.stdout and not (tmp_path / ".venv").exists()
+
+
+def test_every_recipe_is_one_python_line_and_every_target_is_listed():
+    makefile = (ROOT / "Makefile").read_text()
+    recipes = [line.strip() for line in makefile.splitlines() if line.startswith("\t")]
+    assert recipes and all(line.startswith(("@$(PYTHON) tools/", "@$(RUN) -m ")) for line in recipes)
+    wanted = {"help", "lab", "test", "course", "notebooks", "check", "lint", "train", "bench", "doctor", "clean"}
+    assert {name for name, _ in housekeeping.targets(makefile)} == wanted
+
+
+def test_clean_removes_caches_and_keeps_environments_and_sources(tmp_path):
+    for folder in ("build/course", "pkg/__pycache__", ".venv/lib/__pycache__", ".git/__pycache__"):
+        (tmp_path / folder).mkdir(parents=True)
+    (tmp_path / ".venv" / "pyvenv.cfg").touch()
+    (tmp_path / "pkg" / "module.py").touch()
+    assert set(housekeeping.clean(tmp_path)) == {tmp_path / "build", tmp_path / "pkg" / "__pycache__"}
+    assert (tmp_path / ".venv/lib/__pycache__").exists() and (tmp_path / "pkg" / "module.py").exists()
+
+
+def arguments(flags=(), *, platform="linux", environ=None, is_root=False):
+    return lab.lab_arguments(list(flags), platform=platform, environ=environ or {}, is_root=is_root)
+
+
+def test_lab_opens_the_first_lesson_on_loopback():
+    given = arguments(["--port", "9000"], environ={"DISPLAY": ":0"})
+    assert given[:2] == ["--port", "9000"]
+    assert "--ServerApp.ip=127.0.0.1" in given and "--LabApp.default_url=/lab/tree/notebooks/00_start_here.ipynb" in given
+    assert "--no-browser" not in given and "--allow-root" not in given
+
+
+def test_lab_as_root_and_without_a_display():
+    assert {"--allow-root", "--no-browser"} <= set(arguments(is_root=True))
+    assert arguments(["--no-browser"], is_root=True).count("--no-browser") == 1
+    assert "--no-browser" not in arguments(platform="darwin")
+    assert "--no-browser" not in arguments(environ={"WAYLAND_DISPLAY": "wayland-0"})
+
+
+@pytest.mark.parametrize(
+    "flag", ["--ip=0.0.0.0", "--ip", "--ServerApp.ip=*", "--IdentityProvider.token=", "--ServerApp.token=''", "--LabApp.token="]
+)
+def test_lab_refuses_to_open_the_server_to_others(flag):
+    with pytest.raises(ValueError, match="127.0.0.1|token"):
+        arguments([flag])
+
+
+def test_lab_takes_a_token_of_ones_own():
+    assert "--IdentityProvider.token=abc" in arguments(["--IdentityProvider.token=abc"])
+
+
+def test_two_workers_share_the_cores(monkeypatch):
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    assert test_runner.environment(cores=2)["OMP_NUM_THREADS"] == "1"
+    assert test_runner.environment(cores=16)["OMP_NUM_THREADS"] == "8"
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    assert test_runner.environment(cores=16)["OMP_NUM_THREADS"] == "3"
+
+
+def test_make_test_runs_unit_tests_then_notebooks():
+    unit, notebooks = test_runner.commands([], ["notebooks/00_start_here.ipynb"])
+    assert unit[-1] == "tests" and notebooks[-2:] == ["--nbval", "notebooks/00_start_here.ipynb"]
+    assert test_runner.commands(["-k", "snr"], ["notebooks/00_start_here.ipynb"]) == [[*unit, "-k", "snr"]]
