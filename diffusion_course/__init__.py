@@ -1,0 +1,60 @@
+"""diffusion_course: the tested functions behind the lessons. Names load on first use, so the import itself is quick."""
+
+from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
+
+try:
+    __version__ = version("diffusion-course")
+except PackageNotFoundError:  # a source folder on the path, not installed
+    __version__ = "unknown"
+
+_EXPORTS = {
+    "schedules": (
+        "NoiseSchedule",
+        "cosine_betas",
+        "linear_betas",
+        "make_schedule",
+        "previous_alpha_bar",
+        "rescale_zero_terminal_snr",
+        "scaled_linear_betas",
+        "sigmoid_betas",
+        "snr",
+    ),
+    "process": (
+        "Posterior",
+        "convert_prediction",
+        "from_x0_and_noise",
+        "posterior_coefficients",
+        "q_posterior",
+        "q_sample",
+        "q_step",
+        "to_x0_and_noise",
+    ),
+    "losses": ("ElboTerms", "bits_per_dim", "diffusion_loss", "elbo_terms", "gaussian_kl", "loss_weight", "prediction_target"),
+    "sampling": ("DDPMStep", "ddpm_step", "p_sample_iter", "p_sample_loop"),
+    "analytic": ("GaussianMixture",),
+    "datasets": ("ImageSet", "load_dataset", "mixture"),
+    "models": ("MLP", "DigitClassifier", "SmallUNet", "timestep_embedding"),
+    "metrics": ("frechet_distance",),
+    "training": ("EMA", "TrainState", "train", "train_step"),
+    "pretrained": ("load_pretrained", "shipped_files"),
+    "seeds": ("default_device", "make_generator", "seed_everything"),
+    "display": ("Progress", "show", "show_source"),
+    "interactive": ("Explorer",),
+    "exercises": ("check", "exercise", "hint", "progress", "solution"),
+}
+_HOME = {name: module for module, names in _EXPORTS.items() for name in names}
+
+__all__ = [*_HOME, "__version__"]
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f".{_HOME[name]}", __name__), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

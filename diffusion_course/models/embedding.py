@@ -1,0 +1,36 @@
+"""How a network is told the time and the class."""
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+
+def timestep_embedding(t: Tensor, dim: int, *, max_period: float = 10_000.0) -> Tensor:
+    """Return cos and sin of t at ``dim / 2`` frequencies from 1 to 1 / max_period: (B, dim) float32.
+
+    The positional encoding of arXiv 1706.03762, section 3.5, applied to time. t: (B,) indices, not fractions of T: with t in
+    [0, 1] all rows would be nearly equal. Raises ValueError for an odd dim.
+    """
+    if dim < 2 or dim % 2:
+        raise ValueError(f"dim must be a positive even number, got {dim}.")
+    exponent = torch.arange(dim // 2, dtype=torch.float32, device=t.device) / (dim // 2)
+    angles = t.float()[:, None] * torch.exp(-math.log(max_period) * exponent)  # (B, dim/2)
+    return torch.cat([angles.cos(), angles.sin()], 1)
+
+
+class Conditioning(nn.Module):
+    """Time, and optionally a class, as one vector (B, hidden)."""
+
+    def __init__(self, dim: int, hidden: int, num_classes: int | None = None) -> None:
+        super().__init__()
+        self.dim = dim
+        self.project = nn.Sequential(nn.Linear(dim, hidden), nn.SiLU(), nn.Linear(hidden, hidden))
+        self.classes = None if num_classes is None else nn.Embedding(num_classes, hidden)
+
+    def forward(self, t: Tensor, cond: Tensor | None = None) -> Tensor:
+        out = self.project(timestep_embedding(t, self.dim).to(self.project[0].weight.dtype))
+        if (cond is None) != (self.classes is None):
+            built = "without classes" if self.classes is None else f"with num_classes={self.classes.num_embeddings}"
+            raise ValueError(f"this network was built {built}, but cond is {'missing' if cond is None else 'given'}.")
+        return out if cond is None else out + self.classes(cond)

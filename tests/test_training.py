@@ -1,0 +1,238 @@
+"""The seed's train_step, the training loop, its EMA, and checkpoints that resume to the bit."""
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+
+import pytest
+import torch
+from torch import nn
+
+from diffusion_course import EMA, MLP, diffusion_loss, make_schedule, mixture, train, train_step
+from diffusion_course.checkpoints import load_tensors, save_tensors
+from diffusion_course.training import Trainer
+
+SCHEDULE = make_schedule("linear", 50, beta_start=1e-3, beta_end=0.3)
+SETTINGS = {"num_steps": 20, "batch_size": 8, "warmup_steps": 3, "report_every": 5, "checkpoint_every": 5}
+
+
+def small_run():
+    """Return a fresh network and data, the same every time."""
+    torch.manual_seed(0)
+    data = mixture("pair").sample(64, generator=torch.Generator().manual_seed(1)).float()
+    return MLP(hidden=16, depth=1), data
+
+
+def test_train_step_is_algorithm_1_written_out():
+    model, data = small_run()
+    other = MLP(hidden=16, depth=1)
+    other.load_state_dict(model.state_dict())
+    ours, theirs = (torch.optim.SGD(m.parameters(), lr=0.1) for m in (model, other))
+    value = train_step(model, data, ours, SCHEDULE.alphas_cumprod, generator=torch.Generator().manual_seed(5))
+    g = torch.Generator().manual_seed(5)
+    t = torch.randint(0, 50, (64,), generator=g)
+    noise = torch.randn(64, 2, generator=g)
+    abar = SCHEDULE.alphas_cumprod[t].float()[:, None]
+    loss = nn.functional.mse_loss(other(abar.sqrt() * data + (1 - abar).sqrt() * noise, t), noise)
+    theirs.zero_grad()
+    loss.backward()
+    theirs.step()
+    assert isinstance(value, float)
+    assert value == pytest.approx(loss.item(), abs=1e-6)
+    for a, b in zip(model.parameters(), other.parameters(), strict=True):
+        torch.testing.assert_close(a, b, rtol=0, atol=1e-6)
+
+
+def test_train_step_without_keywords_follows_the_global_seed():
+    losses = []
+    for _ in range(2):
+        model, data = small_run()
+        torch.manual_seed(3)
+        losses.append(train_step(model, data, torch.optim.SGD(model.parameters(), 0.1), SCHEDULE.alphas_cumprod))
+    assert losses[0] == losses[1]
+
+
+def test_train_step_refuses_a_loss_that_is_not_finite_and_changes_no_weight():
+    model, data = small_run()
+    with torch.no_grad():
+        model.last.bias[0] = float("nan")
+    before = [p.clone() for p in model.parameters()]
+    with pytest.raises(ValueError, match="the loss is nan: no weight was changed"):
+        train_step(model, data, torch.optim.SGD(model.parameters(), 0.1), SCHEDULE.alphas_cumprod)
+    for a, b in zip(model.parameters(), before, strict=True):
+        torch.testing.assert_close(a, b, equal_nan=True, rtol=0, atol=0)
+
+
+def test_training_approaches_the_best_possible_loss():
+    mix = mixture("pair")
+    torch.manual_seed(0)
+    data = mix.sample(4096, generator=torch.Generator().manual_seed(1)).float()
+    model = MLP(hidden=64, depth=2)
+    *_, last = train(model, data, SCHEDULE, num_steps=1500, batch_size=256, learning_rate=3e-3)
+    g = torch.Generator().manual_seed(2)
+    best = sum(mix.best_loss(t, SCHEDULE.alphas_cumprod, num_samples=500, generator=g) for t in range(50)) / 50
+    held_out = mix.sample(20_000, generator=g).float()
+    with torch.no_grad():
+        reached = diffusion_loss(last.ema_model, held_out, SCHEDULE.alphas_cumprod, generator=g).item()
+    assert 0.97 * best < reached < 1.1 * best
+
+
+def test_ema_is_the_warmed_up_running_average():
+    model = nn.Linear(2, 2)
+    ema, expected = EMA(model, 0.9), model.weight.detach().clone()
+    for n in range(1, 30):
+        with torch.no_grad():
+            model.weight += 0.1 * n
+        ema.update(model, n)
+        decay = min(0.9, (1 + n) / (10 + n))
+        expected = decay * expected + (1 - decay) * model.weight.detach()
+    torch.testing.assert_close(ema.model.weight, expected)
+    assert not ema.model.weight.requires_grad
+    with pytest.raises(ValueError, match=r"decay must lie in \[0, 1\), got 1"):
+        EMA(model, 1)
+
+
+def test_reports_and_early_stop():
+    model, data = small_run()
+    states = list(train(model, data, SCHEDULE, **SETTINGS | {"num_steps": 12}))
+    assert [s.step for s in states] == [5, 10, 12]
+    assert states[-1].seconds_left == 0
+    assert states[0].learning_rate > states[-1].learning_rate
+    for state in train(model, data, SCHEDULE, **SETTINGS):
+        if state.step == 10:
+            break
+    assert state.step == 10
+
+
+@pytest.mark.parametrize("stop_after", [5, 10])
+def test_a_stopped_run_resumes_to_the_same_bits(tmp_path, stop_after):
+    whole, data = small_run()
+    *_, last = train(whole, data, SCHEDULE, **SETTINGS)
+    file = tmp_path / "run.safetensors"
+    stopped, _ = small_run()
+    for state in train(stopped, data, SCHEDULE, checkpoint=file, **SETTINGS):
+        if state.step == stop_after + 5:  # later than the checkpoint: its last steps must be forgotten
+            break
+    torch.manual_seed(99)
+    resumed = MLP(hidden=16, depth=1)
+    *_, again = train(resumed, data, SCHEDULE, checkpoint=file, resume=True, **SETTINGS)
+    for a, b in ((whole, resumed), (last.ema_model, again.ema_model)):
+        for p, q in zip(a.parameters(), b.parameters(), strict=True):
+            assert torch.equal(p, q)
+
+
+KILLED = """
+    import sys, torch
+    sys.path.insert(0, {tests!r})
+    from test_training import SCHEDULE, small_run, train
+    model, data = small_run()
+    settings = dict(num_steps=400, batch_size=8, warmup_steps=3, report_every=5, checkpoint_every=5)
+    for state in train(model, data, SCHEDULE, checkpoint={file!r}, resume=True, **settings):
+        print(state.step, flush=True)
+"""
+
+
+def test_a_killed_process_leaves_a_whole_checkpoint_and_resumes_to_the_same_bits(tmp_path):
+    def start(file):
+        code = textwrap.dedent(KILLED.format(tests=os.path.dirname(__file__), file=str(file)))
+        return subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+
+    whole, killed = tmp_path / "whole.safetensors", tmp_path / "killed.safetensors"
+    assert start(whole).wait() == 0
+    for _ in range(3):
+        process = start(killed)
+        process.stdout.readline(), process.stdout.readline()
+        time.sleep(0.05)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        load_tensors(killed)  # never half a file
+    assert 0 < load_tensors(killed)[1]["step"] < 400
+    assert start(killed).wait() == 0
+    expected, found = load_tensors(whole), load_tensors(killed)
+    assert expected[1] == found[1]
+    for name, value in expected[0].items():
+        assert torch.equal(value, found[0][name]), name
+
+
+def test_a_checkpoint_of_another_run_is_refused(tmp_path):
+    file = tmp_path / "run.safetensors"
+    model, data = small_run()
+    list(train(model, data, SCHEDULE, checkpoint=file, **SETTINGS))
+    with pytest.raises(ValueError, match=r"checkpoint of another run \(batch_size: 8 there, 16 here\)"):
+        next(train(model, data, SCHEDULE, checkpoint=file, resume=True, **SETTINGS | {"batch_size": 16}))
+
+
+def test_a_checkpoint_of_another_network_or_a_damaged_one_is_refused(tmp_path):
+    file = tmp_path / "run.safetensors"
+    model, data = small_run()
+    list(train(model, data, SCHEDULE, checkpoint=file, **SETTINGS))
+    with pytest.raises(ValueError, match="do not fit MLP"):
+        next(train(MLP(hidden=32, depth=1), data, SCHEDULE, checkpoint=file, resume=True, **SETTINGS))
+    file.write_bytes(file.read_bytes()[:-100])
+    with pytest.raises(ValueError, match="not a whole safetensors file"):
+        next(train(model, data, SCHEDULE, checkpoint=file, resume=True, **SETTINGS))
+
+
+def test_an_interrupted_write_leaves_the_old_file(tmp_path, monkeypatch):
+    file = tmp_path / "w.safetensors"
+    save_tensors(file, {"a": torch.ones(3)}, {"step": 1})
+
+    def fail(*args):
+        raise OSError("disk full")
+
+    monkeypatch.setattr(os, "replace", fail)
+    with pytest.raises(OSError, match="disk full"):
+        save_tensors(file, {"a": torch.zeros(3)}, {"step": 2})
+    assert load_tensors(file)[1] == {"step": 1}
+    assert [p.name for p in tmp_path.iterdir()] == ["w.safetensors"]
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        ({"num_steps": 0}, ValueError, "num_steps must be at least 1, got 0"),
+        ({"batch_size": 2.5}, TypeError, "batch_size must be an int, got float 2.5"),
+        ({"ema_decay": 1.5}, ValueError, "decay must lie in"),
+        ({"prediction_type": "noise"}, ValueError, "prediction_type must be one of 'epsilon'"),
+        ({"cond": torch.zeros(3, dtype=torch.long)}, ValueError, "cond must have one entry for each sample: got 3 for 64"),
+    ],
+)
+def test_bad_settings(change, error, message):
+    model, data = small_run()
+    with pytest.raises(error, match=message):
+        next(train(model, data, SCHEDULE, **SETTINGS | change))
+
+
+def test_bad_data_and_a_loss_that_explodes():
+    model, data = small_run()
+    with pytest.raises(ValueError, match="data holds 1 values that are not finite"):
+        next(train(model, data.index_put((torch.tensor(3), torch.tensor(1)), torch.tensor(float("inf"))), SCHEDULE, **SETTINGS))
+    with pytest.raises(ValueError, match=r"the loss is .* by step .* Lower learning_rate"):
+        list(train(model, data, SCHEDULE, **SETTINGS | {"num_steps": 200, "learning_rate": 1e30, "max_grad_norm": 1e30}))
+
+
+def test_a_conditional_network_is_trained_with_its_classes():
+    torch.manual_seed(0)
+    labels = torch.arange(64) % 2
+    data = torch.stack([labels * 2.0 - 1, torch.zeros(64)], 1)
+    model = MLP(hidden=16, depth=1, num_classes=2)
+    *_, state = train(model, data, SCHEDULE, cond=labels, **SETTINGS)
+    assert state.step == 20
+    with pytest.raises(ValueError, match="built with num_classes=2, but cond is missing"):
+        model(data, labels)
+
+
+def test_the_learning_rate_warms_up_and_falls_to_zero():
+    model, data = small_run()
+    config = {"num_steps": 20, "batch_size": 8, "warmup_steps": 3, "learning_rate": 1.0, "ema_decay": 0.9, "seed": 0}
+    trainer = Trainer(model, data, SCHEDULE, None, config)
+    rates = []
+    for trainer.step_count in range(21):
+        rates.append(trainer.learning_rate())
+    assert rates[0] == pytest.approx(1 / 3)
+    assert max(rates) < 1
+    assert rates[3:] == sorted(rates[3:], reverse=True)
+    assert rates[20] == pytest.approx(0, abs=1e-12)
