@@ -1,0 +1,204 @@
+import base64
+import io
+import textwrap
+from pathlib import Path
+
+import nbformat
+import pytest
+from matplotlib.figure import Figure
+from nbclient import NotebookClient
+from PIL import Image
+
+from diffusion_course import display, validation
+from diffusion_course.display import Progress, png_bytes, show, show_source, source_text
+from diffusion_course.style import figure
+
+
+def drawing():
+    fig, ax = figure(3, 2)
+    ax.plot([0, 1, 2], [0, 1, 4])
+    return fig
+
+
+class Shape:
+    """A class with a docstring."""
+
+    sides = 3
+
+    def area(self, width):
+        """Return an area.
+
+        Over several lines.
+        """
+
+        # the comment stays
+        return width * self.sides
+
+    def only(self):
+        """Nothing but words."""
+
+
+def test_png_is_deterministic_and_has_the_stated_size():
+    data = png_bytes(drawing())
+    assert data == png_bytes(drawing())
+    with Image.open(io.BytesIO(data)) as image:
+        assert image.size == (300, 200) and image.getpixel((1, 1))[:3] == (255, 255, 255)
+        assert not set(image.info) & {"Software", "Creation Time", "date"}
+
+
+@pytest.mark.parametrize("alt", ["", "  \n", None])
+def test_alt_is_required(alt):
+    with pytest.raises(ValueError, match="alt text is missing"):
+        show(drawing(), alt=alt)
+
+
+def test_alt_has_no_default():
+    with pytest.raises(ValueError, match="alt text is missing"):
+        show(drawing())
+
+
+def test_show_takes_only_figures():
+    with pytest.raises(TypeError, match="expected a Figure.*got list"):
+        show([1], alt="a list")
+
+
+def test_show_outside_a_notebook_prints_the_description(capsys):
+    show(drawing(), alt="A line\n that bends.")
+    assert capsys.readouterr().out == "[figure] A line that bends.\n"
+
+
+def test_source_is_the_files_own_lines_without_docstrings():
+    text = source_text(validation.check_finite)
+    first, *shown = text.splitlines()
+    assert first == "# diffusion_course/validation.py"
+    with open(validation.__file__, encoding="utf-8") as file:
+        lines = file.read().splitlines()
+    start = lines.index(shown[0])
+    with_words = source_text(validation.check_finite, docstring=True).splitlines()[1:]
+    assert with_words == lines[start : start + len(with_words)]
+    assert len(with_words) == len(shown) + 1 and '"""' in with_words[1] and '"""' not in text
+
+
+def test_docstrings_of_methods_are_folded_comments_and_bodies_stay():
+    assert source_text(Shape).partition("\n")[2] == textwrap.dedent('''\
+        class Shape:
+            sides = 3
+
+            def area(self, width):
+                # the comment stays
+                return width * self.sides
+
+            def only(self):
+                """Nothing but words."""''')
+    assert source_text(Shape.area).splitlines()[1] == "def area(self, width):"
+
+
+def test_two_objects_of_one_file_share_a_heading():
+    text = source_text(validation.check_finite, validation.check_batch, Figure)
+    assert text.count("# diffusion_course/validation.py\n") == 1
+    assert text.count("\n# matplotlib/figure.py\n") == 1
+
+
+@pytest.mark.parametrize("thing", [3, len, "q_sample"])
+def test_no_source(thing):
+    with pytest.raises(TypeError, match="show_source: no Python source"):
+        show_source(thing)
+
+
+def test_no_object():
+    with pytest.raises(TypeError, match="needs a function or a class"):
+        show_source()
+
+
+def test_progress_outside_a_notebook_writes_to_stderr_only(capsys):
+    assert list(Progress([1, 2, 3], "walk")) == [1, 2, 3]
+    with Progress(4, "train") as progress:
+        progress.update(4, message="loss 0.1")
+    out, err = capsys.readouterr()
+    assert out == "" and "walk" in err and "3/3" in err and "loss 0.1" in err and "4/4" in err
+
+
+class Recorder:
+    """Stands in for IPython's display handle."""
+
+    def __init__(self):
+        self.bundles = []
+
+    def __call__(self, bundle, **options):
+        self.bundles.append(bundle)
+        return self
+
+    def update(self, bundle, raw):
+        assert raw
+        self.bundles.append(bundle)
+
+
+@pytest.fixture
+def recorded(monkeypatch):
+    recorder = Recorder()
+    monkeypatch.setattr(display, "in_notebook", lambda: True)
+    monkeypatch.setattr(display, "_publish", recorder)
+    return recorder.bundles
+
+
+def test_progress_text_is_constant_while_html_moves(recorded, capsys):
+    with Progress(3, "train <b>", interval=0) as progress:
+        for step in range(3):
+            progress.update(message=f"loss {step} & more")
+    assert {bundle["text/plain"] for bundle in recorded} == {"[progress] train <b>: 3 steps"}
+    html = [bundle["text/html"] for bundle in recorded]
+    assert len(set(html)) == 5
+    assert 'max="3" value="2"' in html[2] and "2 of 3 steps" in html[2] and "left" in html[2]
+    assert "loss 1 &amp; more" in html[2] and "<b>" not in html[2]
+    assert "done after" in html[-1]
+    assert capsys.readouterr() == ("", "")
+
+
+def test_progress_redraws_at_most_once_per_interval(recorded):
+    assert len(list(Progress(range(10_000), "fast", interval=60))) == 10_000
+    assert len(recorded) == 2  # the start and the end
+
+
+def test_progress_over_a_generator_knows_no_total(recorded):
+    assert list(Progress((i for i in range(2)), "stream")) == [0, 1]
+    assert recorded[-1]["text/plain"] == "[progress] stream"
+    assert "2 steps" in recorded[-1]["text/html"] and " of " not in recorded[-1]["text/html"]
+
+
+def test_progress_says_that_it_stopped(recorded):
+    with pytest.raises(RuntimeError), Progress(3, "train") as progress:
+        progress.update()
+        raise RuntimeError
+    assert "1 of 3 steps" in recorded[-1]["text/html"] and "stopped after" in recorded[-1]["text/html"]
+
+
+@pytest.mark.parametrize("total, error", [(-1, ValueError), (2.5, TypeError), (True, TypeError), (None, TypeError)])
+def test_bad_progress(total, error):
+    with pytest.raises(error, match="Progress needs"):
+        Progress(total)
+
+
+def test_in_a_real_kernel():
+    cells = [
+        "from diffusion_course.display import Progress, show, show_source\n"
+        "from diffusion_course.interactive import Explorer\n"
+        "from diffusion_course.style import figure",
+        "show(figure(2, 1)[0], alt='An empty frame.')",
+        "for step in Progress(range(3), 'walk', interval=0): pass",
+        "show_source(figure)",
+        "Explorer(lambda t: (figure(2, 1)[0], f't is {t}'), t=(0, 9), start={'t': 4})",
+    ]
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
+    notebook.metadata.kernelspec = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    NotebookClient(notebook, timeout=60, resources={"metadata": {"path": str(Path(__file__).parents[1])}}).execute()
+    assert not any(out.output_type in ("stream", "error") for cell in notebook.cells for out in cell.outputs)
+    outputs = [cell.outputs for cell in notebook.cells]
+    assert [len(output) for output in outputs] == [0, 1, 1, 1, 1]
+    picture, progress, source, explorer = (output[0].data for output in outputs[1:])
+    assert set(picture) == {"image/png", "text/plain"} and picture["text/plain"] == "[figure] An empty frame."
+    assert base64.b64decode(picture["image/png"]).startswith(b"\x89PNG")
+    assert progress["text/plain"] == "[progress] walk: 3 steps" and "3 of 3 steps" in progress["text/html"]
+    assert source["text/markdown"] == f"```python\n{source['text/plain']}\n```"
+    assert source["text/plain"].startswith("# diffusion_course/style.py\ndef figure(")
+    assert explorer["text/plain"] == "Explorer(t=4): t is 4"
+    assert set(explorer) == {"text/plain", "image/png", "application/vnd.jupyter.widget-view+json"}

@@ -1,0 +1,141 @@
+import base64
+import html
+import io
+
+import ipywidgets
+import pytest
+from PIL import Image
+
+from diffusion_course.interactive import Explorer
+from diffusion_course.style import figure
+
+
+class Draw:
+    """A picture of its values that counts how often it is drawn."""
+
+    def __init__(self):
+        self.calls = 0
+
+    def __call__(self, t, schedule="linear"):
+        self.calls += 1
+        if t == 13:
+            raise ValueError("thirteen <b>is</b> not drawn")
+        fig, ax = figure(2, 1.5)
+        ax.plot([0, 1], [0, t])
+        return fig, f'At t = {t} the "{schedule}" line ends at <{t}>.'
+
+
+def explorer():
+    draw = Draw()
+    return Explorer(draw, t=(0, 20), schedule=["linear", "cosine"]), draw
+
+
+def shown_picture(made):
+    """The bytes inside the live <img>."""
+    source = made._picture.value.partition("base64,")[2].partition('"')[0]
+    return base64.b64decode(source)
+
+
+def test_bundle_has_stable_text_a_picture_and_no_view_without_a_kernel():
+    made, _ = explorer()
+    bundle = made._repr_mimebundle_()
+    text = 'Explorer(t=0, schedule=linear): At t = 0 the "linear" line ends at <0>.'
+    assert bundle["text/plain"] == text == repr(made)
+    assert set(bundle) == {"text/plain", "image/png"}
+    with Image.open(io.BytesIO(base64.b64decode(bundle["image/png"]))) as image:
+        assert image.size == (200, 150)
+
+
+def test_moving_a_control_changes_picture_alt_and_status():
+    made, draw = explorer()
+    first = shown_picture(made)
+    made._controls["t"].value = 5  # what the browser does
+    assert made.values == {"t": 5, "schedule": "linear"} and draw.calls == 2
+    assert shown_picture(made) != first and shown_picture(made) == made.png
+    assert made.alt.startswith("At t = 5")
+    assert f'alt="{html.escape(made.alt)}"' in made._picture.value and "&lt;5&gt;" in made._picture.value
+    assert 'role="status"' in made._status.value and "t=5, schedule=linear" in made._status.value
+
+
+def test_going_back_is_not_drawn_again():
+    made, draw = explorer()
+    first = made.png
+    made.set(t=5)
+    made.set(t=0)
+    assert made.png == first and draw.calls == 2
+
+
+def test_set_moves_several_controls_with_one_drawing():
+    made, draw = explorer()
+    made.set(t=7, schedule="cosine")
+    assert draw.calls == 2 and made.values == {"t": 7, "schedule": "cosine"} and '"cosine"' in made.alt
+
+
+def test_error_is_shown_in_place_of_the_picture_and_goes_away():
+    made, _ = explorer()
+    made._controls["t"].value = 13
+    assert isinstance(made.error, ValueError)
+    assert 'role="alert"' in made._picture.value and "<img" not in made._picture.value
+    assert "ValueError: thirteen &lt;b&gt;is&lt;/b&gt; not drawn" in made._picture.value
+    assert "__call__" in made._picture.value  # where it happened
+    assert "image/png" not in made._repr_mimebundle_() and "thirteen" in repr(made)
+    made._controls["t"].value = 12
+    assert made.error is None and "<img" in made._picture.value
+
+
+def test_error_in_the_first_picture_is_raised():
+    with pytest.raises(ValueError, match="thirteen"):
+        Explorer(Draw(), t=(0, 20), start={"t": 13})
+
+
+@pytest.mark.parametrize(
+    "spec, kind, first",
+    [
+        ((0, 999, 100), ipywidgets.IntSlider, 0),
+        ((0.0, 1.0), ipywidgets.FloatSlider, 0.0),
+        (range(10, 50, 10), ipywidgets.IntSlider, 10),
+        ([1, 10, 100], ipywidgets.SelectionSlider, 1),
+        (["linear", "cosine"], ipywidgets.Dropdown, "linear"),
+        (ipywidgets.IntText(3), ipywidgets.IntText, 3),
+    ],
+)
+def test_controls(spec, kind, first):
+    made = Explorer(lambda noise_level: (figure(1, 1)[0], "nothing"), noise_level=spec)
+    control = made._controls["noise_level"]
+    assert type(control) is kind and made.values == {"noise_level": first}
+    assert control.description == "noise level" or kind is ipywidgets.IntText
+
+
+def test_range_ends_at_its_last_value():
+    made = Explorer(lambda t: (figure(1, 1)[0], "nothing"), t=range(0, 1000, 300))
+    assert (made._controls["t"].max, made._controls["t"].step) == (900, 300)
+
+
+@pytest.mark.parametrize("spec", [(3, 1), [], range(0), "linear", 3, (0, 1, 2, 3), None])
+def test_bad_control(spec):
+    with pytest.raises(ValueError, match="control 't' cannot be made from"):
+        Explorer(Draw(), t=spec)
+
+
+def test_bad_values_and_results():
+    made, _ = explorer()
+    with pytest.raises(ValueError, match="no control 'T'; it has t, schedule"):
+        made.set(T=1)
+    for bad in ({"t": 21}, {"t": "1"}, {"schedule": "cubic"}):
+        with pytest.raises(ValueError, match="cannot be set to"):
+            made.set(**bad)
+    assert made.values == {"t": 0, "schedule": "linear"}
+    with pytest.raises(ValueError, match="needs a control"):
+        Explorer(Draw())
+    with pytest.raises(TypeError, match="draw must return"):
+        Explorer(lambda t: figure(1, 1)[0], t=(0, 1))
+    with pytest.raises(ValueError, match="alt text is missing"):
+        Explorer(lambda t: (figure(1, 1)[0], " "), t=(0, 1))
+    with pytest.raises(TypeError, match="expected a Figure"):
+        Explorer(lambda t: ("picture", "alt"), t=(0, 1))
+
+
+def test_alt_as_a_function():
+    made = Explorer(lambda t: figure(1, 1)[0], alt=lambda t: f"t is {t}", t=(0, 3))
+    made.set(t=2)
+    assert repr(made) == "Explorer(t=2): t is 2"
