@@ -1,0 +1,80 @@
+"""Exercises: `check` an answer, ask for a `hint` or the `solution`, see your `progress`."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+from .engine import Result, evaluate
+from .record import Record
+from .registry import Exercise, all_exercises, get_exercise
+
+__all__ = ["check", "exercise", "hint", "progress", "solution"]
+
+_record = Record()
+
+
+def check(exercise_id: str, answer: Any) -> Result:
+    """Judge `answer` (a function, or the number you found), print the verdict and return it.
+
+    Raises LookupError for an unknown id.
+    """
+    wanted = get_exercise(exercise_id)
+    if _is_reference(wanted, answer):
+        message = f"{exercise_id} not answered yet. This is the course's own function: write yours."
+        result = Result(exercise_id, "unanswered", message)
+    else:
+        result = evaluate(wanted, answer)
+    _record.add(result)
+    print(result.message)
+    return result
+
+
+def hint(exercise_id: str) -> None:
+    """Print the next of the three hints; the last one repeats. Raises LookupError for an unknown id."""
+    hints = get_exercise(exercise_id).hints
+    index = _record.next_hint(exercise_id, len(hints))
+    print(f"Hint {index + 1} of {len(hints)}: {hints[index]}")
+    if index + 1 == len(hints):
+        print(f"That is the last hint. solution({exercise_id!r}) shows a solution once you have tried.")
+
+
+def solution(exercise_id: str, *, insist: bool = False) -> None:
+    """Print a solution, after at least one real attempt or when you insist. Raises LookupError for an unknown id."""
+    wanted = get_exercise(exercise_id)
+    if not insist and _record.attempts(exercise_id) == 0:
+        print(f"Try {exercise_id} first: an attempt is what makes it stay. solution({exercise_id!r}, insist=True) shows it now.")
+        return
+    print(f"One solution of {exercise_id}, {wanted.title} ({wanted.derivation}):\n")
+    print(wanted.solution_source().rstrip())
+    if wanted.is_value:
+        given = ", ".join(f"{name}={value!r}" for name, value in wanted.chosen.items())
+        print(f"\nWith {given} it gives {wanted.reference(**wanted.chosen):.6g}.")
+
+
+def exercise(exercise_id: str) -> None:
+    """Print the statement and the stub of an exercise. Raises LookupError for an unknown id."""
+    wanted = get_exercise(exercise_id)
+    points = "1 point" if wanted.points == 1 else f"{wanted.points} points"
+    print(f"Exercise {wanted.id}: {wanted.title} ({points})\n\n{wanted.render(wanted.statement).strip()}\n")
+    print(wanted.render(wanted.stub).strip())
+
+
+def progress() -> None:
+    """Print which exercises are done, tried or open, with attempts, hints and points."""
+    print(f"{'id':<6} {'state':<6} {'tries':>5} {'hints':>5} {'points':>6}  title")
+    earned = total = 0
+    for one in all_exercises():
+        state = _record.state(one.id)
+        earned += one.points if state == "done" else 0
+        total += one.points
+        tries, hints = _record.attempts(one.id), _record.hints(one.id)
+        print(f"{one.id:<6} {state:<6} {tries:>5} {hints:>5} {one.points:>6}  {one.title}")
+    print(f"{earned} of {total} points.")
+
+
+def _is_reference(wanted: Exercise, answer: Any) -> bool:
+    while isinstance(answer, functools.partial):
+        answer = answer.func
+    code = getattr(answer, "__code__", None)
+    return code is not None and code is getattr(wanted.reference, "__code__", None)

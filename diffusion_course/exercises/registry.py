@@ -1,0 +1,204 @@
+"""What an exercise is, and where the exercises are found.
+
+How to add an exercise
+1. Open `lessonNN.py`. Write a function `_cases(generator)` that yields `Case(args, kwargs, note)`: several shapes,
+   float32 and float64, the first and the last index, a length of 1. Draw every number from `generator`.
+2. Write the exercise as one `Exercise(...)` and add it to the module's `EXERCISES`. Its `reference` is the package's own
+   function where one exists. The stub defines one name and holds a `...` where the learner writes.
+3. Add at least three `WrongAnswer(name, function, explanation)`: the mistakes people make, with the signature of the
+   reference. The explanation says why it is wrong and does not give the answer away.
+4. A "find the number" exercise has `cases=None` and a reference that returns the number. Its arguments come from
+   `parameters`: name -> choices, the lesson uses the first. Write `<<name>>` where statement or stub shows the value.
+5. Add two other correct solutions to `tests/exercise_variants.py` (or `..._NN.py`) and run `pytest tests/test_exercises.py`. It says which
+   wrong answers the cases cannot tell from the reference or from each other.
+"""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import difflib
+import functools
+import importlib
+import inspect
+import pkgutil
+import re
+import textwrap
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import torch
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """One call of the answer: positional and keyword arguments, and a note that names the case to the learner."""
+
+    args: tuple[Any, ...] = ()
+    kwargs: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    note: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class WrongAnswer:
+    """A known mistake: a short name, a function that makes it, and why it is wrong."""
+
+    name: str
+    function: Callable[..., Any]
+    explanation: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Property:
+    """A further demand on an answer: `holds(case, outcome, expected)` sees the `trial.Outcome` of answer and reference."""
+
+    name: str
+    holds: Callable[[Case, Any, Any], bool]
+    message: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Tolerance:
+    """Values agree when |answer - reference| <= atol + rtol |reference|; half precision gets at least 0.03 of each."""
+
+    rtol: float = 1e-4
+    atol: float = 1e-6
+
+    def limits(self, dtype: torch.dtype) -> tuple[float, float]:
+        """Return (rtol, atol) for values of `dtype`."""
+        if dtype in (torch.bfloat16, torch.float16):
+            return max(self.rtol, 0.03), max(self.atol, 0.03)
+        return self.rtol, self.atol
+
+
+@dataclasses.dataclass(frozen=True)
+class Exercise:
+    """One exercise as data: what the learner reads, what is right, what is wrong and why.
+
+    `reference` is called with the arguments of each case, or with `parameters` when `cases` is None (find the number).
+    `call(answer, *args, **kwargs)` says how to get a comparable output from an answer, where calling it is not enough.
+    `solution` is what the learner is shown at last; empty, it is the source of the reference.
+    `may_change` names the arguments that the answer is allowed to change (a network, an optimiser).
+    Raises ValueError with the id where a part is missing or contradicts another.
+    """
+
+    id: str
+    lesson: int
+    title: str
+    statement: str
+    stub: str
+    reference: Callable[..., Any]
+    cases: Callable[[torch.Generator], Iterable[Case]] | None
+    hints: tuple[str, str, str]
+    derivation: str
+    wrong_answers: tuple[WrongAnswer, ...]
+    points: int = 1
+    tolerance: Tolerance = Tolerance()
+    properties: tuple[Property, ...] = ()
+    parameters: Mapping[str, tuple[Any, ...]] = dataclasses.field(default_factory=dict)
+    solution: str = ""
+    call: Callable[..., Any] | None = None
+    may_change: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        problems = list(_problems(self))
+        if problems:
+            raise ValueError(f"exercise {self.id!r}: " + "; ".join(problems))
+
+    @property
+    def is_value(self) -> bool:
+        """True for "find the number": the answer is a value, not a function."""
+        return self.cases is None
+
+    @property
+    def answer_name(self) -> str:
+        """The name that the stub defines."""
+        return _defined_names(self.stub)[-1]
+
+    @property
+    def chosen(self) -> dict[str, Any]:
+        """The parameters in force: the first choice of each."""
+        return {name: choices[0] for name, choices in self.parameters.items()}
+
+    def with_parameters(self, **values: Any) -> Exercise:
+        """Return the same exercise with other parameters; raises ValueError for a name or value that is not offered."""
+        for name, value in values.items():
+            if value not in self.parameters.get(name, ()):
+                offered = {key: list(choices) for key, choices in self.parameters.items()}
+                raise ValueError(f"exercise {self.id}: {name}={value!r} is not offered; choose from {offered}")
+        single = {name: (values.get(name, choices[0]),) for name, choices in self.parameters.items()}
+        return dataclasses.replace(self, parameters=single)
+
+    def render(self, text: str) -> str:
+        """Fill the parameters in force into `text` (`<<name>>`)."""
+        return re.sub(r"<<(\w+)>>", lambda found: str(self.chosen[found[1]]), text)
+
+    def solution_source(self) -> str:
+        """The solution's text: the one given, else the source of the reference."""
+        return self.solution or textwrap.dedent(inspect.getsource(self.reference))
+
+
+def _defined_names(source: str) -> list[str]:
+    names = []
+    for node in ast.parse(re.sub(r"<<\w+>>", "0", source)).body:
+        if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
+            names.append(node.name)
+        elif isinstance(node, ast.Assign):
+            names += [target.id for target in node.targets if isinstance(target, ast.Name)]
+    return names
+
+
+def _problems(exercise: Exercise) -> Iterable[str]:
+    if not re.fullmatch(rf"{exercise.lesson:02d}\.[1-9]\d*", exercise.id):
+        yield f"the id must be {exercise.lesson:02d}.N for lesson {exercise.lesson}"
+    for part in ("title", "statement", "derivation"):
+        if not getattr(exercise, part).strip():
+            yield f"{part} is empty"
+    if "..." not in exercise.stub or not _defined_names(exercise.stub):
+        yield "the stub must define a name and hold a `...`"
+    if len(exercise.hints) != 3 or not all(hint.strip() for hint in exercise.hints):
+        yield f"three hints are needed, got {len(exercise.hints)}"
+    names = [wrong.name for wrong in exercise.wrong_answers]
+    if len(names) < 3 or len(set(names)) < len(names):
+        yield f"at least three wrong answers with different names are needed, got {names}"
+    if not all(wrong.explanation.strip() for wrong in exercise.wrong_answers):
+        yield "a wrong answer has no explanation"
+    if exercise.points <= 0:
+        yield f"points must be positive, got {exercise.points}"
+    if not all(len(choices) for choices in exercise.parameters.values()):
+        yield "a parameter has no choices"
+    if exercise.parameters and not exercise.is_value:
+        yield "only a find-the-number exercise has parameters; put the others into cases"
+    if unknown := set(re.findall(r"<<(\w+)>>", exercise.statement + exercise.stub)) - set(exercise.parameters):
+        yield f"<<...>> names {sorted(unknown)}, which are not parameters"
+
+
+@functools.cache
+def _load() -> dict[str, Exercise]:
+    found: dict[str, Exercise] = {}
+    package = __name__.rpartition(".")[0]
+    for module in sorted(pkgutil.iter_modules(importlib.import_module(package).__path__), key=lambda info: info.name):
+        number = re.fullmatch(r"lesson(\d\d)", module.name)
+        if number is None:
+            continue
+        for exercise in importlib.import_module(f"{package}.{module.name}").EXERCISES:
+            if exercise.lesson != int(number[1]):
+                raise ValueError(f"exercise {exercise.id} of lesson {exercise.lesson} is in {module.name}.py")
+            if exercise.id in found:
+                raise ValueError(f"two exercises have the id {exercise.id}")
+            found[exercise.id] = exercise
+    return found
+
+
+def all_exercises(lesson: int | None = None) -> tuple[Exercise, ...]:
+    """Return the exercises of every lesson, or of one, in order."""
+    return tuple(exercise for exercise in _load().values() if lesson in (None, exercise.lesson))
+
+
+def get_exercise(exercise_id: str) -> Exercise:
+    """Return one exercise; raises LookupError that lists near ids where there is none."""
+    exercises = _load()
+    if exercise_id not in exercises:
+        near = difflib.get_close_matches(str(exercise_id), exercises, n=6, cutoff=0.5) or list(exercises)
+        raise LookupError(f"there is no exercise {exercise_id!r}. Near it: {', '.join(sorted(near))}.")
+    return exercises[exercise_id]

@@ -1,0 +1,295 @@
+"""Every registered exercise: accepts what is right, names what is wrong, cannot be fooled, gives nothing away."""
+
+import importlib
+import re
+from pathlib import Path
+
+import pytest
+import torch
+
+from diffusion_course import exercises
+from diffusion_course.exercises.engine import evaluate, make_cases, self_check
+from diffusion_course.exercises.record import Record
+from diffusion_course.exercises.registry import all_exercises, get_exercise
+from diffusion_course.exercises.trial import Outcome, run_case
+
+EXERCISES = all_exercises()
+VARIANTS = {}
+for path in sorted(Path(__file__).parent.glob("exercise_variants*.py")):  # one file, or one for each lesson
+    VARIANTS |= importlib.import_module(path.stem).VARIANTS
+every_exercise = pytest.mark.parametrize("exercise", EXERCISES, ids=lambda exercise: exercise.id)
+functions_only = pytest.mark.parametrize(
+    "exercise", [exercise for exercise in EXERCISES if not exercise.is_value], ids=lambda exercise: exercise.id
+)
+
+
+def answered(exercise, function):
+    """What a learner hands to `check`: the function, or its value for a find-the-number exercise."""
+    return function(**exercise.chosen) if exercise.is_value else function
+
+
+def mapped(output, change):
+    if isinstance(output, torch.Tensor):
+        return change(output)
+    return tuple(mapped(part, change) for part in output) if isinstance(output, tuple) else change(torch.tensor(output))
+
+
+def spoiled(exercise, change):
+    """The reference with every tensor of its output changed."""
+    return answered(exercise, lambda *args, **kwargs: mapped(exercise.reference(*args, **kwargs), change))
+
+
+@every_exercise
+def test_the_reference_passes_and_every_wrong_answer_is_refused_and_named(exercise):
+    assert self_check(exercise) == []
+
+
+@every_exercise
+def test_two_other_correct_solutions_pass(exercise):
+    assert len(VARIANTS.get(exercise.id, ())) >= 2, f"add two variants of {exercise.id} to exercise_variants.py"
+    for variant in VARIANTS[exercise.id]:
+        for seed in (0, 1, 2):
+            assert evaluate(exercise, answered(exercise, variant), seed=seed).message.startswith(f"{exercise.id} is right")
+
+
+@every_exercise
+def test_variants_pass_for_every_parameter(exercise):
+    for name, choices in exercise.parameters.items():
+        for choice in choices:
+            bound = exercise.with_parameters(**{name: choice})
+            assert all(evaluate(bound, answered(bound, variant)).status == "right" for variant in VARIANTS[exercise.id])
+
+
+@every_exercise
+def test_the_stub_is_unanswered_and_defines_the_answer(exercise):
+    cell = {"torch": torch}
+    exec(exercise.render(exercise.stub), cell)
+    result = evaluate(exercise, cell[exercise.answer_name])
+    assert result.status == "unanswered", result.message
+    assert result.message.startswith(f"{exercise.id} not answered yet.")
+
+
+@every_exercise
+def test_blank_answers_are_unanswered(exercise):
+    assert evaluate(exercise, None).status == evaluate(exercise, ...).status == "unanswered"
+    if not exercise.is_value:
+        assert evaluate(exercise, lambda *args, **kwargs: None).status == "unanswered"
+
+
+@every_exercise
+def test_nan_and_infinity_are_refused(exercise):
+    for value in (float("nan"), float("inf")):
+        assert evaluate(exercise, spoiled(exercise, lambda x, value=value: torch.full_like(x.double(), value).to(
+            x.dtype if x.is_floating_point() else torch.float64))).check == "finite"
+
+
+@every_exercise
+def test_objects_that_lie_are_refused(exercise):
+    class Liar:
+        def __eq__(self, other):
+            return True
+
+        def __float__(self):
+            return 1.0
+
+    class Mine(torch.Tensor):
+        pass
+
+    assert evaluate(exercise, answered(exercise, lambda *args, **kwargs: Liar())).check == "type"
+    assert evaluate(exercise, spoiled(exercise, lambda x: x.as_subclass(Mine))).check == "type"
+
+
+@every_exercise
+def test_a_sign_a_factor_and_an_offset_are_refused(exercise):
+    for change in (lambda x: -x, lambda x: x * 1.05, lambda x: x + 0.5, lambda x: 0 * x):
+        assert evaluate(exercise, spoiled(exercise, change)).status == "wrong"
+
+
+@functions_only
+def test_wrong_dtype_shape_and_device(exercise):
+    assert evaluate(exercise, spoiled(exercise, lambda x: x.half())).check == "dtype"
+    assert evaluate(exercise, spoiled(exercise, lambda x: x[None])).check == "shape"
+    assert evaluate(exercise, spoiled(exercise, lambda x: x.to("meta"))).check == "device"
+
+
+@functions_only
+def test_a_value_instead_of_a_function_is_explained(exercise):
+    assert "Pass the function itself" in evaluate(exercise, torch.zeros(3)).message
+
+
+@functions_only
+def test_an_exception_is_shown_with_the_shapes_of_the_inputs(exercise):
+    def answer(*args, **kwargs):
+        raise RuntimeError("sizes differ")
+
+    result = evaluate(exercise, answer)
+    assert result.check == "raises"
+    assert "RuntimeError in line 2 of it: sizes differ\nInputs: " in result.message
+    assert NotImplementedError.__name__ not in result.message
+
+
+@functions_only
+def test_returning_an_input_is_refused(exercise):
+    parameters = len(make_cases(exercise)[0].args)
+    for index in range(parameters):
+        assert evaluate(exercise, lambda *args, index=index, **kwargs: args[index]).status == "wrong"
+
+
+@functions_only
+def test_a_changed_input_is_found_in_a_right_answer(exercise):
+    cases = make_cases(exercise)
+    floating = [isinstance(value, torch.Tensor) and value.is_floating_point() for value in cases[0].args]
+    tensors = [index for index, is_floating in enumerate(floating) if is_floating]
+    if not tensors:
+        assert exercise.id == "02.4", "this test must not skip an exercise silently"
+        return
+    for index in tensors:
+        def answer(*args, index=index, **kwargs):
+            output = mapped(exercise.reference(*args, **kwargs), torch.clone)
+            args[index].mul_(2)
+            return output
+
+        result = evaluate(exercise, answer)
+        assert result.check == "inputs" and "in place" in result.message
+
+
+@functions_only
+def test_global_randomness_is_found_in_a_right_answer_and_the_callers_state_is_kept(exercise):
+    def answer(*args, **kwargs):
+        torch.rand(1)
+        return exercise.reference(*args, **kwargs)
+
+    before = torch.get_rng_state()
+    assert evaluate(exercise, answer).check == "random"
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+@every_exercise
+def test_verdicts_are_stable_silent_and_hold_no_value_of_the_reference(exercise, capsys):
+    outputs = [run_case(exercise, exercise.reference, case).output for case in make_cases(exercise)]
+    answers = [answered(exercise, wrong.function) for wrong in exercise.wrong_answers]
+    changes = [lambda x: x * 1.05, lambda x: x + 0.5, lambda x: 0 * x]
+    if not exercise.is_value:  # there the message repeats the number given, and this one is the value with a sign
+        changes.append(lambda x: -x)
+    answers += [spoiled(exercise, change) for change in changes]
+    given_away = set()
+    for output in outputs:
+        mapped(output, lambda x: given_away.update(f"{v:.4g}" for v in x.double().flatten().tolist()) or x)
+    given_away = {text for text in given_away if exercise.is_value or len(re.sub(r"\D", "", text).lstrip("0")) >= 4}
+    assert evaluate(exercise, answers[0]) == evaluate(exercise, answers[0])
+    for answer in answers:
+        result = evaluate(exercise, answer)
+        assert not given_away & set(re.findall(r"\d+\.?\d*(?:e[+-]?\d+)?", result.message)), result.message
+    assert capsys.readouterr().out == ""
+
+
+@every_exercise
+def test_the_solution_can_be_shown_and_the_texts_are_complete(exercise):
+    assert "return" in exercise.solution_source()
+    texts = [exercise.statement, exercise.stub, exercise.derivation, *exercise.hints]
+    texts += [wrong.explanation for wrong in exercise.wrong_answers]
+    assert not any("!" in text or "TODO" in text for text in texts)
+    assert "<<" not in exercise.render(exercise.statement + exercise.stub)
+
+
+@pytest.mark.parametrize("exercise", [one for one in EXERCISES if one.solution], ids=lambda exercise: exercise.id)
+def test_a_written_solution_is_right(exercise):
+    cell = {"torch": torch}
+    exec(exercise.render(exercise.solution), cell)
+    assert evaluate(exercise, cell[exercise.answer_name]).status == "right"
+
+
+def test_lessons_have_enough_exercises_in_the_order_of_their_ids():
+    for lesson in {exercise.lesson for exercise in EXERCISES}:
+        own = all_exercises(lesson)
+        assert len(own) >= 3
+        assert [exercise.id for exercise in own] == [f"{lesson:02d}.{number}" for number in range(1, len(own) + 1)]
+        assert len({exercise.title for exercise in own}) == len(own)
+
+
+@pytest.fixture
+def fresh(monkeypatch):
+    monkeypatch.setattr(exercises, "_record", Record())
+
+
+def test_check_prints_the_verdict_once_and_returns_it(fresh, capsys):
+    result = exercises.check("01.1", ...)
+    assert capsys.readouterr().out == result.message + "\n"
+    assert result.message == "01.1 not answered yet. Replace the `...` and run the cell again; hint('01.1') helps."
+    assert repr(result) == "01.1: unanswered" and not hasattr(result, "_repr_html_")
+    assert result._ipython_display_() is None and capsys.readouterr().out == ""
+
+
+def test_check_refuses_the_courses_own_function(fresh, capsys):
+    assert exercises.check("01.1", get_exercise("01.1").reference).status == "unanswered"
+    assert "course's own function" in capsys.readouterr().out
+
+
+def test_check_names_the_mistake(fresh, capsys):
+    def forward_step(x_prev, t, betas, noise):
+        beta = betas[t].to(x_prev.dtype).reshape(-1, *[1] * (x_prev.ndim - 1))
+        return (1 - beta).sqrt() * x_prev + beta * noise
+
+    exercises.check("01.1", forward_step)
+    printed = capsys.readouterr().out
+    assert printed.startswith("01.1 is not right yet. Case 'images': your output is off at every t by up to ")
+    assert "known mistake: the variance where the standard deviation belongs." in printed
+
+
+def test_a_forgotten_return_is_explained():
+    def forward_step(x_prev, t, betas, noise):
+        torch.add(x_prev, noise)
+
+    assert "its `return` is missing" in evaluate(get_exercise("01.1"), forward_step).message
+
+
+def test_hints_come_one_at_a_time_and_the_last_repeats(fresh, capsys):
+    for number in (1, 2, 3, 3):
+        exercises.hint("02.3")
+        printed = capsys.readouterr().out
+        assert printed.startswith(f"Hint {number} of 3: {get_exercise('02.3').hints[number - 1]}\n")
+        assert ("last hint" in printed) == (number == 3)
+
+
+def test_the_solution_needs_an_attempt_or_insistence(fresh, capsys):
+    exercises.solution("02.2")
+    exercises.check("02.2", ...)
+    exercises.solution("02.2")
+    assert "cumprod" not in capsys.readouterr().out
+    exercises.solution("02.2", insist=True)
+    assert "(1 - betas).cumprod(0)" in capsys.readouterr().out
+    exercises.check("02.2", lambda betas: betas)
+    exercises.solution("02.2")
+    assert "(1 - betas).cumprod(0)" in capsys.readouterr().out
+    exercises.solution("01.4", insist=True)
+    assert "With beta=0.02, share=0.01 it gives 228." in capsys.readouterr().out
+
+
+def test_exercise_shows_statement_and_stub_with_parameters(fresh, capsys):
+    exercises.exercise("01.4")
+    printed = capsys.readouterr().out
+    assert "constant beta of 0.02" in printed and printed.endswith("steps = ...\n")
+
+
+def test_progress_counts_attempts_hints_and_points(fresh, capsys):
+    exercises.check("02.2", lambda betas: betas)
+    exercises.check("01.4", 228)
+    exercises.check("01.3", ...)
+    exercises.hint("01.3")
+    capsys.readouterr()
+    exercises.progress()
+    lines = capsys.readouterr().out.splitlines()
+    rows = {line.split()[0]: line.split()[1:5] for line in lines[1:-1]}
+    assert rows["02.2"] == ["tried", "1", "0", "1"] and rows["01.4"] == ["done", "1", "0", "1"]
+    assert rows["01.3"] == ["open", "0", "1", "2"] and len(rows) == len(EXERCISES)
+    assert lines[-1] == f"1 of {sum(exercise.points for exercise in EXERCISES)} points."
+
+
+def test_an_unknown_id_lists_near_ones():
+    for call in (lambda: exercises.check("01.11", 3), lambda: exercises.hint("1.1"), lambda: exercises.solution("01.9")):
+        with pytest.raises(LookupError, match=r"there is no exercise '.*'\. Near it: .*01\.1"):
+            call()
+
+
+def test_a_killed_or_silent_worker_outcome_can_be_judged():
+    assert Outcome().is_blank and not Outcome(output=3).is_blank
