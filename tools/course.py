@@ -1,0 +1,139 @@
+"""Run every lesson from a fresh kernel, write it as HTML and measure its cost: `python -m tools.course [--write] [NAME ...]`.
+
+The cost card (wall minutes, peak memory) is printed and written to build/course/cost.json; `--write` also puts the
+measured lessons into notebooks/cost.json, the copy that README and the lessons quote.
+"""
+
+import argparse
+import json
+import os
+import platform
+import sys
+import threading
+import time
+from pathlib import Path
+
+import nbformat
+import psutil
+from nbconvert import HTMLExporter
+from nbformat import NotebookNode
+
+from tools.notebook_checks import FIGURE
+from tools.notebooks import NOTEBOOKS, ROOT, execute, normalise
+
+CARD = NOTEBOOKS / "cost.json"
+
+
+class PeakMemory:
+    """Largest resident memory, in bytes, of this process's new child processes (the kernel and its own children)."""
+
+    def __init__(self, interval: float = 0.2) -> None:
+        self.peak, self.interval = 0, interval
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+
+    def _watch(self) -> None:
+        while not self._stop.wait(self.interval):
+            self.peak = max(self.peak, sum(map(resident, psutil.Process().children(recursive=True))))
+
+    def __enter__(self) -> "PeakMemory":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+
+def resident(process: psutil.Process) -> int:
+    """Resident bytes of a process, 0 when it is gone."""
+    try:
+        return process.memory_info().rss
+    except psutil.Error:
+        return 0
+
+
+def run_lesson(path: Path) -> tuple[NotebookNode, dict]:
+    """Execute a notebook from its inputs; returns it with its cost."""
+    notebook = nbformat.read(path, as_version=4)
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            cell.outputs, cell.execution_count = [], None
+    start = time.perf_counter()
+    with PeakMemory() as memory:
+        execute(notebook, path.parent)
+    minutes = (time.perf_counter() - start) / 60
+    return normalise(notebook, path.stem), {"minutes": round(minutes, 2), "peak_mib": round(memory.peak / 2**20)}
+
+
+def to_html(notebook: NotebookNode, title: str) -> str:
+    """The lesson as one HTML page; pictures carry the alt text that their text/plain holds."""
+    for cell in notebook.cells:
+        for output in cell.get("outputs", ()):
+            data = output.get("data", {})
+            if "image/png" in data and (match := FIGURE.search(str(data.get("text/plain", "")))):
+                output.metadata["image/png"] = output.metadata.get("image/png", {}) | {"alt": match["alt"]}
+    return HTMLExporter(template_name="classic").from_notebook_node(notebook, {"metadata": {"name": title}})[0]
+
+
+def table(lessons: dict[str, dict]) -> str:
+    """The cost card as the Markdown table that README quotes."""
+    rows = [f"| {name} | {cost['minutes']:.1f} | {cost['peak_mib']} |" for name, cost in sorted(lessons.items())]
+    return "\n".join(["| lesson | minutes | peak MiB |", "|---|---:|---:|", *rows])
+
+
+def machine() -> dict:
+    """What the costs were measured on, without naming the host."""
+    import torch
+
+    memory = round(psutil.virtual_memory().total / 2**30)
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
+    return {
+        "cores": os.cpu_count(),
+        "memory_gib": memory,
+        "device": device,
+        "system": f"{platform.system()} {platform.machine()}",
+        "torch": torch.__version__.partition("+")[0],
+    }
+
+
+def save(path: Path, lessons: dict[str, dict], measured_on: dict) -> None:
+    """Write the card whole; lessons that were not measured now keep what the file says."""
+    known = json.loads(path.read_text(encoding="utf-8"))["lessons"] if path.exists() else {}
+    text = json.dumps({"machine": measured_on, "lessons": known | lessons}, indent=1, sort_keys=True)
+    part = path.with_name(f"{path.name}.part")
+    part.write_text(text + "\n", encoding="utf-8")
+    os.replace(part, path)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Command line; 1 when a lesson fails (the others still run)."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("names", nargs="*", metavar="NAME", help="lessons by the start of their file name, such as 03")
+    parser.add_argument("--write", action="store_true", help="update notebooks/cost.json too")
+    args = parser.parse_args(argv)
+    paths = [p for p in sorted(NOTEBOOKS.glob("*.ipynb")) if not args.names or p.stem.startswith(tuple(args.names))]
+    if not paths:
+        print(f"no lesson starts with {args.names}; build them first: make notebooks", file=sys.stderr)
+        return 1
+    output = ROOT / "build" / "course"
+    output.mkdir(parents=True, exist_ok=True)
+    lessons, failed = {}, []
+    for path in paths:
+        print(f"{path.stem} ...", flush=True)
+        try:
+            notebook, lessons[path.stem] = run_lesson(path)
+        except Exception as error:  # noqa: BLE001 - a cell's error, a dead kernel or a timeout: report it, go on
+            print(f"{path.stem} failed: {error}", file=sys.stderr)
+            failed.append(path.stem)
+            continue
+        (output / f"{path.stem}.html").write_text(to_html(notebook, path.stem), encoding="utf-8")
+    save(output / "cost.json", lessons, machine())
+    if args.write:
+        save(CARD, lessons, machine())
+    print(table(lessons), f"\nHTML in {output.relative_to(ROOT)}", *(f"FAILED: {name}" for name in failed), sep="\n")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
