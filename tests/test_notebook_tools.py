@@ -80,6 +80,21 @@ def test_a_lesson_is_built_checked_and_built_again_only_when_it_changed(folder):
     assert target.read_text() == first, "a failed build must leave the old notebook"
 
 
+def test_a_change_of_prose_runs_nothing_but_a_change_of_code_or_tags_does(folder, monkeypatch):
+    source, target = folder / "source" / "01_tiny.py", folder / "01_tiny.ipynb"
+    notebooks.build(source, target)
+    outputs = [cell.outputs for cell in notebooks.code_cells(nbformat.read(target, as_version=4))]
+    runs = []
+    monkeypatch.setattr(notebooks, "execute", lambda notebook, where: runs.append(where))
+    source.write_text("# %% [markdown]\n# A new first word.\n\n" + source.read_text())
+    notebooks.build(source, target, fresh=False)
+    assert runs == [] and notebooks.check_all([], folder) == []
+    assert [cell.outputs for cell in notebooks.code_cells(nbformat.read(target, as_version=4))] == outputs
+    source.write_text(source.read_text().replace("value = 6", "value = 7"))
+    notebooks.build(source, target, fresh=False)
+    assert len(runs) == 1
+
+
 def test_an_inserted_cell_leaves_the_other_ids_alone(folder):
     source = folder / "source" / "01_tiny.py"
     before = [cell.id for cell in notebooks.convert(source).cells]
@@ -299,6 +314,17 @@ def test_the_cost_card_keeps_lessons_that_were_not_measured(tmp_path):
     assert course.table(lessons).splitlines()[2:] == ["| 01_a | 1.0 | 5 |", "| 02_b | 3.0 | 7 |"]
 
 
+def test_the_costs_are_written_where_they_are_quoted(tmp_path):
+    readme, source = tmp_path / "README.md", tmp_path / "01_a.py"
+    readme.write_text("| [01 A](notebooks/01_a.ipynb) | add noise | 0.0 | 0 |\n| [02 B](notebooks/02_b.ipynb) | jump | 9.9 | 9 |\n")
+    source.write_text("# # 01\n#\n# **Measured cost:** 0.0 min on 2 cores, 0.0 GB of memory at the peak.\n")
+    course.quote({"01_a": {"minutes": 1.26, "peak_mib": 1536}}, readme, tmp_path)
+    assert readme.read_text().splitlines() == [
+        "| [01 A](notebooks/01_a.ipynb) | add noise | 1.3 | 1536 |", "| [02 B](notebooks/02_b.ipynb) | jump | 9.9 | 9 |",
+    ]  # fmt: skip
+    assert "# **Measured cost:** 1.3 min on 2 cores, 1.5 GB of memory at the peak.\n" in source.read_text()
+
+
 def test_readme_and_lessons_quote_the_cost_card():
     if not course.CARD.exists():
         pytest.fail("notebooks/cost.json is missing: run make course ARGS=--write")
@@ -309,3 +335,5 @@ def test_readme_and_lessons_quote_the_cost_card():
         row = next((line for line in readme.splitlines() if f"{name}.ipynb" in line and line.startswith("|")), "")
         cells = [cell.strip() for cell in row.split("|")]
         assert f"{cost['minutes']:.1f}" in cells and f"{cost['peak_mib']}" in cells, f"{row!r} is not {name}: {cost}"
+        source = (notebooks.NOTEBOOKS / "source" / f"{name}.py").read_text()
+        assert f"**Measured cost:** {cost['minutes']:.1f} min on 2 cores, {cost['peak_mib'] / 1024:.1f} GB" in source, name

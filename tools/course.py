@@ -8,6 +8,7 @@ import argparse
 import json
 import os
 import platform
+import re
 import sys
 import threading
 import time
@@ -18,6 +19,7 @@ import psutil
 from nbconvert import HTMLExporter
 from nbformat import NotebookNode
 
+from diffusion_course.checkpoints import write_bytes
 from tools.notebook_checks import FIGURE
 from tools.notebooks import NOTEBOOKS, ROOT, execute, normalise
 
@@ -101,9 +103,20 @@ def save(path: Path, lessons: dict[str, dict], measured_on: dict) -> None:
     """Write the card whole; lessons that were not measured now keep what the file says."""
     known = json.loads(path.read_text(encoding="utf-8"))["lessons"] if path.exists() else {}
     text = json.dumps({"machine": measured_on, "lessons": known | lessons}, indent=1, sort_keys=True)
-    part = path.with_name(f"{path.name}.part")
-    part.write_text(text + "\n", encoding="utf-8")
-    os.replace(part, path)
+    write_bytes(path, f"{text}\n".encode())
+
+
+def quote(lessons: dict[str, dict], readme: Path, sources: Path) -> None:
+    """Write the costs into README's table of lessons and into the first cell of each lesson's source."""
+    text = readme.read_text(encoding="utf-8")
+    for name, cost in lessons.items():
+        row = rf"(\({NOTEBOOKS.name}/{name}\.ipynb\) \|[^|\n]*\|)[^|\n]*\|[^|\n]*\|"
+        text = re.sub(row, rf"\1 {cost['minutes']:.1f} | {cost['peak_mib']} |", text)
+        source = sources / f"{name}.py"
+        line = f"**Measured cost:** {cost['minutes']:.1f} min on 2 cores, {cost['peak_mib'] / 1024:.1f} GB of memory at the peak."
+        lesson = re.sub(r"\*\*Measured cost:\*\* .*", line, source.read_text(encoding="utf-8"), count=1)
+        write_bytes(source, lesson.encode())
+    write_bytes(readme, text.encode())
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -131,6 +144,7 @@ def main(argv: list[str] | None = None) -> int:
     save(output / "cost.json", lessons, machine())
     if args.write:
         save(CARD, lessons, machine())
+        quote(lessons, ROOT / "README.md", NOTEBOOKS / "source")
     print(table(lessons), f"\nHTML in {output.relative_to(ROOT)}", *(f"FAILED: {name}" for name in failed), sep="\n")
     return 1 if failed else 0
 

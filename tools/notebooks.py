@@ -104,24 +104,52 @@ def write(notebook: NotebookNode, path: Path) -> None:
         part.unlink(missing_ok=True)
 
 
-def is_built(source: Path, target: Path) -> bool:
-    """Whether the notebook holds the inputs of its source and has been run."""
-    if not target.exists():
-        return False
+def stored_run(target: Path) -> NotebookNode | None:
+    """The stored notebook, if there is one that can be read and was run from top to bottom."""
     try:
         stored = nbformat.read(target, as_version=4)
-    except nbformat.reader.NotJSONError:
+    except (FileNotFoundError, nbformat.reader.NotJSONError):
+        return None
+    counts = [cell.execution_count for cell in code_cells(stored)]
+    return stored if counts == list(range(1, len(counts) + 1)) else None
+
+
+def code_cells(notebook: NotebookNode) -> list[NotebookNode]:
+    """The cells that are run."""
+    return [cell for cell in notebook.cells if cell.cell_type == "code"]
+
+
+def is_built(source: Path, target: Path) -> bool:
+    """Whether the notebook holds the inputs of its source and has been run."""
+    stored = stored_run(target)
+    return stored is not None and inputs(stored) == inputs(convert(source))
+
+
+def take_outputs(notebook: NotebookNode, target: Path) -> bool:
+    """Take the outputs of the stored run over if its code is this notebook's, so that a change of prose runs nothing."""
+    stored = stored_run(target)
+    if stored is None or [*map(run_key, code_cells(stored))] != [*map(run_key, code_cells(notebook))]:
         return False
-    counts = [cell.execution_count for cell in stored.cells if cell.cell_type == "code"]
-    return inputs(stored) == inputs(convert(source)) and counts == list(range(1, len(counts) + 1))
+    for cell, run in zip(code_cells(notebook), code_cells(stored), strict=True):
+        cell.outputs, cell.execution_count = run.outputs, run.execution_count
+    return True
 
 
-def build(source: Path, target: Path) -> float:
-    """Build one notebook; returns the seconds it took. Raises BuildError when a cell fails; the old file then stays."""
+def run_key(cell: NotebookNode) -> tuple:
+    """What decides a cell's outputs: its code and its tags."""
+    return cell.source, tuple(cell.metadata.get("tags", ()))
+
+
+def build(source: Path, target: Path, *, fresh: bool = True) -> float:
+    """Build one notebook; returns the seconds it took. Raises BuildError when a cell fails; the old file then stays.
+
+    Without `fresh` a notebook whose code did not change keeps its outputs.
+    """
     start = time.perf_counter()
     notebook = convert(source)
     try:
-        execute(notebook, target.parent)
+        if fresh or not take_outputs(notebook, target):
+            execute(notebook, target.parent)
     except (CellExecutionError, TimeoutError, RuntimeError) as error:  # RuntimeError: the kernel died
         raise BuildError(f"{source.name}: {error}") from error
     write(normalise(notebook, source.stem), target)
@@ -159,10 +187,11 @@ def main(argv: list[str] | None = None) -> int:
     try:
         if args.command == "build":
             for source, target in select(args.names):
-                if not (args.all or args.names) and is_built(source, target):
+                fresh = args.all or bool(args.names)
+                if not fresh and is_built(source, target):
                     print(f"{target.name}: up to date")
                 else:
-                    print(f"{target.name}: built in {build(source, target):.1f} s", flush=True)
+                    print(f"{target.name}: built in {build(source, target, fresh=fresh):.1f} s", flush=True)
         faults = check_all(args.names)
     except BuildError as error:
         print(error, file=sys.stderr)
