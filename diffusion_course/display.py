@@ -40,7 +40,7 @@ def in_notebook() -> bool:
     return getattr(ipython and ipython.get_ipython(), "kernel", None) is not None
 
 
-def _publish(bundle: dict[str, Any], **options: Any):
+def publish(bundle: dict[str, Any], **options: Any) -> Any:
     """Show a mimebundle in a notebook; elsewhere print its text."""
     if not in_notebook():
         print(bundle["text/plain"])
@@ -53,7 +53,7 @@ def _publish(bundle: dict[str, Any], **options: Any):
 def show(fig: Figure, alt: str = "") -> None:
     """Show `fig` with `alt`, the sentence that says what is seen; raises ValueError when `alt` is empty."""
     alt = check_alt(alt)
-    _publish({"image/png": png_bytes(fig), "text/plain": f"[figure] {alt}"})
+    publish({"image/png": png_bytes(fig), "text/plain": f"[figure] {alt}"})
 
 
 def _without_docstrings(source: str) -> str:
@@ -111,7 +111,7 @@ def show_source(*objects: Any, docstring: bool = False) -> None:
     Docstrings are left out unless `docstring=True`.
     """
     source = source_text(*objects, docstring=docstring)
-    _publish({"text/markdown": f"```python\n{source}\n```", "text/plain": source})
+    publish({"text/markdown": f"```python\n{source}\n```", "text/plain": source})
 
 
 def _duration(seconds: float) -> str:
@@ -162,7 +162,7 @@ class Progress:
         self._drawn = time.perf_counter()
         bundle = {"text/plain": self.text, "text/html": self._html()}
         if self._handle is None:
-            self._handle = _publish(bundle, display_id=True)
+            self._handle = publish(bundle, display_id=True)
         else:
             self._handle.update(bundle, raw=True)
 

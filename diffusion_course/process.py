@@ -21,6 +21,7 @@ from .validation import (
     check_timesteps,
     describe,
     values_are_free,
+    widest_float,
 )
 
 PREDICTION_TYPES = ("epsilon", "sample", "v_prediction", "score")
@@ -50,8 +51,7 @@ def as_alpha_bar(alpha_bar: Tensor | float, xt: Tensor, name: str = "alpha_bar")
     Raises TypeError or ValueError for another shape, dtype or device, or values outside [0, 1].
     """
     if isinstance(alpha_bar, (int, float)):
-        wide = torch.float32 if xt.device.type == "mps" else torch.float64
-        alpha_bar = torch.full((), float(alpha_bar), dtype=wide, device=xt.device)
+        alpha_bar = torch.full((), float(alpha_bar), dtype=widest_float(xt.device), device=xt.device)
     check_floating(name, alpha_bar)
     check_device(name, alpha_bar, "xt", xt)
     if alpha_bar.ndim == 1 and xt.ndim > 1:

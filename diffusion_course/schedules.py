@@ -85,7 +85,7 @@ def rescale_zero_terminal_snr(betas: Tensor) -> Tensor:
 
 
 def snr(alphas_cumprod: Tensor) -> Tensor:
-    """Return the signal-to-noise ratio abar / (1 - abar), the shape of the input (arXiv 2107.00630, eq. 1)."""
+    """Return the signal-to-noise ratio abar / (1 - abar), the shape of the input (arXiv 2107.00630, section 3.1)."""
     return alphas_cumprod / (1 - alphas_cumprod)
 
 

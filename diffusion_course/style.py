@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 import matplotlib
+from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
@@ -39,12 +41,12 @@ STYLE = {
 DPI = 100
 
 
-def course_style():
+def course_style() -> AbstractContextManager[None]:
     """Return a context in which matplotlib draws in the course's style; also a decorator."""
     return matplotlib.rc_context(STYLE)
 
 
-def figure(width: float = 7.0, height: float = 3.5, nrows: int = 1, ncols: int = 1, **subplots: Any):
+def figure(width: float = 7.0, height: float = 3.5, nrows: int = 1, ncols: int = 1, **subplots: Any) -> tuple[Figure, Any]:
     """Return `(Figure, axes)` in the course's style: one Axes, or an array of them as from `Figure.subplots`.
 
     `width` and `height` are inches at 100 pixels each.
@@ -97,7 +99,7 @@ def panels(
     ylabel: str = "",
     right: float = 0.2,
     legend: float = 0.0,
-):
+) -> tuple[Figure, list[Axes]]:
     """Return `(Figure, list of Axes)`: one axes of `width` x `height` inches per title, at most four in a row.
 
     They share both axes. `right` and `legend`: inches kept free at the right of the axes and of the heading.
@@ -132,7 +134,7 @@ def label_width(labels: Iterable[str]) -> float:
     return 0.35 + 0.085 * max((len(str(label)) for label in labels), default=0)
 
 
-def label_ends(ax, ends: list[tuple[float, float, str, str]]) -> None:
+def label_ends(ax: Axes, ends: list[tuple[float, float, str, str]]) -> None:
     """Write each label right of `ax`, beside the end of its line, moved apart where they would overlap.
 
     `ends` holds (x, y, label, colour) in data units. Call it last: it freezes the axis limits.

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from .checkpoints import load_into, load_tensors, save_tensors
 from .losses import diffusion_loss
 from .schedules import NoiseSchedule
-from .validation import check_batch, check_device, check_finite, check_positive_int
+from .validation import check_batch, check_device, check_finite, check_positive_int, widest_float
 
 
 def train_step(
@@ -91,7 +91,7 @@ class Trainer:
             raise ValueError(f"cond must have one entry for each sample: got {len(cond)} for {len(data)} samples.")
         self.model, self.data, self.cond, self.step_count = model, data, cond, 0
         self.config = config | {"schedule": schedule.name, "T": schedule.num_train_timesteps, "data": list(data.shape)}
-        self.alphas_cumprod = schedule.alphas_cumprod.to(data.device)
+        self.alphas_cumprod = schedule.alphas_cumprod.to(data.device, widest_float(data.device))
         self.ema = EMA(model, config["ema_decay"])
         fused = data.device.type in ("cpu", "cuda")
         self.optimizer = torch.optim.AdamW(model.parameters(), lr=config["learning_rate"], weight_decay=0.0, fused=fused)

@@ -22,6 +22,11 @@ def values_are_free(x: Tensor) -> bool:
     return x.device.type == "cpu" and not isinstance(x, FakeTensor) and not torch.compiler.is_compiling()
 
 
+def widest_float(device: torch.device) -> torch.dtype:
+    """Return float64, or float32 on Apple's GPUs, which have no float64."""
+    return torch.float32 if device.type == "mps" else torch.float64
+
+
 def check_floating(name: str, x: object) -> None:
     """Raise TypeError unless ``x`` is a tensor of a floating dtype."""
     if not isinstance(x, Tensor):

@@ -137,7 +137,7 @@ class Recorder:
 def recorded(monkeypatch):
     recorder = Recorder()
     monkeypatch.setattr(display, "in_notebook", lambda: True)
-    monkeypatch.setattr(display, "_publish", recorder)
+    monkeypatch.setattr(display, "publish", recorder)
     return recorder.bundles
 
 

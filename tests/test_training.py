@@ -141,16 +141,17 @@ def test_a_killed_process_leaves_a_whole_checkpoint_and_resumes_to_the_same_bits
         return subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
 
     whole, killed = tmp_path / "whole.safetensors", tmp_path / "killed.safetensors"
-    assert start(whole).wait() == 0
+    with start(whole) as process:
+        process.communicate()
     for _ in range(3):
-        process = start(killed)
-        process.stdout.readline(), process.stdout.readline()
-        time.sleep(0.05)
-        process.send_signal(signal.SIGKILL)
-        process.wait()
+        with start(killed) as process:
+            process.stdout.readline(), process.stdout.readline()
+            time.sleep(0.05)
+            process.send_signal(signal.SIGKILL)
         load_tensors(killed)  # never half a file
     assert 0 < load_tensors(killed)[1]["step"] < 400
-    assert start(killed).wait() == 0
+    with start(killed) as process:
+        process.communicate()
     expected, found = load_tensors(whole), load_tensors(killed)
     assert expected[1] == found[1]
     for name, value in expected[0].items():

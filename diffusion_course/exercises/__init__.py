@@ -53,11 +53,15 @@ def solution(exercise_id: str, *, insist: bool = False) -> None:
 
 
 def exercise(exercise_id: str) -> None:
-    """Print the statement and the stub of an exercise. Raises LookupError for an unknown id."""
+    """Show the statement and the stub of an exercise. Raises LookupError for an unknown id."""
+    from ..display import publish
+
     wanted = get_exercise(exercise_id)
     points = "1 point" if wanted.points == 1 else f"{wanted.points} points"
-    print(f"Exercise {wanted.id}: {wanted.title} ({points})\n\n{wanted.render(wanted.statement).strip()}\n")
-    print(wanted.render(wanted.stub).strip())
+    statement, stub = (wanted.render(text).strip() for text in (wanted.statement, wanted.stub))
+    plain = f"Exercise {wanted.id}: {wanted.title} ({points})\n\n{statement}\n\n{stub}"
+    markdown = f"**Exercise {wanted.id}: {wanted.title}** ({points})\n\n{statement}\n\n```python\n{stub}\n```"
+    publish({"text/plain": plain, "text/markdown": markdown})
 
 
 def progress() -> None:

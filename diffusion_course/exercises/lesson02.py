@@ -235,7 +235,7 @@ signal part has for data of variance 1, divided by the variance of the noise par
         "The signal part has variance alpha_bar.",
         "The noise part has variance 1 - alpha_bar. Divide.",
     ),
-    derivation="lesson 02, 'Signal-to-noise ratio'; Kingma et al. 2021 (arXiv 2107.00630), eq. 1",
+    derivation="lesson 02, 'Signal-to-noise ratio'; Kingma et al. 2021 (arXiv 2107.00630), section 3.1",
     tolerance=Tolerance(rtol=1e-4, atol=1e-9),
     wrong_answers=(
         WrongAnswer(
@@ -370,7 +370,7 @@ is $x_0$ still multiplied at the last step? Give it to 1 %.""",
     stub="factor = ...\n",
     reference=signal_left,
     cases=None,
-    parameters={"num_steps": (50, 100, 200, 300)},
+    parameters={"num_steps": (80, 100, 150, 250)},
     hints=(
         "In the closed form, what stands in front of x_0?",
         "Make the betas with `linear_betas`, then the table of 02.2, and take its last entry.",

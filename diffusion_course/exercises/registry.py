@@ -9,8 +9,8 @@ How to add an exercise
    reference. The explanation says why it is wrong and does not give the answer away.
 4. A "find the number" exercise has `cases=None` and a reference that returns the number. Its arguments come from
    `parameters`: name -> choices, the lesson uses the first. Write `<<name>>` where statement or stub shows the value.
-5. Add two other correct solutions to `tests/exercise_variants.py` (or `..._NN.py`) and run `pytest tests/test_exercises.py`. It says which
-   wrong answers the cases cannot tell from the reference or from each other.
+5. Add two other correct solutions to `tests/exercise_variants.py` (or a file of the lesson, `..._NN.py`) and run
+   `pytest tests/test_exercises.py`. It says which wrong answers the cases cannot tell from the reference or each other.
 """
 
 from __future__ import annotations
