@@ -155,7 +155,7 @@ def to_x0_and_noise(model_output: Tensor, xt: Tensor, alpha_bar: Tensor | float,
     """Return (x0_pred, noise_pred) from a network's output of any kind: the one place that reads a prediction type.
 
     Solves x_t = sqrt(abar) x_0 + sqrt(1 - abar) noise together with the meaning of the output: "epsilon" is noise, "sample" is
-    x_0, "v_prediction" is sqrt(abar) noise - sqrt(1 - abar) x_0 (Salimans & Ho 2022, arXiv 2202.00512, appendix D), "score" is
+    x_0, "v_prediction" is sqrt(abar) noise - sqrt(1 - abar) x_0 (Salimans & Ho 2022, arXiv 2202.00512, section 4), "score" is
     -noise / sqrt(1 - abar). Raises ValueError for an unknown type, a shape or device that differs from xt, abar = 0 with
     "epsilon" or "score" (pure noise says nothing about x_0), or abar = 1 with "sample".
     """

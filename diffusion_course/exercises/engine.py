@@ -67,7 +67,8 @@ def evaluate(exercise: Exercise, answer: Any, *, seed: int = 0) -> Result:
     outcomes = [run_case(exercise, function, case) for case in cases]
     result = judge(exercise, cases, outcomes)
     code = getattr(answer, "__code__", None)
-    if result.status == "unanswered" and outcomes[0].failure is None and code is not None and code.co_names:
+    written = outcomes[0].failure is None and outcomes[0].output is None and code is not None and code.co_names
+    if result.status == "unanswered" and written:
         return _unanswered(exercise, " Your function returns None: if you have written it, its `return` is missing.")
     return result
 
