@@ -33,7 +33,7 @@ _EXPORTS = {
     "losses": ("ElboTerms", "bits_per_dim", "diffusion_loss", "elbo_terms", "gaussian_kl", "loss_weight", "prediction_target"),
     "sampling": ("DDPMStep", "ddpm_step", "p_sample_iter", "p_sample_loop"),
     "analytic": ("GaussianMixture",),
-    "datasets": ("ImageSet", "load_dataset", "mixture"),
+    "datasets": ("ImageSet", "PointSet", "load_dataset", "mixture"),
     "models": ("MLP", "DigitClassifier", "SmallUNet", "timestep_embedding"),
     "metrics": ("frechet_distance",),
     "training": ("EMA", "TrainState", "train", "train_step"),

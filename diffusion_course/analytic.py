@@ -10,8 +10,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from .process import from_x0_and_noise, gather, noise_like
-from .validation import check_floating, describe, values_are_free
+from .process import PREDICTION_TYPES, from_x0_and_noise, gather, noise_like
+from .validation import check_choice, check_floating, check_positive_int, check_timesteps, describe, values_are_free, widest_float
 
 
 class GaussianMixture:
@@ -24,6 +24,11 @@ class GaussianMixture:
     def __init__(self, weights: Tensor, means: Tensor, covariances: Tensor) -> None:
         for name, value in (("weights", weights), ("means", means), ("covariances", covariances)):
             check_floating(name, value)
+            if (value.dtype, value.device) != (weights.dtype, weights.device):
+                raise ValueError(
+                    f"weights and {name} must share dtype and device, got {describe(weights)} and {describe(value)}. "
+                    f"Move one: {name}.to(weights)."
+                )
         k, d = means.shape if means.ndim == 2 else (-1, -1)
         if k < 1 or weights.shape != (k,) or covariances.shape != (k, d, d):
             raise ValueError(
@@ -54,6 +59,8 @@ class GaussianMixture:
 
     def at(self, alpha_bar: float) -> "GaussianMixture":
         """Return the distribution of x_t: the mixture after noise of level ``alpha_bar`` (a number in [0, 1])."""
+        if not isinstance(alpha_bar, (int, float)):
+            raise TypeError(f"alpha_bar must be a number, got {describe(alpha_bar)}. Of a tensor, take .item().")
         if not 0 <= alpha_bar <= 1:
             raise ValueError(f"alpha_bar must lie in [0, 1], got {alpha_bar}.")
         eye = torch.eye(self.dim, dtype=self.means.dtype, device=self.means.device)
@@ -63,6 +70,7 @@ class GaussianMixture:
 
     def sample(self, n: int, *, generator: torch.Generator | None = None) -> Tensor:
         """Return n points (n, D). For points at a noise level, sample from ``self.at(alpha_bar)``."""
+        check_positive_int("n", n)
         component = torch.multinomial(self.weights, n, replacement=True, generator=generator)
         z = noise_like(self.means.new_empty(n, self.dim), generator) * self._variances.sqrt()[component]
         return self.means[component] + torch.einsum("nij,nj->ni", self._axes[component], z)
@@ -76,8 +84,9 @@ class GaussianMixture:
             raise ValueError(
                 f"points and mixture differ: {describe(x)} and {describe(self.means)}. Use mixture.to(x.device, x.dtype)."
             )
-        alpha_bar = torch.as_tensor(alpha_bar, device=x.device)
-        alpha_bar = alpha_bar if alpha_bar.is_floating_point() else alpha_bar.to(x.dtype)
+        if isinstance(alpha_bar, (int, float)):  # as_tensor alone would round it to float32
+            alpha_bar = torch.full((), float(alpha_bar), dtype=widest_float(x.device), device=x.device)
+        check_floating("alpha_bar", alpha_bar)
         if alpha_bar.numel() not in (1, len(x)):
             raise ValueError(f"alpha_bar must be a number or have shape ({len(x)},), got {describe(alpha_bar)}.")
         if values_are_free(alpha_bar) and not ((alpha_bar >= 0) & (alpha_bar <= 1)).all():
@@ -138,10 +147,14 @@ class GaussianMixture:
 
     def model(self, alphas_cumprod: Tensor, prediction_type: str = "epsilon") -> Callable[..., Tensor]:
         """Return the exact network: ``model(xt, t, cond=None)`` (N, D), the conditional mean of this prediction type."""
+        check_choice("prediction_type", prediction_type, PREDICTION_TYPES)
 
         def exact(xt: Tensor, t: Tensor, cond: Tensor | None = None) -> Tensor:
+            check_timesteps(t, "xt", xt, len(alphas_cumprod))
             alpha_bar = gather(alphas_cumprod, t, 1)
             noise = self.noise_prediction(xt, alpha_bar)
+            if prediction_type == "epsilon":  # needs no posterior mean
+                return noise
             return from_x0_and_noise(self.posterior_mean(xt, alpha_bar), noise, alpha_bar, prediction_type)
 
         return exact
@@ -153,6 +166,8 @@ class GaussianMixture:
 
         abar / (1 - abar) E[trace Cov(x_0 | x_t)] / D, the expectation over ``num_samples`` draws of x_t.
         """
+        if not isinstance(t, int):
+            raise TypeError(f"t must be an int, one index for all points, got {describe(t)}.")
         if not 0 <= t < len(alphas_cumprod):
             raise ValueError(f"t must lie in 0..{len(alphas_cumprod) - 1}, got {t}.")
         alpha_bar = alphas_cumprod[t].item()

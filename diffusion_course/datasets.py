@@ -20,6 +20,14 @@ SPLITS = ("train", "test", "all")
 MIXTURES = ("pair", "ring", "grid", "moons")
 
 
+class PointSet(NamedTuple):
+    """points (N, 2) float32, labels (N,) int64 (the likeliest component), and the mixture's name."""
+
+    points: Tensor
+    labels: Tensor
+    name: str
+
+
 class ImageSet(NamedTuple):
     """images (N, C, H, W) float32 in [-1, 1], labels (N,) int64, and the set's name."""
 
@@ -35,18 +43,21 @@ def load_dataset(
     size: int | None = None,
     root: str | Path = "~/.cache/diffusion_course",
     download: bool = True,
-) -> ImageSet:
-    """Return a data set of images: "digits", "photos" (offline), "mnist", "fashion_mnist" or "cifar10" (downloaded once).
+) -> ImageSet | PointSet:
+    """Return a data set by name; the offline ones come with installed packages, the others are downloaded once.
 
-    digits: scikit-learn's optical digits, 1,797 of 8x8, ten classes; "test" is every fifth one. photos: scikit-learn's
-    two sample photographs, the centre square, 384x384 unless ``size`` says otherwise; the same for every split. ``size``:
-    resize to (size, size). ``root``: where downloads are kept. Raises ValueError for an unknown name or split, and
-    ConnectionError naming the offline sets when a download is not possible.
+    "digits" (offline): scikit-learn's optical digits, 1,797 of 8x8, ten classes; "test" is every fifth one.
+    "photos" (offline): scikit-learn's two sample photographs, the centre square, 384x384; the same for every split.
+    "pair", "ring", "grid", "moons" (offline): 4,096 points of that ``mixture``, others for each split.
+    "mnist", "fashion_mnist", "cifar10": torchvision's. ``size``: resize images to (size, size). ``root``: where downloads are
+    kept. Raises ValueError for an unknown name or split, ConnectionError naming the offline sets if there is no network.
     """
-    check_choice("name", name, (*OFFLINE_DATASETS, *DOWNLOAD_DATASETS))
+    check_choice("name", name, (*OFFLINE_DATASETS, *MIXTURES, *DOWNLOAD_DATASETS))
     check_choice("split", split, SPLITS)
     if size is not None:
         check_positive_int("size", size)
+    if name in MIXTURES:
+        return _points(name, split, size)
     if name == "digits":
         images, labels = _digits(split)
     elif name == "photos":
@@ -56,6 +67,14 @@ def load_dataset(
     if size is not None and images.shape[-2:] != (size, size):
         images = interpolate(images, (size, size), mode="bilinear", antialias=True, align_corners=False)
     return ImageSet(images, labels, name)
+
+
+def _points(name: str, split: str, size: int | None) -> PointSet:
+    if size is not None:
+        raise ValueError(f"size resizes images; {name!r} holds points, got size={size}. Leave size out.")
+    source = mixture(name)
+    points = source.sample(4096, generator=torch.Generator().manual_seed(SPLITS.index(split)))
+    return PointSet(points.float(), source.responsibilities(points).argmax(1), name)
 
 
 def _digits(split: str) -> tuple[Tensor, Tensor]:
@@ -78,7 +97,7 @@ def _photos() -> tuple[Tensor, Tensor]:
         side = min(x.shape[1:])
         top, left = ((n - side) // 2 for n in x.shape[1:])
         photos.append(interpolate(x[None, :, top : top + side, left : left + side], (384, 384), mode="bilinear", antialias=True))
-    return torch.cat(photos), torch.arange(len(photos))
+    return torch.cat(photos).clamp(-1, 1), torch.arange(len(photos))
 
 
 def _downloaded(name: str, split: str, root: Path, download: bool) -> tuple[Tensor, Tensor]:
@@ -91,7 +110,7 @@ def _downloaded(name: str, split: str, root: Path, download: bool) -> tuple[Tens
         except (RuntimeError, OSError) as error:
             raise ConnectionError(
                 f"{name!r} could not be {'downloaded to' if download else 'found in'} {root} ({error}). "
-                f"These sets need no network: {', '.join(map(repr, OFFLINE_DATASETS))} and mixture({MIXTURES[0]!r})."
+                f"These sets need no network: {', '.join(map(repr, (*OFFLINE_DATASETS, *MIXTURES)))}."
             ) from error
         x = torch.as_tensor(data.data)
         images.append((x[:, None] if x.ndim == 3 else x.permute(0, 3, 1, 2)).float() / 127.5 - 1)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from .process import PREDICTION_TYPES, from_x0_and_noise, gather, noise_like, q_posterior, q_sample, to_x0_and_noise
 from .schedules import previous_alpha_bar, snr
-from .validation import check_batch, check_choice, check_table, check_timesteps, describe
+from .validation import check_batch, check_choice, check_device, check_positive_int, check_table, check_timesteps, describe
 
 WEIGHTINGS = ("simple", "min_snr", "elbo")
 VARIANCE_TYPES = ("fixed_small", "fixed_large")
@@ -63,7 +63,12 @@ def loss_weight(
     check_choice("prediction_type", prediction_type, PREDICTION_TYPES)
     check_choice("variance_type", variance_type, VARIANCE_TYPES)
     check_table("alphas_cumprod", alphas_cumprod)
+    if not isinstance(t, Tensor):
+        raise TypeError(f"t must be an int64 tensor of shape (B,), got {describe(t)}.")
+    if t.ndim != 1 or len(t) == 0:
+        raise ValueError(f"t must have shape (B,) with B >= 1, got {describe(t)}.")
     check_timesteps(t, "t", t, len(alphas_cumprod))
+    check_device("t", t, "alphas_cumprod", alphas_cumprod)
     alpha_bar = alphas_cumprod[t]
     if weighting == "simple":
         return torch.ones_like(alpha_bar)
@@ -73,11 +78,18 @@ def loss_weight(
         on_epsilon = (gamma / snr(alpha_bar)).clamp(max=1.0)
     else:
         alpha_bar_prev = previous_alpha_bar(alphas_cumprod)[t]
-        alpha = alpha_bar / alpha_bar_prev
-        beta = 1 - alpha
+        beta = 1 - alpha_bar / alpha_bar_prev
         small = beta * (1 - alpha_bar_prev) / (1 - alpha_bar)
         variance = torch.where((t > 0) & (variance_type == "fixed_small"), small, beta)
-        on_epsilon = beta**2 / (2 * variance * alpha * (1 - alpha_bar))
+        on_x0 = alpha_bar_prev * beta**2 / (2 * variance * (1 - alpha_bar) ** 2)  # finite also where abar = 0
+        inverse_snr = 1 / snr(alpha_bar)
+        factor = {
+            "epsilon": inverse_snr,
+            "sample": torch.ones_like(alpha_bar),
+            "v_prediction": 1 - alpha_bar,
+            "score": (1 - alpha_bar) * inverse_snr,
+        }
+        return on_x0 * factor[prediction_type]
     factor = {"epsilon": torch.ones_like(alpha_bar), "sample": snr(alpha_bar), "v_prediction": alpha_bar, "score": 1 - alpha_bar}
     return on_epsilon * factor[prediction_type]
 
@@ -112,7 +124,7 @@ def diffusion_loss(
     if weighting == "simple":
         return error.mean()
     weight = loss_weight(t, alphas_cumprod, prediction_type=prediction_type, weighting=weighting, gamma=gamma)
-    return (weight.to(error.dtype) * error.flatten(1).mean(1)).mean()
+    return (weight.to(error.dtype) * error.reshape(len(error), -1).mean(1)).mean()
 
 
 def gaussian_kl(mean1: Tensor, log_variance1: Tensor, mean2: Tensor, log_variance2: Tensor) -> Tensor:
@@ -126,8 +138,7 @@ def gaussian_kl(mean1: Tensor, log_variance1: Tensor, mean2: Tensor, log_varianc
 
 def bits_per_dim(nats: Tensor, num_dims: int) -> Tensor:
     """Return nats per sample as bits per dimension: nats / (num_dims ln 2). Raises ValueError for num_dims < 1."""
-    if num_dims < 1:
-        raise ValueError(f"num_dims must be at least 1, got {num_dims}.")
+    check_positive_int("num_dims", num_dims)
     return nats / (num_dims * math.log(2))
 
 
@@ -148,12 +159,12 @@ def _reconstruction(x0: Tensor, mean: Tensor, log_variance: Tensor, num_levels: 
     """Return -log p(x0 | x1) per element: a density, or with ``num_levels`` the probability of x0's bin (eq. 13)."""
     if num_levels is None:
         return 0.5 * (math.log(2 * math.pi) + log_variance + (x0 - mean) ** 2 * (-log_variance).exp())
-    half, std = 1 / (num_levels - 1), (0.5 * log_variance).exp()
-    below = torch.special.log_ndtr((x0 - half - mean) / std)
-    above = torch.special.log_ndtr((x0 + half - mean) / std)
-    inside = above + torch.log1p(-(below - above).exp().clamp(max=1 - 1e-12))
-    inside = torch.where(x0 > 1 - half, torch.special.log_ndtr(-(x0 - half - mean) / std), inside)
-    return -torch.where(x0 < -1 + half, above, inside)
+    half, std, log_cdf = 1 / (num_levels - 1), (0.5 * log_variance).exp(), torch.special.log_ndtr
+    distance = (x0 - mean).abs()  # by symmetry both edges lie on the left tail, where a difference of cdfs keeps its digits
+    upper, lower = log_cdf((half - distance) / std), log_cdf((-half - distance) / std)
+    inside = upper + (-torch.expm1(lower - upper)).log()
+    inside = torch.where(x0 > 1 - half, log_cdf((mean - x0 + half) / std), inside)
+    return -torch.where(x0 < -1 + half, log_cdf((x0 + half - mean) / std), inside)
 
 
 @torch.no_grad()
@@ -177,11 +188,11 @@ def elbo_terms(
     check_batch("x0", x0)
     check_table("alphas_cumprod", alphas_cumprod, "x0", x0)
     check_choice("variance_type", variance_type, VARIANCE_TYPES)
-    if num_levels is not None and num_levels < 2:
-        raise ValueError(f"num_levels must be at least 2 or None, got {num_levels}.")
+    if num_levels is not None and (not isinstance(num_levels, int) or num_levels < 2):
+        raise ValueError(f"num_levels must be an int of at least 2, or None, got {num_levels!r}.")
     zero = torch.zeros((), dtype=x0.dtype, device=x0.device)
     last = alphas_cumprod[-1]
-    prior = gaussian_kl(last.sqrt().to(x0.dtype) * x0, (1 - last).log().to(x0.dtype), zero, zero).flatten(1).sum(1)
+    prior = gaussian_kl(last.sqrt().to(x0.dtype) * x0, (1 - last).log().to(x0.dtype), zero, zero).reshape(len(x0), -1).sum(1)
     transitions = []
     for i in range(len(alphas_cumprod)):
         t = torch.full(x0.shape[:1], i, device=x0.device)
@@ -191,11 +202,11 @@ def elbo_terms(
         x0_pred, _ = to_x0_and_noise(call_model(model, xt, t, cond), xt, alpha_bar, prediction_type)
         log_beta = (1 - alpha_bar / alpha_bar_prev).log().to(x0.dtype)
         if i == 0:
-            reconstruction = _reconstruction(x0, x0_pred, log_beta, num_levels).flatten(1).sum(1)
+            reconstruction = _reconstruction(x0, x0_pred, log_beta, num_levels).reshape(len(x0), -1).sum(1)
             continue
         true = q_posterior(x0, xt, t, alphas_cumprod)
         mean_pred = q_posterior(x0_pred, xt, t, alphas_cumprod).mean
         log_variance = true.log_variance_clipped if variance_type == "fixed_small" else log_beta
-        transitions.append(gaussian_kl(true.mean, true.log_variance_clipped, mean_pred, log_variance).flatten(1).sum(1))
+        transitions.append(gaussian_kl(true.mean, true.log_variance_clipped, mean_pred, log_variance).reshape(len(x0), -1).sum(1))
     stacked = torch.stack(transitions, 1) if transitions else x0.new_zeros(x0.shape[0], 0)
     return ElboTerms(prior, stacked, reconstruction)

@@ -54,11 +54,12 @@ def as_alpha_bar(alpha_bar: Tensor | float, xt: Tensor, name: str = "alpha_bar")
         alpha_bar = torch.full((), float(alpha_bar), dtype=widest_float(xt.device), device=xt.device)
     check_floating(name, alpha_bar)
     check_device(name, alpha_bar, "xt", xt)
+    given = alpha_bar
     if alpha_bar.ndim == 1 and xt.ndim > 1:
         alpha_bar = alpha_bar.reshape(-1, *(1,) * (xt.ndim - 1))
     if alpha_bar.ndim not in (0, xt.ndim) or any(a not in (1, b) for a, b in zip(alpha_bar.shape, xt.shape, strict=False)):
         raise ValueError(
-            f"{name} must be one number or one for each sample of xt, got {describe(alpha_bar)} for xt with {describe(xt)}."
+            f"{name} must be one number or one for each sample of xt, got {describe(given)} for xt with {describe(xt)}."
         )
     if values_are_free(alpha_bar) and not ((alpha_bar >= 0) & (alpha_bar <= 1)).all():
         raise ValueError(f"{name} must lie in [0, 1], got values from {alpha_bar.min().item()} to {alpha_bar.max().item()}.")
@@ -120,6 +121,8 @@ def posterior_coefficients(alpha_bar: Tensor, alpha_bar_prev: Tensor) -> tuple[T
     *Now* (``alpha_bar``) and *next* (``alpha_bar_prev``) are explicit, so any pair of noise levels is a step; abar_prev = 1
     is the step to clean data. Raises ValueError unless 0 <= abar < abar_prev <= 1.
     """
+    check_floating("alpha_bar", alpha_bar)
+    check_floating("alpha_bar_prev", alpha_bar_prev)
     if values_are_free(alpha_bar) and values_are_free(alpha_bar_prev):
         if not ((alpha_bar >= 0) & (alpha_bar < alpha_bar_prev) & (alpha_bar_prev <= 1)).all():
             raise ValueError(
@@ -169,7 +172,7 @@ def to_x0_and_noise(model_output: Tensor, xt: Tensor, alpha_bar: Tensor | float,
     if values_are_free(lost) and (lost == 0).any():
         level, what = ("1", "the noise") if prediction_type == "sample" else ("0", "x0")
         raise ValueError(
-            f"at alpha_bar = {level} a {prediction_type!r} prediction does not determine {what}: use 'v_prediction' there."
+            f"at alpha_bar = {level} prediction_type={prediction_type!r} does not determine {what}: use 'v_prediction' there."
         )
     if prediction_type == "sample":
         return model_output, (xt - signal_scale * model_output) / noise_scale

@@ -8,7 +8,16 @@ from torch import Tensor
 
 from .losses import VARIANCE_TYPES, call_model
 from .process import as_alpha_bar, noise_like, posterior_coefficients, to_x0_and_noise
-from .validation import check_alike, check_batch, check_choice, check_device, check_table, describe, values_are_free
+from .validation import (
+    check_alike,
+    check_batch,
+    check_choice,
+    check_device,
+    check_floating,
+    check_table,
+    describe,
+    values_are_free,
+)
 
 
 class DDPMStep(NamedTuple):
@@ -98,9 +107,12 @@ def p_sample_iter(
 ) -> Iterator[tuple[int, Tensor, Tensor]]:
     """Yield (t, x, x0_pred) after each reverse step, t from T-1 down to 0; the arguments are ``p_sample_loop``'s."""
     _check_tables(betas, alphas, alphas_cumprod)
+    if not isinstance(shape, (tuple, list)):
+        raise TypeError(f"shape must be a tuple, batch first, such as (16, 1, 8, 8), got {describe(shape)}.")
     if x_init is None:
         x = torch.randn(tuple(shape), generator=generator, device=betas.device, dtype=dtype or _dtype_of(unet))
     else:
+        check_floating("x_init", x_init)
         x = x_init if dtype is None else x_init.to(dtype)
         check_device("x_init", x, "betas", betas)
         if x.shape != tuple(shape):

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from .validation import check_choice, check_positive_int, check_table, describe, values_are_free
+from .validation import check_choice, check_floating, check_positive_int, check_table, describe, values_are_free
 
 SCHEDULES = ("linear", "scaled_linear", "cosine", "sigmoid")
 
@@ -86,6 +86,7 @@ def rescale_zero_terminal_snr(betas: Tensor) -> Tensor:
 
 def snr(alphas_cumprod: Tensor) -> Tensor:
     """Return the signal-to-noise ratio abar / (1 - abar), the shape of the input (arXiv 2107.00630, section 3.1)."""
+    check_floating("alphas_cumprod", alphas_cumprod)
     return alphas_cumprod / (1 - alphas_cumprod)
 
 
@@ -96,7 +97,7 @@ def previous_alpha_bar(alphas_cumprod: Tensor) -> Tensor:
 
 def _check_betas(betas: Tensor, *, zero_terminal_snr: bool, increasing: bool = False) -> None:
     """Raise ValueError for a beta outside (0, 1), a 1 before the end, or a fall where a rise is promised."""
-    if not values_are_free(betas.detach().cpu()):
+    if betas.is_meta or not values_are_free(betas := betas.detach().cpu()):
         return
     bad = ~((betas > 0) & (betas < 1))
     if zero_terminal_snr:
@@ -132,6 +133,11 @@ class NoiseSchedule:
     def __post_init__(self) -> None:
         check_table("betas", self.betas)
         _check_betas(self.betas, zero_terminal_snr=self.zero_terminal_snr, increasing=self.increasing)
+        if self.zero_terminal_snr and values_are_free(self.betas) and self.betas[-1] != 1:
+            raise ValueError(
+                f"zero_terminal_snr promises a last beta of 1, got {self.betas[-1].item()}. "
+                "Use rescale_zero_terminal_snr(betas), or leave the flag out."
+            )
         betas = self.betas.detach().to(torch.float64, copy=True)
         self._set(betas=betas, alphas=1 - betas, alphas_cumprod=(1 - betas).cumprod(0))
 

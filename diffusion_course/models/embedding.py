@@ -5,6 +5,8 @@ import math
 import torch
 from torch import Tensor, nn
 
+from ..validation import describe
+
 
 def timestep_embedding(t: Tensor, dim: int, *, max_period: float = 10_000.0) -> Tensor:
     """Return cos and sin of t at ``dim / 2`` frequencies from 1 to 1 / max_period: (B, dim) float32.
@@ -20,7 +22,7 @@ def timestep_embedding(t: Tensor, dim: int, *, max_period: float = 10_000.0) -> 
 
 
 class Conditioning(nn.Module):
-    """Time, and optionally a class, as one vector (B, hidden)."""
+    """Time t (B,), and optionally a class cond (B,), as one vector (B, hidden) for each sample of xt (B, ...)."""
 
     def __init__(self, dim: int, hidden: int, num_classes: int | None = None) -> None:
         super().__init__()
@@ -28,7 +30,10 @@ class Conditioning(nn.Module):
         self.project = nn.Sequential(nn.Linear(dim, hidden), nn.SiLU(), nn.Linear(hidden, hidden))
         self.classes = None if num_classes is None else nn.Embedding(num_classes, hidden)
 
-    def forward(self, t: Tensor, cond: Tensor | None = None) -> Tensor:
+    def forward(self, xt: Tensor, t: Tensor, cond: Tensor | None = None) -> Tensor:
+        for name, value in (("t", t), ("cond", t if cond is None else cond)):
+            if not isinstance(value, Tensor) or value.shape != xt.shape[:1]:
+                raise ValueError(f"{name} must have one entry for each sample of xt, ({len(xt)},), got {describe(value)}.")
         out = self.project(timestep_embedding(t, self.dim).to(self.project[0].weight.dtype))
         if (cond is None) != (self.classes is None):
             built = "without classes" if self.classes is None else f"with num_classes={self.classes.num_embeddings}"

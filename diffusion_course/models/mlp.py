@@ -26,7 +26,7 @@ class MLP(nn.Module):
     def forward(self, xt: Tensor, t: Tensor, cond: Tensor | None = None) -> Tensor:
         if xt.ndim != 2 or xt.shape[1] != self.dim:
             raise ValueError(f"this MLP takes points of shape (B, {self.dim}), got {describe(xt)}.")
-        emb = self.conditioning(t, cond)
+        emb = self.conditioning(xt, t, cond)
         h = self.first(xt)
         for block in self.blocks:
             h = h + block(h + emb)

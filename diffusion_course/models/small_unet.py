@@ -61,7 +61,7 @@ class SmallUNet(nn.Module):
                 f"this SmallUNet takes images (B, {self.in_channels}, H, W) with sides divisible by {self.stride}, "
                 f"got {describe(xt)}."
             )
-        emb = nn.functional.silu(self.conditioning(t, cond))
+        emb = nn.functional.silu(self.conditioning(xt, t, cond))
         h, skips = self.first(xt), []
         for i, block in enumerate(self.down):
             h = nn.functional.avg_pool2d(h, 2) if i else h

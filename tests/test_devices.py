@@ -1,0 +1,355 @@
+"""Every public function of the core on tensors of a CUDA device.
+
+Without a GPU under FakeTensorMode: tensors there have a device, a dtype and a shape but no values, so reading one (``.item()``,
+``bool()``, ``.tolist()``, the checks that must not cost a synchronisation) raises DataDependentOutputException. The same list
+runs with real tensors where there is a GPU.
+"""
+
+import inspect
+
+import pytest
+import torch
+from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicOutputShapeException, FakeTensor, FakeTensorMode
+
+from diffusion_course import analytic, losses, metrics, models, process, sampling, schedules, training
+
+MODULES = (schedules, process, losses, sampling, analytic, metrics, models, training)
+F32, F64 = torch.float32, torch.float64
+ON_CPU = "returns tables or mixtures on the CPU, to be moved with .to"
+NOT_CALLED = {  # public names that are no call on tensors, or that belong to another test
+    "Posterior": "a result", "DDPMStep": "a result", "TrainState": "a result",
+    "EMA": "copies a network, which fake tensors cannot; run on a GPU by test_train_on_a_gpu",
+    "train": "its gradients and its random generator need a real device: test_train_on_a_gpu", "Trainer": "driven by train",
+}  # fmt: skip
+
+
+class On:
+    """Inputs on one device. ``odd`` names inputs to leave on the CPU instead, for the tests of mixed devices."""
+
+    def __init__(self, device, odd=()):
+        self.device, self.odd = torch.device(device), odd
+
+    def put(self, name, x):
+        return x.to("cpu" if name in self.odd else self.device)
+
+    @property
+    def tables(self):
+        schedule = schedules.make_schedule("linear", 7)
+        return {n: self.put(n, getattr(schedule, n)) for n in ("betas", "alphas", "alphas_cumprod")}
+
+    @property
+    def bar(self):
+        return self.tables["alphas_cumprod"]
+
+    @property
+    def x(self):
+        return self.put("x", torch.ones(4, 2))
+
+    @property
+    def noise(self):
+        return self.put("noise", torch.ones(4, 2))
+
+    @property
+    def t(self):
+        return self.put("t", torch.tensor([0, 3, 5, 6]))
+
+    @property
+    def level(self):
+        return self.put("level", torch.full((4,), 0.5, dtype=F64))
+
+    @property
+    def mixture(self):
+        eye = torch.eye(2).expand(3, 2, 2)
+        return analytic.GaussianMixture(
+            self.put("weights", torch.full((3,), 1 / 3)),
+            self.put("means", torch.arange(6.0).reshape(3, 2)),
+            self.put("covariances", eye),
+        )
+
+    def build(self, network, *args, **kwargs):
+        with self.device:  # a module cannot be moved under FakeTensorMode, but it can be made there
+            return network(*args, **kwargs)
+
+    def network(self, xt, t, cond=None):
+        return xt.tanh()
+
+
+def train_step(on):
+    model = on.build(models.MLP, 2, 16)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    return training.train_step(model, on.x, optimizer, on.bar)
+
+
+def mixture_call(name, *, with_x=True):
+    return lambda on: [getattr(on.mixture, name)(*([on.x, on.level] if with_x else []))]
+
+
+B, T, X = (4, 1), (7,), (4, 2)
+# name: (call, expected shapes, expected dtype); every tensor returned must be on the device
+CALLS = {
+    "schedules.snr": (lambda on: [schedules.snr(on.bar)], [T], F64),
+    "schedules.previous_alpha_bar": (lambda on: [schedules.previous_alpha_bar(on.bar)], [T], F64),
+    "schedules.rescale_zero_terminal_snr": (lambda on: [schedules.rescale_zero_terminal_snr(on.tables["betas"])], [T], F64),
+    "schedules.NoiseSchedule": (
+        lambda on: [getattr(schedules.make_schedule("cosine", 7).to(on.device, F32), n)
+                    for n in ("betas", "alphas", "alphas_cumprod", "alphas_cumprod_prev", "snr", "sigmas")], [T] * 6, F32),
+    "process.gather": (lambda on: [process.gather(on.bar, on.t, 2)], [B], F64),
+    "process.noise_like": (lambda on: [process.noise_like(on.x)], [X], F32),
+    "process.as_alpha_bar": (lambda on: [process.as_alpha_bar(0.5, on.x), process.as_alpha_bar(on.level, on.x)], [(), B], F64),
+    "process.q_step": (lambda on: [process.q_step(on.x, on.t, on.tables["betas"], on.noise),
+                                   process.q_step(on.x, on.t, on.tables["betas"])], [X, X], F32),
+    "process.q_sample": (lambda on: [process.q_sample(on.x, on.t, on.bar, on.noise), process.q_sample(on.x, on.t, on.bar)], [X, X], F32),
+    "process.posterior_coefficients": (lambda on: [*process.posterior_coefficients(on.level / 2, on.level)], [(4,)] * 3, F64),
+    "process.q_posterior": (lambda on: [*process.q_posterior(on.x, on.noise, on.t, on.bar)], [X, B, B], F32),
+    "process.to_x0_and_noise": (
+        lambda on: [y for p in process.PREDICTION_TYPES for y in process.to_x0_and_noise(on.noise, on.x, on.level, p)], [X] * 8, F32),
+    "process.from_x0_and_noise": (
+        lambda on: [process.from_x0_and_noise(on.x, on.noise, on.level, p) for p in process.PREDICTION_TYPES], [X] * 4, F32),
+    "process.convert_prediction": (
+        lambda on: [process.convert_prediction(on.noise, on.x, on.t, on.bar, source=a, target=b)
+                    for a in process.PREDICTION_TYPES for b in process.PREDICTION_TYPES], [X] * 16, F32),
+    "losses.call_model": (lambda on: [losses.call_model(on.network, on.x, on.t, None)], [X], F32),
+    "losses.prediction_target": (
+        lambda on: [losses.prediction_target(on.x, on.noise, on.t, on.bar, p) for p in process.PREDICTION_TYPES], [X] * 4, F32),
+    "losses.loss_weight": (
+        lambda on: [losses.loss_weight(on.t, on.bar, prediction_type=p, weighting=w)
+                    for p in process.PREDICTION_TYPES for w in losses.WEIGHTINGS], [(4,)] * 12, F64),
+    "losses.diffusion_loss": (
+        lambda on: [losses.diffusion_loss(on.network, on.x, on.bar, weighting=w) for w in losses.WEIGHTINGS]
+        + [losses.diffusion_loss(on.network, on.x, on.bar, t=on.t, noise=on.noise)], [()] * 4, F32),
+    "losses.gaussian_kl": (lambda on: [losses.gaussian_kl(on.x, on.x, on.noise, on.noise)], [X], F32),
+    "losses.bits_per_dim": (lambda on: [losses.bits_per_dim(on.x, 2)], [X], F32),
+    "losses.elbo_terms": (
+        lambda on: [y for n in (None, 17) for y in losses.elbo_terms(on.network, on.x, on.bar, num_levels=n)], [(4,), (4, 6), (4,)] * 2, F32),
+    "losses.ElboTerms": (lambda on: [losses.elbo_terms(on.network, on.x, on.bar, variance_type="fixed_large").total], [(4,)], F32),
+    "sampling.ddpm_step": (
+        lambda on: [y for v in losses.VARIANCE_TYPES for y in sampling.ddpm_step(
+            on.noise, on.x, on.level / 2, on.level, on.x, variance_type=v, clip_x0=1.0)], [X, X, X, B] * 2, F32),
+    "sampling.p_sample_loop": (
+        lambda on: [sampling.p_sample_loop(on.network, (4, 2), **on.tables), sampling.p_sample_loop(on.network, (4, 2), **on.tables, x_init=on.x)],
+        [X, X], F32),
+    "sampling.p_sample_iter": (lambda on: [y for _, *xs in sampling.p_sample_iter(on.network, (4, 2), **on.tables) for y in xs], [X] * 14, F32),
+    "analytic.GaussianMixture.to": (lambda on: [(m := mixture_on_cpu().to(on.device, F64)).weights, m.means, m.covariances],
+                                    [(3,), (3, 2), (3, 2, 2)], F64),
+    "analytic.GaussianMixture.at": (lambda on: [(m := on.mixture.at(0.5)).means, m.covariances], [(3, 2), (3, 2, 2)], F32),
+    "analytic.GaussianMixture.sample": (lambda on: [on.mixture.sample(5)], [(5, 2)], F32),
+    "analytic.GaussianMixture.log_prob": (mixture_call("log_prob"), [(4,)], F32),
+    "analytic.GaussianMixture.responsibilities": (mixture_call("responsibilities"), [(4, 3)], F32),
+    "analytic.GaussianMixture.score": (mixture_call("score"), [X], F32),
+    "analytic.GaussianMixture.posterior_mean": (mixture_call("posterior_mean"), [X], F32),
+    "analytic.GaussianMixture.posterior_covariance": (mixture_call("posterior_covariance"), [(4, 2, 2)], F32),
+    "analytic.GaussianMixture.noise_prediction": (mixture_call("noise_prediction"), [X], F32),
+    "analytic.GaussianMixture.model": (lambda on: [on.mixture.model(on.bar, p)(on.x, on.t) for p in process.PREDICTION_TYPES], [X] * 4, F32),
+    "models.MLP": (lambda on: [on.build(models.MLP, 2, 16)(on.x, on.t)], [X], F32),
+    "models.SmallUNet": (
+        lambda on: [on.build(models.SmallUNet, 1, 8, num_classes=7)(on.put("x", torch.ones(4, 1, 8, 8)), on.t, on.t)], [(4, 1, 8, 8)], F32),
+    "models.DigitClassifier": (lambda on: [(m := on.build(models.DigitClassifier))(i := on.put("x", torch.ones(2, 1, 16, 16))), m.features(i)],
+                               [(2, 10), (2, 64)], F32),
+    "models.timestep_embedding": (lambda on: [models.timestep_embedding(on.t, 8)], [(4, 8)], F32),
+}  # fmt: skip
+# Functions that promise a Python number, and how many reads of a tensor that number costs: no more are allowed.
+NUMBERS = {
+    "training.train_step": (train_step, 1),
+    "analytic.GaussianMixture.best_loss": (lambda on: on.mixture.best_loss(3, on.bar, num_samples=8), 2),
+    "metrics.frechet_distance": (lambda on: metrics.frechet_distance(on.x, on.noise + on.x.cumsum(0)), 1),
+}
+CPU_ONLY = {f"schedules.{n}" for n in ("linear_betas", "scaled_linear_betas", "cosine_betas", "sigmoid_betas", "make_schedule")}
+
+
+def mixture_on_cpu():
+    return On("cpu").mixture
+
+
+def public_names():
+    """module.function, module.Class or, for the mixture, module.Class.method of everything public that a module defines."""
+    for module in MODULES:
+        short = module.__name__.rpartition(".")[2]
+        for name, value in vars(module).items():
+            defined_here = getattr(value, "__module__", "").startswith(module.__name__)
+            if name.startswith("_") or not defined_here or not (inspect.isfunction(value) or inspect.isclass(value)):
+                continue
+            if value is analytic.GaussianMixture:
+                yield from (
+                    f"{short}.{name}.{m}" for m, f in vars(value).items() if inspect.isfunction(f) and not m.startswith("_")
+                )
+            elif name not in NOT_CALLED:
+                yield f"{short}.{name}"
+
+
+def test_no_public_function_is_missing():
+    assert set(public_names()) == {*CALLS, *NUMBERS, *CPU_ONLY}
+
+
+def check(name, device):
+    call, shapes, dtype = CALLS[name]
+    results = call(On(device))
+    assert [tuple(y.shape) for y in results] == shapes
+    assert {y.device.type for y in results} == {torch.device(device).type}
+    assert {y.dtype for y in results} == {dtype}
+    return results
+
+
+@pytest.fixture
+def fake():
+    with FakeTensorMode(allow_non_fake_inputs=True) as mode:
+        yield mode
+
+
+def test_reading_a_fake_value_is_caught(fake):
+    x = torch.ones(2, device="cuda")
+    for read in (lambda: x.sum().item(), lambda: bool((x > 0).all()), x.tolist, lambda: float(x[0]), x.nonzero):
+        with pytest.raises((DataDependentOutputException, DynamicOutputShapeException)):
+            read()
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_on_a_fake_gpu_without_reading_a_value(name, fake):
+    check(name, "cuda")
+
+
+@pytest.mark.parametrize("name", NUMBERS)
+def test_functions_that_return_a_number_read_no_more_than_that(name, fake, monkeypatch):
+    call, allowed = NUMBERS[name]
+    reads = []
+    plain = torch.Tensor.item
+    monkeypatch.setattr(torch.Tensor, "item", lambda x: (reads.append(x) or 0.25) if isinstance(x, FakeTensor) else plain(x))
+    monkeypatch.setattr(torch.Tensor, "backward", lambda self: None)  # autograd asks the driver for the device, fake or not
+    monkeypatch.setattr(torch, "cov", lambda x: x @ x.T)  # the real one compares values, on the CPU, where frechet_distance works
+    call(On("cuda"))
+    assert len(reads) == allowed
+
+
+# What to leave on the CPU, and the error; every call checks the device of every tensor it takes.
+MIXED = [
+    ("process.q_step", "betas", r"betas is on cpu and x_prev on cuda:0.*betas\.to\(x_prev\.device\)"),
+    ("process.q_step", "x", r"betas is on cuda:0 and x_prev on cpu"),
+    ("process.q_step", "t", r"t is on cpu and x_prev on cuda:0"),
+    ("process.q_step", "noise", r"noise is on cpu and x_prev on cuda:0"),
+    ("process.q_sample", "alphas_cumprod", r"alphas_cumprod is on cpu and x0 on cuda:0.*alphas_cumprod\.to\(x0\.device\)"),
+    ("process.q_sample", "x", r"alphas_cumprod is on cuda:0 and x0 on cpu"),
+    ("process.q_sample", "t", r"t is on cpu and x0 on cuda:0"),
+    ("process.q_sample", "noise", r"noise is on cpu and x0 on cuda:0"),
+    ("process.q_posterior", "x", r"xt is on cuda:0 and x0 on cpu"),
+    ("process.q_posterior", "alphas_cumprod", r"alphas_cumprod is on cpu and x0 on cuda:0"),
+    ("process.q_posterior", "t", r"t is on cpu and x0 on cuda:0"),
+    ("process.as_alpha_bar", "level", r"alpha_bar is on cpu and xt on cuda:0"),
+    ("process.to_x0_and_noise", "noise", r"model_output is on cpu and xt on cuda:0"),
+    ("process.to_x0_and_noise", "level", r"alpha_bar is on cpu and xt on cuda:0"),
+    ("process.from_x0_and_noise", "noise", r"noise is on cpu and x0 on cuda:0"),
+    ("process.convert_prediction", "noise", r"model_output is on cpu and xt on cuda:0"),
+    ("process.convert_prediction", "alphas_cumprod", r"alphas_cumprod is on cpu and xt on cuda:0"),
+    ("process.convert_prediction", "t", r"t is on cpu and xt on cuda:0"),
+    ("losses.prediction_target", "noise", r"noise is on cpu and x0 on cuda:0"),
+    ("losses.prediction_target", "alphas_cumprod", r"alphas_cumprod is on cpu and x0 on cuda:0"),
+    ("losses.prediction_target", "t", r"t is on cpu and x0 on cuda:0"),
+    ("losses.loss_weight", "alphas_cumprod", r"(t is on cuda:0 and alphas_cumprod on cpu|alphas_cumprod is on cpu and t on cuda:0)"),
+    ("losses.loss_weight", "t", r"(t is on cpu and alphas_cumprod on cuda:0|alphas_cumprod is on cuda:0 and t on cpu)"),
+    ("losses.diffusion_loss", "alphas_cumprod", r"alphas_cumprod is on cpu and x0 on cuda:0"),
+    ("losses.diffusion_loss", "x", r"(alphas_cumprod is on cuda:0 and x0 on cpu)"),
+    ("losses.diffusion_loss", "t", r"t is on cpu and x0 on cuda:0"),
+    ("losses.diffusion_loss", "noise", r"noise is on cpu and x0 on cuda:0"),
+    ("losses.elbo_terms", "alphas_cumprod", r"alphas_cumprod is on cpu and x0 on cuda:0"),
+    ("sampling.ddpm_step", "level", r"alpha_bar is on cpu and xt on cuda:0"),
+    ("sampling.ddpm_step", "noise", r"model_output is on cpu and xt on cuda:0"),
+    ("sampling.p_sample_loop", "alphas", r"alphas is on cpu and betas on cuda:0"),
+    ("sampling.p_sample_loop", "alphas_cumprod", r"alphas_cumprod is on cpu and betas on cuda:0"),
+    ("sampling.p_sample_loop", "x", r"x_init is on cpu and betas on cuda:0"),
+    ("analytic.GaussianMixture.score", "x", r"points and mixture differ: .* on cpu and .* on cuda:0"),
+    ("analytic.GaussianMixture.log_prob", "weights", r"weights.* on cpu.*"),
+    ("analytic.GaussianMixture.log_prob", "covariances", r"covariances.* on cpu.*"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "odd", "message"), MIXED, ids=[f"{n}-{o}" for n, o, _ in MIXED])
+def test_mixed_devices_are_named(name, odd, message, fake):
+    with pytest.raises(ValueError, match=message):
+        CALLS[name][0](On("cuda", odd=(odd,)))
+
+
+def test_train_step_names_mixed_devices(fake):
+    with pytest.raises(ValueError, match="alphas_cumprod is on cpu and x0 on cuda:0"):
+        train_step(On("cuda", odd=("alphas_cumprod",)))
+
+
+def test_a_network_that_answers_on_another_device(fake):
+    on = On("cuda")
+    for call in (
+        lambda f: losses.diffusion_loss(f, on.x, on.bar),
+        lambda f: losses.elbo_terms(f, on.x, on.bar),
+        lambda f: sampling.p_sample_loop(f, (4, 2), **on.tables),
+    ):
+        with pytest.raises(
+            ValueError, match=r"the network must return the shape and device of xt: got .* on cpu for xt with .* on cuda:0"
+        ):
+            call(lambda xt, t: xt.cpu())
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("name", CALLS)
+def test_on_a_real_gpu_as_on_the_cpu(name):
+    draws_its_own = name in (
+        "process.noise_like",
+        "process.q_step",
+        "process.q_sample",
+        "losses.diffusion_loss",
+        "losses.elbo_terms",
+        "losses.ElboTerms",
+        "sampling.p_sample_loop",
+        "sampling.p_sample_iter",
+        "analytic.GaussianMixture.sample",
+    )
+    torch.manual_seed(0)
+    on_gpu = check(name, "cuda")
+    torch.manual_seed(0)
+    on_cpu = check(name, "cpu")
+    if not draws_its_own:
+        for a, b in zip(on_gpu, on_cpu, strict=True):
+            torch.testing.assert_close(a.cpu(), b, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("name", NUMBERS)
+def test_numbers_from_a_real_gpu(name):
+    torch.manual_seed(0)
+    assert isinstance(NUMBERS[name][0](On("cuda")), float)
+
+
+@pytest.mark.gpu
+def test_loss_and_step_do_not_synchronise_a_real_gpu():
+    on = On("cuda")
+    arguments = on.x, on.t, on.bar, on.noise
+    step = on.noise, on.x, on.level / 2, on.level, on.x
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        process.q_sample(*arguments)
+        losses.diffusion_loss(on_device_network, arguments[0], arguments[2], weighting="min_snr")
+        sampling.ddpm_step(*step)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
+def on_device_network(xt, t):
+    return xt.tanh()
+
+
+@pytest.mark.gpu
+def test_train_on_a_gpu():
+    model = models.MLP(2, 16).cuda()
+    states = list(
+        training.train(
+            model,
+            torch.randn(64, 2, device="cuda"),
+            schedules.make_schedule("linear", 50),
+            num_steps=4,
+            batch_size=8,
+            report_every=2,
+        )
+    )
+    assert [s.step for s in states] == [2, 4] and next(states[-1].ema_model.parameters()).is_cuda
+
+
+def test_constructors_stay_on_the_cpu():
+    for name in sorted(CPU_ONLY):
+        made = getattr(schedules, name.rpartition(".")[2])()
+        table = made.betas if isinstance(made, schedules.NoiseSchedule) else made
+        assert table.device.type == "cpu" and table.dtype == F64, ON_CPU
