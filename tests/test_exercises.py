@@ -12,6 +12,7 @@ from diffusion_course.exercises.engine import evaluate, make_cases, self_check
 from diffusion_course.exercises.record import Record
 from diffusion_course.exercises.registry import all_exercises, get_exercise
 from diffusion_course.exercises.trial import Outcome, run_case
+from tools import notebooks
 
 EXERCISES = all_exercises()
 VARIANTS = {}
@@ -293,3 +294,13 @@ def test_an_unknown_id_lists_near_ones():
 
 def test_a_killed_or_silent_worker_outcome_can_be_judged():
     assert Outcome().is_blank and not Outcome(output=3).is_blank
+
+
+@every_exercise
+def test_the_lesson_shows_the_exercise_with_the_registry_s_stub(exercise):
+    ((source, _),) = notebooks.select([f"{exercise.lesson:02d}"])
+    cells = [cell.source for cell in notebooks.convert(source).cells if cell.cell_type == "code"]
+    assert any(f'exercise("{exercise.id}")' in cell for cell in cells)
+    (answer,) = [cell for cell in cells if cell.splitlines()[-1].startswith(f'check("{exercise.id}", ')]
+    stub = exercise.render(exercise.stub).strip()
+    assert answer.split(f'check("{exercise.id}"')[0].strip() == stub

@@ -6,7 +6,6 @@ One direction only: the source is what people write and review.
 
 import argparse
 import hashlib
-import os
 import sys
 import time
 from pathlib import Path
@@ -17,6 +16,7 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 from nbformat import NotebookNode
 
+from diffusion_course.checkpoints import write_bytes
 from tools.notebook_checks import check_notebook, exported_names, inputs
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -96,12 +96,7 @@ def normalise_output(output: NotebookNode) -> NotebookNode | None:
 def write(notebook: NotebookNode, path: Path) -> None:
     """Write the notebook whole or not at all."""
     nbformat.validate(notebook)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        part.write_text(nbformat.writes(notebook) + "\n", encoding="utf-8")
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
+    write_bytes(path, f"{nbformat.writes(notebook)}\n".encode())
 
 
 def stored_run(target: Path) -> NotebookNode | None:
