@@ -132,7 +132,7 @@ def forward_step(x_prev, t, betas, noise):
     return mean + ...
 
 
-check("01.1", forward_step);
+check("01.1", forward_step)
 
 # %% [markdown]
 # Now an answer with a mistake that stands in several published notebooks. The check compares it with a catalogue and names it.
@@ -143,7 +143,7 @@ def forward_step(x_prev, t, betas, noise):
     return (1 - beta).sqrt() * x_prev + beta * noise
 
 
-check("01.1", forward_step);
+check("01.1", forward_step)
 
 # %% [markdown]
 # Hints come one at a time, three for each exercise.
