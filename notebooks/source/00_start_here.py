@@ -19,9 +19,10 @@
 # ## A picture first
 #
 # The next cell starts from sixteen squares of pure noise and removes a little of it a thousand times.
-# What remains was never in the training data.
 
 # %%
+import torch
+
 from diffusion_course import Progress, load_pretrained, p_sample_iter, seed_everything, shipped_files, show
 from diffusion_course.plotting import image_grid
 
@@ -48,6 +49,24 @@ weights = sum(p.numel() for p in network.parameters())
 print(f"{weights:,} weights, made by: {made_by['command']} ({made_by['steps']:,} steps, seed {made_by['seed']})")
 
 # %% [markdown]
+# Are they copies of those? Below each drawn digit is the nearest real one, of all that the network was trained on.
+
+# %%
+from diffusion_course import load_dataset
+
+real = load_dataset("digits", split="train", size=16).images
+gap, nearest = torch.cdist(digits.flatten(1), real.flatten(1)).min(1)
+fig = image_grid(torch.cat([digits[:8], real[nearest[:8]]]), row_labels=["drawn", "nearest real"], title="Relatives, not copies")
+show(fig, alt="Upper row: eight drawn digits. Lower row: the nearest real digit of each, mostly the same figure in another handwriting.")
+
+# %%
+unseen = load_dataset("digits", split="test", size=16).images
+usual = torch.cdist(unseen.flatten(1), real.flatten(1)).min(1).values.median()
+assert gap.min() > 0.5 * usual  # no copy
+print("distance to the nearest real digit, as a multiple of what is usual for a new real one:")
+print(f"smallest {gap.min() / usual:.1f}, median {gap.median() / usual:.1f}")
+
+# %% [markdown]
 # By lesson 04 you will have derived every line that ran here.
 # Change the seed in the first cell and run both cells again: you get sixteen others.
 
@@ -67,8 +86,6 @@ my_guess = 500
 # A small classifier reads both: the network's belief at step $t$, and the final picture.
 
 # %%
-import torch
-
 classifier = load_pretrained("digit_classifier")
 with torch.no_grad():
     final = classifier(digits).argmax(1)

@@ -58,7 +58,8 @@ for name, walks, color in (("all walks", torch.arange(60), "#BBBBBB"), ("ends ne
     stations = torch.stack([x0[walks], x1[walks], x2[walks]])
     lines = ax.plot([0, 1, 2], stations, color=color, linewidth=0.8)
     lines[0].set_label(name)
-ax.set(xticks=[0, 1, 2], xlabel="step", ylabel="$x$", title="Where were they one step before the end?")
+ax.set(xticks=[0, 1, 2], xlabel="step", ylabel="$x$")
+ax.set_title("Where were they one step before the end?", loc="left")
 ax.legend()
 show(fig, alt="Sixty grey walks fan out from 1. Twenty-five orange ones run from 1 to -0.5; at step 1 most of them pass between 0.3 and 1.1, a narrower band than the grey one.")
 
@@ -558,7 +559,7 @@ with Progress(1000, "drawing 16x16 digits") as bar:
         if t % 50 == 0 or t == 999:
             frames[t] = x, x0_pred
 
-    drawn = p_sample_loop(network, (16, 1, 16, 16), *tables, generator=make_generator(0), callback=keep)
+    drawn = p_sample_loop(network, (16, 1, 16, 16), *tables, generator=make_generator(3), callback=keep)
 
 # %%
 fig = plotting.image_grid(drawn, columns=8, title="Sixteen digits, drawn by p_sample_loop")
