@@ -21,14 +21,14 @@ SMOKE_SECONDS, SMOKE_STEPS = 5.0, 150
 
 @dataclass(frozen=True)
 class Finding:
-    """One line of the report: `status` is "ok", "warn" or "fail"; `todo` says what to do, empty when ok."""
+    """One line of the report: `status` is "ok", "warn" or "fail"; `remedy` says what to do, empty when ok."""
 
     status: str
     text: str
-    todo: str = ""
+    remedy: str = ""
 
     def __str__(self) -> str:
-        return f"[{self.status:^4}] {self.text}" + (f"\n       -> {self.todo}" if self.todo else "")
+        return f"[{self.status:^4}] {self.text}" + (f"\n       -> {self.remedy}" if self.remedy else "")
 
 
 def release(version: str) -> tuple[int, ...]:
@@ -100,9 +100,9 @@ def check_room(place: str = ".", *, available: int | None = None, free: int | No
     available = psutil.virtual_memory().available if available is None else available
     free = shutil.disk_usage(place).free if free is None else free
     rooms = (("memory available", available, 1.5, 3.0, "close other programs"), ("disk free", free, 0.2, 1.0, "free some space"))
-    for what, size, least, comfortable, todo in rooms:
+    for what, size, least, comfortable, remedy in rooms:
         status = "ok" if size >= comfortable * GIB else "warn" if size >= least * GIB else "fail"
-        advice = f"{todo}: {comfortable:g} GiB are comfortable, {least:g} GiB the least"
+        advice = f"{remedy}: {comfortable:g} GiB are comfortable, {least:g} GiB the least"
         yield Finding(status, f"{what}: {size / GIB:.1f} GiB", "" if status == "ok" else advice)
 
 
@@ -110,17 +110,17 @@ def check_jupyter() -> Iterator[Finding]:
     """A kernel named python3 that runs this very Python, and the widgets."""
     from jupyter_client.kernelspec import KernelSpecManager, NoSuchKernel
 
-    todo = f"{sys.executable} -m ipykernel install --sys-prefix"
+    remedy = f"{sys.executable} -m ipykernel install --sys-prefix"
     try:
         program = KernelSpecManager().get_kernel_spec("python3").argv[0]
     except NoSuchKernel:
-        yield Finding("fail", "Jupyter kernel python3 is missing", todo)
+        yield Finding("fail", "Jupyter kernel python3 is missing", remedy)
         return
     found = shutil.which(program) or program
     if program.startswith("python") or os.path.normcase(found) == os.path.normcase(sys.executable):
         yield Finding("ok", "Jupyter kernel python3 runs this environment")
     else:
-        yield Finding("fail", f"Jupyter kernel python3 runs {found}, not {sys.executable}", todo)
+        yield Finding("fail", f"Jupyter kernel python3 runs {found}, not {sys.executable}", remedy)
     import ipywidgets
 
     yield Finding("ok", f"ipywidgets {ipywidgets.__version__} can be imported: sliders will appear")
@@ -132,16 +132,16 @@ def check_data(files: Iterable | None = None) -> Iterator[Finding]:
     from .pretrained import shipped_files
 
     for file in shipped_files().values() if files is None else files:
-        todo = f"restore {Path(file.path).name}: git checkout -- data"
+        remedy = f"restore {Path(file.path).name}: git checkout -- data"
         try:
             digest = sha256_of(file.path)
         except OSError as error:
-            yield Finding("fail", f"data {file.name} cannot be read: {error.strerror}", todo)
+            yield Finding("fail", f"data {file.name} cannot be read: {error.strerror}", remedy)
             continue
         if digest == file.sha256:
             yield Finding("ok", f"data {file.name}: checksum matches")
         else:
-            yield Finding("fail", f"data {file.name} is damaged: sha256 {digest[:12]}, expected {file.sha256[:12]}", todo)
+            yield Finding("fail", f"data {file.name} is damaged: sha256 {digest[:12]}, expected {file.sha256[:12]}", remedy)
 
 
 def check_smoke(seconds: float = SMOKE_SECONDS) -> Iterator[Finding]:

@@ -26,14 +26,14 @@ def statuses(findings):
 def test_versions_against_lower_bounds():
     found = list(doctor.check_versions({"pytest": "1.0", "torch": "99.1", "no-such-package": "1.0"}))
     assert statuses(found) == ["ok", "ok", "fail", "fail"]
-    assert "is older than 99.1" in found[2].text and 'pip install --upgrade "torch>=99.1"' in found[2].todo
-    assert found[3].text == "no-such-package is missing" and 'pip install "no-such-package>=1.0"' in found[3].todo
+    assert "is older than 99.1" in found[2].text and 'pip install --upgrade "torch>=99.1"' in found[2].remedy
+    assert found[3].text == "no-such-package is missing" and 'pip install "no-such-package>=1.0"' in found[3].remedy
 
 
 def test_a_course_that_is_not_installed_and_an_old_python_fail(monkeypatch):
     monkeypatch.setattr(doctor, "MIN_PYTHON", (99, 0))
     found = list(doctor.check_versions({}))
-    assert statuses(found) == ["fail", "fail"] and "99.0" in found[0].text and "make lab" in found[1].todo
+    assert statuses(found) == ["fail", "fail"] and "99.0" in found[0].text and "make lab" in found[1].remedy
 
 
 @pytest.mark.parametrize(
@@ -73,7 +73,7 @@ def test_room(size, status):
     found = list(doctor.check_room(available=int(size * 2**30), free=int(size * 2**30)))
     expected = {"ok": ["ok", "ok"], "warn-disk": ["fail", "warn"], "fail": ["fail", "fail"]}[status]
     assert statuses(found) == expected
-    assert all(finding.todo for finding in found if finding.status != "ok")
+    assert all(finding.remedy for finding in found if finding.status != "ok")
 
 
 def test_kernel_of_this_environment_passes_and_a_foreign_or_missing_one_fails(monkeypatch):
@@ -86,7 +86,7 @@ def test_kernel_of_this_environment_passes_and_a_foreign_or_missing_one_fails(mo
 
     monkeypatch.setattr(kernelspec.KernelSpecManager, "get_kernel_spec", lambda self, name: Spec)
     first = next(iter(doctor.check_jupyter()))
-    assert first.status == "fail" and "/usr/bin/env" in first.text and "ipykernel install" in first.todo
+    assert first.status == "fail" and "/usr/bin/env" in first.text and "ipykernel install" in first.remedy
 
     def missing(self, name):
         raise kernelspec.NoSuchKernel(name)
@@ -104,7 +104,7 @@ def test_shipped_data_whole_damaged_and_missing(tmp_path):
     found = list(doctor.check_data(files))
     assert statuses(found) == ["ok", "fail", "fail"]
     assert "damaged" in found[1].text and "cannot be read" in found[2].text
-    assert all("git checkout -- data" in finding.todo for finding in found[1:])
+    assert all("git checkout -- data" in finding.remedy for finding in found[1:])
 
 
 def test_smoke_run_learns():
@@ -116,10 +116,10 @@ def test_smoke_run_of_a_slow_machine_warns_and_of_a_broken_one_fails(monkeypatch
     import diffusion_course
 
     (slow,) = doctor.check_smoke(seconds=0.0)
-    assert slow.status == "warn" and "1 training steps" in slow.text and "slow" in slow.todo
+    assert slow.status == "warn" and "1 training steps" in slow.text and "slow" in slow.remedy
     monkeypatch.setattr(diffusion_course, "train_step", lambda *args: 1.0, raising=False)
     (broken,) = doctor.check_smoke()
-    assert broken.status == "fail" and "the loss must fall" in broken.todo
+    assert broken.status == "fail" and "the loss must fall" in broken.remedy
     monkeypatch.setattr(diffusion_course, "train_step", lambda *args: float("nan"), raising=False)
     (diverged,) = doctor.check_smoke(seconds=0.0)
     assert diverged.status == "fail"
