@@ -73,7 +73,7 @@ print(f"smallest {gap.min() / usual:.1f}, median {gap.median() / usual:.1f}")
 # %% [markdown]
 # ## Predict first
 #
-# The chain takes 1,000 steps, from $t = 999$ (pure noise) down to $t = 0$ (a picture).
+# The chain takes 1,000 steps, from index $t = 999$ (pure noise) down to $t = 0$ (a picture).
 # At every step the network also says what it believes the finished picture is.
 #
 # How many steps does it take until that belief is settled, so that a classifier reads the same digit in it as in the final picture?
@@ -227,11 +227,11 @@ except ValueError as error:
 # |---|---|---|---|
 # | $x_0$ | clean data | `x0` | (B, ...) |
 # | $x_t$ | data after step $t$ of noise | `xt` | (B, ...) |
-# | $t$ | index of the step; index 0 is one step of noise, so the papers' $t$ is index + 1 | `t` | (B,) int64 |
+# | $t$ | number of the step. Formulas count $1, \dots, T$ as the papers do; code, figures and printed lines count $0, \dots, T-1$, one less | `t` | (B,) int64 |
 # | $T$ | number of steps | `num_train_timesteps` | |
 # | $\beta_t$ | variance of the noise that step $t$ adds | `betas` | (T,) |
 # | $\alpha_t = 1 - \beta_t$ | what is left of the variance | `alphas` | (T,) |
-# | $\bar\alpha_t = \alpha_0 \alpha_1 \cdots \alpha_t$ | the same after all steps up to $t$ | `alphas_cumprod`; at one step `alpha_bar` | (T,) |
+# | $\bar\alpha_t = \alpha_1 \alpha_2 \cdots \alpha_t$ | the same after all steps up to $t$ | `alphas_cumprod`; at one step `alpha_bar` | (T,) |
 # | $\epsilon$ | standard normal noise that was added | `noise` | (B, ...) |
 # | $\epsilon_\theta$ | the network's estimate of it | `eps_pred` | (B, ...) |
 # | $\hat x_0$ | the estimate of the clean data | `x0_pred` | (B, ...) |
