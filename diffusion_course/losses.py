@@ -10,7 +10,16 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from .process import PREDICTION_TYPES, from_x0_and_noise, gather, noise_like, q_posterior, q_sample, to_x0_and_noise
+from .process import (
+    PREDICTION_TYPES,
+    from_x0_and_noise,
+    gather,
+    noise_like,
+    posterior_coefficients,
+    q_posterior,
+    q_sample,
+    to_x0_and_noise,
+)
 from .schedules import previous_alpha_bar, snr
 from .validation import check_batch, check_choice, check_device, check_positive_int, check_table, check_timesteps, describe
 
@@ -78,10 +87,9 @@ def loss_weight(
         on_epsilon = (gamma / snr(alpha_bar)).clamp(max=1.0)
     else:
         alpha_bar_prev = previous_alpha_bar(alphas_cumprod)[t]
-        beta = 1 - alpha_bar / alpha_bar_prev
-        small = beta * (1 - alpha_bar_prev) / (1 - alpha_bar)
-        variance = torch.where((t > 0) & (variance_type == "fixed_small"), small, beta)
-        on_x0 = alpha_bar_prev * beta**2 / (2 * variance * (1 - alpha_bar) ** 2)  # finite also where abar = 0
+        coef_x0, _, small = posterior_coefficients(alpha_bar, alpha_bar_prev)
+        variance = torch.where((t > 0) & (variance_type == "fixed_small"), small, 1 - alpha_bar / alpha_bar_prev)
+        on_x0 = coef_x0**2 / (2 * variance)  # the means differ by coef_x0 times x0's error; finite also where abar = 0
         inverse_snr = 1 / snr(alpha_bar)
         factor = {
             "epsilon": inverse_snr,
