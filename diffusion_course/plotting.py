@@ -18,16 +18,7 @@ from .images import image_grid, image_strip
 from .style import COLORS, course_style, label_ends, label_width, panels
 from .validation import describe
 
-__all__ = [
-    "density_2d",
-    "histogram_against_density",
-    "image_grid",
-    "image_strip",
-    "lines",
-    "loss_curve",
-    "scatter_2d",
-    "vector_field",
-]
+__all__ = ["histogram_against_density", "image_grid", "image_strip", "lines", "loss_curve", "scatter_2d", "vector_field"]
 
 
 def _numpy(value: Any):
@@ -150,25 +141,22 @@ def histogram_against_density(samples: Any, grid: Any, density: Any, *, xlabel: 
     return fig
 
 
-def _plane(names: Sequence[str], title: str, limit: float, size: float | None, right: float = 0.2):
+def _plane(names: Sequence[str], title: str, limit: float, size: float | None):
     """Return square panels with both axes from -limit to limit."""
     size = size or (1.9 if len(names) > 1 else 3.4)
-    fig, axes = panels(list(names), title, width=size, height=size, xlabel="$x_1$", ylabel="$x_2$", right=right)
+    fig, axes = panels(list(names), title, width=size, height=size, xlabel="$x_1$", ylabel="$x_2$")
     axes[0].set(xlim=(-limit, limit), ylim=(-limit, limit))
     return fig, axes
 
 
 @course_style()
-def scatter_2d(points: Any, *, title: str, colors: Any = None, limit: float | None = None, size: float | None = None) -> Figure:
-    """Draw points (N, 2); `colors` are integer classes (N,); the axes end at `limit` (default: all points)."""
+def scatter_2d(points: Any, *, title: str, limit: float | None = None, size: float | None = None) -> Figure:
+    """Draw points (N, 2); the axes end at `limit` (default: all points)."""
     clouds = {name: _points(f"points {name}", value) for name, value in _panels(points).items()}
     limit = limit or 1.05 * max(abs(cloud).max() for cloud in clouds.values())
     fig, axes = _plane(list(clouds), title, limit, size)
     for ax, cloud in zip(axes, clouds.values(), strict=True):
-        shades = COLORS[0]
-        if colors is not None:
-            shades = [COLORS[int(k) % len(COLORS)] for k in _vector("colors", colors, len(cloud))]
-        ax.scatter(*cloud.T, s=4, alpha=0.5, linewidths=0, c=shades)
+        ax.scatter(*cloud.T, s=4, alpha=0.5, linewidths=0, c=COLORS[0])
     return fig
 
 
@@ -180,30 +168,6 @@ def _on_grid(function: Callable[[Tensor], Tensor], limit: float, resolution: int
     if tuple(values.shape) != (len(points), *shape):
         raise ValueError(f"the function must return shape {(len(points), *shape)}, got {describe(values)}.")
     return axis.numpy(), _numpy(values).reshape(resolution, resolution, *shape)
-
-
-@course_style()
-def density_2d(
-    densities: Any, *, title: str, limit: float = 3.0, points: Any = None, resolution: int = 120, size: float | None = None
-) -> Figure:
-    """Draw densities in the plane on one colour scale; each maps float64 points (N, 2) to (N,).
-
-    `points` (N, 2), under the same panel titles, are drawn on top.
-    """
-    values = {name: _on_grid(f, limit, resolution, ())[1] for name, f in _panels(densities).items()}
-    clouds = {} if points is None else _panels(points)
-    fig, axes = _plane(list(values), title, limit, size, right=1.0)
-    top = max(value.max() for value in values.values())
-    for ax, (name, value) in zip(axes, values.items(), strict=True):
-        picture = ax.imshow(value, origin="lower", extent=(-limit, limit) * 2, vmin=0, vmax=top, aspect="auto")
-        ax.grid(False)
-        if name in clouds:
-            ax.scatter(*_points(f"points {name}", clouds[name]).T, s=4, c="white", linewidths=0)
-    box = axes[-1].get_position()
-    edge = max(ax.get_position().x1 for ax in axes)
-    bar = fig.add_axes((edge + 0.12 / fig.get_figwidth(), box.y0, 0.12 / fig.get_figwidth(), box.height))
-    fig.colorbar(picture, cax=bar, label="density")
-    return fig
 
 
 @course_style()

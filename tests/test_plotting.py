@@ -33,7 +33,6 @@ def examples():
         "loss_curve": lambda: plotting.loss_curve(torch.rand(80), reference=0.2, title="Loss"),
         "histogram": lambda: plotting.histogram_against_density(points[:, 0], GRID, NORMAL, title="Samples"),
         "scatter_2d": lambda: plotting.scatter_2d({"t = 0": points, "t = 9": 2 * points}, title="Points"),
-        "density_2d": lambda: plotting.density_2d({"a": gaussian}, points={"a": points}, title="Density"),
         "vector_field": lambda: plotting.vector_field(lambda p: -p, title="Score"),
     }
 
