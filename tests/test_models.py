@@ -5,15 +5,16 @@ import torch
 from helpers import assert_near, normal
 from torch.nn.functional import silu
 
-from diffusion_course import MLP, DigitClassifier, SmallUNet, timestep_embedding
-from diffusion_course.models.small_unet import ResBlock
+from diffusion_course import MLP, DigitClassifier, UNet, timestep_embedding
+from diffusion_course.models.blocks import ResBlock
 
 NETWORKS = {
     "mlp": (lambda **k: MLP(2, 16, 2, **k), (5, 2)),
     "mlp 3-D": (lambda **k: MLP(3, 16, 1, **k), (5, 3)),
-    "unet": (lambda **k: SmallUNet(1, 8, **k), (3, 1, 8, 8)),
-    "unet 3 levels": (lambda **k: SmallUNet(3, 8, (1, 2, 3), **k), (3, 3, 8, 12)),
-    "unet 1 level": (lambda **k: SmallUNet(1, 8, (2,), **k), (3, 1, 5, 7)),
+    "unet": (lambda **k: UNet(1, 16, **k), (3, 1, 8, 8)),
+    "unet 3 levels": (lambda **k: UNet(3, 16, (1, 2, 3), **k), (3, 3, 8, 12)),
+    "unet 1 level": (lambda **k: UNet(1, 16, (2,), **k), (3, 1, 5, 7)),
+    "unet attends": (lambda **k: UNet(1, 16, (1, 2), blocks_per_level=2, attention_levels=(0, 1), num_heads=2, **k), (3, 1, 4, 6)),
 }
 every_network = pytest.mark.parametrize("name", NETWORKS)
 
@@ -76,10 +77,37 @@ def test_classes_change_the_output(name):
         made(name)[0](x, t, cond)
 
 
+def test_no_class_is_one_more_class():
+    """Its embedding is its own: it is none of the classes', and it is the only one that a batch without labels teaches."""
+    model, x, t = made("mlp", num_classes=4)
+    assert model.null_class == model.conditioning.null_class == 4 and MLP().null_class is None
+    nobody = torch.full((5,), model.null_class)
+    for label in range(4):
+        assert (model(x, t, nobody) - model(x, t, torch.full((5,), label))).abs().amin() > 1e-9
+    model(x, t, nobody).square().sum().backward()
+    assert model.conditioning.classes.weight.grad.any(1).tolist() == [False] * 4 + [True]
+
+
+@pytest.mark.parametrize(
+    ("cond", "error", "message"),
+    [
+        ([0, 5, 1], ValueError, r"cond must hold classes 0\.\.3, or 4 for no class, got values from 0 to 5"),
+        ([-1, 0, 4], ValueError, r"or 4 for no class, got values from -1 to 4"),
+        ([0.0, 1.0, 2.0], TypeError, r"cond must hold classes as int64, got shape \(3,\), float32.*cond\.long\(\)"),
+        ([True, False, True], TypeError, r"cond must hold classes as int64, got shape \(3,\), bool"),
+    ],
+)
+def test_refused_classes(cond, error, message):
+    with pytest.raises(error, match=message):
+        MLP(2, 16, num_classes=4)(torch.zeros(3, 2), torch.arange(3), torch.tensor(cond))
+    assert MLP(2, 16, num_classes=4)(torch.zeros(3, 2), torch.arange(3), torch.tensor([0, 3, 4], dtype=torch.int32)).shape == (3, 2)
+
+
 @every_network
 def test_every_weight_is_used(name):
     model, x, t = made(name, num_classes=3)
-    model(x, t, torch.tensor([0, 1, 2, 0, 1])[: len(x)]).square().sum().backward()
+    for cond in (torch.tensor([0, 1, 2, 0, 1]), torch.tensor([3, 3, 3, 3, 3])):  # 3: no class
+        model(x, t, cond[: len(x)]).square().sum().backward()
     dead = [
         name
         for name, weight in model.named_parameters()
@@ -100,7 +128,7 @@ def test_other_dtypes(name, dtype):
 def test_time_scales_a_residual_block_around_one():
     """With a scale and shift of zero the block is the plain one, not a constant."""
     torch.manual_seed(0)
-    block, x = ResBlock(8, 8, 4), normal(2, 8, 4, 4, dtype=torch.float32)
+    block, x = ResBlock(16, 16, 4), normal(2, 16, 4, 4, dtype=torch.float32)
     block.conv2.weight.data.normal_()
     h = block.norm2(block.conv1(silu(block.norm1(x))))
     block.scale_shift.weight.data.zero_()
@@ -109,7 +137,7 @@ def test_time_scales_a_residual_block_around_one():
 
 
 def test_fresh_unet_predicts_zero():
-    assert (SmallUNet(1, 8)(torch.ones(2, 1, 8, 8), torch.tensor([0, 5])) == 0).all()
+    assert (UNet(1, 16)(torch.ones(2, 1, 8, 8), torch.tensor([0, 5])) == 0).all()
 
 
 def test_classifier_shapes_and_features():
@@ -124,11 +152,11 @@ def test_classifier_shapes_and_features():
     [
         (lambda: MLP(2)(torch.ones(3, 3), torch.arange(3)), r"takes points of shape \(B, 2\), got shape \(3, 3\)"),
         (lambda: MLP(2)(torch.ones(2), torch.arange(2)), r"got shape \(2,\)"),
-        (lambda: SmallUNet(1, 12), r"channels must be divisible by 8.*got 12"),
-        (lambda: SmallUNet(1, 8)(torch.ones(2, 3, 8, 8), torch.arange(2)), r"images \(B, 1, H, W\).*got shape \(2, 3, 8, 8\)"),
-        (lambda: SmallUNet(1, 8)(torch.ones(2, 1, 7, 8), torch.arange(2)), r"sides divisible by 2, got shape \(2, 1, 7, 8\)"),
-        (lambda: SmallUNet(1, 8)(torch.ones(2, 1, 8, 7), torch.arange(2)), r"got shape \(2, 1, 8, 7\)"),
-        (lambda: SmallUNet(1, 8)(torch.ones(2, 8), torch.arange(2)), r"got shape \(2, 8\)"),
+        (lambda: UNet(1, 12), r"channels must be a multiple of 16.*got 12"),
+        (lambda: UNet(1, 16)(torch.ones(2, 3, 8, 8), torch.arange(2)), r"images \(B, 1, H, W\).*got shape \(2, 3, 8, 8\)"),
+        (lambda: UNet(1, 16)(torch.ones(2, 1, 7, 8), torch.arange(2)), r"sides divisible by 2, got shape \(2, 1, 7, 8\)"),
+        (lambda: UNet(1, 16)(torch.ones(2, 1, 8, 7), torch.arange(2)), r"got shape \(2, 1, 8, 7\)"),
+        (lambda: UNet(1, 16)(torch.ones(2, 8), torch.arange(2)), r"got shape \(2, 8\)"),
         (lambda: DigitClassifier()(torch.ones(2, 1, 8, 8)), r"takes images \(B, 1, 16, 16\), got shape \(2, 1, 8, 8\)"),
         (lambda: DigitClassifier().features(torch.ones(16, 16)), r"got shape \(16, 16\)"),
     ],
@@ -148,7 +176,7 @@ def test_refused_shapes(call, message):
         (torch.zeros(3, dtype=torch.long), torch.zeros(1, dtype=torch.long), r"cond must have one entry .*got shape \(1,\)"),
     ],
 )
-@pytest.mark.parametrize("make", [lambda n: (MLP(num_classes=n), (3, 2)), lambda n: (SmallUNet(channels=8, num_classes=n), (3, 1, 8, 8))])
+@pytest.mark.parametrize("make", [lambda n: (MLP(num_classes=n), (3, 2)), lambda n: (UNet(channels=16, num_classes=n), (3, 1, 8, 8))])
 def test_time_and_class_need_one_entry_for_each_sample(make, t, cond, message):
     model, shape = make(None if cond is None else 4)
     with pytest.raises(ValueError, match=message):

@@ -3,6 +3,6 @@
 from .classifier import DigitClassifier
 from .embedding import timestep_embedding
 from .mlp import MLP
-from .small_unet import SmallUNet
+from .unet import UNet
 
-__all__ = ["MLP", "DigitClassifier", "SmallUNet", "timestep_embedding"]
+__all__ = ["MLP", "DigitClassifier", "UNet", "timestep_embedding"]

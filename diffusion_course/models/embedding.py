@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from ..validation import describe
+from ..validation import check_classes, describe
 
 
 def timestep_embedding(t: Tensor, dim: int, *, max_period: float = 10_000.0) -> Tensor:
@@ -22,20 +22,26 @@ def timestep_embedding(t: Tensor, dim: int, *, max_period: float = 10_000.0) -> 
 
 
 class Conditioning(nn.Module):
-    """Time t (B,), and optionally a class cond (B,), as one vector (B, hidden) for each sample of xt (B, ...)."""
+    """Time t (B,), and optionally a class cond (B,) int64, as one vector (B, hidden) for each sample of xt (B, ...).
+
+    ``num_classes=K`` makes K + 1 embeddings. Index K is "no class", for training without labels and for guidance; ``null_class``
+    is K, or None without classes. Raises ValueError or TypeError for other shapes or dtypes, and for labels outside 0..K.
+    """
 
     def __init__(self, dim: int, hidden: int, num_classes: int | None = None) -> None:
         super().__init__()
-        self.dim = dim
+        self.dim, self.null_class = dim, num_classes
         self.project = nn.Sequential(nn.Linear(dim, hidden), nn.SiLU(), nn.Linear(hidden, hidden))
-        self.classes = None if num_classes is None else nn.Embedding(num_classes, hidden)
+        self.classes = None if num_classes is None else nn.Embedding(num_classes + 1, hidden)
 
     def forward(self, xt: Tensor, t: Tensor, cond: Tensor | None = None) -> Tensor:
-        for name, value in (("t", t), ("cond", t if cond is None else cond)):
-            if not isinstance(value, Tensor) or value.shape != xt.shape[:1]:
-                raise ValueError(f"{name} must have one entry for each sample of xt, ({len(xt)},), got {describe(value)}.")
-        out = self.project(timestep_embedding(t, self.dim).to(self.project[0].weight.dtype))
+        if not isinstance(t, Tensor) or t.shape != xt.shape[:1]:
+            raise ValueError(f"t must have one entry for each sample of xt, ({len(xt)},), got {describe(t)}.")
         if (cond is None) != (self.classes is None):
-            built = "without classes" if self.classes is None else f"with num_classes={self.classes.num_embeddings}"
+            built = "without classes" if self.classes is None else f"with num_classes={self.null_class}"
             raise ValueError(f"this network was built {built}, but cond is {'missing' if cond is None else 'given'}.")
-        return out if cond is None else out + self.classes(cond)
+        out = self.project(timestep_embedding(t, self.dim).to(self.project[0].weight.dtype))
+        if cond is None:
+            return out
+        check_classes(cond, "xt", xt, self.null_class)
+        return out + self.classes(cond)
