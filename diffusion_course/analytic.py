@@ -4,14 +4,25 @@ If x_0 is a mixture, so is x_t: component k becomes N(sqrt(abar) m_k, abar S_k +
 that sentence and Bayes' rule. It is the oracle that the lessons and the tests check against.
 """
 
+import copy
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
 from .process import PREDICTION_TYPES, from_x0_and_noise, gather, noise_like
-from .validation import check_choice, check_floating, check_positive_int, check_timesteps, describe, values_are_free, widest_float
+from .schedules import alpha_bar_at
+from .validation import (
+    check_choice,
+    check_classes,
+    check_floating,
+    check_positive_int,
+    check_timesteps,
+    describe,
+    values_are_free,
+    widest_float,
+)
 
 
 class GaussianMixture:
@@ -146,17 +157,52 @@ class GaussianMixture:
         return -noise.sqrt().reshape(-1, 1) * self.score(xt, alpha_bar)
 
     def model(self, alphas_cumprod: Tensor, prediction_type: str = "epsilon") -> Callable[..., Tensor]:
-        """Return the exact network: ``model(xt, t, cond=None)`` (N, D), the conditional mean of this prediction type."""
+        """Return the exact network: ``model(xt, t, cond=None)`` (N, D), the conditional mean of this prediction type.
+
+        t: (N,) indices, or fractional times (``alpha_bar_at``).
+        """
         check_choice("prediction_type", prediction_type, PREDICTION_TYPES)
 
         def exact(xt: Tensor, t: Tensor, cond: Tensor | None = None) -> Tensor:
-            check_timesteps(t, "xt", xt, len(alphas_cumprod))
-            alpha_bar = gather(alphas_cumprod, t, 1)
+            if isinstance(t, Tensor) and t.is_floating_point():
+                alpha_bar = alpha_bar_at(alphas_cumprod, t)
+            else:
+                check_timesteps(t, "xt", xt, len(alphas_cumprod))
+                alpha_bar = gather(alphas_cumprod, t, 1)
             noise = self.noise_prediction(xt, alpha_bar)
             if prediction_type == "epsilon":  # needs no posterior mean
                 return noise
             return from_x0_and_noise(self.posterior_mean(xt, alpha_bar), noise, alpha_bar, prediction_type)
 
+        return exact
+
+    def conditional_model(
+        self, alphas_cumprod: Tensor, classes: Sequence[int], prediction_type: str = "epsilon"
+    ) -> Callable[..., Tensor]:
+        """Return the exact network for labelled data: ``model(xt, t, cond)`` (N, D), the conditional mean given x_t and class.
+
+        classes: the class 0..C-1 of each of the K components, every class at least once. cond: (N,) int64 in 0..C, where C, also
+        ``model.null_class``, is "no class": all components. Raises ValueError or TypeError for other classes or conditions.
+        """
+        check_choice("prediction_type", prediction_type, PREDICTION_TYPES)
+        labels = [int(c) for c in classes]
+        num_classes = len(set(labels))
+        if len(labels) != len(self.weights) or set(labels) != set(range(num_classes)):
+            raise ValueError(
+                f"classes must name a class 0..C-1 for each of the {len(self.weights)} components, every class at least once, "
+                f"got {labels}."
+            )
+        rows = [[c == label for label in labels] for c in range(num_classes)] + [[True] * len(labels)]
+        shares = self.weights * torch.tensor(rows, device=self.weights.device)
+        shares = shares / shares.sum(1, keepdim=True)  # (C + 1, K): the mixture's weights within each class; the last row is all
+
+        def exact(xt: Tensor, t: Tensor, cond: Tensor) -> Tensor:
+            check_classes(cond, "xt", xt, num_classes)
+            labelled = copy.copy(self)
+            labelled.weights = shares[cond]  # (N, K): every point has a mixture of its own
+            return labelled.model(alphas_cumprod, prediction_type)(xt, t)
+
+        exact.null_class = num_classes
         return exact
 
     def best_loss(

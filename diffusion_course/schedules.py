@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from .validation import check_choice, check_floating, check_positive_int, check_table, describe, values_are_free
+from .validation import check_choice, check_device, check_floating, check_positive_int, check_table, describe, values_are_free
 
 SCHEDULES = ("linear", "scaled_linear", "cosine", "sigmoid")
 
@@ -93,6 +93,24 @@ def snr(alphas_cumprod: Tensor) -> Tensor:
 def previous_alpha_bar(alphas_cumprod: Tensor) -> Tensor:
     """Return abar one step earlier (T,): 1 at index 0, where the step before is the clean data."""
     return torch.cat([torch.ones_like(alphas_cumprod[:1]), alphas_cumprod[:-1]])
+
+
+def alpha_bar_at(alphas_cumprod: Tensor, t: Tensor) -> Tensor:
+    """Return abar at fractional times t, the shape of t: sigma = sqrt((1 - abar) / abar) is linear between two indices.
+
+    alphas_cumprod: (T,); t: floating, from 0 to T-1, on the same device. At whole numbers it is the table's entry. Raises
+    TypeError for an integer t (index the table), ValueError for values outside or another device.
+    """
+    check_table("alphas_cumprod", alphas_cumprod)
+    check_floating("t", t)
+    check_device("t", t, "alphas_cumprod", alphas_cumprod)
+    last = len(alphas_cumprod) - 1
+    if values_are_free(t) and not ((t >= 0) & (t <= last)).all():
+        raise ValueError(f"t must lie in [0, {last}] for {describe(alphas_cumprod)}, got {t.min().item()} to {t.max().item()}.")
+    low = t.floor().long()
+    sigmas, share = ((1 - alphas_cumprod) / alphas_cumprod).sqrt(), (t - low).to(alphas_cumprod.dtype)
+    sigma = (1 - share) * sigmas[low] + share * sigmas[(low + 1).clamp(max=last)]
+    return torch.where(share == 0, alphas_cumprod[low], 1 / (1 + sigma**2))
 
 
 def _check_betas(betas: Tensor, *, zero_terminal_snr: bool, increasing: bool = False) -> None:

@@ -191,6 +191,38 @@ def test_exact_network_is_the_conditional_mean_of_each_type(prediction_type):
     assert_near(PLANE.model(table)(xt, t), noise, 1e-12)
 
 
+@pytest.mark.parametrize("prediction_type", TYPES)
+def test_exact_network_of_labelled_data_is_that_of_each_class_alone(prediction_type):
+    """Row by row against the mixture that keeps one class's components, and against all of them for "no class"."""
+    table, labels = make_schedule("linear", 50).alphas_cumprod, [1, 0, 1]
+    weights, means = f64([0.2, 0.5, 0.3]), f64([[0.5, -1.0], [0.2, 1.0], [-1.0, 0.1]])
+    covariances = torch.cat([PLANE.covariances, PLANE.covariances[:1]])
+    data = GaussianMixture(weights, means, covariances)
+    alone = {c: [k for k, label in enumerate(labels) if label == c] for c in (0, 1)} | {2: [0, 1, 2]}
+    parts = {c: GaussianMixture(weights[k] / weights[k].sum(), means[k], covariances[k]) for c, k in alone.items()}
+    model, xt = data.conditional_model(table, labels, prediction_type), normal(6, 2, seed=7)
+    t, cond = torch.tensor([0, 10, 30, 49, 20, 5]), torch.tensor([0, 1, 2, 1, 0, 2])
+    found = model(xt, t, cond)
+    for i, c in enumerate(cond.tolist()):
+        assert_near(found[i], parts[c].model(table, prediction_type)(xt[i : i + 1], t[i : i + 1])[0], 1e-12)
+    assert model.null_class == 2 and torch.equal(data.weights, weights)
+    assert torch.equal(unchanged(model, xt, t, torch.full((6,), 2)), data.model(table, prediction_type)(xt, t))
+    moved = (found[:2] - model(xt[:2], t[:2], torch.tensor([1, 0]))).abs().amax(1)
+    assert (moved > 1e-6).all()
+
+
+def test_average_over_classes_is_the_network_without_labels():
+    """E[noise | x_t] = sum_c p(c | x_t) E[noise | x_t, c], at several noise levels, also where a class is far away."""
+    table, labels = make_schedule("cosine", 20).alphas_cumprod, [0, 1, 1]
+    data = GaussianMixture(f64([0.2, 0.5, 0.3]), f64([[-30.0], [0.2], [1.0]]), LINE.covariances)
+    model, xt = data.conditional_model(table, labels), normal(8, 1, seed=3)
+    for index in (0, 10, 19):
+        t = torch.full((8,), index)
+        shares = data.responsibilities(xt, table[index].item()) @ torch.eye(2, dtype=F64)[labels]
+        per_class = torch.stack([model(xt, t, torch.full((8,), c)) for c in (0, 1)], 1)
+        assert_near((shares[:, :, None] * per_class).sum(1), data.model(table)(xt, t), 1e-9)
+
+
 def test_best_loss_of_one_gaussian_in_closed_form():
     """Var[noise | x_t] = abar s^2 / (abar s^2 + 1 - abar) along an axis of variance s^2, whatever x_t is."""
     data, table = GaussianMixture(f64([1.0]), f64([[3.0, 1.0]]), f64([[[0.5, 0.0], [0.0, 2.0]]])), make_schedule().alphas_cumprod
@@ -271,6 +303,9 @@ def test_named_mixtures(name):
     assert f"{len(data.weights)} components, 2-D" in repr(data)
 
 
+ZEROS = torch.zeros(2, dtype=torch.long)
+
+
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [
@@ -280,8 +315,15 @@ def test_named_mixtures(name):
         (lambda m, c: m.model(c, "eps"), ValueError, "prediction_type must be one of .*got 'eps'"),
         (lambda m, c: m.model(c)(m.sample(2), torch.tensor([0, 9])), ValueError, r"t must lie in 0\.\.4 .*from 0 to 9"),
         (lambda m, c: m.model(c)(m.sample(2), torch.tensor([-1, 0])), ValueError, r"t must lie in 0\.\.4 .*from -1 to 0"),
+        (lambda m, c: m.conditional_model(c, [0]), ValueError, r"a class 0\.\.C-1 for each of the 2 components.*got \[0\]"),
+        (lambda m, c: m.conditional_model(c, [0, 2]), ValueError, r"every class at least once, got \[0, 2\]"),
+        (lambda m, c: m.conditional_model(c, torch.tensor([1, 2])), ValueError, r"every class at least once, got \[1, 2\]"),
+        (lambda m, c: m.conditional_model(c, [0, 1], "eps"), ValueError, "prediction_type must be one of .*got 'eps'"),
+        (lambda m, c: m.conditional_model(c, [0, 1])(m.sample(2), ZEROS, torch.tensor([0, 3])), ValueError, r"cond must hold classes 0\.\.1, or 2 for no class, got values from 0 to 3"),
+        (lambda m, c: m.conditional_model(c, [0, 1])(m.sample(2), ZEROS, ZEROS.float()), TypeError, r"cond must hold classes as int64"),
+        (lambda m, c: m.conditional_model(c, [0, 1])(m.sample(2), ZEROS, None), ValueError, r"cond must have one entry for each sample of xt, \(2,\), got NoneType"),
     ],
-)
+)  # fmt: skip
 def test_arguments_that_are_refused_by_the_exact_network(call, error, message):
     with pytest.raises(error, match=message):
         call(mixture("pair"), make_schedule("linear", 5).alphas_cumprod)

@@ -4,13 +4,15 @@ from dataclasses import FrozenInstanceError
 import numpy as np
 import pytest
 import torch
-from helpers import LENGTHS, assert_near
+from helpers import LENGTHS, assert_near, unchanged
 
 from diffusion_course import (
     NoiseSchedule,
+    alpha_bar_at,
     cosine_betas,
     linear_betas,
     make_schedule,
+    noise_levels,
     previous_alpha_bar,
     rescale_zero_terminal_snr,
     scaled_linear_betas,
@@ -202,3 +204,37 @@ def test_refused_arguments(call, error, message):
 def test_a_zero_terminal_schedule_must_end_in_a_beta_of_one():
     with pytest.raises(ValueError, match=r"zero_terminal_snr promises a last beta of 1, got 0\.2"):
         NoiseSchedule(torch.tensor([0.1, 0.2], dtype=torch.float64), zero_terminal_snr=True)
+
+
+@pytest.mark.parametrize(
+    "schedule", [make_schedule("linear"), make_schedule("cosine", 7), make_schedule("linear", 5, zero_terminal_snr=True)]
+)
+def test_fractional_times(schedule):
+    table, last = schedule.alphas_cumprod, schedule.num_train_timesteps - 1
+    for dtype in (torch.float32, torch.float64):
+        assert torch.equal(
+            alpha_bar_at(table, torch.arange(last + 1).to(dtype)), table
+        )  # whole numbers: the table, also where it is 0
+    times = torch.linspace(0.1, last - 1.1, 40, dtype=torch.float64)
+    sigmas = ((1 - table) / table).sqrt().numpy()
+    expected = np.interp(times.numpy(), np.arange(last + 1), sigmas)
+    found = unchanged(alpha_bar_at, table, times)
+    assert_near(((1 - found) / found).sqrt() / torch.from_numpy(expected), torch.ones(40, dtype=torch.float64), 1e-9)
+    levels = noise_levels(schedule, times.flip(0))
+    assert_near(
+        found.flip(0), torch.tensor([level.alpha_bar for level in levels[:-1]], dtype=torch.float64), 1e-15
+    )  # as in samplers
+
+
+@pytest.mark.parametrize(
+    ("t", "error", "message"),
+    [
+        (torch.tensor([1, 2]), TypeError, r"t must have a floating dtype"),
+        (torch.tensor([-0.1]), ValueError, r"t must lie in \[0, 6\].*got -0\.1"),
+        (torch.tensor([2.0, 6.5]), ValueError, r"t must lie in \[0, 6\].*to 6\.5"),
+        (torch.tensor([math.nan]), ValueError, r"t must lie in \[0, 6\]"),
+    ],
+)  # fmt: skip
+def test_refused_fractional_times(t, error, message):
+    with pytest.raises(error, match=message):
+        alpha_bar_at(make_schedule("linear", 7).alphas_cumprod, t)
