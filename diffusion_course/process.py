@@ -4,6 +4,7 @@ Every function is pure, takes a batch (B, ...) of any rank and indices t (B,) in
 Coefficients are computed in the table's dtype (float64 if you keep it) and cast last.
 """
 
+import math
 from typing import NamedTuple
 
 import torch
@@ -51,7 +52,8 @@ def as_alpha_bar(alpha_bar: Tensor | float, xt: Tensor, name: str = "alpha_bar")
     Raises TypeError or ValueError for another shape, dtype or device, or values outside [0, 1].
     """
     if isinstance(alpha_bar, (int, float)):
-        alpha_bar = torch.full((), float(alpha_bar), dtype=widest_float(xt.device), device=xt.device)
+        _check_number(name, alpha_bar)
+        return torch.full((), float(alpha_bar), dtype=widest_float(xt.device), device=xt.device)
     check_floating(name, alpha_bar)
     check_device(name, alpha_bar, "xt", xt)
     given = alpha_bar
@@ -66,9 +68,27 @@ def as_alpha_bar(alpha_bar: Tensor | float, xt: Tensor, name: str = "alpha_bar")
     return alpha_bar
 
 
-def _scales(alpha_bar: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
-    """Return (sqrt(abar), sqrt(1 - abar)) in the dtype of ``like``."""
+def _check_number(name: str, alpha_bar: float) -> None:
+    if not 0 <= alpha_bar <= 1:
+        raise ValueError(f"{name} must lie in [0, 1], got values from {alpha_bar} to {alpha_bar}.")
+
+
+def _scales(alpha_bar: Tensor | float, like: Tensor) -> tuple[Tensor, Tensor] | tuple[float, float]:
+    """Return (sqrt(abar), sqrt(1 - abar)) in the dtype of ``like``, or as floats, without any work on tensors, of a float."""
+    if isinstance(alpha_bar, float):
+        _check_number("alpha_bar", alpha_bar)
+        return math.sqrt(alpha_bar), math.sqrt(1 - alpha_bar)
     return alpha_bar.sqrt().to(like.dtype), (1 - alpha_bar).sqrt().to(like.dtype)
+
+
+def mix(a: Tensor | float, x: Tensor, b: Tensor | float, y: Tensor) -> Tensor:
+    """Return a x + b y; with floats for a and b in two passes over memory instead of three."""
+    return torch.add(a * x, y, alpha=b) if isinstance(b, float) else a * x + b * y
+
+
+def _solve(xt: Tensor, a: Tensor | float, b: Tensor | float, y: Tensor) -> Tensor:
+    """Return x of x_t = a x + b y."""
+    return mix(1 / a, xt, -b / a, y) if isinstance(a, float) else (xt - b * y) / a
 
 
 def _noise_for(x: Tensor, noise: Tensor | None, generator: torch.Generator | None, x_name: str) -> Tensor:
@@ -164,20 +184,19 @@ def to_x0_and_noise(model_output: Tensor, xt: Tensor, alpha_bar: Tensor | float,
     """
     check_choice("prediction_type", prediction_type, PREDICTION_TYPES)
     check_alike("model_output", model_output, "xt", xt)
-    alpha_bar = as_alpha_bar(alpha_bar, xt)
-    signal_scale, noise_scale = _scales(alpha_bar, xt)
+    signal_scale, noise_scale = _scales(alpha_bar if isinstance(alpha_bar, float) else as_alpha_bar(alpha_bar, xt), xt)
     if prediction_type == "v_prediction":
-        return signal_scale * xt - noise_scale * model_output, noise_scale * xt + signal_scale * model_output
+        return mix(signal_scale, xt, -noise_scale, model_output), mix(noise_scale, xt, signal_scale, model_output)
     lost = noise_scale if prediction_type == "sample" else signal_scale
-    if values_are_free(lost) and (lost == 0).any():
+    if lost == 0 if isinstance(lost, float) else values_are_free(lost) and (lost == 0).any():
         level, what = ("1", "the noise") if prediction_type == "sample" else ("0", "x0")
         raise ValueError(
             f"at alpha_bar = {level} prediction_type={prediction_type!r} does not determine {what}: use 'v_prediction' there."
         )
     if prediction_type == "sample":
-        return model_output, (xt - signal_scale * model_output) / noise_scale
+        return model_output, _solve(xt, noise_scale, signal_scale, model_output)
     noise = -noise_scale * model_output if prediction_type == "score" else model_output
-    return (xt - noise_scale * noise) / signal_scale, noise
+    return _solve(xt, signal_scale, noise_scale, noise), noise
 
 
 def from_x0_and_noise(x0: Tensor, noise: Tensor, alpha_bar: Tensor | float, prediction_type: str) -> Tensor:
