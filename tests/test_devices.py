@@ -11,16 +11,59 @@ import pytest
 import torch
 from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicOutputShapeException, FakeTensor, FakeTensorMode
 
-from diffusion_course import analytic, losses, metrics, models, process, sampling, schedules, training
+from diffusion_course import (
+    analytic,
+    flops,
+    guidance,
+    likelihood,
+    losses,
+    metrics,
+    models,
+    neighbours,
+    process,
+    samplers,
+    sampling,
+    schedules,
+    solvers,
+    timesteps,
+    training,
+)
 
-MODULES = (schedules, process, losses, sampling, analytic, metrics, models, training)
+MODULES = (
+    schedules,
+    process,
+    losses,
+    guidance,
+    sampling,
+    timesteps,
+    solvers,
+    samplers,
+    analytic,
+    likelihood,
+    metrics,
+    neighbours,
+    models,
+    training,
+    flops,
+)
 F32, F64 = torch.float32, torch.float64
 ON_CPU = "returns tables or mixtures on the CPU, to be moved with .to"
 NOT_CALLED = {  # public names that are no call on tensors, or that belong to another test
     "Posterior": "a result", "DDPMStep": "a result", "TrainState": "a result",
     "EMA": "copies a network, which fake tensors cannot; run on a GPU by test_train_on_a_gpu",
     "train": "its gradients and its random generator need a real device: test_train_on_a_gpu", "Trainer": "driven by train",
+    **dict.fromkeys(
+        ("ModuleCost", "count_parameters", "count_flops", "flops_by_module"),
+        "integers from shapes alone: test_flops counts under FakeTensorMode on cuda and on meta"),
+    **dict.fromkeys(("FrechetFit", "KernelDistance", "Interval", "Nearest", "PrecisionRecall", "Memorisation", "OdeTerms"), "a result"),
+    **dict.fromkeys(("Level", "inference_timesteps", "noise_levels", "sigma_of"), "indices and Python numbers on the CPU"),
+    **dict.fromkeys(("Estimate", "SamplerStep", "SampleState"), "a result"),
+    **dict.fromkeys(("ode_terms", "ode_log_likelihood"), "autograd needs a real device: test_likelihood.test_on_a_gpu"),
 }  # fmt: skip
+
+
+SEVEN = schedules.make_schedule("linear", 7)  # samplers read a schedule's table once, as Python numbers: it stays on the CPU
+NOW, NEXT = timesteps.noise_levels(SEVEN, [5, 2])[:2]
 
 
 class On:
@@ -48,6 +91,9 @@ class On:
     @property
     def noise(self):
         return self.put("noise", torch.ones(4, 2))
+
+    def points(self, n):
+        return torch.arange(2.0 * n, device=self.device).reshape(n, 2).cos()
 
     @property
     def t(self):
@@ -80,6 +126,23 @@ def train_step(on):
     return training.train_step(model, on.x, optimizer, on.bar)
 
 
+def solver_call(name, **options):
+    def call(on):
+        denoise = samplers.make_denoise(on.network, clip_x0=1.0)
+        first = getattr(solvers, name)(denoise, on.x, NOW, NEXT, noise=on.noise, **options)
+        last = getattr(solvers, name)(denoise, on.x, NEXT, timesteps.CLEAN, last=(NOW, first.estimate), noise=on.noise, **options)
+        return [first.x_prev, *first.estimate, last.x_prev, *last.estimate]
+
+    return call, [X] * 6, F32
+
+
+def chain_call(function, sampler, **options):
+    def call(on):
+        return function(on.network, (4, 2), SEVEN, timesteps=[5, 2, 0], device=on.device, sampler=sampler, **options)
+
+    return call
+
+
 def mixture_call(name, *, with_x=True):
     return lambda on: [getattr(on.mixture, name)(*([on.x, on.level] if with_x else []))]
 
@@ -93,9 +156,11 @@ CALLS = {
     "schedules.NoiseSchedule": (
         lambda on: [getattr(schedules.make_schedule("cosine", 7).to(on.device, F32), n)
                     for n in ("betas", "alphas", "alphas_cumprod", "alphas_cumprod_prev", "snr", "sigmas")], [T] * 6, F32),
+    "schedules.alpha_bar_at": (lambda on: [schedules.alpha_bar_at(on.bar, on.t / 2)], [(4,)], F64),
     "process.gather": (lambda on: [process.gather(on.bar, on.t, 2)], [B], F64),
     "process.noise_like": (lambda on: [process.noise_like(on.x)], [X], F32),
     "process.as_alpha_bar": (lambda on: [process.as_alpha_bar(0.5, on.x), process.as_alpha_bar(on.level, on.x)], [(), B], F64),
+    "process.mix": (lambda on: [process.mix(0.5, on.x, 2.0, on.noise), process.mix(on.x, on.noise, on.noise, on.x)], [X] * 2, F32),
     "process.q_step": (lambda on: [process.q_step(on.x, on.t, on.tables["betas"], on.noise),
                                    process.q_step(on.x, on.t, on.tables["betas"])], [X, X], F32),
     "process.q_sample": (lambda on: [process.q_sample(on.x, on.t, on.bar, on.noise), process.q_sample(on.x, on.t, on.bar)], [X, X], F32),
@@ -122,6 +187,15 @@ CALLS = {
     "losses.elbo_terms": (
         lambda on: [y for n in (None, 17) for y in losses.elbo_terms(on.network, on.x, on.bar, num_levels=n)], [(4,), (4, 6), (4,)] * 2, F32),
     "losses.ElboTerms": (lambda on: [losses.elbo_terms(on.network, on.x, on.bar, variance_type="fixed_large").total], [(4,)], F32),
+    "guidance.scale_from_w": (lambda on: [on.x * guidance.scale_from_w(2.0)], [X], F32),
+    "guidance.w_from_scale": (lambda on: [on.x * guidance.w_from_scale(2.0)], [X], F32),
+    "guidance.guided_prediction": (lambda on: [guidance.guided_prediction(on.x, on.noise, 3.0, 0.5)], [X], F32),
+    "guidance.drop_condition": (lambda on: [guidance.drop_condition(on.t, 0.5, 7), guidance.drop_condition(on.t, 0.5, on.t)], [(4,)] * 2, torch.int64),
+    "guidance.ClassifierFreeGuidance": (
+        lambda on: [guidance.ClassifierFreeGuidance(on.network, s, null_cond=7, interval=i, rescale=0.5)(on.x, on.t, on.put("cond", on.t))
+                    for s in (1.0, 3.0) for i in (None, (2, 5))]
+        + [guidance.ClassifierFreeGuidance(on.network, 3.0, null_cond=on.put("null", torch.zeros(5, 6)))(on.x, on.t, on.put("cond", torch.ones(4, 5, 6)))],
+        [X] * 5, F32),
     "sampling.ddpm_step": (
         lambda on: [y for v in losses.VARIANCE_TYPES for y in sampling.ddpm_step(
             on.noise, on.x, on.level / 2, on.level, on.x, variance_type=v, clip_x0=1.0)], [X, X, X, B] * 2, F32),
@@ -129,6 +203,18 @@ CALLS = {
         lambda on: [sampling.p_sample_loop(on.network, (4, 2), **on.tables), sampling.p_sample_loop(on.network, (4, 2), **on.tables, x_init=on.x)],
         [X, X], F32),
     "sampling.p_sample_iter": (lambda on: [y for _, *xs in sampling.p_sample_iter(on.network, (4, 2), **on.tables) for y in xs], [X] * 14, F32),
+    "solvers.ddim_step": solver_call("ddim_step", eta=0.5),
+    **{f"solvers.{name}": solver_call(name) for name in ("posterior_step", "euler_step", "euler_ancestral_step", "heun_step", "dpmpp_2m_step")},
+    "samplers.make_denoise": (
+        lambda on: [y for p in process.PREDICTION_TYPES for t in (3, 2.5, on.t) for y in samplers.make_denoise(
+            on.network, prediction_type=p, clip_x0=0.5)(on.x, timesteps.Level(t, 0.5))], [X] * 24, F32),
+    "samplers.iterate_levels": (
+        lambda on: [y for s in samplers.iterate_levels(samplers.make_denoise(on.network), on.x, [NOW, NEXT, timesteps.CLEAN]) for y in s[3:]],
+        [X] * 4, F32),
+    "samplers.sample_iter": (lambda on: [y for n in samplers.SAMPLERS for s in chain_call(samplers.sample_iter, n)(on) for y in s[3:]], [X] * 36, F32),
+    "samplers.sample_loop": (
+        lambda on: [samplers.sample_loop(on.network, (4, 2), SEVEN, timesteps=[5, 2], x_init=on.x, cond=on.put("cond", on.t), device=on.device)],
+        [X], F32),
     "analytic.GaussianMixture.to": (lambda on: [(m := mixture_on_cpu().to(on.device, F64)).weights, m.means, m.covariances],
                                     [(3,), (3, 2), (3, 2, 2)], F64),
     "analytic.GaussianMixture.at": (lambda on: [(m := on.mixture.at(0.5)).means, m.covariances], [(3, 2), (3, 2, 2)], F32),
@@ -140,9 +226,15 @@ CALLS = {
     "analytic.GaussianMixture.posterior_covariance": (mixture_call("posterior_covariance"), [(4, 2, 2)], F32),
     "analytic.GaussianMixture.noise_prediction": (mixture_call("noise_prediction"), [X], F32),
     "analytic.GaussianMixture.model": (lambda on: [on.mixture.model(on.bar, p)(on.x, on.t) for p in process.PREDICTION_TYPES], [X] * 4, F32),
+    "analytic.GaussianMixture.conditional_model": (
+        lambda on: [on.mixture.conditional_model(on.bar, [0, 1, 1], p)(on.x, on.t, on.put("cond", torch.tensor([0, 1, 2, 0]))) for p in process.PREDICTION_TYPES],
+        [X] * 4, F32),
+    "metrics.extract_features": (lambda on: [metrics.extract_features(on.build(models.DigitClassifier), on.put("x", torch.ones(5, 1, 16, 16)), batch_size=2)],
+                                 [(5, 64)], F32),
+    "neighbours.nearest_distances": (lambda on: [neighbours.nearest_distances(on.x, on.noise, chunk=3).distances], [(4,)], F64),
     "models.MLP": (lambda on: [on.build(models.MLP, 2, 16)(on.x, on.t)], [X], F32),
-    "models.SmallUNet": (
-        lambda on: [on.build(models.SmallUNet, 1, 8, num_classes=7)(on.put("x", torch.ones(4, 1, 8, 8)), on.t, on.t)], [(4, 1, 8, 8)], F32),
+    "models.UNet": (
+        lambda on: [on.build(models.UNet, 1, 16, num_classes=7)(on.put("x", torch.ones(4, 1, 8, 8)), on.t, on.t)], [(4, 1, 8, 8)], F32),
     "models.DigitClassifier": (lambda on: [(m := on.build(models.DigitClassifier))(i := on.put("x", torch.ones(2, 1, 16, 16))), m.features(i)],
                                [(2, 10), (2, 64)], F32),
     "models.timestep_embedding": (lambda on: [models.timestep_embedding(on.t, 8)], [(4, 8)], F32),
@@ -152,6 +244,15 @@ NUMBERS = {
     "training.train_step": (train_step, 1),
     "analytic.GaussianMixture.best_loss": (lambda on: on.mixture.best_loss(3, on.bar, num_samples=8), 2),
     "metrics.frechet_distance": (lambda on: metrics.frechet_distance(on.x, on.noise + on.x.cumsum(0)), 1),
+    "metrics.frechet_infinity": (
+        lambda on: metrics.frechet_infinity(on.points(16), on.points(32), num_sizes=2, min_size=8).value,
+        3,
+    ),
+    "metrics.mmd": (lambda on: metrics.mmd(on.x, on.noise) + metrics.mmd(on.x, on.noise, kernel="rbf", bandwidth=1.0), 2),
+    "metrics.kernel_distance": (lambda on: metrics.kernel_distance(on.x, on.noise, num_subsets=5).value, 2),
+    "metrics.bootstrap_interval": (lambda on: metrics.bootstrap_interval(torch.mean, on.x, num_resamples=5).low, 6),
+    "neighbours.precision_recall": (lambda on: neighbours.precision_recall(on.x, on.noise, k=1).recall, 2),
+    "neighbours.memorisation": (lambda on: neighbours.memorisation(on.x, on.noise, on.noise, chunk=2).z_score, 1),
 }
 CPU_ONLY = {f"schedules.{n}" for n in ("linear_betas", "scaled_linear_betas", "cosine_betas", "sigmoid_betas", "make_schedule")}
 
@@ -249,12 +350,27 @@ MIXED = [
     ("losses.diffusion_loss", "t", r"t is on cpu and x0 on cuda:0"),
     ("losses.diffusion_loss", "noise", r"noise is on cpu and x0 on cuda:0"),
     ("losses.elbo_terms", "alphas_cumprod", r"alphas_cumprod is on cpu and x0 on cuda:0"),
+    ("guidance.guided_prediction", "noise", r"uncond_output is on cpu and cond_output on cuda:0"),
+    ("guidance.ClassifierFreeGuidance", "cond", r"cond is on cpu and xt on cuda:0"),
+    ("guidance.ClassifierFreeGuidance", "x", r"cond is on cuda:0 and xt on cpu"),
+    ("guidance.ClassifierFreeGuidance", "null", r"null_cond is on cpu and cond on cuda:0"),
     ("sampling.ddpm_step", "level", r"alpha_bar is on cpu and xt on cuda:0"),
     ("sampling.ddpm_step", "noise", r"model_output is on cpu and xt on cuda:0"),
     ("sampling.p_sample_loop", "alphas", r"alphas is on cpu and betas on cuda:0"),
     ("sampling.p_sample_loop", "alphas_cumprod", r"alphas_cumprod is on cpu and betas on cuda:0"),
     ("sampling.p_sample_loop", "x", r"x_init is on cpu and betas on cuda:0"),
+    ("schedules.alpha_bar_at", "t", r"t is on cpu and alphas_cumprod on cuda:0"),
+    ("metrics.mmd", "noise", r"features_b is on cpu and features_a on cuda:0"),
+    ("metrics.kernel_distance", "noise", r"features_b is on cpu and features_a on cuda:0"),
+    ("neighbours.nearest_distances", "noise", r"reference is on cpu and samples on cuda:0"),
+    ("neighbours.precision_recall", "noise", r"fake is on cpu and real on cuda:0"),
+    ("neighbours.memorisation", "x", r"train is on cuda:0 and samples on cpu"),
+    ("solvers.ddim_step", "noise", r"noise is on cpu and xt on cuda:0"),
+    ("solvers.euler_ancestral_step", "x", r"noise is on cuda:0 and xt on cpu"),
+    ("samplers.sample_loop", "x", r"x_init is on cpu and device='cuda'"),
+    ("samplers.sample_loop", "cond", r"cond is on cpu and x_init on cuda:0"),
     ("analytic.GaussianMixture.score", "x", r"points and mixture differ: .* on cpu and .* on cuda:0"),
+    ("analytic.GaussianMixture.conditional_model", "cond", r"cond is on cpu and xt on cuda:0"),
     ("analytic.GaussianMixture.log_prob", "weights", r"weights.* on cpu.*"),
     ("analytic.GaussianMixture.log_prob", "covariances", r"covariances.* on cpu.*"),
 ]  # fmt: skip
@@ -263,7 +379,7 @@ MIXED = [
 @pytest.mark.parametrize(("name", "odd", "message"), MIXED, ids=[f"{n}-{o}" for n, o, _ in MIXED])
 def test_mixed_devices_are_named(name, odd, message, fake):
     with pytest.raises(ValueError, match=message):
-        CALLS[name][0](On("cuda", odd=(odd,)))
+        {**CALLS, **NUMBERS}[name][0](On("cuda", odd=(odd,)))
 
 
 def test_train_step_names_mixed_devices(fake):
@@ -277,6 +393,7 @@ def test_a_network_that_answers_on_another_device(fake):
         lambda f: losses.diffusion_loss(f, on.x, on.bar),
         lambda f: losses.elbo_terms(f, on.x, on.bar),
         lambda f: sampling.p_sample_loop(f, (4, 2), **on.tables),
+        lambda f: samplers.sample_loop(f, (4, 2), SEVEN, timesteps=[5], device=on.device),
     ):
         with pytest.raises(
             ValueError, match=r"the network must return the shape and device of xt: got .* on cpu for xt with .* on cuda:0"
@@ -294,8 +411,10 @@ def test_on_a_real_gpu_as_on_the_cpu(name):
         "losses.diffusion_loss",
         "losses.elbo_terms",
         "losses.ElboTerms",
+        "guidance.drop_condition",
         "sampling.p_sample_loop",
         "sampling.p_sample_iter",
+        "samplers.sample_iter",
         "analytic.GaussianMixture.sample",
     )
     torch.manual_seed(0)
@@ -324,6 +443,9 @@ def test_loss_and_step_do_not_synchronise_a_real_gpu():
         process.q_sample(*arguments)
         losses.diffusion_loss(on_device_network, arguments[0], arguments[2], weighting="min_snr")
         sampling.ddpm_step(*step)
+        for sampler in samplers.SAMPLERS:
+            for _ in samplers.sample_iter(on_device_network, (4, 2), SEVEN, timesteps=[5, 2], device="cuda", sampler=sampler):
+                pass
     finally:
         torch.cuda.set_sync_debug_mode("default")
 

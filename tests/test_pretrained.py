@@ -95,5 +95,5 @@ def test_weights_of_another_network(copied):
     entries = json.loads((copied / "manifest.json").read_text())
     entries["digits"]["config"]["channels"] = 16
     (copied / "manifest.json").write_text(json.dumps(entries))
-    with pytest.raises(ValueError, match="do not fit SmallUNet"):
+    with pytest.raises(ValueError, match="do not fit UNet"):
         load_pretrained("digits")

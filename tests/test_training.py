@@ -1,6 +1,7 @@
 """The seed's train_step, the training loop, its EMA, and checkpoints that resume to the bit."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,7 +14,7 @@ from torch import nn
 
 from diffusion_course import EMA, MLP, diffusion_loss, make_schedule, mixture, train, train_step
 from diffusion_course.checkpoints import load_tensors, save_tensors
-from diffusion_course.training import Trainer
+from diffusion_course.trainer import Trainer
 
 SCHEDULE = make_schedule("linear", 50, beta_start=1e-3, beta_end=0.3)
 SETTINGS = {"num_steps": 20, "batch_size": 8, "warmup_steps": 3, "report_every": 5, "checkpoint_every": 5}
@@ -229,6 +230,7 @@ def test_a_conditional_network_is_trained_with_its_classes():
 def test_the_learning_rate_warms_up_and_falls_to_zero():
     model, data = small_run()
     config = {"num_steps": 20, "batch_size": 8, "warmup_steps": 3, "learning_rate": 1.0, "ema_decay": 0.9, "seed": 0}
+    config |= {"cond_dropout": 0.0, "precision": "float32", "compile": False}
     trainer = Trainer(model, data, SCHEDULE, None, config)
     rates = []
     for trainer.step_count in range(21):
@@ -237,3 +239,85 @@ def test_the_learning_rate_warms_up_and_falls_to_zero():
     assert max(rates) < 1
     assert rates[3:] == sorted(rates[3:], reverse=True)
     assert rates[20] == pytest.approx(0, abs=1e-12)
+
+
+def test_a_share_of_the_labels_is_dropped():
+    """The null class learns exactly when labels are dropped, and a run without dropout draws the same numbers as before."""
+    labels = torch.arange(64) % 2
+    _, data = small_run()
+    moved = {}
+    for dropout in (0.0, 0.5, 1.0):
+        torch.manual_seed(0)
+        model = MLP(hidden=16, depth=1, num_classes=2)
+        before = model.conditioning.classes.weight.detach().clone()
+        list(train(model, data, SCHEDULE, cond=labels, cond_dropout=dropout, **SETTINGS))
+        moved[dropout] = (model.conditioning.classes.weight != before).any(1).tolist()
+    assert moved == {0.0: [True, True, False], 0.5: [True, True, True], 1.0: [False, False, True]}
+
+
+def test_label_dropout_needs_a_null_class():
+    model, data = small_run()
+    with pytest.raises(ValueError, match=r"cond_dropout=0.1 needs a network with a null class, got MLP\. Build it with num_classes"):
+        next(train(model, data, SCHEDULE, cond_dropout=0.1, **SETTINGS))
+    with pytest.raises(ValueError, match="probability must lie in"):
+        next(train(MLP(hidden=16, num_classes=2), data, SCHEDULE, cond=torch.arange(64) % 2, cond_dropout=1.5, **SETTINGS))
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("g++") is None and shutil.which("clang++") is None, reason="torch.compile needs a C++ compiler")
+def test_compiled_training_follows_the_eager_one(tmp_path):
+    script = f"""
+        import sys, torch
+        sys.path.insert(0, {os.path.dirname(__file__)!r})
+        from test_training import SCHEDULE, SETTINGS, small_run, train
+        for compile in (False, True):
+            model, data = small_run()
+            *_, last = train(model, data, SCHEDULE, compile=compile, **SETTINGS)
+            print(f"{{last.loss:.9f}}", int(isinstance(last.ema_model, type(model))))
+    """
+    env = os.environ | {"TORCHINDUCTOR_CACHE_DIR": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-c", textwrap.dedent(script)], capture_output=True, text=True, env=env)
+    assert done.returncode == 0, done.stderr
+    (eager, one), (compiled, two) = (line.split() for line in done.stdout.strip().splitlines())
+    assert float(compiled) == pytest.approx(float(eager), rel=1e-5) and one == two == "1"
+
+
+SHARED = """
+    import sys, torch
+    sys.path.insert(0, {tests!r})
+    from accelerate import Accelerator
+    from test_precision import IMAGES, SCHEDULE, SETTINGS, unet
+    from diffusion_course import train
+    from diffusion_course.checkpoints import save_tensors
+    torch.set_num_threads(1)
+    accelerator, model = Accelerator(cpu=True), unet(num_classes=3)
+    with torch.no_grad():
+        model.first.weight += accelerator.process_index  # other first weights, which the first process must overrule
+    settings = SETTINGS | {{"batch_size": 8 // accelerator.num_processes, "report_every": 1, "precision": "float32"}}
+    run = train(model, IMAGES, SCHEDULE, cond=torch.arange(24) % 3, cond_dropout=0.2, accelerator=accelerator,
+                checkpoint={file!r}, **settings)
+    losses = [state.loss for state in run]
+    assert accelerator.num_processes == {processes}
+    if accelerator.is_main_process:
+        print(*losses)
+"""
+
+
+@pytest.mark.slow
+def test_two_processes_train_as_one_with_twice_the_batch(tmp_path):
+    curves, weights = {}, {}
+    for processes in (1, 2):
+        file, script = tmp_path / f"{processes}.safetensors", tmp_path / f"{processes}.py"
+        code = SHARED.format(tests=os.path.dirname(__file__), file=str(file), processes=processes)
+        script.write_text(textwrap.dedent(code), encoding="utf-8")
+        launch = ["-m", "accelerate.commands.launch", *(["--multi_gpu"] if processes > 1 else ["--cpu"]), "--num_processes", str(processes), "--num_machines", "1"]
+        launch += ["--mixed_precision", "no", "--dynamo_backend", "no", "--num_cpu_threads_per_process", "1", "--main_process_port", "0"]
+        env = os.environ | {"HF_HOME": str(tmp_path), "GLOO_SOCKET_IFNAME": "lo"}
+        done = subprocess.run([sys.executable, *launch, str(script)], capture_output=True, text=True, env=env)
+        assert done.returncode == 0, done.stderr
+        curves[processes] = [float(x) for x in done.stdout.split()]
+        weights[processes] = load_tensors(file)[0]
+    assert len(curves[1]) == 12 and curves[2] == pytest.approx(curves[1], rel=1e-4)
+    for name, value in weights[1].items():
+        if name.startswith(("model.", "ema.")):
+            torch.testing.assert_close(weights[2][name], value, rtol=1e-3, atol=1e-4)

@@ -6,6 +6,7 @@ data/PART.safetensors and its entry in data/manifest.json: sha256, command, seed
 
 import argparse
 import json
+import os
 import platform
 import sys
 import time
@@ -13,42 +14,55 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import torch
+from accelerate import Accelerator
 from torch import nn
 
-from diffusion_course import DigitClassifier, SmallUNet, default_device, load_dataset, make_schedule, train
+from diffusion_course import DigitClassifier, UNet, default_device, load_dataset, make_schedule, train
 from diffusion_course.checkpoints import save_tensors, sha256_of, write_bytes
+from diffusion_course.precision import has_fast_bfloat16
 from diffusion_course.pretrained import MANIFEST
 
 ROOT = Path(__file__).resolve().parent.parent
 DIGITS = {"in_channels": 1, "channels": 32, "channel_mult": [1, 2]}
+DIGITS_CLASSES = DIGITS | {"num_classes": 10}
 SCHEDULE = {"name": "linear", "num_train_timesteps": 1000}
-SEED = 0
+SEED, BATCH = 0, 128
 
 
-def train_digits(steps: int, device: torch.device, work: Path) -> Iterator[tuple[int, str, nn.Module]]:
-    """Train the noise predictor of lesson 04 on the training digits at 16x16; yield (step, report, network)."""
+def train_digits(part: str, config: dict, steps: int, device: torch.device, work: Path) -> Iterator[tuple[int, str, nn.Module]]:
+    """Train a noise predictor on the training digits at 16x16; yield (step, report, network).
+
+    With classes in ``config`` it learns them, and one in ten labels is dropped, so that it can be guided. Under
+    ``accelerate launch`` the processes share each batch.
+    """
+    accelerator = Accelerator(cpu=device.type == "cpu")
+    device = accelerator.device
     torch.manual_seed(SEED)  # the network's first weights
-    model = SmallUNet(**DIGITS).to(device, memory_format=torch.channels_last)
-    data = load_dataset("digits", split="train", size=16).images.to(device)
-    schedule = make_schedule(**SCHEDULE)
+    model = UNet(**config).to(device)
+    data = load_dataset("digits", split="train", size=16)
+    classes = {"cond": data.labels.to(device), "cond_dropout": 0.1} if "num_classes" in config else {}
     for state in train(
         model,
-        data,
-        schedule,
+        data.images.to(device),
+        make_schedule(**SCHEDULE),
         num_steps=steps,
-        batch_size=64,
+        batch_size=BATCH // accelerator.num_processes,
         learning_rate=2e-3,
         ema_decay=0.999,
         seed=SEED,
         report_every=100,
-        checkpoint=work / "digits.safetensors",
+        checkpoint=work / f"{part}.safetensors",
         checkpoint_every=500,
         resume=True,
+        accelerator=accelerator,
+        **classes,
     ):
         yield state.step, f"loss {state.loss:.4f}, {state.seconds:.0f} s, {state.seconds_left:.0f} s left", state.ema_model
 
 
-def train_classifier(steps: int, device: torch.device, work: Path) -> Iterator[tuple[int, str, nn.Module]]:
+def train_classifier(
+    part: str, config: dict, steps: int, device: torch.device, work: Path
+) -> Iterator[tuple[int, str, nn.Module]]:
     """Train the digit classifier on small random shifts of the training digits; yield (step, report, network)."""
     torch.manual_seed(SEED)
     model = DigitClassifier().to(device)
@@ -72,7 +86,8 @@ def train_classifier(steps: int, device: torch.device, work: Path) -> Iterator[t
 
 
 PARTS = {
-    "digits": (train_digits, 5_000, "SmallUNet", DIGITS, SCHEDULE),
+    "digits": (train_digits, 8_000, "UNet", DIGITS, SCHEDULE),
+    "digits_classes": (train_digits, 8_000, "UNet", DIGITS_CLASSES, SCHEDULE),
     "digit_classifier": (train_classifier, 1_500, "DigitClassifier", {}, None),
 }
 
@@ -97,9 +112,13 @@ def main(argv: list[str] | None = None) -> int:
     function, default_steps, model_name, config, schedule = PARTS[args.part]
     steps = args.steps or default_steps
     args.work.mkdir(parents=True, exist_ok=True)
+    if int(os.environ.get("RANK", "0")):  # not the first process of accelerate launch: that one reports and writes
+        for _ in function(args.part, config, steps, torch.device(args.device), args.work):
+            pass
+        return 0
     start, model = time.perf_counter(), None
     with open(args.work / f"{args.part}.log", "a", encoding="utf-8") as log:
-        for step, report, model in function(steps, torch.device(args.device), args.work):  # noqa: B007
+        for step, report, model in function(args.part, config, steps, torch.device(args.device), args.work):  # noqa: B007
             line = f"{args.part} {step}/{steps}: {report}"
             print(line, flush=True)
             print(line, file=log, flush=True)
@@ -120,6 +139,7 @@ def main(argv: list[str] | None = None) -> int:
         "device": args.device,
         "threads": torch.get_num_threads(),
         "machine": platform.machine(),
+        "fast_bfloat16": has_fast_bfloat16(torch.device(args.device)),
         "torch": torch.__version__,
         "result": report,
     }
