@@ -33,6 +33,7 @@ def guided_prediction(cond_output: Tensor, uncond_output: Tensor, guidance_scale
 
     The outputs may be of any prediction type (all are linear in x_0 and noise). ``rescale`` = phi blends towards the result
     with the standard deviation of eps_c in each sample: phi g std(eps_c) / std(g) + (1 - phi) g (arXiv 2305.08891, section 3.4).
+    That does depend on the type: it acts on v and x_0, hardly on noise, whose deviation guidance leaves near 1 at high noise.
     Raises for outputs that differ in shape, dtype or device; ValueError for a scale that is not finite, phi outside [0, 1], or
     phi > 0 with a single number per sample.
     """
@@ -105,6 +106,7 @@ class ClassifierFreeGuidance(nn.Module):
             self.away_from = away_from
 
     def extra_repr(self) -> str:
+        """Return the settings for ``print``."""
         return f"guidance_scale={self.guidance_scale}, interval={self.interval}, rescale={self.rescale}"
 
     def forward(self, xt: Tensor, t: Tensor, cond: Tensor | None = None) -> Tensor:

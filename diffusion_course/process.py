@@ -82,8 +82,8 @@ def _scales(alpha_bar: Tensor | float, like: Tensor) -> tuple[Tensor, Tensor] | 
 
 
 def mix(a: Tensor | float, x: Tensor, b: Tensor | float, y: Tensor) -> Tensor:
-    """Return a x + b y; with floats for a and b in two passes over memory instead of three."""
-    return torch.add(a * x, y, alpha=b) if isinstance(b, float) else a * x + b * y
+    """Return a x + b y; with floats for a and b in two passes over memory and one new tensor."""
+    return (a * x).add_(y, alpha=b) if isinstance(b, float) else a * x + b * y
 
 
 def _solve(xt: Tensor, a: Tensor | float, b: Tensor | float, y: Tensor) -> Tensor:

@@ -66,7 +66,6 @@ def make_denoise(
     return denoise
 
 
-@torch.no_grad()
 def iterate_levels(
     denoise: Denoise,
     x: Tensor,
@@ -83,9 +82,10 @@ def iterate_levels(
     step = _step_of(sampler)
     if len(levels) < 2:
         raise ValueError(f"a chain needs at least two levels, from now to next, got {describe(list(levels))}.")
-    told, last = _tell(levels, x), None
+    told, last, without_gradients = _tell(levels, x), None, torch.no_grad()
     for i, (now, prev) in enumerate(pairwise(told)):
-        x, estimate = step(denoise, x, now, prev, last=last, generator=generator, **options)
+        with without_gradients:
+            x, estimate = step(denoise, x, now, prev, last=last, generator=generator, **options)
         last = now, estimate
         yield SampleState(i + 1, len(told) - 1, levels[i].t, x, estimate.x0)
 

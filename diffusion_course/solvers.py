@@ -64,7 +64,7 @@ def _add_noise(x: Tensor, std: float, noise: Tensor | None, generator: torch.Gen
         check_alike("noise", noise, "xt", x)
     if std == 0:
         return x
-    return torch.add(x, noise_like(x, generator) if noise is None else noise, alpha=std)
+    return x.add_(noise_like(x, generator) if noise is None else noise, alpha=std)  # x is the step's own new tensor
 
 
 def ddim_step(
@@ -160,11 +160,11 @@ def heun_step(
     sigma, sigma_prev = _sigmas("heun", xt, now, prev)
     estimate = denoise(xt, now)
     scale = math.sqrt(prev.alpha_bar)
-    xhat, change = scale / math.sqrt(now.alpha_bar) * xt, scale * (sigma_prev - sigma)
+    xhat, change = xt * (scale / math.sqrt(now.alpha_bar)), scale * (sigma_prev - sigma)
     if sigma_prev == 0:
         return SamplerStep(torch.add(xhat, estimate.noise, alpha=change), estimate)
     slope = denoise(torch.add(xhat, estimate.noise, alpha=change), prev).noise
-    return SamplerStep(torch.add(xhat, estimate.noise + slope, alpha=change / 2), estimate)
+    return SamplerStep(xhat.add_(estimate.noise, alpha=change / 2).add_(slope, alpha=change / 2), estimate)
 
 
 def dpmpp_2m_step(

@@ -108,6 +108,20 @@ def check_timesteps(t: object, like_name: str, like: Tensor, num_train_timesteps
             )
 
 
+def check_classes(cond: object, like_name: str, like: Tensor, num_classes: int) -> None:
+    """Raise unless ``cond`` is an integer tensor (B,) of classes 0..num_classes; the last one is "no class"."""
+    if not isinstance(cond, Tensor) or cond.shape != like.shape[:1]:
+        raise ValueError(f"cond must have one entry for each sample of {like_name}, ({len(like)},), got {describe(cond)}.")
+    if cond.dtype not in (torch.int64, torch.int32):
+        raise TypeError(f"cond must hold classes as int64, got {describe(cond)}. Convert it: cond.long().")
+    check_device("cond", cond, like_name, like)
+    if values_are_free(cond) and (cond.min() < 0 or cond.max() > num_classes):
+        raise ValueError(
+            f"cond must hold classes 0..{num_classes - 1}, or {num_classes} for no class, "
+            f"got values from {cond.min().item()} to {cond.max().item()}."
+        )
+
+
 def check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
     """Raise ValueError unless ``value`` is one of ``choices``."""
     if value not in choices:

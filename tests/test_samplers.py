@@ -6,7 +6,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
-from helpers import DTYPES, assert_near, column, normal, wavy_network
+from helpers import DTYPES, assert_near, normal, wavy_network
 from scipy.integrate import solve_ivp
 
 from diffusion_course import (
@@ -420,6 +420,16 @@ def test_generator_decides(sampler):
     assert torch.equal(first, sample_loop(wavy_network, (4, 3), SCHEDULE, sampler=sampler, num_inference_steps=5))
 
 
+@pytest.mark.parametrize(("sampler", "draws"), [("ddim", 0), ("euler", 0), ("heun", 0), ("dpmpp_2m", 0), ("euler_ancestral", 4)])
+def test_only_noise_that_is_used_is_drawn(sampler, draws):
+    used, counted = generator(), generator()
+    start = normal(4, 3)
+    sample_loop(wavy_network, (4, 3), SCHEDULE, sampler=sampler, num_inference_steps=5, x_init=start, generator=used)
+    for _ in range(draws):  # none on the step to clean data
+        torch.randn(4, 3, generator=counted, dtype=torch.float64)
+    assert torch.equal(used.get_state(), counted.get_state())
+
+
 @pytest.mark.parametrize("sampler", SAMPLERS)
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_dtype_is_the_networks_unless_asked_otherwise(dtype, sampler):
@@ -599,4 +609,4 @@ def test_times_of_neighbouring_levels_need_not_be_neighbours():
         x0 = (x - math.sqrt(1 - now.alpha_bar) * noise) / math.sqrt(now.alpha_bar)
         x = math.sqrt(prev.alpha_bar) * x0 + math.sqrt(1 - prev.alpha_bar) * noise
         assert_near(state.x, x, 1e-12)
-    assert column(torch.tensor(times), 2).shape == (4, 1) and [s.t for s in states] == times
+    assert [s.t for s in states] == times

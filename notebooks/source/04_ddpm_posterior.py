@@ -495,10 +495,10 @@ show(fig, alt="Best v against the index. N(0, I): 1 everywhere. One point: 0 eve
 # A small U-Net, real handwritten digits at their own 8x8 pixels, the loss of lesson 03, 1,000 steps.
 
 # %% tags=["nbval-ignore-output"]
-from diffusion_course import Progress, SmallUNet, train
+from diffusion_course import Progress, UNet, train
 
 torch.manual_seed(0)
-tiny = SmallUNet(channels=16)
+tiny = UNet(channels=16)
 losses, num_steps = [], 1000
 with Progress(num_steps, "training") as bar:
     for state in train(tiny, digits.float(), linear, num_steps=num_steps, batch_size=64, learning_rate=3e-3, ema_decay=0.99, report_every=10):
