@@ -1,29 +1,31 @@
-"""The course on this machine: imports, the training step of the shipped network, and how good the shipped digits are."""
+"""The course on this machine: imports, the training step's switches, and how good the shipped digits are."""
 
 import argparse
 import itertools
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 
 import torch
-from tqdm import tqdm
 
 from diffusion_course import (
     UNet,
+    diffusion_loss,
     frechet_distance,
     load_dataset,
     load_pretrained,
     make_generator,
     make_schedule,
-    p_sample_loop,
+    sample_loop,
     shipped_files,
-    train,
 )
 from diffusion_course.checkpoints import write_bytes
 from diffusion_course.display import png_bytes
 from diffusion_course.plotting import image_grid
+from diffusion_course.precision import PRECISIONS, autocast
 
+from .evaluation import HALF, features, floor_distances, real_features
 from .report import spread
 
 
@@ -46,57 +48,77 @@ def imports(args: argparse.Namespace) -> None:
         print(f"  {label:40} {spread(seconds)}")
 
 
+def _seconds(call: Callable[[], object], repeats: int = 10) -> list[float]:
+    """Return the seconds of single calls, after two that do not count."""
+    marks = []
+    for _ in range(repeats + 2):
+        start = time.perf_counter()
+        call()
+        marks.append(time.perf_counter() - start)
+    return marks[2:]
+
+
 def speed(args: argparse.Namespace) -> None:
-    """Time one training step and one network call of the shipped digit network in both memory layouts."""
-    device, schedule = torch.device(args.device), make_schedule()
-    print(f"training step, UNet(channels=32), batch 64, 16x16, on {device}, {torch.get_num_threads()} threads, ms")
-    for label, layout in (("contiguous", torch.contiguous_format), ("channels last", torch.channels_last)):
-        model = UNet(channels=32).to(device, memory_format=layout)
-        data = load_dataset("digits", split="train", size=16).images.to(device)
-        states = list(train(model, data, schedule, num_steps=60, batch_size=64, report_every=5))[2:]
-        print(f"  {label:16} {spread([(b.seconds - a.seconds) / 5 for a, b in itertools.pairwise(states)])}")
+    """Time what precision, memory layout and the size of a normalisation's groups do to training."""
+    device, alphas_cumprod = torch.device(args.device), make_schedule().alphas_cumprod.to(args.device)
+    images = load_dataset("digits", split="train", size=16).images[:128].to(device)
+    layouts = {"channels-first": torch.contiguous_format, "channels-last": torch.channels_last}
+    print(f"training step, UNet(channels=64), batch 128, 16x16, on {device}, {torch.get_num_threads()} threads, ms")
+    for precision, (layout, memory) in itertools.product(PRECISIONS[1:], layouts.items()):
+        model = UNet(channels=64).to(device, memory_format=memory)
+        optimizer, x0 = torch.optim.AdamW(model.parameters(), fused=True), images.contiguous(memory_format=memory)
+
+        def step(model=model, optimizer=optimizer, x0=x0, precision=precision) -> None:
+            with autocast(device, precision):
+                loss = diffusion_loss(model, x0, alphas_cumprod)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            loss.item()
+
+        print(f"  {precision:9} {layout:15} {spread(_seconds(step))}")
+    print("group normalisation, forward and backward, (128, 64, 16, 16), ms")
+    for dtype, (layout, memory), size in itertools.product((torch.float32, torch.bfloat16), layouts.items(), (8, 16, 32)):
+        x = torch.randn(128, 64, 16, 16, device=device).to(dtype).contiguous(memory_format=memory).requires_grad_()
+        norm = torch.nn.GroupNorm(64 // size, 64).to(device, dtype)
+
+        def both(x=x, norm=norm) -> None:
+            norm(x).sum().backward()
+
+        print(f"  {str(dtype)[6:]:9} {layout:15} groups of {size:2} channels {spread(_seconds(both))}")
 
 
 def quality(args: argparse.Namespace) -> None:
-    """Compare digits drawn by the shipped network with real ones: Frechet distance in the digit classifier's features."""
-    device, entry = torch.device(args.device), shipped_files()["digits"]
-    model, schedule = load_pretrained("digits").to(device, memory_format=torch.channels_last), entry.noise_schedule()
-    generator, start, chunks = make_generator(0, device), time.perf_counter(), []
-
-    def count(t: int, x: torch.Tensor, x0_pred: torch.Tensor) -> None:
-        bar.update(len(x))
-
-    bar = tqdm(total=args.samples * schedule.num_train_timesteps, unit="step", unit_scale=True, disable=None)
-    while sum(map(len, chunks)) < args.samples:
-        n = min(250, args.samples - sum(map(len, chunks)))
-        tables = (table.to(device) for table in (schedule.betas, schedule.alphas, schedule.alphas_cumprod))
-        chunks.append(p_sample_loop(model, (n, 1, 16, 16), *tables, generator=generator, callback=count).cpu())
-    samples, seconds = torch.cat(chunks), time.perf_counter() - start
-    bar.close()
-    classifier = load_pretrained("digit_classifier")
-    with torch.no_grad():
-        drawn = classifier.features(samples)
-        real = {
-            split: classifier.features(load_dataset("digits", split=split, size=16).images) for split in ("train", "test", "all")
-        }
-        confidence = classifier(samples).softmax(1).amax(1)
-    print(f"quality: {args.samples} digits drawn with p_sample_loop in {seconds:.0f} s on {device}")
-    print(f"  Frechet distance to all {len(real['all'])} real digits: {frechet_distance(drawn, real['all']):.2f}")
-    print(f"  Frechet distance to the {len(real['test'])} held-out digits: {frechet_distance(drawn, real['test']):.2f}")
-    halves, matched, g = [], [], make_generator(1)
-    half = len(real["all"]) // 2
-    for _ in range(20):
-        order = torch.randperm(len(real["all"]), generator=g)
-        halves.append(frechet_distance(real["all"][order[:half]], real["all"][order[half : 2 * half]]))
-        picked = drawn[torch.randperm(len(drawn), generator=g)[:half]]
-        matched.append(frechet_distance(picked, real["all"][order[:half]]))
-    print(f"  equal sets of {half}, 20 random draws, min / median / max:")
-    print(f"    real against real (the floor): {spread(halves, 1)}")
-    print(f"    drawn against real:            {spread(matched, 1)}")
-    print(f"  train against test digits: {frechet_distance(real['train'], real['test']):.2f}")
-    print(f"  classifier's confidence over 0.9: {(confidence > 0.9).float().mean().item():.3f} of the drawn digits")
-    if args.picture:
-        write_bytes(args.picture, png_bytes(image_grid(samples[:100], columns=20, scale=0.45, title="")))
+    """Compare digits drawn by the shipped networks with real ones: Frechet distance in the digit classifier's features."""
+    device, real = torch.device(args.device), real_features()
+    print(f"quality: {args.samples} digits by DPM-Solver++(2M) in 25 steps on {device}; equal sets of {HALF}, 20 random ones")
+    print(f"  {'real against real (the floor)':32} {spread(floor_distances(HALF), 1)}")
+    for name in ("digits", "digits_classes"):
+        model, schedule = (
+            load_pretrained(name).to(device, memory_format=torch.channels_last),
+            shipped_files()[name].noise_schedule(),
+        )
+        cond = torch.arange(args.samples, device=device) % 10 if name == "digits_classes" else None
+        start = time.perf_counter()
+        samples = sample_loop(
+            model,
+            (args.samples, 1, 16, 16),
+            schedule,
+            sampler="dpmpp_2m",
+            num_inference_steps=25,
+            cond=cond,
+            clip_x0=1.0,
+            generator=make_generator(0, device),
+        ).cpu()
+        seconds, drawn, g = time.perf_counter() - start, features(samples), make_generator(1)
+        matched = [drawn[torch.randperm(len(drawn), generator=g)[:HALF]] for _ in range(20)]
+        near = [frechet_distance(some, real[torch.randperm(len(real), generator=g)[:HALF]]) for some in matched]
+        print(f"  {name + ' against real':32} {spread(near, 1)}; all: {frechet_distance(drawn, real):.2f}; {seconds:.0f} s")
+        if cond is not None:
+            right = (load_pretrained("digit_classifier")(samples).argmax(1) == cond.cpu()).float().mean().item()
+            print(f"  {'drawn with the class asked for':32} {right:.3f}")
+        elif args.picture:
+            write_bytes(args.picture, png_bytes(image_grid(samples[:100], columns=20, scale=0.45, title="")))
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

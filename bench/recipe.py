@@ -54,4 +54,4 @@ def small_course_network(device: str = "cpu") -> Recipe:
 
 def wide(device: str) -> tuple[int, int]:
     """Return (channels, batch) of a network that fills the device."""
-    return (256, 1024) if device.startswith("cuda") else (128, 128)
+    return (256, 1024) if device.startswith("cuda") else (256, 64)

@@ -13,12 +13,15 @@ def _guide_from_the_condition(cond_output, uncond_output, scale):
     return cond_output + (scale - 1) * (cond_output - uncond_output)
 
 
-def _scale_by_a_slope(combine):
-    return float((combine(torch.tensor(3.0), torch.tensor(1.0)) - 1) / 2)
+def _scale_by_a_mask(guided, cond_output, uncond_output):
+    differs = cond_output != uncond_output
+    return ((guided - uncond_output)[differs] / (cond_output - uncond_output)[differs]).median()
 
 
-def _scale_through_w(combine):
-    return scale_from_w(combine(2.0, 1.0) - 2)
+def _scale_through_w(guided, cond_output, uncond_output):
+    step = (cond_output - uncond_output).flatten()
+    w = torch.dot((guided - cond_output).flatten(), step) / torch.dot(step, step)
+    return scale_from_w(w)
 
 
 def _drop_by_copy(cond, uniform, probability, null_class):
@@ -74,7 +77,7 @@ def _rescaled_in_double(cond_output, uncond_output, scale, phi):
 
 VARIANTS = {
     "08.1": (_guide_with_two_weights, _guide_from_the_condition),
-    "08.2": (_scale_by_a_slope, _scale_through_w),
+    "08.2": (_scale_by_a_mask, _scale_through_w),
     "08.3": (_drop_by_copy, _drop_by_arithmetic),
     "08.4": (_condition_first, _side_by_side),
     "08.5": (_deviation_by_logarithms, _deviation_by_integration),

@@ -100,3 +100,15 @@ def test_bfloat16_trains_as_float32_does():
 
 def test_the_names_are_all_there():
     assert subject.PRECISIONS == ("auto", "float32", "bfloat16")
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("compile", [False, True])
+def test_training_on_a_gpu_follows_the_cpu(compile):
+    """The same settings with the GPU's own random numbers: other draws, about the same loss."""
+    settings = SETTINGS | {"num_steps": 60, "report_every": 60}
+    *_, cpu = train(unet(), IMAGES, SCHEDULE, **settings | {"precision": "float32"})
+    model = unet().cuda()
+    *_, gpu = train(model, IMAGES.cuda(), SCHEDULE, **settings | {"precision": "bfloat16", "compile": compile})
+    assert next(gpu.ema_model.parameters()).is_cuda and next(model.parameters()).dtype == torch.float32
+    assert gpu.loss == pytest.approx(cpu.loss, rel=0.15)

@@ -93,83 +93,98 @@ GUIDE = Exercise(
 )
 
 
-_FORMS: dict[str, Callable[[float], Callable[[Tensor, Tensor], Tensor]]] = {
-    "from the unconditional prediction": lambda v: lambda c, u: u + v * (c - u),
-    "from the conditional prediction": lambda v: lambda c, u: c + v * (c - u),
-    "two weights": lambda v: lambda c, u: (1 + v) * c - v * u,
-    "a share": lambda v: lambda c, u: (1 - v) * u + v * c,
-    "a temperature": lambda v: lambda c, u: c + (1 / v - 1) * (c - u),
-    "the other way round": lambda v: lambda c, u: c - v * (u - c),
+_FORMS: dict[str, Callable[[Tensor, Tensor, float], Tensor]] = {
+    "from the unconditional prediction": lambda c, u, v: u + v * (c - u),
+    "from the conditional prediction": lambda c, u, v: c + v * (c - u),
+    "two weights": lambda c, u, v: (1 + v) * c - v * u,
+    "a share": lambda c, u, v: (1 - v) * u + v * c,
+    "away from the condition": lambda c, u, v: u - v * (c - u),
 }
 
 
-class _Code:
-    """Somebody's guidance: called with (cond_output, uncond_output), of one shape; it says how it was called if that is wrong."""
-
-    def __init__(self, form: str, number: float) -> None:
-        self.form, self.number = form, number
-
-    def __call__(self, cond_output: Tensor, uncond_output: Tensor) -> Tensor:
-        for value in (cond_output, uncond_output):
-            if not isinstance(value, (Tensor, int, float)):
-                raise TypeError(f"combine takes two tensors or two numbers, got {type(value).__name__}.")
-        return _FORMS[self.form](self.number)(cond_output, uncond_output)
-
-
-def _code_cases(generator: torch.Generator) -> Iterator[Case]:
-    for form in _FORMS:
-        number = round(0.3 + 4 * float(torch.rand(1, generator=generator)), 2)
-        yield Case((_Code(form, number),), note=form)
+def _outcome_cases(generator: torch.Generator) -> Iterator[Case]:
+    shapes = (
+        ((4, 1, 3, 3), torch.float32),
+        ((5, 2), torch.float64),
+        ((6,), torch.float64),
+        ((1, 8), torch.float32),
+        ((3, 4), torch.float64),
+    )
+    for (form, code), (shape, dtype) in zip(_FORMS.items(), shapes, strict=True):
+        cond_output, uncond_output = (draw.normal(generator, *shape) for _ in range(2))
+        same = torch.arange(cond_output.numel()).reshape(shape) % 4 == 0
+        cond_output = torch.where(same, uncond_output, cond_output)  # some numbers say nothing about the scale
+        number = 0.3 + 4 * float(torch.rand(1, generator=generator))
+        guided = code(cond_output, uncond_output, number)
+        yield Case((guided.to(dtype), cond_output.to(dtype), uncond_output.to(dtype)), note=f"{form}, shape {shape}")
 
 
-def course_scale(combine: Callable[..., float]) -> float:
-    """Return this course's s of `combine(cond_output, uncond_output)`: what it makes of 1 and 0."""
-    return float(combine(1.0, 0.0))
+def scale_used(guided: Tensor, cond_output: Tensor, uncond_output: Tensor) -> Tensor:
+    """Return the s () with guided = eps_u + s (eps_c - eps_u), by least squares."""
+    step = cond_output - uncond_output
+    return ((guided - uncond_output) * step).sum() / (step**2).sum()
+
+
+def _ratio(top: Callable[[Tensor, Tensor, Tensor], Tensor]) -> Callable[..., Tensor]:
+    """Least squares with another numerator."""
+
+    def wrong(guided: Tensor, cond_output: Tensor, uncond_output: Tensor) -> Tensor:
+        step = cond_output - uncond_output
+        return (top(guided, cond_output, uncond_output) * step).sum() / (step**2).sum()
+
+    return wrong
 
 
 CONVENTION = Exercise(
     id="08.2",
     lesson=8,
-    title="Which scale does this code use?",
-    statement="""You are given somebody's code as `combine(cond_output, uncond_output)`, with its scale already inside. It walks
-along the line through both predictions, in a convention that you do not know. Return this course's $s$ for it, as a float.""",
-    stub="""def course_scale(combine):
+    title="Which scale was this?",
+    statement="""Somebody's code has made `guided` out of `cond_output` and `uncond_output`, all of one shape, along the line
+through both and in a convention that you do not know. Return this course's $s$ for it, a tensor of shape (). Some numbers of
+the two predictions are equal.""",
+    stub="""def scale_used(guided, cond_output, uncond_output):
+    step = cond_output - uncond_output
     return ...
 """,
-    reference=course_scale,
-    cases=_code_cases,
+    reference=scale_used,
+    cases=_outcome_cases,
     hints=(
-        "You may call `combine` with any numbers you like. Which two make the result easy to read?",
-        "In eps_u + s (eps_c - eps_u), which eps_u and eps_c leave only s?",
-        "Put 0 in place of the unconditional prediction and 1 in place of the conditional one.",
+        "guided = uncond_output + s * step. Bring uncond_output to the other side.",
+        "Every number whose step is not 0 gives the same s. Dividing at the others gives 0 / 0: combine before you divide.",
+        "Multiply both sides by step, add up, and divide the sums. Or use step.bool() as a mask.",
     ),
     derivation="lesson 08, 'One line, two zeros', (08.6)",
     tolerance=EPSILON,
     wrong_answers=(
         WrongAnswer(
             "the paper's w",
-            lambda combine: combine(1.0, 0.0) - 1,
-            "This is w, counted from the conditional prediction. The course's s is counted from the unconditional one.",
+            _ratio(lambda g, c, u: g - c),
+            "You measure from the conditional prediction: this is w. The course's s starts at the unconditional one.",
         ),
         WrongAnswer(
             "one too many is added",
-            lambda combine: combine(1.0, 0.0) + 1,
-            "You add 1 as if the result were w. With 1 and 0 it is s already, in every convention.",
+            lambda g, c, u: scale_used(g, c, u) + 1,
+            "You add 1 as if the result were w. Measured from the unconditional prediction it is s already.",
         ),
         WrongAnswer(
-            "the two arguments are swapped",
-            lambda combine: combine(0.0, 1.0),
-            "With 0 for the conditional and 1 for the unconditional prediction you read 1 - s.",
+            "the two predictions are swapped",
+            lambda g, c, u: scale_used(g, u, c),
+            "With the two in each other's place you read 1 - s.",
         ),
         WrongAnswer(
-            "both predictions are 1",
-            lambda combine: combine(1.0, 1.0),
-            "Two equal predictions say nothing about the scale: every s returns them unchanged.",
+            "the prediction instead of the step",
+            _ratio(lambda g, c, u: g),
+            "guided contains uncond_output itself. Take it away before you divide.",
         ),
         WrongAnswer(
-            "opposite predictions",
-            lambda combine: combine(1.0, -1.0),
-            "With 1 and -1 the line has length 2, and its zero is at -1: you read 2 s - 1.",
+            "a ratio of lengths",
+            lambda g, c, u: (g - u).norm() / (c - u).norm(),
+            "Lengths have no sign: a scale below zero comes out as its mirror image.",
+        ),
+        WrongAnswer(
+            "the mean of ratios, with 0 / 0 set to 0",
+            lambda g, c, u: ((g - u) / (c - u)).nan_to_num(0.0, 0.0, 0.0).mean(),
+            "Where both predictions are equal you count a scale of 0. Leave these numbers out.",
         ),
     ),
 )
@@ -188,6 +203,12 @@ def _drop_cases(generator: torch.Generator) -> Iterator[Case]:
         if 0 < probability < 1:
             uniform[0], uniform[-1] = 0.99 * probability, (1 + probability) / 2 if size > 1 else 0.99 * probability
         yield Case((cond, uniform, probability, num_classes), note=note)
+
+
+def _exact_numbers(answer: Callable[..., Tensor], *args: object) -> Tensor:
+    """The answer's labels as float64, in which the comparison can tell NaN; other dtypes stay and are refused."""
+    output = answer(*args)
+    return output.double() if isinstance(output, Tensor) and output.dtype == torch.int64 else output
 
 
 def drop_labels(cond: Tensor, uniform: Tensor, probability: float, null_class: int) -> Tensor:
@@ -213,6 +234,7 @@ of the data set must stay as they are.""",
 """,
     reference=drop_labels,
     cases=_drop_cases,
+    call=_exact_numbers,
     hints=(
         "Every sample decides for itself, so the answer has the shape of cond.",
         "torch.where(condition, a, b) takes a where the condition holds and b elsewhere. It makes a new tensor.",
@@ -274,7 +296,7 @@ class _Network:
 def _with_sizes(answer: Callable[..., Tensor], model: _Network, *args: object) -> tuple[Tensor, Tensor]:
     """The answer's output, and how many samples the network saw in each of its calls."""
     output = answer(model, *args)
-    return output, torch.tensor(model.sizes)
+    return output if output is None or output is ... else (output, torch.tensor(model.sizes))
 
 
 def _network_cases(generator: torch.Generator) -> Iterator[Case]:
@@ -412,7 +434,9 @@ runs at $s = <<s>>$ from high noise to clean data. Which **standard deviation** 
     derivation="lesson 08, 'What guidance does to a distribution, exactly', (08.8)",
     wrong_answers=(
         WrongAnswer(
-            "the variance", lambda a, b, s: standard_deviation(a, b, s) ** 2, "This is the variance. The question asks for its root."
+            "the variance",
+            lambda a, b, s: standard_deviation(a, b, s) ** 2,
+            "This is the variance. The question asks for its root.",
         ),
         WrongAnswer(
             "the tilted density",

@@ -83,7 +83,7 @@ print(f"loss {measured:.2f} ({verdict}); largest |answer| {answer.abs().max():.0
 #
 # $$e(t) = \big(\cos\omega_0 t, \dots, \cos\omega_{h-1} t,\ \sin\omega_0 t, \dots, \sin\omega_{h-1} t\big), \qquad \omega_i = 10000^{-i/h} \tag{05.1}$$
 #
-# Think of $h$ clock hands. The first turns 1 radian at every step, the last needs 60,000 steps for a turn. Fast hands tell neighbours apart, slow hands tell early from late.
+# Think of $h$ clock hands. The first turns 1 radian at every step, the last ($h = 32$) needs 47,000 steps for a turn. Fast hands tell neighbours apart, slow hands tell early from late.
 #
 # **By hand**, with $h = 2$ and $t = 3$: the frequencies are 1 and $10000^{-1/2} = 0.01$, the angles 3 and 0.03.
 # So $e(3) = (\cos 3, \cos 0.03, \sin 3, \sin 0.03) = (-0.990, 1.000, 0.141, 0.030)$.
@@ -641,7 +641,7 @@ show(fig, alt="Two rows of eight 16x16 pictures. Above, strokes that are partly 
 #
 # - **bfloat16** (`torch.autocast`): convolutions and products in 16-bit numbers with 8 bits of exponent. The weights and the optimiser stay in float32.
 # - **channels-last**: the same numbers in another order in memory, all channels of a pixel side by side, as the fast kernels want them.
-# - **compile** (`train(..., compile=True)`): kernels are fused into fewer passes over memory; that takes a while before the first step, so it is not run here. `docs/performance.md` has its figures, on a CPU and on a GPU.
+# - **compile** (`train(..., compile=True)`): kernels are fused into fewer passes over memory; that takes a while before the first step, so it is not run here. `docs/performance.md` has its figures.
 #
 # Speed is best given in operations per second, because that can be compared with what the machine can do. You can count the operations now: three forward passes for a step.
 # The hardware decides what you see. A CPU with matrix units for bfloat16 (Intel's AMX), or a GPU, gains; a CPU without them has to imitate bfloat16 and loses. This cell measures yours:
