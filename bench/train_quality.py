@@ -107,10 +107,10 @@ def run(args: argparse.Namespace) -> None:
             continue
         for seed in range(args.seeds):
             wanted = [s for other, s in runs(args) if other == seed]
-            while todo := [s for s in wanted if trained(name, seed, s, args) is None]:
-                print(f"train-quality: {name}, seed {seed}, {' and '.join(f'{s:g} s' for s in todo)}", flush=True)
-                in_fresh_process("train", {"name": name, "seed": seed, "budgets": todo}, args)
-                if trained(name, seed, max(todo), args) is None:
+            while left_to_do := [s for s in wanted if trained(name, seed, s, args) is None]:
+                print(f"train-quality: {name}, seed {seed}, {' and '.join(f'{s:g} s' for s in left_to_do)}", flush=True)
+                in_fresh_process("train", {"name": name, "seed": seed, "budgets": left_to_do}, args)
+                if trained(name, seed, max(left_to_do), args) is None:
                     raise RuntimeError(f"{name} was trained but left no network in {args.out}.")
         keys = {
             (seed, seconds): {
