@@ -421,8 +421,11 @@ def test_throughput_table_by_hand(tmp_path):
     found["rate", "wide", "bfloat16"] = rate
     found |= {("small", "train"): small | {"seconds": [0.1]}, ("small", "eager"): small | {"seconds": [0.5]}}
     text = throughput.assemble(found, arguments(tmp_path))
-    assert "best share of the ceiling (median): 0.5, goal >= 0.35: met" in text  # 300 GFLOP in 1 s of 600 GFLOP/s
-    assert "5.0 / 5.0 / 5.0" in text and "float32(): 5, goal >= 3: met" in text.replace("float32: ", "float32(): ")
+    assert "best share of the ceiling (median), bfloat16: 0.5, goal >= 0.35: met" in text  # 300 GFLOP in 1 s of 600 GFLOP/s
+    assert "best share of the ceiling (median), float32: 0.05, goal >= 0.35: MISSED" in text
+    assert "5.0 / 5.0 / 5.0" in text and "train_step(), float32: 5" in text.splitlines()[-1]
+    assert text.count("goal") == 2  # the third goal is for a GPU
+    assert "train_step(), float32: 5, goal >= 3: met" in throughput.assemble(found, arguments(tmp_path, "--device", "cuda"))
 
 
 def test_the_profile_names_convolutions(in_process, tmp_path, capsys):
