@@ -80,6 +80,7 @@ class Trainer:
         if accelerator is not None:
             self.network = accelerator.prepare_model(self.network)  # starts all processes from the first one's weights
             self.num_processes, rank = accelerator.num_processes, accelerator.process_index
+        self.config["num_processes"] = self.num_processes
         self.share = slice(rank * config["batch_size"], (rank + 1) * config["batch_size"])
         self.ema = EMA(model, config["ema_decay"])
         fused = data.device.type in ("cpu", "cuda")
