@@ -17,7 +17,7 @@ from tools import constraints
 ROOT = Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 # What conda-forge calls a package, and what Python calls it, where the names differ.
-CONDA_NAMES = {"pytorch": "torch", "matplotlib-base": "matplotlib"}
+CONDA_NAMES = {"pytorch": "torch", "huggingface_hub": "huggingface-hub", "matplotlib-base": "matplotlib"}
 IMPORT_NAMES = {"PIL": "pillow", "sklearn": "scikit-learn", "yaml": "pyyaml", "IPython": "ipython"}
 # Packages that come with a declared one and belong to it.
 COMES_WITH = {"traitlets": "ipykernel", "jupyter_client": "ipykernel", "mpl_toolkits": "matplotlib", "xdist": "pytest-xdist"}
