@@ -58,6 +58,7 @@ _EXPORTS = {
     "training": ("TrainState", "train", "train_step"),
     "pretrained": ("load_pretrained", "shipped_files"),
     "seeds": ("default_device", "make_generator", "seed_everything"),
+    "autoencoder": ("AutoencoderLoss", "autoencoder_loss", "latent_scaling", "psnr"),
     "display": ("Progress", "show", "show_source"),
     "interactive": ("Explorer",),
     "exercises": ("check", "exercise", "hint", "progress", "solution"),

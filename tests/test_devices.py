@@ -13,6 +13,7 @@ from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicO
 
 from diffusion_course import (
     analytic,
+    autoencoder,
     flops,
     guidance,
     likelihood,
@@ -45,6 +46,7 @@ MODULES = (
     models,
     training,
     flops,
+    autoencoder,
 )
 F32, F64 = torch.float32, torch.float64
 ON_CPU = "returns tables or mixtures on the CPU, to be moved with .to"
@@ -55,7 +57,7 @@ NOT_CALLED = {  # public names that are no call on tensors, or that belong to an
     **dict.fromkeys(
         ("ModuleCost", "count_parameters", "count_flops", "flops_by_module"),
         "integers from shapes alone: test_flops counts under FakeTensorMode on cuda and on meta"),
-    **dict.fromkeys(("FrechetFit", "KernelDistance", "Interval", "Nearest", "PrecisionRecall", "Memorisation", "OdeTerms"), "a result"),
+    **dict.fromkeys(("FrechetFit", "KernelDistance", "Interval", "Nearest", "PrecisionRecall", "Memorisation", "OdeTerms", "AutoencoderLoss"), "a result"),
     **dict.fromkeys(("Level", "inference_timesteps", "noise_levels", "sigma_of"), "indices and Python numbers on the CPU"),
     **dict.fromkeys(("Estimate", "SamplerStep", "SampleState"), "a result"),
     **dict.fromkeys(("ode_terms", "ode_log_likelihood"), "autograd needs a real device: test_likelihood.test_on_a_gpu"),
@@ -118,6 +120,16 @@ class On:
 
     def network(self, xt, t, cond=None):
         return xt.tanh()
+
+    @property
+    def vae(self):
+        from diffusers import AutoencoderKL
+
+        return self.build(AutoencoderKL, block_out_channels=(8,), latent_channels=2, norm_num_groups=4, sample_size=8)
+
+    @property
+    def pictures(self):
+        return self.put("pictures", torch.linspace(-1, 1, 2 * 3 * 8 * 8).reshape(2, 3, 8, 8))
 
 
 def train_step(on):
@@ -232,6 +244,9 @@ CALLS = {
     "metrics.extract_features": (lambda on: [metrics.extract_features(on.build(models.DigitClassifier), on.put("x", torch.ones(5, 1, 16, 16)), batch_size=2)],
                                  [(5, 64)], F32),
     "neighbours.nearest_distances": (lambda on: [neighbours.nearest_distances(on.x, on.noise, chunk=3).distances], [(4,)], F64),
+    "autoencoder.check_images": (lambda on: [autoencoder.check_images("x", x := on.pictures) or x], [(2, 3, 8, 8)], F32),
+    "autoencoder.autoencoder_loss": (lambda on: [*autoencoder.autoencoder_loss(on.vae, on.pictures)], [()] * 4, F32),
+    "autoencoder.psnr": (lambda on: [autoencoder.psnr(on.x, on.noise)], [(4,)], F32),
     "models.MLP": (lambda on: [on.build(models.MLP, 2, 16)(on.x, on.t)], [X], F32),
     "models.UNet": (
         lambda on: [on.build(models.UNet, 1, 16, num_classes=7)(on.put("x", torch.ones(4, 1, 8, 8)), on.t, on.t)], [(4, 1, 8, 8)], F32),
@@ -252,6 +267,7 @@ NUMBERS = {
     "metrics.kernel_distance": (lambda on: metrics.kernel_distance(on.x, on.noise, num_subsets=5).value, 2),
     "metrics.bootstrap_interval": (lambda on: metrics.bootstrap_interval(torch.mean, on.x, num_resamples=5).low, 6),
     "neighbours.precision_recall": (lambda on: neighbours.precision_recall(on.x, on.noise, k=1).recall, 2),
+    "autoencoder.latent_scaling": (lambda on: autoencoder.latent_scaling(on.points(8)), 1),
     "neighbours.memorisation": (lambda on: neighbours.memorisation(on.x, on.noise, on.noise, chunk=2).z_score, 1),
 }
 CPU_ONLY = {f"schedules.{n}" for n in ("linear_betas", "scaled_linear_betas", "cosine_betas", "sigmoid_betas", "make_schedule")}
@@ -364,6 +380,7 @@ MIXED = [
     ("metrics.kernel_distance", "noise", r"features_b is on cpu and features_a on cuda:0"),
     ("neighbours.nearest_distances", "noise", r"reference is on cpu and samples on cuda:0"),
     ("neighbours.precision_recall", "noise", r"fake is on cpu and real on cuda:0"),
+    ("autoencoder.psnr", "noise", r"references is on cpu and images on cuda:0"),
     ("neighbours.memorisation", "x", r"train is on cuda:0 and samples on cpu"),
     ("solvers.ddim_step", "noise", r"noise is on cpu and xt on cuda:0"),
     ("solvers.euler_ancestral_step", "x", r"noise is on cuda:0 and xt on cpu"),
@@ -411,6 +428,7 @@ def test_on_a_real_gpu_as_on_the_cpu(name):
         "losses.diffusion_loss",
         "losses.elbo_terms",
         "losses.ElboTerms",
+        "autoencoder.autoencoder_loss",
         "guidance.drop_condition",
         "sampling.p_sample_loop",
         "sampling.p_sample_iter",
