@@ -6,6 +6,7 @@ runs with real tensors where there is a GPU.
 """
 
 import inspect
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicO
 
 from diffusion_course import (
     analytic,
+    attention,
     autoencoder,
     flops,
     guidance,
@@ -47,6 +49,7 @@ MODULES = (
     training,
     flops,
     autoencoder,
+    attention,
 )
 F32, F64 = torch.float32, torch.float64
 ON_CPU = "returns tables or mixtures on the CPU, to be moved with .to"
@@ -60,6 +63,7 @@ NOT_CALLED = {  # public names that are no call on tensors, or that belong to an
     **dict.fromkeys(("FrechetFit", "KernelDistance", "Interval", "Nearest", "PrecisionRecall", "Memorisation", "OdeTerms", "AutoencoderLoss"), "a result"),
     **dict.fromkeys(("Level", "inference_timesteps", "noise_levels", "sigma_of"), "indices and Python numbers on the CPU"),
     **dict.fromkeys(("Estimate", "SamplerStep", "SampleState"), "a result"),
+    "Attended": "a result", "word_positions": "strings and a tokenizer", "check_plain": "reads a module's settings",
     **dict.fromkeys(("ode_terms", "ode_log_likelihood"), "autograd needs a real device: test_likelihood.test_on_a_gpu"),
 }  # fmt: skip
 
@@ -130,6 +134,24 @@ class On:
     @property
     def pictures(self):
         return self.put("pictures", torch.linspace(-1, 1, 2 * 3 * 8 * 8).reshape(2, 3, 8, 8))
+
+
+    @property
+    def cross_attention(self):
+        from diffusers.models.attention_processor import Attention
+
+        return attention.AttentionWeights.of(self.build(Attention, 6, cross_attention_dim=8, heads=3, dim_head=2))
+
+
+def recorded_maps(on):
+    from diffusers import UNet2DConditionModel
+
+    blocks = {"down_block_types": ("CrossAttnDownBlock2D",), "up_block_types": ("CrossAttnUpBlock2D",), "block_out_channels": (8,)}
+    unet = on.build(UNet2DConditionModel, layers_per_block=1, norm_num_groups=4, cross_attention_dim=8, attention_head_dim=2, **blocks)
+    parts = SimpleNamespace(unet=unet, tokenizer=None, vae=on.vae)
+    with attention.AttentionMaps(parts, ["one", "two"], keep=("step",)) as maps:
+        unet(on.put("x", torch.ones(4, 4, 8, 8)), on.t, on.put("context", torch.ones(4, 5, 8)))
+    return [maps.of(3, picture=1, step=0), maps.mass()]
 
 
 def train_step(on):
@@ -247,6 +269,15 @@ CALLS = {
     "autoencoder.check_images": (lambda on: [autoencoder.check_images("x", x := on.pictures) or x], [(2, 3, 8, 8)], F32),
     "autoencoder.autoencoder_loss": (lambda on: [*autoencoder.autoencoder_loss(on.vae, on.pictures)], [()] * 4, F32),
     "autoencoder.psnr": (lambda on: [autoencoder.psnr(on.x, on.noise)], [(4,)], F32),
+    "attention.AttentionWeights": (lambda on: [on.cross_attention.query[0]], [(6, 6)], F32),
+    "attention.split_heads": (lambda on: [attention.split_heads(on.put("x", torch.ones(4, 5, 6)), 3)], [(4, 3, 5, 2)], F32),
+    "attention.attention_probabilities": (
+        lambda on: [attention.attention_probabilities(on.put("x", torch.ones(4, 3, 5, 2)), on.put("keys", torch.ones(4, 3, 7, 2)), mask=on.x[:1, :1])],
+        [(4, 3, 5, 7)], F32),
+    "attention.attend": (
+        lambda on: [*attention.attend(on.put("x", torch.ones(4, 5, 6)), on.put("context", torch.ones(4, 7, 8)), on.cross_attention)],
+        [(4, 5, 6), (4, 3, 5, 7)], F32),
+    "attention.AttentionMaps": (recorded_maps, [(8, 8), (5,)], F32),
     "models.MLP": (lambda on: [on.build(models.MLP, 2, 16)(on.x, on.t)], [X], F32),
     "models.UNet": (
         lambda on: [on.build(models.UNet, 1, 16, num_classes=7)(on.put("x", torch.ones(4, 1, 8, 8)), on.t, on.t)], [(4, 1, 8, 8)], F32),
@@ -380,6 +411,8 @@ MIXED = [
     ("metrics.kernel_distance", "noise", r"features_b is on cpu and features_a on cuda:0"),
     ("neighbours.nearest_distances", "noise", r"reference is on cpu and samples on cuda:0"),
     ("neighbours.precision_recall", "noise", r"fake is on cpu and real on cuda:0"),
+    ("attention.attend", "context", r"context is on cpu and x on cuda:0"),
+    ("attention.attention_probabilities", "keys", r"keys is on cpu and queries on cuda:0"),
     ("autoencoder.psnr", "noise", r"references is on cpu and images on cuda:0"),
     ("neighbours.memorisation", "x", r"train is on cuda:0 and samples on cpu"),
     ("solvers.ddim_step", "noise", r"noise is on cpu and xt on cuda:0"),
