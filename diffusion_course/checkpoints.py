@@ -42,6 +42,15 @@ def save_tensors(path: str | Path, tensors: dict[str, Tensor], metadata: dict | 
     write_bytes(path, save(flat, metadata={"json": json.dumps(metadata or {}, sort_keys=True)}))
 
 
+def check_sha256(path: str | Path, sha256: str) -> None:
+    """Raise ValueError, naming both, unless the file's sha256 is the one given."""
+    if (found := sha256_of(path)) != sha256:
+        raise ValueError(
+            f"{path} is damaged or not the file that belongs here: its sha256 is {found}, expected {sha256}. "
+            "Restore it (git checkout of that file), or make it again (make train)."
+        )
+
+
 def load_tensors(path: str | Path, *, sha256: str | None = None) -> tuple[dict[str, Tensor], dict]:
     """Return (tensors on the CPU, metadata) of a file that ``save_tensors`` wrote.
 
@@ -52,11 +61,8 @@ def load_tensors(path: str | Path, *, sha256: str | None = None) -> tuple[dict[s
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"there is no file {path}.")
-    if sha256 is not None and (found := sha256_of(path)) != sha256:
-        raise ValueError(
-            f"{path} is damaged or not the file that belongs here: its sha256 is {found}, expected {sha256}. "
-            "Restore it (git checkout of that file), or make it again (make train)."
-        )
+    if sha256 is not None:
+        check_sha256(path, sha256)
     try:
         with safe_open(path, framework="pt") as file:
             return {name: file.get_tensor(name) for name in file.keys()}, json.loads((file.metadata() or {}).get("json", "{}"))

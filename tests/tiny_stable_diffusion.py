@@ -77,6 +77,8 @@ def make_tiny(folder, *, seed=0, prediction_type="v_prediction", dtype=torch.flo
         for x in network.parameters():
             x.data = x.data.to(dtype)
         network.save_pretrained(folder / name)
+    config = folder / "text_encoder" / "config.json"  # transformers loads in the dtype named here, diffusers always in float32
+    config.write_text(config.read_text(encoding="utf-8").replace('"dtype": "float16"', '"dtype": "float32"'), encoding="utf-8")
     tokenizer.save_pretrained(folder / "tokenizer")
     scheduler.save_pretrained(folder / "scheduler")
     index = {
