@@ -91,7 +91,8 @@ def train(
     stay float32) or "auto" (``resolve_precision``). ``compile``: torch.compile, with CUDA graphs on a GPU; it needs a C++
     compiler. ``checkpoint``: a file written every ``checkpoint_every`` steps and at the end; with ``resume`` a run goes on from
     it and ends with the same bits as one that was never stopped. ``accelerator``: share each step among the processes of
-    ``accelerate launch``; ``batch_size`` counts one process.
+    ``accelerate launch``; ``batch_size`` counts one process. At the end the caller calls its ``wait_for_everyone()``
+    and ``end_training()``.
     Raises ValueError for data that is not finite, a checkpoint of another run, or a loss that stops being finite.
     """
     config = {"num_steps": num_steps, "batch_size": batch_size, "learning_rate": learning_rate, "warmup_steps": warmup_steps}

@@ -300,6 +300,8 @@ SHARED = """
     assert accelerator.num_processes == {processes}
     if accelerator.is_main_process:
         print(*losses)
+    accelerator.wait_for_everyone()
+    accelerator.end_training()
 """
 
 

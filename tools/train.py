@@ -58,6 +58,8 @@ def train_digits(part: str, config: dict, steps: int, device: torch.device, work
         **classes,
     ):
         yield state.step, f"loss {state.loss:.4f}, {state.seconds:.0f} s, {state.seconds_left:.0f} s left", state.ema_model
+    accelerator.wait_for_everyone()  # a process that leaves at once can abort: gloo's threads still let go of tensors
+    accelerator.end_training()
 
 
 def train_classifier(
