@@ -190,7 +190,7 @@ bits?""",
         "That is half of the weight. The rate is half the logarithm of the variance over the distortion.",
         "Bits need the logarithm to the base two.",
     ),
-    derivation="lesson 09, 'The smallest autoencoder', (09.7)",
+    derivation="lesson 09, 'The smallest autoencoder, solved', (09.7)",
     wrong_answers=(
         WrongAnswer(
             "nats", lambda variance, weight: math.log(2) * bits(variance, weight), "The question asks for bits. These are nats."
@@ -241,7 +241,7 @@ def _picture_cases(generator: torch.Generator) -> Iterator[Case]:
         yield Case((image.to(dtype), reference.to(dtype)), note=f"shape {shape}")
 
 
-def psnr(images: Tensor, references: Tensor) -> Tensor:
+def decibels(images: Tensor, references: Tensor) -> Tensor:
     """Return the peak signal-to-noise ratio (B,) for the range [-1, 1]: the package's function."""
     return autoencoder.psnr(images, references)
 
@@ -257,15 +257,15 @@ DECIBELS = Exercise(
     statement="""Return the peak signal-to-noise ratio of each picture in decibels, $10 \\log_{10}(r^2 / e)$, where $r$ is the
 range from black to white and $e$ the mean squared error. `images` and `references` have the shape (B, C, H, W), values from -1
 (black) to 1 (white); the result has the shape (B,). Take the values as they are.""",
-    stub="""def psnr(images, references):
+    stub="""def decibels(images, references):
     error = ...
     return ...
 """,
-    solution="""def psnr(images, references):
+    solution="""def decibels(images, references):
     error = ((images - references) ** 2).flatten(1).mean(1)
     return 10 * torch.log10(4 / error)
 """,
-    reference=psnr,
+    reference=decibels,
     cases=_picture_cases,
     hints=(
         "The error is a mean over channels, rows and columns of one picture, not over the batch.",
@@ -291,7 +291,7 @@ range from black to white and $e$ the mean squared error. `images` and `referenc
             lambda x, y: 10 * torch.log10(4 / ((x - y) ** 2).mean()),
             "You average over the batch as well. Each picture has its own decibels.",
         ),
-        WrongAnswer("the ratio is upside down", lambda x, y: -psnr(x, y), "A smaller error has to give more decibels."),
+        WrongAnswer("the ratio is upside down", lambda x, y: -decibels(x, y), "A smaller error has to give more decibels."),
         WrongAnswer(
             "the absolute error",
             lambda x, y: 20 * torch.log10(2 / (x - y).abs().flatten(1).mean(1)),
@@ -374,7 +374,7 @@ them with `noise` to $\\bar\\alpha$ = `alpha_bar` (a number), and return the dec
         "Mixing is lesson 02's closed form, with the roots of alpha_bar and of 1 - alpha_bar.",
         "Multiply right after encode. Divide right before decode, noise and all.",
     ),
-    derivation="lesson 09, 'The scaling factor', (09.10)",
+    derivation="lesson 09, 'The scaling factor', (09.11)",
     points=2,
     tolerance=ROUNDED,
     wrong_answers=(
@@ -452,7 +452,7 @@ the scaling factor of all latents together, a tensor of shape ().""",
         "Inside one batch the mean of squares is variance + mean ** 2. Weight each batch by its share of the numbers.",
         "The result is one over the square root of that variance.",
     ),
-    derivation="lesson 09, 'The scaling factor', (09.9); Rombach et al. 2021, appendix G",
+    derivation="lesson 09, 'The scaling factor', (09.10); Rombach et al. 2021, appendix G",
     points=2,
     tolerance=ROUNDED,
     wrong_answers=(
