@@ -42,7 +42,7 @@ def encode_images(parts: LatentParts, images: Tensor, *, generator: torch.Genera
     that are no multiples of f, or another device.
     """
     check_images("images", images)
-    check_device("images", images, "the autoencoder", next(parts.vae.parameters()))
+    check_device("images", images, "the model", next(parts.vae.parameters()))
     if images.shape[1] != parts.vae.config.in_channels:
         raise ValueError(f"images must have {parts.vae.config.in_channels} channels, got {describe(images)}.")
     parts.latent_shape(*images.shape[2:])

@@ -216,7 +216,7 @@ def inpaint(
     """Redraw where ``mask`` is 1 and keep the rest, with a unet that knows nothing of masks.
 
     After each step the latents outside the mask are put back: the picture's own, noised to the level that was reached
-    (Lugmayr et al. 2022, arXiv 2201.09865, eq. 8, without its resampling; diffusers' way). Kept pixels still pass the
+    (RePaint, Lugmayr et al. 2022, arXiv 2201.09865, without its resampling; as diffusers). Kept pixels still pass the
     autoencoder. mask: (H, W) or (1 or B, 1, H, W), bool or in [0, 1], cut at 0.5; of f x f pixels the first decides.
     strength 1 starts from pure noise. The rest as in ``image_to_image``. Raises also for a mask that does not fit.
     """

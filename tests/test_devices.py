@@ -7,10 +7,18 @@ runs with real tensors where there is a GPU.
 
 import inspect
 from types import SimpleNamespace
+from unittest import mock
 
 import pytest
 import torch
-from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicOutputShapeException, FakeTensor, FakeTensorMode
+from tiny_stable_diffusion import tiny_parts
+from torch._subclasses.fake_tensor import (
+    DataDependentOutputException,
+    DynamicOutputShapeException,
+    FakeTensor,
+    FakeTensorMode,
+    unset_fake_temporarily,
+)
 
 from diffusion_course import (
     analytic,
@@ -18,6 +26,9 @@ from diffusion_course import (
     autoencoder,
     flops,
     guidance,
+    latent,
+    latent_coding,
+    latent_tasks,
     likelihood,
     losses,
     metrics,
@@ -50,6 +61,9 @@ MODULES = (
     flops,
     autoencoder,
     attention,
+    latent,
+    latent_coding,
+    latent_tasks,
 )
 F32, F64 = torch.float32, torch.float64
 ON_CPU = "returns tables or mixtures on the CPU, to be moved with .to"
@@ -63,6 +77,7 @@ NOT_CALLED = {  # public names that are no call on tensors, or that belong to an
     **dict.fromkeys(("FrechetFit", "KernelDistance", "Interval", "Nearest", "PrecisionRecall", "Memorisation", "OdeTerms", "AutoencoderLoss"), "a result"),
     **dict.fromkeys(("Level", "inference_timesteps", "noise_levels", "sigma_of"), "indices and Python numbers on the CPU"),
     **dict.fromkeys(("Estimate", "SamplerStep", "SampleState"), "a result"),
+    "LatentParts": "networks in a bag", "load_parts": "reads files: test_latent", "latent_levels": "Python numbers",
     "Attended": "a result", "word_positions": "strings and a tokenizer", "check_plain": "reads a module's settings",
     **dict.fromkeys(("ode_terms", "ode_log_likelihood"), "autograd needs a real device: test_likelihood.test_on_a_gpu"),
 }  # fmt: skip
@@ -152,6 +167,26 @@ def recorded_maps(on):
     with attention.AttentionMaps(parts, ["one", "two"], keep=("step",)) as maps:
         unet(on.put("x", torch.ones(4, 4, 8, 8)), on.t, on.put("context", torch.ones(4, 5, 8)))
     return [maps.of(3, picture=1, step=0), maps.mass()]
+
+
+def latent_call(name, *args, **options):
+    """A task of a tiny Stable Diffusion. An argument "images", "mask", "latents" or "levels" stands for inputs of 8x8 and 2x2."""
+    module, plain_levels = latent_coding if hasattr(latent_coding, name) else latent_tasks, latent_tasks.latent_levels
+
+    def real_levels(*args, **kwargs):  # the times are Python numbers made of tensors on the CPU
+        with unset_fake_temporarily():
+            return plain_levels(*args, **kwargs)
+
+    def call(on):
+        inputs = {
+            "images": on.pictures, "mask": on.put("mask", torch.ones(8, 8)), "latents": on.put("latents", torch.ones(2, 4, 2, 2)),
+            "words": on.put("words", torch.ones(1, 16, 24)), "levels": [NOW, NEXT, timesteps.CLEAN],
+        }  # fmt: skip
+        with mock.patch.object(latent_tasks, "latent_levels", real_levels):
+            result = getattr(module, name)(on.build(tiny_parts), *(inputs.get(a, a) for a in args), **options)
+        return [state.x for state in result] if name == "sample_latents" else [result]
+
+    return call
 
 
 def train_step(on):
@@ -278,6 +313,17 @@ CALLS = {
         lambda on: [*attention.attend(on.put("x", torch.ones(4, 5, 6)), on.put("context", torch.ones(4, 7, 8)), on.cross_attention)],
         [(4, 5, 6), (4, 3, 5, 7)], F32),
     "attention.AttentionMaps": (recorded_maps, [(8, 8), (5,)], F32),
+    "latent_coding.encode_prompt": (latent_call("encode_prompt", ("a red star", "")), [(2, 16, 24)], F32),
+    "latent_coding.encode_images": (latent_call("encode_images", "images"), [(2, 4, 2, 2)], F32),
+    "latent_coding.decode_latents": (latent_call("decode_latents", "latents"), [(2, 3, 8, 8)], F32),
+    "latent_coding.check_latents": (lambda on: [latent_coding.check_latents(on.build(tiny_parts), x := torch.ones(1, 4, 2, 2, device=on.device)) or x],
+                                    [(1, 4, 2, 2)], F32),
+    "latent_coding.slerp": (lambda on: [latent_coding.slerp(on.x, on.noise, on.level), latent_coding.slerp(on.x, on.noise, 0.5)], [X] * 2, F32),
+    "latent_tasks.sample_latents": (latent_call("sample_latents", "words", "latents", "levels", negative_prompt="a boat"), [(2, 4, 2, 2)] * 2, F32),
+    **{f"latent_tasks.text_to_image[{s}]": (latent_call("text_to_image", ("one", "two"), sampler=s, num_inference_steps=3, height=8, width=8),
+                                            [(2, 3, 8, 8)], F32) for s in samplers.SAMPLERS},
+    "latent_tasks.image_to_image": (latent_call("image_to_image", "images", "one", num_inference_steps=3), [(2, 3, 8, 8)], F32),
+    "latent_tasks.inpaint": (latent_call("inpaint", "images", "mask", "one", num_inference_steps=3), [(2, 3, 8, 8)], F32),
     "models.MLP": (lambda on: [on.build(models.MLP, 2, 16)(on.x, on.t)], [X], F32),
     "models.UNet": (
         lambda on: [on.build(models.UNet, 1, 16, num_classes=7)(on.put("x", torch.ones(4, 1, 8, 8)), on.t, on.t)], [(4, 1, 8, 8)], F32),
@@ -325,7 +371,7 @@ def public_names():
 
 
 def test_no_public_function_is_missing():
-    assert set(public_names()) == {*CALLS, *NUMBERS, *CPU_ONLY}
+    assert set(public_names()) == {name.partition("[")[0] for name in {*CALLS, *NUMBERS, *CPU_ONLY}}
 
 
 def check(name, device):
@@ -414,6 +460,12 @@ MIXED = [
     ("attention.attend", "context", r"context is on cpu and x on cuda:0"),
     ("attention.attention_probabilities", "keys", r"keys is on cpu and queries on cuda:0"),
     ("autoencoder.psnr", "noise", r"references is on cpu and images on cuda:0"),
+    ("latent_coding.encode_images", "pictures", r"images is on cpu and the model on cuda:0"),
+    ("latent_coding.decode_latents", "latents", r"latents is on cpu and the model on cuda:0"),
+    ("latent_coding.slerp", "noise", r"b is on cpu and a on cuda:0"),
+    ("latent_tasks.sample_latents", "words", r"the encoded prompts is on cpu and the model on cuda:0"),
+    ("latent_tasks.sample_latents", "latents", r"latents is on cpu and the model on cuda:0"),
+    ("latent_tasks.inpaint", "mask", r"mask is on cpu and images on cuda:0"),
     ("neighbours.memorisation", "x", r"train is on cuda:0 and samples on cpu"),
     ("solvers.ddim_step", "noise", r"noise is on cpu and xt on cuda:0"),
     ("solvers.euler_ancestral_step", "x", r"noise is on cuda:0 and xt on cpu"),

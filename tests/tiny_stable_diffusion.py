@@ -8,9 +8,12 @@ from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
+from diffusion_course import LatentParts, make_schedule
+
 START, END = "<|startoftext|>", "<|endoftext|>"
 CAPTIONS = ["a large striped red star on a meadow", "a small blue fish above a green house at night", "a white boat on the sea"]
 MAX_LENGTH = 16
+SCHEDULE = make_schedule("scaled_linear")
 
 
 def tiny_tokenizer():
@@ -25,10 +28,8 @@ def tiny_tokenizer():
     return CLIPTokenizer(vocab=vocabulary, merges=merges, model_max_length=MAX_LENGTH)
 
 
-def make_tiny(folder, *, seed=0, prediction_type="v_prediction", dtype=torch.float32, sample_size=8):
-    """Write it to ``folder``, which ``StableDiffusionPipeline.from_pretrained`` then loads offline without a warning."""
-    folder = Path(folder)
-    tokenizer = tiny_tokenizer()
+def tiny_networks(tokenizer, *, seed=0, sample_size=8):
+    """The three networks by name: 0.3 million random weights."""
     start, end = tokenizer.bos_token_id, tokenizer.eos_token_id
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -64,6 +65,19 @@ def make_tiny(folder, *, seed=0, prediction_type="v_prediction", dtype=torch.flo
                 pad_token_id=end,
             )
         )
+    return {"vae": vae.eval(), "unet": unet.eval(), "text_encoder": text_encoder.eval()}
+
+
+def tiny_parts(**settings):
+    """The same as ``LatentParts`` without a folder, also on a fake device."""
+    tokenizer = tiny_tokenizer()
+    settings = {"prediction_type": "v_prediction", "spacing": "trailing", "steps_offset": 1, "schedule": SCHEDULE} | settings
+    return LatentParts(**tiny_networks(tokenizer), tokenizer=tokenizer, **settings)
+
+
+def make_tiny(folder, *, seed=0, prediction_type="v_prediction", dtype=torch.float32, sample_size=8):
+    """Write it to ``folder``, which ``StableDiffusionPipeline.from_pretrained`` then loads offline without a warning."""
+    folder, tokenizer = Path(folder), tiny_tokenizer()
     scheduler = DDIMScheduler(
         beta_start=0.00085,
         beta_end=0.012,
@@ -73,7 +87,7 @@ def make_tiny(folder, *, seed=0, prediction_type="v_prediction", dtype=torch.flo
         steps_offset=1,  # read by "leading" spacing only; the pipeline warns of any other value
         timestep_spacing="trailing",
     )
-    for name, network in {"vae": vae, "unet": unet, "text_encoder": text_encoder}.items():
+    for name, network in tiny_networks(tokenizer, seed=seed, sample_size=sample_size).items():
         for x in network.parameters():
             x.data = x.data.to(dtype)
         network.save_pretrained(folder / name)
