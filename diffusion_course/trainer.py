@@ -41,51 +41,35 @@ class EMA:
             mine.copy_(theirs)
 
 
-class Trainer:
-    """Everything that a training run is: network, EMA, optimiser, step count, random state. ``train`` drives it.
+class Run:
+    """What every training run is: network, EMA, AdamW, step count, random state, checkpoints. A subclass says what the loss is.
 
-    With an ``accelerate.Accelerator`` of several processes, each draws the numbers of the whole batch and keeps its share, so
-    the run is that of one process with the batch of all. ``batch_size`` counts one process.
+    config: num_steps, batch_size, learning_rate, warmup_steps, ema_decay, max_grad_norm, seed, precision ("float32" or
+    "bfloat16"), compile. With an ``accelerate.Accelerator`` of several processes, each draws the numbers of the whole batch and
+    keeps its ``share``, so the run is that of one process with the batch of all. ``batch_size`` counts one process.
     """
 
-    def __init__(
-        self,
-        model: nn.Module,
-        data: Tensor,
-        schedule: NoiseSchedule,
-        cond: Tensor | None,
-        config: dict,
-        accelerator: "Accelerator | None" = None,
-    ) -> None:
-        check_batch("data", data)
-        check_finite("data", data)
+    def __init__(self, model: nn.Module, config: dict, device: torch.device, accelerator: "Accelerator | None" = None) -> None:
         check_positive_int("num_steps", config["num_steps"])
         check_positive_int("batch_size", config["batch_size"])
-        check_device("data", data, "the network's weights", next(model.parameters()))
-        if cond is not None and len(cond) != len(data):
-            raise ValueError(f"cond must have one entry for each sample: got {len(cond)} for {len(data)} samples.")
-        if config["cond_dropout"] and getattr(model, "null_class", None) is None:
-            raise ValueError(
-                f"cond_dropout={config['cond_dropout']} needs a network with a null class, got {type(model).__name__}. "
-                "Build it with num_classes."
-            )
-        config = config | {"precision": resolve_precision(data, config["precision"])}
-        self.data, self.cond, self.step_count = set_layout(model, data), cond, 0
-        self.config = config | {"schedule": schedule.name, "T": schedule.num_train_timesteps, "data": list(data.shape)}
-        self.alphas_cumprod = schedule.alphas_cumprod.to(data.device, widest_float(data.device))
+        self.step_count, self.seconds, self.device = 0, 0.0, device  # seconds: of all its stretches
         self.model = self.network = model
         if config["compile"]:  # on a GPU "reduce-overhead" replays CUDA graphs
-            self.network = torch.compile(model, mode="reduce-overhead" if data.device.type == "cuda" else None)
+            self.network = torch.compile(model, mode="reduce-overhead" if device.type == "cuda" else None)
         self.accelerator, self.num_processes, rank = accelerator, 1, 0
         if accelerator is not None:
             self.network = accelerator.prepare_model(self.network)  # starts all processes from the first one's weights
             self.num_processes, rank = accelerator.num_processes, accelerator.process_index
-        self.config["num_processes"] = self.num_processes
+        self.config = config | {"num_processes": self.num_processes}
         self.share = slice(rank * config["batch_size"], (rank + 1) * config["batch_size"])
         self.ema = EMA(model, config["ema_decay"])
-        fused = data.device.type in ("cpu", "cuda")
+        fused = device.type in ("cpu", "cuda")
         self.optimizer = torch.optim.AdamW(model.parameters(), lr=config["learning_rate"], weight_decay=0.0, fused=fused)
-        self.generator = torch.Generator(data.device).manual_seed(config["seed"])
+        self.generator = torch.Generator(device).manual_seed(config["seed"])
+
+    def loss(self) -> Tensor:
+        """Return the loss () of this process's share of a new batch, whose numbers come from ``self.generator``."""
+        raise NotImplementedError
 
     def learning_rate(self) -> float:
         """Return the rate of the next step: a linear warm-up, then half a cosine down to zero."""
@@ -95,30 +79,13 @@ class Trainer:
 
     def step(self) -> Tensor:
         """Take one step and return the loss (), still on the device, as the mean over all processes."""
-        c = self.config
-        size, device, g = c["batch_size"] * self.num_processes, self.data.device, self.generator
-        index = torch.randint(len(self.data), (size,), generator=g, device=device)
-        x0, cond = self.data[index], None if self.cond is None else self.cond[index]
-        if cond is not None and c["cond_dropout"]:
-            cond = drop_condition(cond, c["cond_dropout"], self.model.null_class, generator=g)
-        t = torch.randint(len(self.alphas_cumprod), (size,), generator=g, device=device)
-        noise = noise_like(x0, g)
-        with autocast(device, c["precision"]):
-            loss = diffusion_loss(
-                self.network,
-                x0[self.share],
-                self.alphas_cumprod,
-                t=t[self.share],
-                noise=noise[self.share],
-                cond=None if cond is None else cond[self.share],
-                prediction_type=c["prediction_type"],
-                weighting=c["weighting"],
-            )
+        with autocast(self.device, self.config["precision"]):
+            loss = self.loss()
         for group in self.optimizer.param_groups:
             group["lr"] = self.learning_rate()
         self.optimizer.zero_grad()
         loss.backward()
-        nn.utils.clip_grad_norm_(self.model.parameters(), c["max_grad_norm"])
+        nn.utils.clip_grad_norm_(self.model.parameters(), self.config["max_grad_norm"])
         self.optimizer.step()
         self.step_count += 1
         self.ema.update(self.model, self.step_count)
@@ -134,7 +101,7 @@ class Trainer:
         for i, state in self.optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer.{i}.{k}": v for k, v in state.items()}
         tensors |= {"random.generator": self.generator.get_state(), "random.global": torch.get_rng_state()}
-        save_tensors(path, tensors, {"step": self.step_count, "config": self.config})
+        save_tensors(path, tensors, {"step": self.step_count, "seconds": self.seconds, "config": self.config})
 
     def load(self, path: str | Path) -> None:
         """Take up the state of a checkpoint. Raises ValueError if it belongs to a run with other settings or is damaged."""
@@ -160,4 +127,57 @@ class Trainer:
         self.optimizer.load_state_dict({"state": state, "param_groups": self.optimizer.state_dict()["param_groups"]})
         self.generator.set_state(tensors["random.generator"])
         torch.set_rng_state(tensors["random.global"])
-        self.step_count = metadata["step"]
+        self.step_count, self.seconds = metadata["step"], metadata.get("seconds", 0.0)
+
+
+class Trainer(Run):
+    """The run of a diffusion model on ``data`` (N, ...) with its conditions ``cond`` (N, ...), as ``train`` drives it.
+
+    config: as for ``Run``, and prediction_type, weighting, cond_dropout; precision may be "auto".
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        data: Tensor,
+        schedule: NoiseSchedule,
+        cond: Tensor | None,
+        config: dict,
+        accelerator: "Accelerator | None" = None,
+    ) -> None:
+        check_batch("data", data)
+        check_finite("data", data)
+        check_device("data", data, "the network's weights", next(model.parameters()))
+        if cond is not None and len(cond) != len(data):
+            raise ValueError(f"cond must have one entry for each sample: got {len(cond)} for {len(data)} samples.")
+        if config["cond_dropout"] and getattr(model, "null_class", None) is None:
+            raise ValueError(
+                f"cond_dropout={config['cond_dropout']} needs a network with a null class, got {type(model).__name__}. "
+                "Build it with num_classes."
+            )
+        config = config | {"precision": resolve_precision(data, config["precision"])}
+        config |= {"schedule": schedule.name, "T": schedule.num_train_timesteps, "data": list(data.shape)}
+        self.data, self.cond = set_layout(model, data), cond
+        super().__init__(model, config, data.device, accelerator)
+        self.alphas_cumprod = schedule.alphas_cumprod.to(data.device, widest_float(data.device))
+
+    def loss(self) -> Tensor:
+        """Return the diffusion loss () of samples, times and noise drawn from ``self.generator``."""
+        c, device, g = self.config, self.device, self.generator
+        size = c["batch_size"] * self.num_processes
+        index = torch.randint(len(self.data), (size,), generator=g, device=device)
+        x0, cond = self.data[index], None if self.cond is None else self.cond[index]
+        if cond is not None and c["cond_dropout"]:
+            cond = drop_condition(cond, c["cond_dropout"], self.model.null_class, generator=g)
+        t = torch.randint(len(self.alphas_cumprod), (size,), generator=g, device=device)
+        noise = noise_like(x0, g)
+        return diffusion_loss(
+            self.network,
+            x0[self.share],
+            self.alphas_cumprod,
+            t=t[self.share],
+            noise=noise[self.share],
+            cond=None if cond is None else cond[self.share],
+            prediction_type=c["prediction_type"],
+            weighting=c["weighting"],
+        )

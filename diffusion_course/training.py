@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from .losses import diffusion_loss
 from .schedules import NoiseSchedule
-from .trainer import Trainer
+from .trainer import Run, Trainer
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -48,7 +48,10 @@ def train_step(
 
 @dataclass(frozen=True)
 class TrainState:
-    """What ``train`` yields: step of num_steps, mean loss since the last report, learning rate, seconds, the EMA network."""
+    """What ``train`` yields: step of num_steps, mean loss since the last report, learning rate, seconds, the EMA network.
+
+    Seconds count all stretches of a run that was stopped and resumed.
+    """
 
     step: int
     num_steps: int
@@ -100,21 +103,41 @@ def train(
     config |= {"prediction_type": prediction_type, "weighting": weighting, "cond_dropout": cond_dropout}
     config |= {"precision": precision, "compile": compile}
     trainer = Trainer(model, data, schedule, cond, config, accelerator)
+    return run_training(
+        trainer, report_every=report_every, checkpoint=checkpoint, checkpoint_every=checkpoint_every, resume=resume
+    )
+
+
+def run_training(
+    trainer: Run,
+    *,
+    report_every: int = 50,
+    checkpoint: str | Path | None = None,
+    checkpoint_every: int = 500,
+    resume: bool = False,
+) -> Iterator[TrainState]:
+    """Take the steps of any ``Run``; yield a ``TrainState`` every ``report_every`` steps and at the end, write checkpoints.
+
+    The arguments are ``train``'s. Raises ValueError for a checkpoint of another run, or a loss that stops being finite.
+    """
+    num_steps = trainer.config["num_steps"]
     if resume and checkpoint is not None and Path(checkpoint).is_file():
         trainer.load(checkpoint)
-    model.train()
-    start, first, total, count = time.perf_counter(), trainer.step_count, torch.zeros((), device=data.device), 0
+    trainer.model.train()
+    start, first, before = time.perf_counter(), trainer.step_count, trainer.seconds
+    total, count = torch.zeros((), device=trainer.device), 0
     while trainer.step_count < num_steps:
         total, count = total + trainer.step(), count + 1
         n = trainer.step_count
+        trainer.seconds = before + time.perf_counter() - start
         if n % report_every == 0 or n == num_steps:
             loss, total, count = (total / count).item(), torch.zeros_like(total), 0
             if not math.isfinite(loss):
+                rate = trainer.config["learning_rate"]
                 raise ValueError(
-                    f"the loss is {loss} by step {n}. Lower learning_rate (now {learning_rate}); the last checkpoint is whole."
+                    f"the loss is {loss} by step {n}. Lower learning_rate (now {rate}); the last checkpoint is whole."
                 )
-            seconds = time.perf_counter() - start
-            left = seconds / (n - first) * (num_steps - n)
-            yield TrainState(n, num_steps, loss, trainer.learning_rate(), seconds, left, trainer.ema.model)
+            left = (trainer.seconds - before) / (n - first) * (num_steps - n)
+            yield TrainState(n, num_steps, loss, trainer.learning_rate(), trainer.seconds, left, trainer.ema.model)
         if checkpoint is not None and (n % checkpoint_every == 0 or n == num_steps):
             trainer.save(checkpoint)

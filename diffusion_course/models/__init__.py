@@ -2,7 +2,9 @@
 
 from .classifier import DigitClassifier
 from .embedding import timestep_embedding
+from .judge import Judge
+from .judge import Judge
 from .mlp import MLP
 from .unet import UNet
 
-__all__ = ["MLP", "DigitClassifier", "UNet", "timestep_embedding"]
+__all__ = ["MLP", "DigitClassifier", "Judge", "UNet", "timestep_embedding"]

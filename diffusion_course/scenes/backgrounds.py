@@ -1,4 +1,4 @@
-"""The eight settings. A painter takes coordinates in [0, 1] (y up), chance (n, 16) and a pixel's width, and paints (n, 3, S, S)."""
+"""The eight settings. A painter takes coordinates in [0, 1] (y up), chance (n, 16) and a pixel's width, paints (n, 3, S, S)."""
 
 import math
 from collections.abc import Callable
@@ -32,7 +32,7 @@ def _spots(x: Tensor, y: Tensor, random: Tensor, cells: int, radius: float, pixe
     chance = [(torch.sin(i * a + j * b + random[:, k, None, None] * 40) * 43758.5453).frac().abs() for a, b, k in _HASHES]
     px, py = 0.25 + 0.5 * chance[0], 0.25 + 0.5 * chance[1]
     distance = torch.hypot(u - i - px, v - j - py) / cells
-    return torch.where(chance[2] < share, (radius - distance) / pixel + 0.5, 0.0).clamp(0, 1)
+    return torch.where(chance[2] < share, (radius - distance) / (1.6 * pixel) + 0.5, 0.0).clamp(0, 1)
 
 
 _HASHES = ((12.9898, 78.233, 2), (39.3461, 11.135, 3), (73.1562, 52.235, 4))
@@ -51,14 +51,14 @@ def _paper(x: Tensor, y: Tensor, random: Tensor, pixel: float) -> Tensor:
 
 def _night(x: Tensor, y: Tensor, random: Tensor, pixel: float) -> Tensor:
     sky = _fade(x, y, random, (0.16, 0.17, 0.42), (0.05, 0.06, 0.20))
-    return _over(sky, (1.0, 0.97, 0.80), _spots(x, y, random, 7, 0.011, pixel, 0.55))
+    return _over(sky, (1.0, 0.97, 0.80), _spots(x, y, random, 5, 0.015, pixel, 0.6))
 
 
 def _meadow(x: Tensor, y: Tensor, random: Tensor, pixel: float) -> Tensor:
     sky = _fade(x, y, random, (0.80, 0.93, 0.98), (0.52, 0.80, 0.97))
     ground = _hills(x, y, random, 0.40, 0.03, pixel)
     grass = _over(sky, (0.50, 0.76, 0.32), ground)
-    return _over(grass, (0.98, 0.96, 0.80), ground * _spots(x, y, random, 6, 0.014, pixel, 0.6))
+    return _over(grass, (0.98, 0.96, 0.80), ground * _spots(x, y, random, 4, 0.018, pixel, 0.6))
 
 
 def _sea(x: Tensor, y: Tensor, random: Tensor, pixel: float) -> Tensor:
@@ -79,7 +79,7 @@ def _desert(x: Tensor, y: Tensor, random: Tensor, pixel: float) -> Tensor:
 def _snow(x: Tensor, y: Tensor, random: Tensor, pixel: float) -> Tensor:
     sky = _fade(x, y, random, (0.70, 0.77, 0.87), (0.52, 0.60, 0.75))
     ground = _over(sky, (0.95, 0.97, 1.0), _hills(x, y, random, 0.36, 0.04, pixel))
-    return _over(ground, (1.0, 1.0, 1.0), _spots(x, y, random, 7, 0.016, pixel, 0.7))
+    return _over(ground, (1.0, 1.0, 1.0), _spots(x, y, random, 5, 0.02, pixel, 0.7))
 
 
 def _sunset(x: Tensor, y: Tensor, random: Tensor, pixel: float) -> Tensor:
@@ -91,11 +91,11 @@ def _sunset(x: Tensor, y: Tensor, random: Tensor, pixel: float) -> Tensor:
 
 def _rain(x: Tensor, y: Tensor, random: Tensor, pixel: float) -> Tensor:
     sky = _fade(x, y, random, (0.62, 0.66, 0.70), (0.44, 0.48, 0.54))
-    u, v = 7 * (x + 0.25 * y) + 9 * random[:, 1, None, None], 4.5 * y + 5 * random[:, 2, None, None]
+    u, v = 5 * (x + 0.25 * y) + 9 * random[:, 1, None, None], 3.5 * y + 5 * random[:, 2, None, None]
     v = v + 0.5 * (u.floor() % 2)
     lane, beat = u - u.floor() - 0.5, v - v.floor() - 0.5
-    drop = torch.maximum(lane.abs() / 7 - 0.006, beat.abs() / 4.5 - 0.06)
-    return _over(sky, (0.80, 0.88, 0.96), 0.5 - drop / pixel)
+    drop = torch.maximum(lane.abs() / 5 - 0.009, beat.abs() / 3.5 - 0.07)
+    return _over(sky, (0.76, 0.84, 0.92), 0.5 - drop / (1.6 * pixel))
 
 
 BACKGROUND_PAINTERS: dict[str, Callable[[Tensor, Tensor, Tensor, float], Tensor]] = {

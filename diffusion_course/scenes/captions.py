@@ -83,6 +83,11 @@ def _meaning(words: dict[str, Sequence[str]]) -> dict[str, str]:
 
 
 _RELATIONS = _finder(FORWARD | {f"back {k}": v for k, v in BACKWARD.items()})
+_KINDS, _PLACES = _finder(KIND_WORDS), _finder(PLACE_WORDS)
+_ADJECTIVES = tuple(
+    (_finder(words), _meaning(words), names)
+    for words, names in (({c: (c,) for c in COLOURS}, COLOURS), (PATTERN_WORDS, PATTERNS), (SIZE_WORDS, SIZES))
+)
 
 
 def parse_caption(text: str) -> Tensor:
@@ -95,14 +100,14 @@ def parse_caption(text: str) -> Tensor:
         raise TypeError(f"text must be a string, got {describe(text)}.")
     code = [NOTHING] * 10
     lowered = " ".join(text.lower().split())
-    if place := _finder(PLACE_WORDS).search(lowered):
+    if place := _PLACES.search(lowered):
         code[1] = BACKGROUNDS.index(_meaning(PLACE_WORDS)[place[1]])
         lowered = lowered.replace(place[1], " ")
     relation, sides = _RELATIONS.search(lowered), [lowered]
     if relation:
         sides = [lowered[: relation.start()], lowered[relation.end() :]]
     things = [_read_thing(side) for side in sides]
-    if any(thing is None for thing in things) or (not relation and len(_finder(KIND_WORDS).findall(lowered)) != 1):
+    if any(thing is None for thing in things) or (not relation and len(_KINDS.findall(lowered)) != 1):
         raise ValueError(
             f"no scene found in {text!r}: name one thing, or two with a relation, such as "
             "'a small red star above a large blue fish at night'."
@@ -119,11 +124,11 @@ def parse_caption(text: str) -> Tensor:
 
 def _read_thing(text: str) -> list[int] | None:
     """Return (kind, colour, pattern, size) of the one thing named in a text, or None."""
-    kinds = _finder(KIND_WORDS).findall(text)
+    kinds = _KINDS.findall(text)
     if len(kinds) != 1:
         return None
     found = [KINDS.index(_meaning(KIND_WORDS)[kinds[0]])]
-    for words, names in (({c: (c,) for c in COLOURS}, COLOURS), (PATTERN_WORDS, PATTERNS), (SIZE_WORDS, SIZES)):
-        word = _finder(words).search(text)
-        found.append(names.index(_meaning(words)[word[1]]) if word else 0 if names is PATTERNS else NOTHING)
+    for finder, meaning, names in _ADJECTIVES:
+        word = finder.search(text)
+        found.append(names.index(meaning[word[1]]) if word else 0 if names is PATTERNS else NOTHING)
     return found

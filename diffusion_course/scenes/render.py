@@ -35,6 +35,7 @@ RADII = {"one": (0.165, 0.27), "side by side": (0.16, 0.235), "stacked": (0.16, 
 # The most that a thing leans, in radians; the others lean by 0.08.
 TURNS = {"ball": 0.2, "square": 0.25, "triangle": 0.2, "star": 0.3, "heart": 0.2, "moon": 0.3, "flower": 0.5}
 FLIPS = ("moon", "fish", "boat")
+SOFTNESS = 1.6
 CHUNK = 256  # pictures drawn together: many enough to pay for the calls, few enough for the caches
 
 
@@ -115,7 +116,7 @@ def _paint_thing(pictures: Tensor, rows: list[list[int]], slot: int, random: Ten
     silhouette = shape.body
     for distance, _paint in shape.details:
         silhouette = torch.minimum(silhouette, distance)
-    width = max(1.0, size / 64)  # of the outline, in pixels
+    width = 1.2 * max(1.0, size / 64)  # of the outline, in pixels
     pictures = torch.lerp(pictures, outline, _cover(silhouette * pixels - width)[:, None])
     paint = torch.lerp(body, tone, _pattern(rows, slot, dx * radius, dy * radius, 1 / size)[:, None])
     paint = paint * (1 + 0.10 * v)[:, None]  # light from above
@@ -131,15 +132,18 @@ def _lighter(rgb: tuple[float, float, float]) -> tuple[float, ...]:
 
 
 def _cover(distance: Tensor) -> Tensor:
-    """The covered share of a pixel whose centre is ``distance`` pixels outside an edge: 1 inside, 0 outside, a ramp between."""
-    return (0.5 - distance).clamp_(0, 1)
+    """The covered share of a pixel whose centre is ``distance`` pixels outside an edge: 1 inside, 0 outside, a ramp between.
+
+    The ramp is ``SOFTNESS`` pixels wide, a little softer than the box filter of one pixel.
+    """
+    return (0.5 - distance / SOFTNESS).clamp_(0, 1)
 
 
 def _pattern(rows: list[list[int]], slot: int, x: Tensor, y: Tensor, pixel: float) -> Tensor:
     """The share (n, S, S) of the second tone: 0 for plain, slanted stripes, or dots; periods are fixed in the picture."""
     names = [PATTERNS[row[4 + 4 * slot]] for row in rows]
     share = torch.zeros_like(x + y)
-    for name, period in (("striped", 0.095), ("dotted", 0.105)):
+    for name, period in (("striped", 0.125), ("dotted", 0.13)):
         index = [i for i, n in enumerate(names) if n == name]
         if not index:
             continue

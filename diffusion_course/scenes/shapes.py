@@ -90,9 +90,9 @@ def _fish(x: Tensor, y: Tensor) -> Shape:
 
 def _house(x: Tensor, y: Tensor) -> Shape:
     walls, roof = _box(x, y, 0, -0.35, 0.68, 0.58), _wedge(x, y, 0.98, 0.15, 0.98)
-    chimney = _box(x, y, 0.45, 0.62, 0.13, 0.28)
-    details = (chimney, "wood"), (roof, "shade"), (_box(x, y, -0.25, -0.62, 0.19, 0.31), "wood")
-    return Shape(walls, (*details, (_box(x, y, 0.3, -0.3, 0.17, 0.17), "light")))
+    chimney, eaves = _box(x, y, 0.45, 0.62, 0.13, 0.28), _box(x, y, 0, 0.14, 0.9, 0.05)
+    details = (chimney, "wood"), (eaves, "ink"), (_box(x, y, -0.25, -0.62, 0.19, 0.31), "wood")
+    return Shape(_union(walls, roof), (*details, (_box(x, y, 0.3, -0.3, 0.17, 0.17), "light")))
 
 
 def _tree(x: Tensor, y: Tensor) -> Shape:

@@ -1,0 +1,104 @@
+"""What the training parts have in common: a job's settings, and how finished weights are written and entered in the manifest."""
+
+import json
+import os
+import platform
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import nn
+
+from diffusion_course.checkpoints import save_tensors, sha256_of, write_bytes
+from diffusion_course.precision import has_fast_bfloat16
+from diffusion_course.pretrained import MANIFEST
+
+ROOT = Path(__file__).resolve().parent.parent
+SEED = 0
+MINIATURE = "mini-stable-diffusion"
+
+
+class Job(NamedTuple):
+    """One run of a part: its name, optimiser steps, where to compute, the folders of checkpoints and of weights."""
+
+    part: str
+    steps: int
+    device: torch.device
+    work: Path
+    data: Path
+
+    @property
+    def checkpoint(self) -> Path:
+        """The file that the run goes on from."""
+        return self.work / f"{self.part}.safetensors"
+
+
+class Report(NamedTuple):
+    """What a run says now and then: its step, seconds so far, a line of text, and the networks to ship by name."""
+
+    step: int
+    seconds: float
+    text: str
+    networks: dict[str, nn.Module]
+
+
+class Part(NamedTuple):
+    """How one part is trained: a function of the job, the shipped run's steps, and what the manifest says of its networks."""
+
+    train: Callable[[Job], Iterator[Report]]
+    steps: int
+    config: dict
+    schedule: dict | None
+
+
+def made_by(job: Job, report: Report) -> dict:
+    """Return how the weights came to be: command, seed, time and machine class."""
+    return {
+        "command": f"make train PART={job.part}",
+        "steps": job.steps,
+        "seed": SEED,
+        "seconds": round(report.seconds),
+        "device": str(job.device),
+        "threads": torch.get_num_threads(),
+        "machine": platform.machine(),
+        "fast_bfloat16": has_fast_bfloat16(job.device),
+        "torch": torch.__version__,
+        "result": report.text,
+    }
+
+
+def ship(job: Job, part: Part, report: Report) -> list[Path]:
+    """Write every network of the report into ``job.data`` with its entry in the manifest; return the files."""
+    files = []
+    for name, network in report.networks.items():
+        if name.startswith(MINIATURE):
+            file = write_folder(network, job.data / name)
+        else:
+            file = job.data / f"{name}.safetensors"
+            save_tensors(file, network.state_dict(), {"model": type(network).__name__, "config": part.config})
+        entry = {"file": file.relative_to(job.data).as_posix(), "sha256": sha256_of(file), "model": type(network).__name__}
+        entry |= {"config": part.config, "schedule": part.schedule, "made_by": made_by(job, report)}
+        add_to_manifest(job.data, name, entry)
+        files.append(file)
+    return files
+
+
+def add_to_manifest(data: Path, name: str, entry: dict) -> None:
+    """Write ``entry`` under ``name`` into the manifest, keeping the others."""
+    path = data / MANIFEST
+    entries = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    entries[name] = entry
+    write_bytes(path, (json.dumps(entries, indent=2, sort_keys=True) + "\n").encode())
+
+
+def write_folder(network: nn.Module, folder: Path) -> Path:
+    """Write a network in float16 as ``save_pretrained`` does, each file whole or not at all; return the file of weights."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent) as work:
+        network.half().save_pretrained(work, safe_serialization=True)
+        network.float()
+        for file in Path(work).iterdir():
+            os.replace(file, folder / file.name)
+    return next(folder.glob("*.safetensors"))
