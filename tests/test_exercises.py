@@ -142,7 +142,7 @@ def test_a_changed_input_is_found_in_a_right_answer(exercise):
     floating = [isinstance(value, torch.Tensor) and value.is_floating_point() for value in cases[0].args]
     tensors = [index for index, is_floating in enumerate(floating) if is_floating]
     if not tensors:
-        assert exercise.id == "02.4", "this test must not skip an exercise silently"
+        assert exercise.id in ("02.4", "10.1", "10.2", "11.6"), "this test must not skip an exercise silently"
         return
     for index in tensors:
         def answer(*args, index=index, **kwargs):

@@ -215,9 +215,9 @@ $\\hat\\epsilon$ from the result, and return the state one DDIM step further, fr
 
 def _time_cases(generator: torch.Generator) -> Iterator[Case]:
     for n, strength in ((20, 0.6), (50, 0.58), (7, 1.0), (20, 0.99), (10, 0.1), (30, 0.35)):
-        yield Case((inference_timesteps(1000, n), strength), note=f"{n} steps, strength {strength}")
+        yield Case((inference_timesteps(1000, n).double(), strength), note=f"{n} steps, strength {strength}")
     n = int(torch.randint(11, 40, (1,), generator=generator))
-    yield Case((inference_timesteps(1000, n, "leading"), 0.77), note=f"{n} steps, strength 0.77")
+    yield Case((torch.linspace(999, 0, n), 0.77), note=f"{n} fractional times, strength 0.77")
 
 
 def times_taken(times: Tensor, strength: float) -> Tensor:
@@ -293,7 +293,7 @@ their order.""",
         ),
         WrongAnswer(
             "all steps, from a lower level",
-            lambda times, s: torch.linspace(float(times[int(len(times) * (1 - s))]), 0, len(times)).round().long(),
+            lambda times, s: torch.linspace(float(times[int(len(times) * (1 - s))]), 0, len(times)).to(times.dtype),
             "You keep the number of steps and make them shorter. Here the steps stay what they are, and there are fewer.",
         ),
         WrongAnswer(
