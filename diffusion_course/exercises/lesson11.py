@@ -61,7 +61,7 @@ with values in $[0, 1]$, as a screen wants them.""",
         "The decoder was trained on unscaled latents. It has to get them.",
         "decode(latents / scaling_factor), then .clamp(-1, 1), then half of it plus one half.",
     ),
-    derivation="lesson 11, 'Twenty-five lines', (11.4); lesson 09 on the scaling factor",
+    derivation="lesson 11, 'Fifteen lines', (11.4); lesson 09 on the scaling factor",
     tolerance=ROUNDED,
     wrong_answers=(
         WrongAnswer(
@@ -258,7 +258,7 @@ their order.""",
         "int(...) of a positive number is its floor.",
         "Leave out n - taken times at the start. times[-taken:] would be everything at taken = 0.",
     ),
-    derivation="lesson 11, 'Image to image', (11.5); get_timesteps in diffusers' pipeline",
+    derivation="lesson 11, 'Image to image', (11.6); get_timesteps in diffusers' pipeline",
     tolerance=ROUNDED,
     wrong_answers=(
         WrongAnswer(
@@ -345,7 +345,7 @@ run, all of one shape. `mask` is 1 where to redraw and 0 where to keep. Return t
         "Noising known latents to a level is the closed form of lesson 02.",
         "mask * x + (1 - mask) * (the known latents, noised).",
     ),
-    derivation="lesson 11, 'Inpainting', (11.6)",
+    derivation="lesson 11, 'Inpainting', (11.7)",
     tolerance=ROUNDED,
     wrong_answers=(
         WrongAnswer(
@@ -443,7 +443,7 @@ $w$: $w = 0$ is `a`, $w = 1$ is `b`. The angle $\\theta$ is that between the two
         "The weights of a and b are sin((1 - w) theta) and sin(w theta), each over sin(theta).",
         "`(a * b).sum() / (a.norm() * b.norm())` and `.acos()` give theta.",
     ),
-    derivation="lesson 11, 'Between two seeds', (11.8); Shoemake 1985",
+    derivation="lesson 11, 'Between two seeds', (11.9); Shoemake 1985",
     points=2,
     tolerance=ROUNDED,
     wrong_answers=(
