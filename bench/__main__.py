@@ -1,6 +1,6 @@
 """Measure the course on this machine: ``python -m bench [NAME ...]`` (``make bench ARGS=...``); all without a name.
 
-imports, speed, quality: the course alone. train-quality, throughput, sampling, overhead: beside three packages, which
+imports, speed, quality, miniature: the course alone. train-quality, throughput, sampling, overhead: beside three packages, which
 ``pip install -c constraints.txt -e ".[bench]"`` brings; a package that is missing is named and left out. Run it with nothing else
 busy: all of it takes about an hour on two cores. Times are printed as min / median / max of several runs. Results go to
 build/bench/ line by line, and a run that was stopped goes on from them: ``--fresh`` starts again.
@@ -10,7 +10,7 @@ import argparse
 from collections.abc import Callable
 from pathlib import Path
 
-from . import basics, overhead, sampling_time, throughput, train_quality
+from . import basics, miniature, overhead, sampling_time, throughput, train_quality
 from .contenders import CONTENDERS, DEFAULT
 from .report import Results
 
@@ -18,6 +18,7 @@ BENCHMARKS: dict[str, Callable[[argparse.Namespace], None]] = {
     "imports": basics.imports,
     "speed": basics.speed,
     "quality": basics.quality,
+    "miniature": miniature.miniature,
     "overhead": overhead.run,
     "throughput": throughput.run,
     "train-quality": train_quality.run,
@@ -33,7 +34,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--device", default="cpu", help="where to compute (default: %(default)s)")
     parser.add_argument("--only", nargs="+", default=list(DEFAULT), choices=CONTENDERS, metavar="CONTENDER", help=ONLY)
     parser.add_argument("--fresh", action="store_true", help="measure the chosen contenders again, networks included")
-    for module in (basics, train_quality, throughput, sampling_time, overhead):
+    for module in (basics, miniature, train_quality, throughput, sampling_time, overhead):
         module.add_arguments(parser)
     return parser
 

@@ -12,9 +12,10 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from .analytic import GaussianMixture
+from .scenes import render_scenes, sample_scenes
 from .validation import check_choice, check_positive_int
 
-OFFLINE_DATASETS = ("digits", "photos")
+OFFLINE_DATASETS = ("digits", "photos", "scenes")
 DOWNLOAD_DATASETS = {"mnist": "MNIST", "fashion_mnist": "FashionMNIST", "cifar10": "CIFAR10"}
 SPLITS = ("train", "test", "all")
 MIXTURES = ("pair", "ring", "grid", "moons")
@@ -48,6 +49,8 @@ def load_dataset(
 
     "digits" (offline): scikit-learn's optical digits, 1,797 of 8x8, ten classes; "test" is every fifth one.
     "photos" (offline): scikit-learn's two sample photographs, the centre square, 384x384; the same for every split.
+    "scenes" (offline): 2,048 drawn scenes, 64x64, labelled by the kind of the first thing; "train" holds out pairs of kind and
+    colour, "test" has one in every picture. For captions, or more of them, use ``sample_scenes`` and ``render_scenes``.
     "pair", "ring", "grid", "moons" (offline): 4,096 points of that ``mixture``, others for each split.
     "mnist", "fashion_mnist", "cifar10": torchvision's. ``size``: resize images to (size, size). ``root``: where downloads are
     kept. Raises ValueError for an unknown name or split, ConnectionError naming the offline sets if there is no network.
@@ -62,6 +65,10 @@ def load_dataset(
         images, labels = _digits(split)
     elif name == "photos":
         images, labels = _photos()
+    elif name == "scenes":
+        generator = torch.Generator().manual_seed(SPLITS.index(split))
+        codes = sample_scenes(2048, generator=generator, split={"test": "held_out"}.get(split, split))
+        images, labels = render_scenes(codes, size=size or 64, generator=generator), codes[:, 2]
     else:
         images, labels = _downloaded(name, split, Path(root).expanduser(), download)
     if size is not None and images.shape[-2:] != (size, size):

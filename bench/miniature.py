@@ -1,0 +1,138 @@
+"""How good and how fast the shipped miniature Stable Diffusion is: by the judge, beside its ceiling and beside diffusers."""
+
+import argparse
+import statistics
+import time
+import warnings
+
+import torch
+from torch import Tensor
+
+from diffusion_course import (
+    captions,
+    extract_features,
+    faithful,
+    frechet_distance,
+    is_held_out,
+    load_parts,
+    load_pretrained,
+    make_generator,
+    psnr,
+    read_scenes,
+    render_scenes,
+    sample_scenes,
+    text_to_image,
+)
+from diffusion_course.checkpoints import write_bytes
+from diffusion_course.display import png_bytes
+from diffusion_course.images import image_grid
+from diffusion_course.latent import MINIATURE, NETWORKS, LatentParts
+from diffusion_course.latent_coding import decode_latents, encode_images
+from diffusion_course.pretrained import data_dir, shipped_files
+from diffusion_course.scenes.words import ATTRIBUTES
+
+from .report import spread, table
+
+SEED = 2**42  # of prompts and pictures that no training run has drawn
+
+
+def fixed_prompts(n: int) -> tuple[Tensor, list[str]]:
+    """Return n codes and prompts naming every attribute: half of pairs seen in training, half held out; half with two things."""
+    generator, codes = make_generator(SEED), []
+    for split in ("train", "held_out"):
+        for things in (1, 2):
+            codes.append(sample_scenes(n // 4, generator=generator, split=split, things=things))
+    codes = torch.cat(codes)
+    return codes, captions(codes, generator=generator, complete=True)
+
+
+def draw(parts: LatentParts, prompts: list[str], args: argparse.Namespace, batch: int = 50) -> Tensor:
+    """Draw one picture for each prompt, a batch at a time."""
+    generator, pictures = make_generator(0, parts.device), []
+    for start in range(0, len(prompts), batch):
+        some = prompts[start : start + batch]
+        pictures.append(
+            text_to_image(
+                parts, some, guidance_scale=args.guidance, num_inference_steps=args.miniature_steps, generator=generator
+            )
+        )
+    return torch.cat(pictures).cpu()
+
+
+def miniature(args: argparse.Namespace) -> None:
+    """Measure the miniature: faithfulness by the judge, decibels, Frechet distance, sizes, time."""
+    parts, judge = load_parts(device=args.device), load_pretrained("judge")
+    codes, prompts = fixed_prompts(args.prompts)
+    print(
+        f"miniature: {len(prompts)} fixed prompts, guidance {args.guidance:g}, DPM-Solver++(2M) in {args.miniature_steps} steps"
+    )
+    start = time.perf_counter()
+    drawn = draw(parts, prompts, args)
+    print(f"  drawn in {time.perf_counter() - start:.0f} s on {args.device}, {torch.get_num_threads()} threads")
+    fresh = render_scenes(codes, generator=make_generator(SEED + 1))
+    decoded = torch.cat([decode_latents(parts, encode_images(parts, x.to(args.device))) for x in fresh.split(50)]).cpu()
+    held, two = is_held_out(codes), codes[:, 0] > 0
+    groups = {"all": held | True, "seen": ~held, "seen, one thing": ~held & ~two, "seen, two things": ~held & two}
+    groups |= {"held out": held, "held out, one thing": held & ~two, "held out, two things": held & two}
+    rows = []
+    for what, pictures in (("drawn from prompts", drawn), ("scenes, encoded and decoded", decoded), ("scenes", fresh)):
+        right = faithful(read_scenes(judge, pictures.clamp(-1, 1)), codes)
+        rows += [[what, name, int(of.sum()), f"{right[of].all(1).float().mean():.3f}"] for name, of in groups.items()]
+        single = ", ".join(f"{n} {s:.3f}" for n, s in zip(ATTRIBUTES, right.float().mean(0).tolist(), strict=True))
+        print(f"  {what}, by attribute: {single}")
+    print(table(["pictures", "prompts", "number", "every attribute right"], rows))
+    decibels = psnr(decoded.clamp(-1, 1), fresh)
+    print(f"  autoencoder: {decibels.mean():.2f} dB on average over {len(fresh)} fresh scenes, {decibels.min():.1f} at least")
+    features = [extract_features(judge, x.clamp(-1, 1)) for x in (drawn, fresh)]
+    again = extract_features(judge, render_scenes(codes, generator=make_generator(SEED + 2)))
+    distance, floor = frechet_distance(features[0], again), frechet_distance(features[1], again)
+    print(f"  Frechet distance, drawn against real: {distance:.3f}; real against real: {floor:.3f}; ratio {distance / floor:.2f}")
+    sizes(args)
+    speed(parts, prompts[:16], args)
+    if args.picture_of_prompts:
+        chosen = list(range(0, len(prompts), max(1, len(prompts) // 40)))[:40]
+        for i in chosen:
+            print(f"  {prompts[i]}")
+        figure = image_grid(drawn[chosen], columns=10, scale=1.1, title="")
+        write_bytes(args.picture_of_prompts, png_bytes(figure))
+
+
+def sizes(args: argparse.Namespace) -> None:
+    """Print the size of every part's weights and of the folder."""
+    files, folder = shipped_files(), data_dir() / MINIATURE
+    for part in NETWORKS:
+        entry = files[f"{MINIATURE}/{part}"]
+        print(f"  {part}: {entry.path.stat().st_size / 1e6:.2f} MB, {entry.made_by['steps']} steps, {entry.made_by['seconds']} s")
+    print(f"  folder: {sum(f.stat().st_size for f in folder.rglob('*') if f.is_file()) / 1e6:.2f} MB")
+
+
+def speed(parts: LatentParts, prompts: list[str], args: argparse.Namespace, runs: int = 5) -> None:
+    """Time 16 pictures in 20 steps, our loop and diffusers' pipeline in turn."""
+    from diffusers import StableDiffusionPipeline
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        pipeline = StableDiffusionPipeline.from_pretrained(data_dir() / MINIATURE, torch_dtype=torch.float32).to(args.device)
+    pipeline.set_progress_bar_config(disable=True)
+    times: dict[str, list[float]] = {"ours": [], "diffusers": []}
+    for run in range(runs):
+        latents = torch.randn(len(prompts), *parts.latent_shape(), generator=make_generator(run)).to(args.device)
+        start = time.perf_counter()
+        ours = text_to_image(parts, prompts, guidance_scale=args.guidance, num_inference_steps=20, latents=latents)
+        times["ours"].append(time.perf_counter() - start)
+        start = time.perf_counter()
+        options = {"guidance_scale": args.guidance, "num_inference_steps": 20, "latents": latents, "output_type": "pt"}
+        theirs = pipeline(prompts, **options).images
+        times["diffusers"].append(time.perf_counter() - start)
+    difference = (ours.clamp(-1, 1) - (2 * theirs - 1)).abs().max().item()
+    ratio = statistics.median(times["ours"]) / statistics.median(times["diffusers"])
+    print(f"  16 pictures, 20 steps, s: ours {spread(times['ours'], 1, 2)}, diffusers {spread(times['diffusers'], 1, 2)}")
+    print(f"  ratio {ratio:.2f}; greatest difference of the pictures {difference:.1e}")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of this benchmark."""
+    parser.add_argument("--prompts", type=int, default=1000, help="miniature: how many (default: %(default)s)")
+    parser.add_argument("--guidance", type=float, default=4.0, help="miniature: guidance scale (default: %(default)s)")
+    parser.add_argument("--miniature-steps", type=int, default=20, help="miniature: sampling steps (default: %(default)s)")
+    parser.add_argument("--picture-of-prompts", help="miniature: write 40 of the drawn pictures to this PNG file")
