@@ -72,12 +72,15 @@ def shipped_files() -> dict[str, ShippedFile]:
 def load_pretrained(name: str) -> nn.Module:
     """Return the shipped network of this name, in evaluation mode on the CPU.
 
-    Raises ValueError for a name that the manifest does not hold, or a file whose sha256 differs; FileNotFoundError if missing.
+    Raises ValueError for a name that the manifest does not hold, a part of the miniature, or a file whose sha256 differs;
+    FileNotFoundError if missing.
     """
     files = shipped_files()
     if name not in files:
         raise ValueError(f"there are no shipped weights named {name!r}; there are {', '.join(map(repr, files))}.")
     entry = files[name]
+    if "/" in name:
+        raise ValueError(f"{name!r} is a part of a latent model and needs the others: use load_parts().")
     if not entry.path.is_file():
         raise FileNotFoundError(
             f"the weights {name!r} are missing: {entry.path}. Restore them: git checkout data, or {entry.made_by['command']}."

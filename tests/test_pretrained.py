@@ -20,7 +20,7 @@ def copied(tmp_path, monkeypatch):
     return folder
 
 
-@pytest.mark.parametrize("name", ["digits", "digit_classifier"])
+@pytest.mark.parametrize("name", ["digits", "digit_classifier", "judge"])
 def test_shipped_weights_load(name):
     entry = shipped_files()[name]
     assert sha256_of(entry.path) == entry.sha256
@@ -32,8 +32,14 @@ def test_shipped_weights_load(name):
 
 def test_the_folder_holds_what_the_manifest_says_and_is_small():
     files = {entry.path for entry in shipped_files().values()}
-    assert files == set(data_dir().glob("*.safetensors"))
-    assert sum(file.stat().st_size for file in files) < 40 * 2**20
+    assert files == set(data_dir().rglob("*.safetensors"))
+    assert sum(file.stat().st_size for file in files) < 40e6
+    assert sum(file.stat().st_size for file in (data_dir() / "mini-stable-diffusion").rglob("*") if file.is_file()) <= 30e6
+
+
+def test_a_part_of_the_miniature_is_not_loaded_alone():
+    with pytest.raises(ValueError, match=r"'mini-stable-diffusion/vae' is a part of a latent model and needs the others: use load_parts"):
+        load_pretrained("mini-stable-diffusion/vae")
 
 
 def test_the_classifier_reads_digits_it_has_not_seen():

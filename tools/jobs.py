@@ -100,5 +100,6 @@ def write_folder(network: nn.Module, folder: Path) -> Path:
         network.half().save_pretrained(work, safe_serialization=True)
         network.float()
         for file in Path(work).iterdir():
+            file.chmod(0o644)
             os.replace(file, folder / file.name)
     return next(folder.glob("*.safetensors"))

@@ -149,7 +149,7 @@ def latents_and_ids(job: Job, vae: AutoencoderKL, tokenizer: CLIPTokenizer, n: i
 def train_denoiser(job: Job) -> Iterator[Report]:
     """Train U-Net and text encoder together on latents and captions; one caption in ten is dropped, for guidance.
 
-    Every 500 steps the judge reads 64 pictures, and a grid of them is written beside the checkpoint.
+    Every 1,000 steps the judge reads 64 pictures, and a grid of them is written beside the checkpoint.
     """
     accelerator = _start(job)
     device, folder = accelerator.device, job.data / MINIATURE
@@ -158,7 +158,7 @@ def train_denoiser(job: Job) -> Iterator[Report]:
     text_encoder = CLIPTextModel.from_pretrained(folder / "text_encoder", attn_implementation="eager")
     model = new_denoiser(text_encoder, tokenizer).to(device)
     latents, ids = latents_and_ids(job, vae, tokenizer, PICTURES)
-    size = 96 // accelerator.num_processes
+    size = 64 // accelerator.num_processes
     config = settings(device, num_steps=job.steps, batch_size=size, learning_rate=8e-4, ema_decay=0.999)
     config |= {"prediction_type": "v_prediction", "weighting": "simple", "cond_dropout": 0.1}
     schedule = make_schedule(**SCHEDULE)
@@ -167,7 +167,7 @@ def train_denoiser(job: Job) -> Iterator[Report]:
     for state in _drive(job, run, accelerator, 100):
         unet, text_encoder = state.ema_model.unet.eval(), state.ema_model.text_encoder.eval()
         text = f"loss {state.loss:.4f}"
-        if state.step % 500 == 0 or state.step == job.steps:
+        if state.step % 1_000 == 0 or state.step == job.steps:
             parts = LatentParts(vae, unet, text_encoder, tokenizer, schedule, "v_prediction", "trailing")
             text += ", " + _try_out(job, parts, judge, state.step)
         yield Report(state.step, state.seconds, text, {f"{MINIATURE}/unet": unet, f"{MINIATURE}/text_encoder": text_encoder})

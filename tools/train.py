@@ -25,10 +25,10 @@ PARTS = {
     "digits": Part(train_digits, 8_000, DIGITS, DIGITS_SCHEDULE),
     "digits_classes": Part(train_digits, 8_000, DIGITS_CLASSES, DIGITS_SCHEDULE),
     "digit_classifier": Part(train_classifier, 1_500, {}, None),
-    "judge": Part(train_judge, 2_500, JUDGE_CONFIG, None),
+    "judge": Part(train_judge, 2_000, JUDGE_CONFIG, None),
     "vae": Part(train_vae, 4_000, {}, None),
-    "text_encoder": Part(train_text_encoder, 1_000, {}, None),
-    "denoiser": Part(train_denoiser, 7_000, {}, SCHEDULE),
+    "text_encoder": Part(train_text_encoder, 800, {}, None),
+    "denoiser": Part(train_denoiser, 6_500, {}, SCHEDULE),
 }
 
 
