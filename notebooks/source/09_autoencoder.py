@@ -53,14 +53,14 @@ fig = plotting.image_grid(pictures[:16], columns=8, title="Sixteen of the scenes
 show(fig, alt="Two rows of eight colourful pictures: one or two things such as a star, a fish or a house, before a night sky, a meadow, the sea and other settings.")
 
 # %% [markdown]
-# A picture is $64 \times 64 \times 3 = 12{,}288$ numbers. The course ships an autoencoder that keeps $16 \times 16 \times 4 = 1{,}024$ of them, one in twelve, and draws the picture again.
+# A picture is $64 \times 64 \times 3 = 12{,}288$ numbers. The course ships an autoencoder that keeps $16 \times 16 \times 8 = 2{,}048$ of them, one in six, and draws the picture again.
 #
-# What would you get without a network? Shrink each picture to $18 \times 18 \times 3 = 972$ numbers and enlarge it again. The error is given in decibels, 10 for each factor of ten in the mean squared error; more is better.
+# What would you get without a network? Shrink each picture to $26 \times 26 \times 3 = 2{,}028$ numbers and enlarge it again. The error is given in decibels, 10 for each factor of ten in the mean squared error; more is better.
 
 # %%
 from diffusion_course import psnr
 
-shrunk = F.interpolate(pictures, size=18, mode="bicubic", antialias=True)  # (256, 3, 18, 18)
+shrunk = F.interpolate(pictures, size=26, mode="bicubic", antialias=True)  # (256, 3, 26, 26)
 enlarged = F.interpolate(shrunk, size=64, mode="bicubic").clamp(-1, 1)
 print(f"shrunk and enlarged: {psnr(enlarged, pictures).mean():.1f} dB")
 
@@ -80,7 +80,7 @@ gain = psnr(rebuilt, pictures).mean() - psnr(enlarged, pictures).mean()
 print(f"{posterior.mean[0].numel():,} numbers; {psnr(rebuilt, pictures).mean():.1f} dB, a gain of {gain:.1f}; you guessed {my_guess}")
 
 # %%
-fig = plotting.image_strip([pictures[:8], enlarged[:8], rebuilt[:8]], row_labels=["scene", "972 numbers", "1,024 latents"], title="As many numbers, spent differently")
+fig = plotting.image_strip([pictures[:8], enlarged[:8], rebuilt[:8]], row_labels=["scene", "2,028 numbers", "latents"], title="As many numbers, spent differently")
 show(fig, alt="Three rows of eight scenes. Upper row: the scenes. Middle row: the same, blurred from being shrunk and enlarged. Lower row: from latents, close to the upper row.")
 
 # %% [markdown]
@@ -108,8 +108,8 @@ def cost_of_a_step(channels, side):
 
 
 # %%
-pixels, latents_cost = cost_of_a_step(3, 64), cost_of_a_step(4, 16)
-decoding = count_flops(vae.decoder, torch.zeros(1, 4, 16, 16))
+pixels, latents_cost = cost_of_a_step(3, 64), cost_of_a_step(*posterior.mean.shape[1:3])
+decoding = count_flops(vae.decoder, posterior.mean[:1])
 calls = 2 * 20  # twenty steps with guidance
 print(f"one call: {pixels / 1e9:.2f} GFLOP on pixels, {latents_cost / 1e9:.2f} on latents, {pixels / latents_cost:.0f} times less")
 print(f"one picture: {calls * pixels / 1e9:.0f} GFLOP on pixels; on latents {calls * latents_cost / 1e9:.1f}, and {decoding / 1e9:.1f} to decode")
@@ -179,7 +179,7 @@ print(", ".join(f"{name} {value:.3f}" for name, value in loss._asdict().items())
 #
 # $$\mathrm{KL}\big(N(m, v)\,\|\,N(0, 1)\big) = \tfrac12\left(m^2 + v - 1 - \log v\right) \tag{09.4}$$
 #
-# Independent numbers add up. The encoder's network answers with $m$ and $\log v$ for each of the 1,024 latents, so that any output is allowed.
+# Independent numbers add up. The encoder's network answers with $m$ and $\log v$ for each latent, so that any output is allowed.
 
 # %% [markdown]
 # **Check of (09.4)** by two other routes: torch's own distributions, and a mean over a million draws.
@@ -313,14 +313,13 @@ assert_close(rate, 0.5 * (tau2 / best).log2(), rtol=0.05, atol=0.03)
 # %% [markdown]
 # ## Train one in front of you
 #
-# diffusers' `AutoencoderKL`: convolutions and residual blocks down to a quarter of the side, the same upwards, 0.95 million weights. For the length of a minute the pictures have 32 pixels a side.
+# diffusers' `AutoencoderKL`: convolutions and residual blocks down to a quarter of the side, the same upwards, about a million weights. For the length of a minute the pictures have 32 pixels a side.
 
 # %%
 from diffusers import AutoencoderKL
 
 torch.manual_seed(0)
-blocks = ("DownEncoderBlock2D",) * 3, ("UpDecoderBlock2D",) * 3
-small = AutoencoderKL(3, 3, *blocks, (32, 64, 64), latent_channels=4, norm_num_groups=8, sample_size=32)
+small = AutoencoderKL.from_config({**vae.config, "sample_size": 32})  # untrained, with the shipped one's architecture
 training_set = render_scenes(sample_scenes(4096, generator=generator), size=32, generator=generator)
 fresh = render_scenes(codes[:64], size=32, generator=generator)
 print(f"{sum(p.numel() for p in small.parameters()):,} weights; {fresh[0].numel():,} numbers become {small.encode(fresh[:1]).latent_dist.mean.numel()}")
@@ -346,11 +345,11 @@ fig = plotting.loss_curve(total, title="A minute of training", window=25)
 show(fig, alt="The loss falls steeply in the first hundred steps, then slowly until the end.")
 
 # %% [markdown]
-# The two parts move against each other. While the error falls, the rate rises: the network finds out which bits are worth paying for.
+# The two parts move against each other. While the error falls, the rate rises: the network finds out which bits are worth paying for. (`kl` is counted for each number of the picture; there are six to a latent.)
 
 # %% tags=["nbval-ignore-output"]
 steps = torch.arange(num_steps)[24:]
-smooth = {"bits for each latent": kl.unfold(0, 25, 1).mean(-1) * fresh[0].numel() / 256 / math.log(2), "error in dB": 10 * (4 / squared.unfold(0, 25, 1).mean(-1)).log10()}
+smooth = {"bits for each latent": kl.unfold(0, 25, 1).mean(-1) * 6 / math.log(2), "error in dB": 10 * (4 / squared.unfold(0, 25, 1).mean(-1)).log10()}
 fig = plotting.lines(steps, smooth, xlabel="training step", ylabel="bits, dB", title="A smaller error costs bits")
 show(fig, alt="Two curves over training steps. The quality in decibels rises. The bits spent on each latent rise too, fast at first, and then level off.")
 
@@ -363,7 +362,7 @@ show(fig, alt="Upper row: eight scenes of 32 pixels. Lower row: the same scenes,
 print(f"{psnr(redrawn, fresh).mean():.1f} dB on scenes it has not seen")
 
 # %% [markdown]
-# Blur is what (09.2) asks for: where an edge could be here or there, the middle grey costs least. Real systems add a perceptual term and a discriminator against it (arXiv 2112.10752, appendix G). On scenes, patience does as well.
+# Blur is what (09.2) asks for: where an edge could be here or there, a value in between costs least. Real systems add a perceptual term and a discriminator against it (arXiv 2112.10752, section 3.1). On scenes, patience does as well.
 # The shipped autoencoder is the same network, trained longer on pictures of 64 pixels by this command:
 
 # %% tags=["nbval-ignore-output"]
@@ -378,7 +377,7 @@ print(shipped_files()["mini-stable-diffusion/vae"].made_by["command"])
 #
 # $$\mathrm{PSNR} = 10 \log_{10} \frac{2^2}{\text{mean squared error}} \tag{09.8}$$
 #
-# You have used it above; by hand it is one line. Which scenes suffer most? To find out, draw the same scenes three times, with the pattern changed and everything else, chance included, as it was.
+# You have used it above; by hand it is one line. Which scenes suffer most? To find out, draw the same scenes several times with one attribute changed and everything else, chance included, as it was.
 
 # %%
 first, second = pictures[0], rebuilt[0]
@@ -414,24 +413,24 @@ def power(x):  # (N, C, 64, 64) -> (33,) mean power at 0..32 waves across the pi
     return torch.zeros(34).index_add_(0, radius.flatten(), spectrum.flatten())[:33] / torch.bincount(radius.flatten())[:33]
 
 
-shares = {name: power(x - pictures) / power(pictures) for name, x in (("1,024 latents", rebuilt), ("972 numbers", enlarged))}
+shares = {name: power(x - pictures) / power(pictures) for name, x in (("latents", rebuilt), ("2,028 numbers", enlarged))}
 fig = plotting.lines(torch.arange(33), shares, xlabel="waves across the picture", ylabel="share of power lost", logy=True, title="The finer the structure, the more of it is lost")
-show(fig, alt="Share of power lost against the number of waves across the picture, on a logarithmic scale. Both curves rise. Shrinking loses everything beyond 9 waves; the autoencoder keeps most of the power far beyond that.")
+show(fig, alt="Share of power lost against the number of waves across the picture, on a logarithmic scale. Both curves rise. Shrinking loses everything beyond 13 waves; the autoencoder keeps most of the power far beyond that.")
 
 # %% [markdown]
-# A picture of 18 pixels holds 9 waves, and there its curve reaches 1. The autoencoder's stays far below.
-# For scale: the table of the latent diffusion paper (appendix D.2, table 8) gives 24.2 dB for the configuration that Stable Diffusion uses, 8 pixels to a latent and 4 channels, on photographs.
+# A picture of 26 pixels a side holds 13 waves, and there its curve reaches 1. The autoencoder's stays far below.
+# For scale: the table of the latent diffusion paper (appendix D.2, table 8) gives 24.2 dB on photographs for $f = 8$ and 4 channels, the shape of Stable Diffusion's latents: one number for 48 of the picture.
 
 # %% [markdown]
 # ## What latents look like
 #
-# A latent picture has four channels. They are no colours, but they are still a picture: each latent describes the pixels around its place.
+# The channels of a latent picture are no colours, but each is still a picture: each latent describes the pixels around its place.
 
 # %%
 shown = posterior.mean[:6] / (2.5 * posterior.mean.std((0, 2, 3), keepdim=True))  # (6, 4, 16, 16)
-enlarge = F.interpolate(shown.clamp(-1, 1), scale_factor=4.0)[:, :, None].expand(-1, -1, 3, -1, -1)  # (6, 4, 3, 64, 64)
-fig = plotting.image_strip([pictures[:6], *enlarge.transpose(0, 1)], row_labels=["scene", *(f"channel {i}" for i in range(4))], title="Four channels, and the scene in each of them")
-show(fig, alt="Five rows of six pictures. Upper row: scenes. Below: the four latent channels as coarse grey pictures in which the things can be made out.")
+enlarge = F.interpolate(shown.clamp(-1, 1), scale_factor=4.0)[:, :, None].expand(-1, -1, 3, -1, -1)  # (6, C, 3, 64, 64)
+fig = plotting.image_strip([pictures[:6], *enlarge.transpose(0, 1)], row_labels=["scene", *(f"channel {i}" for i in range(shown.shape[1]))], title="The scene in every channel")
+show(fig, alt="Rows of six pictures. Upper row: scenes. Below: the latent channels as coarse grey pictures in which the things can be made out.")
 
 # %% [markdown]
 # How far does one latent reach? Change one in the middle by one standard deviation and see which pixels answer.
@@ -452,7 +451,7 @@ for reach in (4, 12, 20, 28):
 # A step of $\delta$ makes errors between $-\delta/2$ and $\delta/2$, of variance $\delta^2/12$. So beside it we add Gaussian noise of that variance: it should do as much harm.
 
 # %%
-def bits_per_picture(symbols):  # (N, 4, 16, 16) integers
+def bits_per_picture(symbols):  # (N, C, 16, 16) whole numbers
     counts = [channel.unique(return_counts=True)[1].double() for channel in symbols.transpose(0, 1)]
     return sum(256 * -(share * share.log2()).sum().item() for share in (c / c.sum() for c in counts))
 
@@ -472,7 +471,7 @@ for step, bits, rounded, noised, against in table:
 
 # %%
 bits, quality_db = torch.tensor([row[1] for row in table]), torch.tensor([row[2] for row in table])
-line = quality_db[1] + 6.02 * (bits - bits[1]) / 1024
+line = quality_db[1] + 6.02 * (bits - bits[1]) / mean[0].numel()
 fig = plotting.lines(bits, {"measured": quality_db, "6.02 dB a bit": line.where(line < 45, torch.nan)}, xlabel="bits for a picture", ylabel="PSNR in dB", title="First each bit pays, then the decoder itself is the limit")
 show(fig, alt="PSNR against bits for a picture. The measured curve rises like the line of 6.02 decibels for each bit and latent at first, then flattens at the quality of the autoencoder without rounding.")
 
@@ -486,7 +485,7 @@ show(fig, alt="PSNR against bits for a picture. The measured curve rises like th
 # %%
 with torch.no_grad():
     nats = autoencoder_loss(vae, pictures[:64], generator=make_generator(5)).kl.item() * pictures[0].numel()
-print(f"{nats / math.log(2):,.0f} bits a picture, {nats / math.log(2) / 1024:.1f} for each latent; 8-bit pixels: {8 * pictures[0].numel():,} bits")
+print(f"{nats / math.log(2):,.0f} bits a picture, {nats / math.log(2) / mean[0].numel():.1f} for each latent; 8-bit pixels: {8 * pictures[0].numel():,} bits")
 print(f"the encoder's own deviation is {posterior.std.mean() / posterior.mean.std():.4f} of the latents' deviation")
 
 # %% [markdown]
@@ -513,25 +512,25 @@ print(f"half way, latents against pixels: {psnr(middle, mixed['pixels'][3:4]).it
 
 # %% [markdown]
 # No scene in between. These latents are a small picture: each says what is in its own corner, and mixing them mixes corner by corner.
-# You may have seen faces turn into each other in latent space. Those were latents of a network that squeezes a whole face into one vector, and that is a *generative model's* space. Ours is a format, like JPEG. Lesson 11 interpolates the diffusion model's noise instead, and gets scenes all the way.
+# You may have seen faces turn into each other "in latent space". There one vector stood for a whole face, and a generative network had learned what lies between two of them. This autoencoder is a format, like JPEG, and knows nothing of the kind. Lesson 11 interpolates the noise that a diffusion model starts from instead.
 
 # %% [markdown]
 # ## Why not decode noise?
 #
-# The derivation supposed $p(z) = N(0, I)$. In the smallest autoencoder that came true. So draw latents from $N(0, I)$ and decode. And be generous: also draw them from the Gaussian with exactly the mean and covariance that latents of 256 scenes have, all 1,024 by 1,024 of it. (A random mix of centred samples, with weights $N(0, 1)/\sqrt N$, is such a draw.) And let the diffusion model of lesson 11 draw a few.
+# The derivation supposed $p(z) = N(0, I)$. In the smallest autoencoder that came true. So draw latents from $N(0, I)$ and decode. And be generous: also draw them from the Gaussian with exactly the mean and covariance that latents of 256 scenes have, the whole matrix. (A random mix of centred samples, with weights $N(0, 1)/\sqrt N$, is such a draw.) And let the diffusion model of lesson 11 draw a few.
 
 # %%
 from diffusion_course import text_to_image
 
-flat = posterior.mean.flatten(1)  # (256, 1024)
+flat = posterior.mean.flatten(1)  # (256, C H W)
 weights = torch.randn(8, 256, generator=make_generator(7)) / 256**0.5
-fitted = (flat.mean(0) + weights @ (flat - flat.mean(0))).reshape(8, 4, 16, 16)
-prior = torch.randn(8, 4, 16, 16, generator=make_generator(8))
+fitted = (flat.mean(0) + weights @ (flat - flat.mean(0))).unflatten(1, posterior.mean.shape[1:])
+prior = torch.randn(fitted.shape, generator=make_generator(8))
 wishes = ["a large red star at night", "a white boat on the sea", "a small blue fish above a green house", "a large orange cat in the snow",
           "a purple umbrella in the rain", "a pink flower on a meadow", "a green tree in the desert", "a yellow moon at sunset"]
 with torch.no_grad():
     rows = {"N(0, I)": vae.decode(prior).sample.clamp(-1, 1), "mean and covariance": vae.decode(fitted).sample.clamp(-1, 1)}
-rows["diffusion"] = text_to_image(parts, wishes, generator=make_generator(9))
+rows["diffusion"] = text_to_image(parts, wishes, num_inference_steps=15, generator=make_generator(9))
 
 # %%
 fig = plotting.image_strip(list(rows.values()), row_labels=list(rows), title="Only the last row knows what a scene is")
@@ -554,12 +553,12 @@ print(f"KL paid: {nats / math.log(2):,.0f} bits; there is at most {known:.0f} to
 # A larger $w$ would push $q(z)$ towards $N(0, I)$, and pictures towards blur. That is the old trade of variational autoencoders.
 #
 # Latent diffusion does not make it. It keeps the format sharp, and learns $q(z)$ with the tool that you have: a diffusion model.
-# In the words of lesson 01, the second row failed because $q(z)$ is no Gaussian, and the first for having not even its covariance.
+# The first row failed for having not even the covariance of latents, the second because $q(z)$ is no Gaussian at all.
 
 # %% [markdown]
 # ## The scaling factor
 #
-# The schedule of a diffusion model is made for data of standard deviation about 1. Nothing in an autoencoder promises that. So latents are multiplied by one over their standard deviation before the diffusion model sees them:
+# The schedule of a diffusion model is made for data of standard deviation about 1. At a small weight nothing in an autoencoder promises that. So latents are multiplied by one over their standard deviation before the diffusion model sees them:
 #
 # $$s = \frac{1}{\hat\sigma}, \qquad \hat\sigma^2 = \frac{1}{BCHW}\sum_{b,c,h,w}\left(z_{bchw} - \hat\mu\right)^2, \qquad \hat\mu = \frac{1}{BCHW}\sum_{b,c,h,w} z_{bchw} \tag{09.10}$$
 #
@@ -580,29 +579,40 @@ print(f"from 256 scenes {s:.3f}; configuration {vae.config.scaling_factor:.5f}; 
 # ([huggingface/diffusers#437](https://github.com/huggingface/diffusers/issues/437)). If it came from one batch, as the paper says, only its first digits mean anything; you just saw how much batches differ. But once a diffusion model is trained with it, all five digits belong to the model.
 # Stable Diffusion XL has 0.13025. So read `vae.config.scaling_factor` and never type the number.
 #
-# **What it is good for.** Multiply data by $c$ and its signal-to-noise ratio at every step is multiplied by $c^2$. With a deviation of 5.49 the last step of the schedule would be as clean as an earlier step for scaled latents. Which one?
+# **What it is good for.** Multiply data by $c$ and its signal-to-noise ratio at every step is multiplied by $c^2$. Take the shipped model's schedule, and three kinds of data.
 
 # %%
 ratios = parts.schedule.snr
-for deviation in (1.0, pictures.std().item(), 1 / 0.18215):
-    last = deviation**2 * ratios[-1]
-    print(f"deviation {deviation:.2f}: signal-to-noise at the last step {last:.4f}, as at index {int((ratios >= last).sum()) - 1} for deviation 1")
+for name, deviation in (("scaled latents", 1.0), ("our pixels", pictures.std().item()), ("Stable Diffusion's, unscaled", 1 / 0.18215)):
+    print(f"{name:28s} deviation {deviation:.2f}, signal-to-noise at the last step {deviation**2 * ratios[-1]:.4f}")
+as_clean = int((ratios >= ratios[-1] / 0.18215**2).sum()) - 1
+print(f"the last one is as clean at index 999 as scaled latents are at index {as_clean}")
 
 # %% [markdown]
-# Unscaled, training never shows the network anything noisier than that index, and sampling still starts from pure noise: the gap of lesson 02 again. (The second line is the deviation of our pixels: data smaller than 1 is drowned earlier.)
+# Unscaled, training never shows the network anything noisier than that, and sampling still starts from pure noise: the gap of lesson 02 again.
+# (Pixels err in the other direction. They are drowned a little earlier than the schedule means to.)
 
 # %% [markdown]
 # **Where it goes.** Multiply right after encoding, divide right before decoding. Everything between, noise, network and guidance, lives at deviation 1:
 #
 # $$z_t = \sqrt{\bar\alpha_t}\;s\,z + \sqrt{1 - \bar\alpha_t}\;\epsilon, \qquad y = \mathrm{decode}(z_t / s) \tag{09.11}$$
 #
+# The package's two functions hold both places, so that nobody else has to remember them:
+
+# %%
+from diffusion_course import decode_latents, encode_images
+
+assert_close(decode_latents(parts, encode_images(parts, pictures[:4])), rebuilt[:4], rtol=0.0, atol=1e-4)
+show_source(encode_images, decode_latents)
+
+# %% [markdown]
 # Look at a scene at noise level $t$, in pixels and in latents. Task: for each row find the largest $t$ at which you can still name the things. Compare with the signal-to-noise ratio; the pixels' is smaller by the square of their deviation.
 
 # %%
 from diffusion_course import Explorer, q_sample
 
 abar, seen = parts.schedule.alphas_cumprod, pictures[:6]
-noise_x, noise_z = torch.randn(seen.shape, generator=make_generator(10)), torch.randn(6, 4, 16, 16, generator=make_generator(11))
+noise_x, noise_z = torch.randn(seen.shape, generator=make_generator(10)), torch.randn(posterior.mean[:6].shape, generator=make_generator(11))
 
 
 def noised(t):
@@ -628,9 +638,10 @@ Explorer(noised, t=list(range(0, 1000, 37)), start={"t": 333})
 # %%
 wide, stretch, sd = copy.deepcopy(vae), s / 0.18215, 0.18215
 with torch.no_grad():
-    wide.quant_conv.weight[:4] *= stretch
-    wide.quant_conv.bias[:4] *= stretch
-    wide.quant_conv.bias[4:] += 2 * math.log(stretch)  # the logarithms of the variances
+    means, logarithms = wide.quant_conv.bias.chunk(2)  # views: the first half of the outputs are means
+    wide.quant_conv.weight[: len(means)] *= stretch
+    means *= stretch
+    logarithms += 2 * math.log(stretch)  # of the variances
     wide.post_quant_conv.weight /= stretch
     z = wide.encode(pictures[:64]).latent_dist.mean
     assert_close(wide.decode(z).sample, vae.decode(posterior.mean[:64]).sample, rtol=1e-3, atol=1e-3)
@@ -675,7 +686,7 @@ print(f"their latents: deviation {s * z_pale.std():.2f} instead of {s * posterio
 with torch.no_grad():
     drawn = vae.decode(posterior.sample(generator=make_generator(12))[:64]).sample.clamp(-1, 1)
 print(f"decoded mean {psnr(rebuilt[:64], pictures[:64]).mean():.2f} dB, decoded draw {psnr(drawn, pictures[:64]).mean():.2f} dB")
-wrong = posterior.mean[:64] + posterior.logvar[:64] * torch.randn(64, 4, 16, 16, generator=make_generator(12))
+wrong = posterior.mean[:64] + posterior.logvar[:64] * torch.randn(z.shape, generator=make_generator(12))
 with torch.no_grad():
     print(f"with the logarithm as the deviation: {psnr(vae.decode(wrong).sample.clamp(-1, 1), pictures[:64]).mean():.1f} dB")
 
@@ -686,9 +697,9 @@ with torch.no_grad():
 # ([`contperceptual.py`](https://github.com/CompVis/stable-diffusion/blob/main/ldm/modules/losses/contperceptual.py)). Code that averages the error over pixels but adds up the KL over latents, or averages each over its own numbers, has another one:
 
 # %%
-numbers, latents = 3 * 64 * 64, 4 * 16 * 16
+numbers, latents = pictures[0].numel(), posterior.mean[0].numel()
 for name, factor in (("both added up, or both divided by D", 1), ("each averaged over its own numbers", numbers / latents), ("error averaged, KL added up", numbers)):
-    print(f"{name:36s} 1e-6 there is {1e-6 * factor:.2g} here: the decoder calls errors of {(1e-6 * factor / 2) ** 0.5:.4f} normal")
+    print(f"{name:36s} 1e-6 there is {1e-6 * factor:.2g} here")
 
 # %% [markdown]
 # ## Your turn
@@ -769,6 +780,7 @@ check("09.6", scaling_factor)
 # | a draw $m + \sqrt v\,\epsilon$ | `latent_dist.sample(generator)` | (09.5) |
 # | the error in decibels | `psnr` | (09.8) |
 # | $s = 1/\hat\sigma$ | `latent_scaling`, `vae.config.scaling_factor` | (09.10) |
+# | there and back, scaled | `encode_images`, `decode_latents` | (09.11) |
 #
 # You have a format in which pictures are small. What is missing is what tells the diffusion model which picture to draw. Lesson 10 turns words into vectors.
 #
