@@ -7,7 +7,7 @@
 # - turn the same loop into image-to-image and into inpainting, and steer it away from something,
 # - walk from one seed to another without passing through fog,
 # - measure whether pictures show what the words say, also for pairs of words that no training picture had,
-# - name six mistakes that raise no error, and the damage of each.
+# - name seven mistakes that raise no error, and the damage of each.
 #
 # You need: lessons 06, 08, 09 and 10.
 #
@@ -102,9 +102,9 @@ show(fig, alt="Two rows of eight drawn scenes, each with one or two things such 
 # | part | from | to | lesson |
 # |---|---|---|---|
 # | tokenizer and text encoder | a text | words $c$, (1, 32, 192) | 10 |
-# | U-Net | noisy latents $x_t$ (B, 4, 16, 16), $t$, $c$ | $\hat v$, like $x_t$ | 05, 10 |
+# | U-Net | noisy latents $x_t$ (B, 8, 16, 16), $t$, $c$ | $\hat v$, like $x_t$ | 05, 10 |
 # | sampler | $x_t$, $\hat v$, two levels | $x$ at the next level | 06 |
-# | decoder | latents (B, 4, 16, 16) | a picture (B, 3, 64, 64) | 09 |
+# | decoder | latents (B, 8, 16, 16) | a picture (B, 3, 64, 64) | 09 |
 #
 # This U-Net predicts $v = \sqrt{\bar\alpha}\,\epsilon - \sqrt{1-\bar\alpha}\,x_0$ (lesson 03). Here $x_0$ are the clean, scaled latents of a picture.
 #
@@ -161,7 +161,7 @@ def draw_by_hand(texts, noise, s=4.0, steps=20, nothing=""):
     words = torch.cat([words_of([nothing] * len(texts)), words_of(texts)])  # (2B, 32, 192)
     times = inference_timesteps(1000, steps, "trailing").tolist()
     levels = [*parts.schedule.alphas_cumprod[times].tolist(), 1.0]
-    x = noise  # (B, 4, 16, 16)
+    x = noise  # (B, 8, 16, 16)
     for t, now, then in zip(times, levels[:-1], levels[1:], strict=True):
         v_u, v_c = parts.unet(torch.cat([x, x]), t, encoder_hidden_states=words).sample.chunk(2)
         v = v_u + s * (v_c - v_u)  # (11.1)
@@ -174,7 +174,7 @@ def draw_by_hand(texts, noise, s=4.0, steps=20, nothing=""):
 SIGHTS = ["a large red star at night", "a small blue fish above a large white house at sea", "a white boat to the left of a pink heart on the sea",
           "a large striped green ball on a meadow", "a black cat in the snow", "a large purple umbrella in the rain",
           "a small orange moon over a brown tree at sunset", "a large dotted red mushroom on a meadow"]
-noise = torch.randn(8, *parts.latent_shape(), generator=make_generator(4))  # (8, 4, 16, 16)
+noise = torch.randn(8, *parts.latent_shape(), generator=make_generator(4))  # (8, 8, 16, 16)
 by_hand = draw_by_hand(SIGHTS, noise)
 fig = plotting.image_grid(by_hand, columns=4, scale=1.4, title="Drawn by the lines above")
 show(fig, alt="Eight drawn scenes: a red star at night, a blue fish above a white house, a boat beside a heart on the sea, a striped ball on a meadow, a black cat in the snow, a purple umbrella in the rain, a moon over a tree, a dotted mushroom.")
@@ -244,7 +244,7 @@ print(f"16 pictures in 20 steps: {ours:.1f} s here, {others:.1f} s in diffusers"
 
 # %%
 states = []
-text_to_image(parts, SIGHTS[:3], num_inference_steps=10, generator=make_generator(6), callback=states.append)
+three = text_to_image(parts, SIGHTS[:3], num_inference_steps=10, generator=make_generator(6), callback=states.append)
 
 # %%
 from diffusion_course import decode_latents
@@ -369,7 +369,7 @@ for r, pictures in redrawn.items():
 #
 # $$x \leftarrow m\,x' + (1 - m)\left(\sqrt{\bar\alpha'}\,f z + \sqrt{1-\bar\alpha'}\,\epsilon\right) \tag{11.7}$$
 #
-# At each step the U-Net sees the known part, as noisy as the rest, and draws what fits. This is RePaint ([arXiv 2201.09865](https://arxiv.org/abs/2201.09865)) without its going back and forth, and what diffusers does with a U-Net of four channels.
+# At each step the U-Net sees the known part, as noisy as the rest, and draws what fits. This is RePaint ([arXiv 2201.09865](https://arxiv.org/abs/2201.09865)) without its going back and forth. diffusers does the same with a U-Net that reads four channels (and refuses one that reads eight, as this does).
 
 # %%
 from diffusion_course import inpaint
@@ -414,14 +414,14 @@ for name, pictures in (("redrawn", filled), ("through the autoencoder only", thr
 #
 # $$\mathrm{slerp}(a, b, w) = \frac{\sin((1-w)\,\theta)}{\sin\theta}\,a + \frac{\sin(w\,\theta)}{\sin\theta}\,b \tag{11.9}$$
 #
-# In 1,024 dimensions two independent noises are nearly at a right angle. With $\theta = 90°$ the weights are $\cos$ and $\sin$ of $90° w$, their squares add up to 1, and the variance stays.
+# In 2,048 dimensions two independent noises are nearly at a right angle. With $\theta = 90°$ the weights are $\cos$ and $\sin$ of $90° w$, their squares add up to 1, and the variance stays.
 
 # %%
 from diffusion_course import slerp
 
 a, b = torch.randn(2, 1, *parts.latent_shape(), generator=make_generator(14))
 w = torch.linspace(0, 1, 7)
-arc, line = slerp(a, b, w), torch.lerp(a, b, w.reshape(-1, 1, 1, 1))  # (7, 4, 16, 16) each
+arc, line = slerp(a, b, w), torch.lerp(a, b, w.reshape(-1, 1, 1, 1))  # (7, 8, 16, 16) each
 angle = torch.rad2deg(torch.nn.functional.cosine_similarity(a.flatten(), b.flatten(), dim=0).acos())
 print(f"angle {angle:.0f} degrees; deviation on the arc {arc[3].std():.2f}, on the line {line[3].std():.2f}, by (11.8) {0.5**0.5:.2f}")
 
