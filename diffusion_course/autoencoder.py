@@ -38,7 +38,7 @@ def check_images(name: str, images: object) -> None:
 
 
 def autoencoder_loss(
-    vae: nn.Module, images: Tensor, *, kl_weight: float = 1e-3, generator: torch.Generator | None = None
+    vae: nn.Module, images: Tensor, *, kl_weight: float = 2e-3, generator: torch.Generator | None = None
 ) -> AutoencoderLoss:
     """Return mean |x - y| + mean (x - y)^2 + kl_weight * KL(q(z|x) || N(0, I)) / numbers in x, and its three parts.
 
