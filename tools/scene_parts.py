@@ -153,9 +153,9 @@ def train_denoiser(job: Job) -> Iterator[Report]:
     """
     accelerator = _start(job)
     device, folder = accelerator.device, job.data / MINIATURE
-    vae = AutoencoderKL.from_pretrained(folder / "vae").to(device).eval()
+    vae = AutoencoderKL.from_pretrained(folder / "vae").to(device).float().eval()
     tokenizer = CLIPTokenizer.from_pretrained(folder / "tokenizer")
-    text_encoder = CLIPTextModel.from_pretrained(folder / "text_encoder", attn_implementation="eager")
+    text_encoder = CLIPTextModel.from_pretrained(folder / "text_encoder", attn_implementation="eager").float()
     model = new_denoiser(text_encoder, tokenizer).to(device)
     latents, ids = latents_and_ids(job, vae, tokenizer, PICTURES)
     size = 64 // accelerator.num_processes
