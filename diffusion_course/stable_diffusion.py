@@ -161,7 +161,7 @@ def _check_dtype(place: torch.device, dtype: torch.dtype) -> None:
     """Raise ValueError if the device has no kernels for the dtype: float16 is missing on the CPU in some builds of torch."""
     x, weight = (torch.zeros(n, 4, 3, 3, dtype=dtype, device=place) for n in (1, 2))
     try:
-        torch.nn.functional.group_norm(torch.nn.functional.conv2d(x, weight), 2)
+        torch.nn.functional.group_norm(torch.nn.functional.conv2d(x, weight, padding=1), 2)
         torch.nn.functional.layer_norm(x, (3,))
     except RuntimeError as error:
         raise ValueError(f"{dtype} does not work on {place.type} here ({error}). Use bfloat16 or float32.") from None
