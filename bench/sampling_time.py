@@ -17,9 +17,9 @@ import torch
 
 from .contenders import BATCH, CONTENDERS, missing
 from .evaluation import check_count, distances, floor_distances
+from .fresh import in_fresh_process
 from .report import Results, spread, table, verdict
 from .train_quality import checkpoint, identity, trained
-from .worker import in_fresh_process
 
 GOAL = 3.0
 TOLERANCE = 1.05

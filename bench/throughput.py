@@ -22,8 +22,8 @@ from diffusion_course import diffusion_loss, train, train_step
 
 from . import recipe
 from .contenders import BATCH, Diffusers, digits, missing
+from .fresh import in_fresh_process
 from .report import Results, spread, table, verdict
-from .worker import in_fresh_process
 
 GOAL_RATE, GOAL_SPEEDUP = 0.35, 3.0
 RESULTS = "throughput"

@@ -10,8 +10,8 @@ import torch
 from . import recipe
 from .contenders import CONTENDERS, missing
 from .evaluation import check_count, distances, draw, floor_distances
+from .fresh import in_fresh_process
 from .report import OUT, Results, spread, table, verdict
-from .worker import in_fresh_process
 
 GOAL = 0.25
 RESULTS = "train-quality"

@@ -10,7 +10,7 @@ import pytest
 import torch
 from helpers import assert_near, normal
 
-from bench import contenders, evaluation, overhead, recipe, report, sampling_time, throughput, train_quality, worker
+from bench import contenders, evaluation, fresh, overhead, recipe, report, sampling_time, throughput, train_quality, worker
 from bench.__main__ import BENCHMARKS, main, make_parser
 from diffusion_course import count_flops, load_dataset, make_generator
 from diffusion_course.process import to_x0_and_noise
@@ -38,7 +38,7 @@ def in_process(monkeypatch):
 
     def same_process(task, given, args):
         done.append((task, given))
-        return worker.do(task, given, args)
+        return worker.TASKS[task](**given, args=args)
 
     for module in (train_quality, sampling_time, throughput):
         monkeypatch.setattr(module, "in_fresh_process", same_process)
@@ -327,10 +327,10 @@ def test_sampling_without_networks_says_what_to_run(in_process, tmp_path, capsys
 @pytest.mark.slow
 def test_a_fresh_process_returns_its_result_or_the_end_of_its_output(tmp_path):
     args = arguments(tmp_path, "--products", "64")
-    rates = worker.in_fresh_process("throughput", {"part": ["ceiling", "float32"]}, args)
+    rates = fresh.in_fresh_process("throughput", {"part": ["ceiling", "float32"]}, args)
     assert list(rates) == ["64"] and rates["64"] > 0
     with pytest.raises(RuntimeError, match="KeyError.*nobody"):
-        worker.in_fresh_process("train", {"name": "nobody", "seed": 0, "budgets": [1]}, args)
+        fresh.in_fresh_process("train", {"name": "nobody", "seed": 0, "budgets": [1]}, args)
 
 
 def test_an_unknown_benchmark_is_refused(capsys):

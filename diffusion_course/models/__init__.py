@@ -3,7 +3,6 @@
 from .classifier import DigitClassifier
 from .embedding import timestep_embedding
 from .judge import Judge
-from .judge import Judge
 from .mlp import MLP
 from .unet import UNet
 
