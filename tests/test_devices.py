@@ -26,6 +26,7 @@ from diffusion_course import (
     autoencoder,
     flops,
     guidance,
+    judge,
     latent,
     latent_coding,
     latent_tasks,
@@ -42,6 +43,7 @@ from diffusion_course import (
     timesteps,
     training,
 )
+from diffusion_course.scenes import render
 
 MODULES = (
     schedules,
@@ -64,13 +66,15 @@ MODULES = (
     latent,
     latent_coding,
     latent_tasks,
+    judge,
+    render,
 )
 F32, F64 = torch.float32, torch.float64
 ON_CPU = "returns tables or mixtures on the CPU, to be moved with .to"
 NOT_CALLED = {  # public names that are no call on tensors, or that belong to another test
     "Posterior": "a result", "DDPMStep": "a result", "TrainState": "a result",
     "EMA": "copies a network, which fake tensors cannot; run on a GPU by test_train_on_a_gpu",
-    "train": "its gradients and its random generator need a real device: test_train_on_a_gpu", "Trainer": "driven by train",
+    "train": "its gradients and its random generator need a real device: test_train_on_a_gpu", "Trainer": "driven by train", "run_training": "driven by train",
     **dict.fromkeys(
         ("ModuleCost", "count_parameters", "count_flops", "flops_by_module"),
         "integers from shapes alone: test_flops counts under FakeTensorMode on cuda and on meta"),
@@ -83,6 +87,7 @@ NOT_CALLED = {  # public names that are no call on tensors, or that belong to an
 }  # fmt: skip
 
 
+SCENES = [[0, 1, 3, 0, 1, 1, -1, -1, -1, -1], [2, 3, 6, 4, 0, 0, 13, 9, 2, 1]]  # codes are numbers on the CPU
 SEVEN = schedules.make_schedule("linear", 7)  # samplers read a schedule's table once, as Python numbers: it stays on the CPU
 NOW, NEXT = timesteps.noise_levels(SEVEN, [5, 2])[:2]
 
@@ -132,6 +137,18 @@ class On:
             self.put("means", torch.arange(6.0).reshape(3, 2)),
             self.put("covariances", eye),
         )
+
+    @property
+    def seen(self):
+        return self.put("seen", torch.full((2, 3, 64, 64), 0.25))
+
+    @property
+    def codes(self):
+        return self.put("codes", torch.ones(2, 10).long())
+
+    @property
+    def judge(self):
+        return self.build(models.Judge, judge.JUDGE_SIZES).eval()
 
     def build(self, network, *args, **kwargs):
         with self.device:  # a module cannot be moved under FakeTensorMode, but it can be made there
@@ -303,6 +320,11 @@ CALLS = {
     "neighbours.nearest_distances": (lambda on: [neighbours.nearest_distances(on.x, on.noise, chunk=3).distances], [(4,)], F64),
     "autoencoder.check_images": (lambda on: [autoencoder.check_images("x", x := on.pictures) or x], [(2, 3, 8, 8)], F32),
     "autoencoder.autoencoder_loss": (lambda on: [*autoencoder.autoencoder_loss(on.vae, on.pictures)], [()] * 4, F32),
+    "render.render_scenes": (lambda on: [render.render_scenes(SCENES, size=16, device=on.device)], [(2, 3, 16, 16)], F32),
+    "models.Judge": (lambda on: [(m := on.judge)(i := on.seen), m.features(i)], [(2, sum(judge.JUDGE_SIZES)), (2, 128)], F32),
+    "judge.read_scenes": (lambda on: [judge.read_scenes(on.judge, on.seen)], [(2, 10)], torch.int64),
+    "judge.faithful": (lambda on: [judge.faithful(on.codes, on.put("asked", torch.ones(2, 10).long()))], [(2, 10)], torch.bool),
+    "judge.judge_loss": (lambda on: [judge.judge_loss(on.judge, on.judge(on.seen), on.codes)], [()], F32),
     "autoencoder.psnr": (lambda on: [autoencoder.psnr(on.x, on.noise)], [(4,)], F32),
     "attention.AttentionWeights": (lambda on: [on.cross_attention.query[0]], [(6, 6)], F32),
     "attention.split_heads": (lambda on: [attention.split_heads(on.put("x", torch.ones(4, 5, 6)), 3)], [(4, 3, 5, 2)], F32),
@@ -459,6 +481,8 @@ MIXED = [
     ("neighbours.precision_recall", "noise", r"fake is on cpu and real on cuda:0"),
     ("attention.attend", "context", r"context is on cpu and x on cuda:0"),
     ("attention.attention_probabilities", "keys", r"keys is on cpu and queries on cuda:0"),
+    ("judge.read_scenes", "seen", r"images is on cpu and the judge's weights on cuda:0"),
+    ("judge.faithful", "asked", r"asked is on cpu and read on cuda:0"),
     ("autoencoder.psnr", "noise", r"references is on cpu and images on cuda:0"),
     ("latent_coding.encode_images", "pictures", r"images is on cpu and the model on cuda:0"),
     ("latent_coding.decode_latents", "latents", r"latents is on cpu and the model on cuda:0"),
