@@ -170,14 +170,7 @@ class Trainer(Run):
         if cond is not None and c["cond_dropout"]:
             cond = drop_condition(cond, c["cond_dropout"], self.model.null_class, generator=g)
         t = torch.randint(len(self.alphas_cumprod), (size,), generator=g, device=device)
-        noise = noise_like(x0, g)
-        return diffusion_loss(
-            self.network,
-            x0[self.share],
-            self.alphas_cumprod,
-            t=t[self.share],
-            noise=noise[self.share],
-            cond=None if cond is None else cond[self.share],
-            prediction_type=c["prediction_type"],
-            weighting=c["weighting"],
-        )
+        noise, mine = noise_like(x0, g), self.share
+        kind = {"prediction_type": c["prediction_type"], "weighting": c["weighting"]}
+        cond = None if cond is None else cond[mine]
+        return diffusion_loss(self.network, x0[mine], self.alphas_cumprod, t=t[mine], noise=noise[mine], cond=cond, **kind)
