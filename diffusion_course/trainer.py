@@ -52,7 +52,7 @@ class Run:
     def __init__(self, model: nn.Module, config: dict, device: torch.device, accelerator: "Accelerator | None" = None) -> None:
         check_positive_int("num_steps", config["num_steps"])
         check_positive_int("batch_size", config["batch_size"])
-        self.step_count, self.seconds, self.device = 0, 0.0, device  # seconds: of all its stretches
+        self.step_count, self.device = 0, device
         self.model = self.network = model
         if config["compile"]:  # on a GPU "reduce-overhead" replays CUDA graphs
             self.network = torch.compile(model, mode="reduce-overhead" if device.type == "cuda" else None)
@@ -101,7 +101,7 @@ class Run:
         for i, state in self.optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer.{i}.{k}": v for k, v in state.items()}
         tensors |= {"random.generator": self.generator.get_state(), "random.global": torch.get_rng_state()}
-        save_tensors(path, tensors, {"step": self.step_count, "seconds": self.seconds, "config": self.config})
+        save_tensors(path, tensors, {"step": self.step_count, "config": self.config})
 
     def load(self, path: str | Path) -> None:
         """Take up the state of a checkpoint. Raises ValueError if it belongs to a run with other settings or is damaged."""
@@ -127,7 +127,7 @@ class Run:
         self.optimizer.load_state_dict({"state": state, "param_groups": self.optimizer.state_dict()["param_groups"]})
         self.generator.set_state(tensors["random.generator"])
         torch.set_rng_state(tensors["random.global"])
-        self.step_count, self.seconds = metadata["step"], metadata.get("seconds", 0.0)
+        self.step_count = metadata["step"]
 
 
 class Trainer(Run):

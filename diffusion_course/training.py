@@ -48,10 +48,7 @@ def train_step(
 
 @dataclass(frozen=True)
 class TrainState:
-    """What ``train`` yields: step of num_steps, mean loss since the last report, learning rate, seconds, the EMA network.
-
-    Seconds count all stretches of a run that was stopped and resumed.
-    """
+    """What ``train`` yields: step of num_steps, mean loss since the last report, learning rate, seconds, the EMA network."""
 
     step: int
     num_steps: int
@@ -124,12 +121,10 @@ def run_training(
     if resume and checkpoint is not None and Path(checkpoint).is_file():
         trainer.load(checkpoint)
     trainer.model.train()
-    start, first, before = time.perf_counter(), trainer.step_count, trainer.seconds
-    total, count = torch.zeros((), device=trainer.device), 0
+    start, first, total, count = time.perf_counter(), trainer.step_count, torch.zeros((), device=trainer.device), 0
     while trainer.step_count < num_steps:
         total, count = total + trainer.step(), count + 1
         n = trainer.step_count
-        trainer.seconds = before + time.perf_counter() - start
         if n % report_every == 0 or n == num_steps:
             loss, total, count = (total / count).item(), torch.zeros_like(total), 0
             if not math.isfinite(loss):
@@ -137,7 +132,8 @@ def run_training(
                 raise ValueError(
                     f"the loss is {loss} by step {n}. Lower learning_rate (now {rate}); the last checkpoint is whole."
                 )
-            left = (trainer.seconds - before) / (n - first) * (num_steps - n)
-            yield TrainState(n, num_steps, loss, trainer.learning_rate(), trainer.seconds, left, trainer.ema.model)
+            seconds = time.perf_counter() - start
+            left = seconds / (n - first) * (num_steps - n)
+            yield TrainState(n, num_steps, loss, trainer.learning_rate(), seconds, left, trainer.ema.model)
         if checkpoint is not None and (n % checkpoint_every == 0 or n == num_steps):
             trainer.save(checkpoint)

@@ -111,7 +111,7 @@ def test_cifar_keeps_its_colours_and_channel_order(monkeypatch, tmp_path):
 def test_download_without_a_network_names_the_offline_sets(name, offline, tmp_path):
     with pytest.raises(
         ConnectionError,
-        match=rf"(?s)'{name}' could not be downloaded to {tmp_path}.*need no network: 'digits', 'photos', 'pair', 'ring'",
+        match=rf"(?s)'{name}' could not be downloaded to {tmp_path}.*need no network: 'digits', 'photos', 'scenes', 'pair', 'ring'",
     ):
         load_dataset(name, root=tmp_path)
     assert offline, "nothing was tried"

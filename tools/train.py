@@ -8,6 +8,7 @@ text_encoder, denoiser.
 """
 
 import argparse
+import json
 import os
 import sys
 from pathlib import Path
@@ -15,6 +16,7 @@ from pathlib import Path
 import torch
 
 from diffusion_course import default_device
+from diffusion_course.checkpoints import write_bytes
 from tools.digit_runs import DIGITS, DIGITS_CLASSES, train_classifier, train_digits
 from tools.digit_runs import SCHEDULE as DIGITS_SCHEDULE
 from tools.jobs import ROOT, Job, Part, ship
@@ -48,9 +50,12 @@ def main(argv: list[str] | None = None) -> int:
         for _ in part.train(job):
             pass
         return 0
-    report = None
+    report, clock = None, args.work / f"{args.part}-seconds.json"  # of the stretches before, if the run goes on from a checkpoint
+    before = json.loads(clock.read_text()) if clock.is_file() and job.checkpoint.is_file() else 0.0
     with open(args.work / f"{args.part}.log", "a", encoding="utf-8") as log:
         for report in part.train(job):
+            report = report._replace(seconds=before + report.seconds)
+            write_bytes(clock, json.dumps(report.seconds).encode())
             line = f"{args.part} {report.step}/{job.steps}: {report.text}, {report.seconds:.0f} s"
             print(line, flush=True)
             print(line, file=log, flush=True)
