@@ -127,7 +127,7 @@ def test_download_switched_off_tries_no_network(name, offline, tmp_path):
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [
-        (lambda: load_dataset("imagenet"), ValueError, r"name must be one of 'digits', 'photos', 'pair', 'ring', 'grid', 'moons', 'mnist', 'fashion_mnist', 'cifar10', got 'imagenet'"),
+        (lambda: load_dataset("imagenet"), ValueError, r"name must be one of 'digits', 'photos', 'scenes', 'pair', 'ring', 'grid', 'moons', 'mnist', 'fashion_mnist', 'cifar10', got 'imagenet'"),
         (lambda: load_dataset("digits", split="validation"), ValueError, r"split must be one of 'train', 'test', 'all', got 'validation'"),
         (lambda: load_dataset("digits", size=0), ValueError, r"size must be at least 1, got 0"),
         (lambda: load_dataset("digits", size=16.0), TypeError, r"size must be an int, got float 16\.0"),
