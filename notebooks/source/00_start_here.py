@@ -3,7 +3,7 @@
 #
 # After this lesson you can:
 #
-# - draw handwritten digits with a trained diffusion model,
+# - draw a picture from your own words, and handwritten digits, with trained diffusion models,
 # - tell whether your machine is ready for the course,
 # - answer an exercise, ask for a hint, and read what a check tells you,
 # - read the course's notation and find the function behind each symbol,
@@ -18,13 +18,39 @@
 # %% [markdown]
 # ## A picture first
 #
+# Say what you want to see, and run the cell. It draws your words four times, each time from other noise.
+
+# %%
+from diffusion_course import load_parts, seed_everything, show, text_to_image
+from diffusion_course.plotting import image_grid
+
+my_words = "a large red ball on the sea"
+pictures = text_to_image(load_parts(), [my_words] * 4, generator=seed_everything(0))
+fig = image_grid(pictures, columns=4, scale=1.6, title=my_words)
+show(fig, alt=f"Four small pictures, drawn from the words: {my_words}.")
+
+# %% [markdown]
+# This is a Stable Diffusion in miniature. It is trained on scenes that the course draws itself, and knows these words:
+
+# %%
+from diffusion_course.scenes import words
+
+for name in ("KINDS", "COLOURS", "PATTERNS", "SIZES", "BACKGROUNDS"):
+    print(f"{name.lower()}: {', '.join(getattr(words, name))}")
+print("places: left of, right of, above, below, inside")
+
+# %% [markdown]
+# Try `"a small striped yellow fish inside a large blue heart at sunset"`. Some pictures go wrong, and lesson 11 measures how many.
+# By lesson 12 you will have opened every part of it. Part I starts with less: one network, and digits without words.
+#
+# ## The same with nothing hidden
+#
 # The next cell starts from sixteen squares of pure noise and removes a little of it a thousand times.
 
 # %%
 import torch
 
-from diffusion_course import Progress, load_pretrained, p_sample_iter, seed_everything, shipped_files, show
-from diffusion_course.plotting import image_grid
+from diffusion_course import Progress, load_pretrained, p_sample_iter, shipped_files
 
 generator = seed_everything(0)
 network, schedule = load_pretrained("digits"), shipped_files()["digits"].noise_schedule()
@@ -68,7 +94,7 @@ print(f"smallest {gap.min() / usual:.1f}, median {gap.median() / usual:.1f}")
 
 # %% [markdown]
 # By lesson 04 you will have derived every line that ran here.
-# Change the seed in the first cell and run both cells again: you get sixteen others.
+# Change the seed above the network and run both cells again: you get sixteen others.
 
 # %% [markdown]
 # ## Predict first
