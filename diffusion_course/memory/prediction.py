@@ -144,13 +144,14 @@ def dry_run(networks: dict[str, nn.Module], shape: tuple, dtype: torch.dtype, gu
         context = torch.cat([negative, context])  # (2B, L, D)
     begin("denoise")
     latents = torch.zeros(shape[0], unet.config.in_channels, *shape[1:], dtype=dtype)
-    for _ in range(2):  # during the second step what the first one made is still there
-        inputs = torch.cat([latents, latents]) if guidance else latents
-        output = unet(inputs, torch.tensor(1), encoder_hidden_states=context, return_dict=False)[0]
-        if guidance:
-            uncond, cond = output.chunk(2)
-            output = uncond + 2.0 * (cond - uncond)
-        latents = latents + output
+    kept = latents.repeat(1 + 2 * guidance, 1, 1, 1)  # the predictions of the step before, until this one's replace them
+    inputs = torch.cat([latents, latents]) if guidance else latents
+    output = unet(inputs, torch.tensor(1), encoder_hidden_states=context, return_dict=False)[0]
+    del kept
+    if guidance:
+        uncond, cond = output.chunk(2)
+        output = uncond + 2.0 * (cond - uncond)
+    latents = latents + output
     begin("decode")
     pictures = vae.decode(latents / vae.config.scaling_factor, return_dict=False)[0]
     if checker is not None:
