@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 from accelerate import Accelerator
-from diffusers import AutoencoderKL, DPMSolverMultistepScheduler
+from diffusers import AutoencoderKL, DDIMScheduler
 from torch import Tensor, nn
 from transformers import CLIPTextModel, CLIPTokenizer
 
@@ -48,6 +48,7 @@ SCHEDULER = {
     "beta_end": 0.012,
     "prediction_type": "v_prediction",
     "timestep_spacing": "trailing",
+    "clip_sample": False,
 }
 
 
@@ -189,14 +190,14 @@ def _try_out(job: Job, parts: LatentParts, judge: nn.Module, step: int) -> str:
 
 def _write_pipeline(folder: Path) -> None:
     """Write the scheduler and model_index.json, so that the folder is a pipeline."""
-    DPMSolverMultistepScheduler(**SCHEDULER).save_pretrained(folder / "scheduler")
+    DDIMScheduler(**SCHEDULER).save_pretrained(folder / "scheduler")
     index = {
         "_class_name": "StableDiffusionPipeline",
         "feature_extractor": [None, None],
         "image_encoder": [None, None],
         "requires_safety_checker": False,
         "safety_checker": [None, None],
-        "scheduler": ["diffusers", "DPMSolverMultistepScheduler"],
+        "scheduler": ["diffusers", "DDIMScheduler"],
         "text_encoder": ["transformers", "CLIPTextModel"],
         "tokenizer": ["transformers", "CLIPTokenizer"],
         "unet": ["diffusers", "UNet2DConditionModel"],

@@ -565,8 +565,8 @@ def put_back_clean(denoise, xt, now, prev, **kwargs):
 
 careless = text_to_image(parts, then, sampler=put_back_clean, num_inference_steps=20, generator=make_generator(13))
 careful = inpaint(parts, scenes, mask, then, sampler="ddim", num_inference_steps=20, generator=make_generator(13))
-fig = plotting.image_strip([careful, careless], row_labels=["noised", "clean"], title="What is put back has to be as noisy as the rest")
-show(fig, alt="Two rows of four pictures. Top: the right half has an orange boat that fits. Bottom: the right half does not fit the left one, or lacks the boat.")
+fig = plotting.image_strip([careful, careless], row_labels=["noised", "clean"], title="Put back noisy, put back clean")
+show(fig, alt="Two rows of four pictures with the same left halves. The right halves were drawn beside noised latents in the first row, beside clean ones in the second.")
 
 # %% tags=["nbval-ignore-output"]
 for name, pictures in (("noised", careful), ("clean", careless)):
