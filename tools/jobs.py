@@ -94,11 +94,16 @@ def add_to_manifest(data: Path, name: str, entry: dict) -> None:
 
 
 def write_folder(network: nn.Module, folder: Path) -> Path:
-    """Write a network in float16 as ``save_pretrained`` does, each file whole or not at all; return the file of weights."""
+    """Write a network in float16 as ``save_pretrained`` does, each file whole or not at all; return the file of weights.
+
+    The configuration says float32: transformers loads a network in the dtype that it names, diffusers in float32.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent) as work:
         network.half().save_pretrained(work, safe_serialization=True)
         network.float()
+        config = Path(work) / "config.json"
+        config.write_text(config.read_text(encoding="utf-8").replace('"float16"', '"float32"'), encoding="utf-8")
         for file in Path(work).iterdir():
             file.chmod(0o644)
             os.replace(file, folder / file.name)

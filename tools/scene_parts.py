@@ -49,6 +49,7 @@ SCHEDULER = {
     "prediction_type": "v_prediction",
     "timestep_spacing": "trailing",
     "clip_sample": False,
+    "steps_offset": 1,  # of "leading" spacing, as Stable Diffusion's; the pipeline warns of another
 }
 
 
