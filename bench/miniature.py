@@ -112,7 +112,7 @@ def speed(parts: LatentParts, prompts: list[str], args: argparse.Namespace, runs
 
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        pipeline = StableDiffusionPipeline.from_pretrained(data_dir() / MINIATURE, torch_dtype=torch.float32).to(args.device)
+        pipeline = StableDiffusionPipeline.from_pretrained(data_dir() / MINIATURE).to(args.device)
     pipeline.scheduler = DPMSolverMultistepScheduler.from_config(pipeline.scheduler.config)
     pipeline.set_progress_bar_config(disable=True)
     times: dict[str, list[float]] = {"ours": [], "diffusers": []}

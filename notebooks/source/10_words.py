@@ -546,7 +546,7 @@ for name, mask in keep.items():
 # %% [markdown]
 # Read the table against the attention above. Where a row is right about as often as "everything", the vectors that were taken away were not needed, however much attention they get. Where a row is near 0, they were.
 #
-# By (10.6) the end tokens have read the whole prompt, so a U-Net could live on them alone. The words cannot replace them so easily: the vector of a word knows only what stands before it.
+# By (10.6) the end tokens have read the whole prompt, so a U-Net could live on them alone. This one does not: it learned to read the words.
 # The start token alone is the empty prompt, and its row is what chance gives.
 
 # %% [markdown]
