@@ -3,7 +3,7 @@
 #
 # After this lesson you can:
 #
-# - draw pictures from your own words, and digits from nothing but noise, with trained diffusion models,
+# - draw a picture from your own words, and handwritten digits, with trained diffusion models,
 # - tell whether your machine is ready for the course,
 # - answer an exercise, ask for a hint, and read what a check tells you,
 # - read the course's notation and find the function behind each symbol,
@@ -16,56 +16,41 @@
 # Run a cell with Shift+Enter. Every lesson works from top to bottom, on two CPU cores and without a network.
 
 # %% [markdown]
-# ## A picture from your words
+# ## A picture first
 #
-# Write what you want to see between the quotation marks, and run the cell.
+# Say what you want to see, and run the cell. It draws your words four times, each time from other noise.
 
 # %%
-from diffusion_course import load_parts, make_generator, show, text_to_image
+from diffusion_course import load_parts, seed_everything, show, text_to_image
 from diffusion_course.plotting import image_grid
 
-words = "a large striped red star on a meadow"
-parts = load_parts()
-picture = text_to_image(parts, words, generator=make_generator(0))  # (1, 3, 64, 64)
-show(image_grid(picture, scale=3.0, title=words), alt=f"A picture of 64 by 64 pixels, drawn for the words: {words}.")
+my_words = "a large red ball on the sea"
+pictures = text_to_image(load_parts(), [my_words] * 4, generator=seed_everything(0))
+fig = image_grid(pictures, columns=4, scale=1.6, title=my_words)
+show(fig, alt=f"Four small pictures, drawn from the words: {my_words}.")
 
 # %% [markdown]
-# That was a Stable Diffusion in miniature. This repository trained it from scratch, on pictures that the repository draws, and it came with your copy of the course.
-# It has only ever seen these things, in small and large, plain, striped and dotted, alone or in pairs (left of, right of, above, below, inside):
+# This is a Stable Diffusion in miniature. It is trained on scenes that the course draws itself, and knows these words:
 
 # %%
-from diffusion_course.scenes.words import BACKGROUNDS, COLOURS, KINDS
+from diffusion_course.scenes import words
 
-print("things:  ", ", ".join(KINDS))
-print("colours: ", ", ".join(COLOURS))
-print("settings:", ", ".join(BACKGROUNDS))
-
-# %% [markdown]
-# Your words do not say everything. They leave open where the star stands and how it is turned. What decides that? The noise that the picture was made from. The same words, eight noises:
-
-# %%
-eight = text_to_image(parts, [words] * 8, generator=make_generator(1))  # (8, 3, 64, 64)
-fig = image_grid(eight, columns=8, title="One wish, eight noises")
-show(fig, alt=f"Eight pictures for the words: {words}. Places, sizes and turns differ from picture to picture.")
+for name in ("KINDS", "COLOURS", "PATTERNS", "SIZES", "BACKGROUNDS"):
+    print(f"{name.lower()}: {', '.join(getattr(words, name))}")
+print("places: left of, right of, above, below, inside")
 
 # %% [markdown]
-# Three networks worked for you. One read the words (lesson 10). One took noise away, twenty times, told the words each time (lessons 01 to 08). One turned the result into pixels (lesson 09).
-# Lesson 11 puts them together in 25 lines, and measures how often the picture is what was asked for. Ask for two things in two colours and you may find a mistake yourself.
-
-# %%
-for part in ("text_encoder", "unet", "vae"):
-    print(f"{part:12s} {sum(p.numel() for p in getattr(parts, part).parameters()):9,} weights")
-
-# %% [markdown]
-# ## The same from the beginning: digits
+# Try `"a small striped yellow fish inside a large blue heart at sunset"`. Some pictures go wrong, and lesson 11 measures how many.
+# By lesson 12 you will have opened every part of it. Part I starts with less: one network, and digits without words.
 #
-# Part I gets there from something smaller: handwritten digits, one network, no words.
+# ## The same with nothing hidden
+#
 # The next cell starts from sixteen squares of pure noise and removes a little of it a thousand times.
 
 # %%
 import torch
 
-from diffusion_course import Progress, load_pretrained, p_sample_iter, seed_everything, shipped_files
+from diffusion_course import Progress, load_pretrained, p_sample_iter, shipped_files
 
 generator = seed_everything(0)
 network, schedule = load_pretrained("digits"), shipped_files()["digits"].noise_schedule()
@@ -109,7 +94,7 @@ print(f"smallest {gap.min() / usual:.1f}, median {gap.median() / usual:.1f}")
 
 # %% [markdown]
 # By lesson 04 you will have derived every line that ran here.
-# Change the seed in the cell that draws them and run both cells again: you get sixteen others.
+# Change the seed above the network and run both cells again: you get sixteen others.
 
 # %% [markdown]
 # ## Predict first
@@ -301,7 +286,6 @@ except ValueError as error:
 #
 # | what | code |
 # |---|---|
-# | a picture from words | `text_to_image(load_parts(), "a red star at night", generator=make_generator(0))` |
 # | a trained network and its schedule | `load_pretrained("digits")`, `shipped_files()["digits"].noise_schedule()` |
 # | a chain from noise to pictures, step by step | `p_sample_iter`, or whole: `p_sample_loop` |
 # | judged exercises | `exercise`, `check`, `hint`, `solution`, `progress` |

@@ -293,10 +293,10 @@ show_source(Attention)
 # The same module reads from **tokens** if it gets some, a sequence (B, L, D) that comes from elsewhere, such as words: queries from the picture, keys and values from the tokens. That is *cross-attention*. Part II uses it for text.
 
 # %%
-attend, order = Attention(32, num_heads=4).double(), torch.randperm(36, generator=generator)
-nn.init.normal_(attend.out.weight, std=0.2, generator=generator)
+layer, order = Attention(32, num_heads=4).double(), torch.randperm(36, generator=generator)
+nn.init.normal_(layer.out.weight, std=0.2, generator=generator)
 shuffle = lambda z: z.flatten(2)[:, :, order].unflatten(2, (6, 6))  # noqa: E731
-assert_close(attend(shuffle(x)), shuffle(attend(x)))
+assert_close(layer(shuffle(x)), shuffle(layer(x)))
 cross, tokens = Attention(32, num_heads=4, context_dim=12).double(), torch.randn(3, 5, 12, dtype=torch.float64, generator=generator)
 nn.init.normal_(cross.out.weight, std=0.2, generator=generator)
 assert_close(cross(x, tokens), cross(x, tokens.flip(1)))
