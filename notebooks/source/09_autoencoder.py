@@ -458,13 +458,13 @@ def bits_per_picture(symbols):  # (N, C, 16, 16) whole numbers
     return sum(256 * -(share * share.log2()).sum().item() for share in (c / c.sum() for c in counts))
 
 
-x, mean, spread = pictures[:64], posterior.mean[:64], posterior.mean.std()
+x, mean, spread = pictures[:32], posterior.mean[:32], posterior.mean.std()
 noise, table = torch.randn(mean.shape, generator=make_generator(4)), []
 with torch.no_grad():
     for step in 2.0 ** torch.arange(1, -6, -1):
         rounded = (mean / (step * spread)).round()
         made = [vae.decode(y).sample.clamp(-1, 1) for y in (rounded * step * spread, mean + step * spread / 12**0.5 * noise)]
-        table.append((step.item(), bits_per_picture(rounded), *(psnr(y, x).mean().item() for y in made), psnr(made[0], rebuilt[:64]).mean().item()))
+        table.append((step.item(), bits_per_picture(rounded), *(psnr(y, x).mean().item() for y in made), psnr(made[0], rebuilt[:32]).mean().item()))
 
 # %%
 print("step / std | bits a picture | rounded | as much noise | rounded against not rounded")
