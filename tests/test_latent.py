@@ -43,6 +43,7 @@ from diffusion_course.checkpoints import sha256_of
 from diffusion_course.latent import MINIATURE, NETWORKS
 from diffusion_course.pretrained import data_dir
 from diffusion_course.samplers import SAMPLERS
+from diffusion_course.scenes import render_scenes, sample_scenes
 
 # diffusers calls np.array on tensors
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy keyword:DeprecationWarning")
@@ -113,8 +114,9 @@ def seeded(seed=11):
 
 
 def pictures(parts, n=2, seed=3):
-    _, h, w = parts.latent_shape()
-    return torch.rand(n, 3, h * parts.factor, w * parts.factor, generator=seeded(seed)) * 2 - 1
+    """Scenes, not noise: for pictures unlike any in training the miniature amplifies rounding a hundredfold."""
+    size = parts.latent_shape()[1] * parts.factor
+    return render_scenes(sample_scenes(n, generator=seeded(seed)), size=size, generator=seeded(seed))
 
 
 def box_mask(parts, n=2):
