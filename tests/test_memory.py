@@ -1,6 +1,7 @@
 """Memory: bytes counted by hand and against torch's own allocator, and the prediction against runs of the real pipeline."""
 
 import gc
+import math
 
 import pytest
 import torch
@@ -14,6 +15,7 @@ from torch.profiler import ProfilerActivity, profile
 from diffusion_course import memory
 from diffusion_course.memory import STABLE_DIFFUSION_15, LiveBytes, MemoryEstimate, measure_peak, predict_memory, shortage
 from diffusion_course.memory import prediction as inside
+from diffusion_course.memory.counting import container_memory
 
 TOLERANCE = 0.005  # of the tensors' peak; measured: 0.0011 and less
 KERNELS = 0.25  # what kernels may take on top inside one operation, on this architecture at 128x128; measured: 0.19
@@ -326,6 +328,29 @@ def test_shortage_says_what_lacks_where(monkeypatch):
 
 def test_free_memory_of_this_machine():
     assert 2**20 < memory.free_memory("cpu") < 2**50
+
+
+@pytest.mark.parametrize(
+    ("files", "left"),
+    [
+        ({"memory.max": "1000", "memory.current": "700", "memory.stat": "anon 5\ninactive_file 100\n"}, 400),
+        ({"memory.max": "max", "memory.current": "700", "memory.stat": ""}, math.inf),
+        (
+            {
+                "memory/memory.limit_in_bytes": "1000",
+                "memory/memory.usage_in_bytes": "700",
+                "memory/memory.stat": "inactive_file 7\ntotal_inactive_file 50\n",
+            },
+            350,
+        ),
+        ({}, math.inf),
+    ],
+)
+def test_a_containers_limit_counts(tmp_path, files, left):
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    assert container_memory(tmp_path) == left
 
 
 @pytest.mark.gpu

@@ -18,6 +18,7 @@ from tiny_stable_diffusion import make_tiny
 from diffusion_course import hub, stable_diffusion
 from diffusion_course.checkpoints import sha256_of
 from diffusion_course.latent import MINIATURE, NETWORKS
+from diffusion_course.memory import predict_memory
 from diffusion_course.samplers import SAMPLERS
 from diffusion_course.stable_diffusion import CHECKPOINTS, SCHEDULERS, find_checkpoint, load_stable_diffusion, make_scheduler
 
@@ -332,6 +333,56 @@ def test_files_in_half_precision_are_used_where_they_fit_or_are_all_there_is(dty
         assert torch.allclose(
             weights(pipe), load_file(tiny / "unet" / "diffusion_pytorch_model.safetensors")["conv_in.weight"], atol=1e-2
         )
+
+
+@pytest.fixture(scope="session")
+def of_2022(tiny, tmp_path_factory):
+    """The layout of the first checkpoints: a safety checker, names of classes and keys of configurations that are gone since."""
+    from diffusers.pipelines.stable_diffusion.safety_checker import StableDiffusionSafetyChecker
+    from transformers import CLIPConfig, CLIPImageProcessor
+
+    folder = shutil.copytree(tiny, tmp_path_factory.mktemp("old") / "model")
+    small = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
+    vision = small | {"image_size": 28, "patch_size": 14}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        checker = StableDiffusionSafetyChecker(CLIPConfig(projection_dim=16, text_config=small, vision_config=vision))
+    for name, x in checker.named_parameters():  # concepts and thresholds: nothing is near enough to be flagged
+        x.data.fill_(2.0 if name.endswith("weights") else 0.1) if "concept" in name or "care" in name else None
+    checker.save_pretrained(folder / "safety_checker")
+    CLIPImageProcessor(size={"shortest_edge": 28}, crop_size={"height": 28, "width": 28}).save_pretrained(
+        folder / "feature_extractor"
+    )
+    config = json.loads((folder / "safety_checker" / "config.json").read_text(encoding="utf-8"))
+    config |= {"text_config_dict": small, "vision_config_dict": vision, "_commit_hash": None, "torch_dtype": "float16"}
+    (folder / "safety_checker" / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    scheduler = {"_class_name": "PNDMScheduler", "_diffusers_version": "0.6.0", "beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear",
+                 "num_train_timesteps": 1000, "set_alpha_to_one": False, "skip_prk_steps": True, "steps_offset": 1, "clip_sample": False,
+                 "trained_betas": None}  # fmt: skip
+    (folder / "scheduler" / "scheduler_config.json").write_text(json.dumps(scheduler), encoding="utf-8")
+    index = json.loads((folder / "model_index.json").read_text(encoding="utf-8"))
+    del index["requires_safety_checker"], index["image_encoder"]
+    index |= {"_diffusers_version": "0.6.0", "scheduler": ["diffusers", "PNDMScheduler"], "feature_extractor": ["transformers", "CLIPFeatureExtractor"],
+              "safety_checker": ["stable_diffusion", "StableDiffusionSafetyChecker"]}  # fmt: skip
+    (folder / "model_index.json").write_text(json.dumps(index), encoding="utf-8")
+    return folder
+
+
+def test_a_checkpoint_of_2022_with_its_safety_checker(of_2022, offline, tmp_path, capsys):
+    in_cache(of_2022, tmp_path, SD15)
+    pipe = load_stable_diffusion(SD15, device="cpu", dtype=torch.float32, cache_dir=tmp_path, scheduler="euler")
+    assert lines(capsys) == [
+        f"{SD15} (licence: creativeml-openrail-m) is loaded: float32 on cpu; "
+        "its safety checker is on, and pictures that it flags come out black."
+    ]
+    drawn = pipe(["a red star", "a boat"], num_inference_steps=2, output_type="pt")
+    assert drawn.nsfw_content_detected == [False, False] and drawn.images.std() > 0.01
+    assert pipe.scheduler.config.prediction_type == "epsilon" and pipe.scheduler.config.steps_offset == 1
+    estimate = predict_memory(of_2022)
+    assert estimate == predict_memory(pipe)
+    assert estimate.weights["safety_checker"] == sum(
+        x.nbytes for x in (*pipe.safety_checker.parameters(), *pipe.safety_checker.buffers())
+    )
 
 
 # --- a hub on this machine ---------------------------------------------------------------------------------------------------

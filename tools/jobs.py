@@ -45,12 +45,16 @@ class Report(NamedTuple):
 
 
 class Part(NamedTuple):
-    """How one part is trained: a function of the job, the shipped run's steps, and what the manifest says of its networks."""
+    """How one part is trained: a function of the job, the shipped run's steps, and what the manifest says of its networks.
+
+    goes_on: it starts from shipped weights; their own making stays in the manifest as "after".
+    """
 
     train: Callable[[Job], Iterator[Report]]
     steps: int
     config: dict
     schedule: dict | None
+    goes_on: bool = False
 
 
 def made_by(job: Job, report: Report) -> dict:
@@ -80,17 +84,23 @@ def ship(job: Job, part: Part, report: Report) -> list[Path]:
             save_tensors(file, network.state_dict(), {"model": type(network).__name__, "config": part.config})
         entry = {"file": file.relative_to(job.data).as_posix(), "sha256": sha256_of(file), "model": type(network).__name__}
         entry |= {"config": part.config, "schedule": part.schedule, "made_by": made_by(job, report)}
+        if part.goes_on:
+            entry["made_by"]["after"] = read_manifest(job.data)[name]["made_by"]
         add_to_manifest(job.data, name, entry)
         files.append(file)
     return files
 
 
+def read_manifest(data: Path) -> dict[str, dict]:
+    """Return the manifest's entries by name; none if there is no manifest yet."""
+    path = data / MANIFEST
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+
+
 def add_to_manifest(data: Path, name: str, entry: dict) -> None:
     """Write ``entry`` under ``name`` into the manifest, keeping the others."""
-    path = data / MANIFEST
-    entries = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    entries[name] = entry
-    write_bytes(path, (json.dumps(entries, indent=2, sort_keys=True) + "\n").encode())
+    entries = read_manifest(data) | {name: entry}
+    write_bytes(data / MANIFEST, (json.dumps(entries, indent=2, sort_keys=True) + "\n").encode())
 
 
 def write_folder(network: nn.Module, folder: Path) -> Path:

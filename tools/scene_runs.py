@@ -177,8 +177,8 @@ def new_text_encoder(tokenizer: CLIPTokenizer) -> CLIPTextModel:
     return CLIPTextModel(CLIPTextConfig(**TEXT_CONFIG, vocab_size=len(tokenizer), **ids, attn_implementation="eager"))
 
 
-def new_denoiser(text_encoder: CLIPTextModel, tokenizer: CLIPTokenizer) -> TextDenoiser:
-    """Return a text encoder with an untrained U-Net; plain attention trains faster than the fused kind on a CPU."""
-    unet = UNet2DConditionModel(**UNET_CONFIG)
+def new_denoiser(text_encoder: CLIPTextModel, tokenizer: CLIPTokenizer, unet: nn.Module | None = None) -> TextDenoiser:
+    """Return a text encoder with a U-Net, by default an untrained one; plain attention trains faster than the fused on a CPU."""
+    unet = UNet2DConditionModel(**UNET_CONFIG) if unet is None else unet
     unet.set_attn_processor(AttnProcessor())
     return TextDenoiser(unet, text_encoder, token_ids(tokenizer, [""])[0])

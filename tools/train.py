@@ -4,7 +4,7 @@ A run writes a checkpoint and a log to build/train/ and goes on from them when s
 to data/ and their entries to data/manifest.json: sha256, command, seed, time and machine.
 
 Parts on digits: digits, digits_classes, digit_classifier. Parts of the miniature Stable Diffusion, in this order: judge, vae,
-text_encoder, denoiser.
+text_encoder, denoiser, denoiser_more.
 """
 
 import argparse
@@ -20,7 +20,7 @@ from diffusion_course.checkpoints import write_bytes
 from tools.digit_runs import DIGITS, DIGITS_CLASSES, train_classifier, train_digits
 from tools.digit_runs import SCHEDULE as DIGITS_SCHEDULE
 from tools.jobs import ROOT, Job, Part, ship
-from tools.scene_parts import train_denoiser, train_judge, train_text_encoder, train_vae
+from tools.scene_parts import train_denoiser, train_denoiser_more, train_judge, train_text_encoder, train_vae
 from tools.scene_runs import JUDGE_CONFIG, SCHEDULE
 
 PARTS = {
@@ -31,6 +31,7 @@ PARTS = {
     "vae": Part(train_vae, 4_000, {}, None),
     "text_encoder": Part(train_text_encoder, 800, {}, None),
     "denoiser": Part(train_denoiser, 6_500, {}, SCHEDULE),
+    "denoiser_more": Part(train_denoiser_more, 7_500, {}, SCHEDULE, goes_on=True),
 }
 
 

@@ -3,8 +3,10 @@
 The scratch space that a kernel allocates inside one operation is no tensor: only the allocator of a GPU tells of it.
 """
 
+import math
 import weakref
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
@@ -83,10 +85,28 @@ def measure_peak(function: Callable[[], Any], device: torch.device | str = "cpu"
 
 
 def free_memory(device: torch.device | str = "cpu") -> int:
-    """Return the bytes that this program could still get: on a CUDA GPU its memory, elsewhere main memory."""
+    """Return the bytes that this program could still get: on a CUDA GPU its memory, elsewhere main memory or the container's."""
     if torch.device(device).type == "cuda":
         unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return torch.cuda.mem_get_info(device)[0] + unused
     import psutil
 
-    return psutil.virtual_memory().available
+    return int(min(psutil.virtual_memory().available, container_memory()))
+
+
+def container_memory(folder: Path = Path("/sys/fs/cgroup")) -> float:
+    """Return the bytes that the limit of a container (Linux control groups, version 2 or 1) leaves, infinity without one.
+
+    Cached files that nobody uses count as free, as ``docker stats`` counts them.
+    """
+    for limit, used, cached in (
+        ("memory.max", "memory.current", "inactive_file"),
+        ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes", "total_inactive_file"),
+    ):
+        try:
+            most, now = (folder / limit).read_text().strip(), int((folder / used).read_text())
+            statistics = dict(line.split() for line in (folder / used).with_name("memory.stat").read_text().splitlines())
+        except OSError:
+            continue
+        return math.inf if most == "max" else int(most) - now + int(statistics.get(cached, 0))
+    return math.inf
