@@ -272,7 +272,7 @@ for name, exact, one, other in zip(("m", "log v"), (2 * 0.866, 0.25), through, s
 #
 # $$\text{distortion } \Delta = \frac w2, \qquad \text{rate } = \frac12 \log\frac{\tau^2}{\Delta} \tag{09.7}$$
 #
-# The right side is Shannon's rate-distortion function of a Gaussian (Cover & Thomas, *Elements of Information Theory*, chapter 10): no code of any kind, however clever, gets a smaller error from as many bits. A bit more makes the error four times smaller, $6.02$ dB.
+# The right side is Shannon's rate-distortion function of a Gaussian (Cover & Thomas, *Elements of Information Theory*, 2nd edition, chapter 10): no code of any kind, however clever, gets a smaller error from as many bits. A bit more makes the error four times smaller, $6.02$ dB.
 # If $\tau^2 \le w/2$, there is no $b$ in (09.6): then $b = 0$, $v = 1$, and the number is dropped at no cost.
 #
 # The numbers by hand were this optimum for $\tau^2 = 1$, $w = 0.5$: one bit.

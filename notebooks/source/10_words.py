@@ -48,7 +48,7 @@ parts = load_parts()
 # %%
 PROMPTS = ["a large red star above a small blue fish at night", "a small blue fish above a large red star at night"]
 drawn = text_to_image(parts, PROMPTS * 3, generator=make_generator(1))  # (6, 3, 64, 64)
-fig = plotting.image_grid(drawn, columns=2, titles=["star above fish", "fish above star"] * 3, title="The order of the words matters")
+fig = plotting.image_grid(drawn, columns=2, scale=1.6, titles=["star above fish", "fish above star"] * 3, title="The order of the words matters")
 show(fig, alt="Three rows of two pictures before a night sky. Left column: a large red star above a small blue fish. Right column: a small blue fish above a large red star.")
 
 # %% [markdown]

@@ -270,11 +270,12 @@ for name in ("background", "layout", "first kind", "first colour", "first patter
 
 # %% tags=["nbval-ignore-output"]
 curves = {name: agree[:, ATTRIBUTES.index(name)] for name in ("background", "layout", "first kind", "first pattern")}
-fig = plotting.lines(range(1, 11), curves, xlabel="step of ten", ylabel="share as in the end", title="Most of the picture is decided early")
-show(fig, alt="Four rising curves against the step: the share of pictures whose background, layout, kind and pattern already are as in the finished picture. All end at 1.")
+fig = plotting.lines(range(1, 11), curves, xlabel="step of ten", ylabel="share as in the end", title="Background and layout are decided first, kinds last")
+show(fig, alt="Four rising curves against the step: the share of pictures whose background, layout, kind and pattern already are as in the finished picture. Background and layout start highest, the kind lowest; all end at 1.")
 
 # %% [markdown]
-# This is why image-to-image works, two sections below: what is decided at high noise stays, if you do not go back that far.
+# High noise decides where things are and before what, low noise what they are and how they look.
+# This is why image-to-image works, three sections below: what is decided at high noise stays, if you do not go back that far.
 
 # %% [markdown]
 # ## How much guidance?
@@ -325,7 +326,10 @@ for negative in ("", "a large green star on a meadow", "a small green star on a 
     print(f"away from {negative!r:33s} large: {(codes[:, size] == 1).double().mean():.2f}, as asked otherwise: {kept:.2f}")
 
 # %% [markdown]
-# The negative prompt replaces the empty one. It costs nothing, and at $s = 1$ it does nothing: then $v_n$ cancels.
+# The size obeys, without a word about it in the prompt. The negative prompt replaces the empty one, so it costs no time; and at $s = 1$ it does nothing, because then $v_n$ cancels.
+#
+# The second number is its price. The two prompts share "a green star on a meadow", so the star cancels in $v_c - v_n$: it is drawn, but nothing insists on it any more.
+# What you name in a negative prompt you stop asking for.
 
 # %% [markdown]
 # ## Image to image
@@ -537,7 +541,7 @@ for name, pictures in wrong.items():
 
 # %%
 fig = plotting.image_grid(torch.cat([pictures[:8] for pictures in wrong.values()]), columns=8, row_labels=list(wrong), title="One change each, no error message")
-show(fig, alt="Five rows of eight pictures. As it should be: clean scenes. v read as noise: burnt, grainy pictures in which the scenes can be guessed. Halves swapped: clean pictures of other scenes. Multiplied by f: the scenes in false, pale colours. The step for t: washed-out patches.")
+show(fig, alt="Five rows of eight pictures. As it should be: clean scenes. v read as noise: burnt, grainy pictures in which the scenes can be guessed. Halves swapped: clean pictures of other scenes. Multiplied by f: the scenes in false, pale colours. The step for t: shattered shapes before grey.")
 
 # %% [markdown]
 # - **$v$ read as noise.** Nothing in a U-Net says what it predicts; the scheduler's configuration does, and its default is noise. People who moved a training script from Stable Diffusion 1 to 2.1 got noise for pictures until they found `prediction_type` ([peft#421](https://github.com/huggingface/peft/issues/421)).
@@ -545,7 +549,7 @@ show(fig, alt="Five rows of eight pictures. As it should be: clean scenes. v rea
 # - **Multiplied instead of divided.** The decoder gets latents that are too small or too large by $f^2$ (lesson 09; [PyTorch-Adventures#4](https://github.com/priyammaz/PyTorch-Adventures/issues/4) scaled after decoding). Here $f$ is near 1 and the scenes survive in false colours. With Stable Diffusion's 0.18215 the latents would be 30 times too small.
 # - **The step for $t$.** The loop counts steps, the U-Net wants times of training. Stability AI's own code does so in one place; the [repair](https://github.com/Stability-AI/stablediffusion/pull/226) that somebody offered in 2023 stayed open.
 #
-# Look at the rows once more. The first mistake you see at a glance. Swapped halves draw *good* pictures, of something else: without the judge, or a prompt beside each picture, they would pass.
+# Look at the rows once more. The first mistake you see at a glance. Swapped halves draw clean pictures, of something else: without the judge, or a prompt beside each picture, some would pass.
 #
 # ### A scale of 0 that obeys
 #
