@@ -53,7 +53,12 @@ def draw(parts: LatentParts, prompts: list[str], args: argparse.Namespace, batch
         some = prompts[start : start + batch]
         pictures.append(
             text_to_image(
-                parts, some, guidance_scale=args.guidance, num_inference_steps=args.miniature_steps, generator=generator
+                parts,
+                some,
+                guidance_scale=args.guidance,
+                num_inference_steps=args.miniature_steps,
+                sampler=args.sampler,
+                generator=generator,
             )
         )
     return torch.cat(pictures).cpu()
@@ -63,9 +68,7 @@ def miniature(args: argparse.Namespace) -> None:
     """Measure the miniature: faithfulness by the judge, decibels, Frechet distance, sizes, time."""
     parts, judge = load_parts(device=args.device), load_pretrained("judge")
     codes, prompts = fixed_prompts(args.prompts)
-    print(
-        f"miniature: {len(prompts)} fixed prompts, guidance {args.guidance:g}, DPM-Solver++(2M) in {args.miniature_steps} steps"
-    )
+    print(f"miniature: {len(prompts)} fixed prompts, guidance {args.guidance:g}, {args.sampler} in {args.miniature_steps} steps")
     start = time.perf_counter()
     drawn = draw(parts, prompts, args)
     print(f"  drawn in {time.perf_counter() - start:.0f} s on {args.device}, {torch.get_num_threads()} threads")
@@ -88,6 +91,7 @@ def miniature(args: argparse.Namespace) -> None:
     distance, floor = frechet_distance(features[0], again), frechet_distance(features[1], again)
     print(f"  Frechet distance, drawn against real: {distance:.3f}; real against real: {floor:.3f}; ratio {distance / floor:.2f}")
     sizes(args)
+    drawing_speed(codes[:500])
     speed(parts, prompts[:16], args)
     if args.picture_of_prompts:
         chosen = list(range(0, len(prompts), max(1, len(prompts) // 40)))[:40]
@@ -104,6 +108,16 @@ def sizes(args: argparse.Namespace) -> None:
         entry = files[f"{MINIATURE}/{part}"]
         print(f"  {part}: {entry.path.stat().st_size / 1e6:.2f} MB, {entry.made_by['steps']} steps, {entry.made_by['seconds']} s")
     print(f"  folder: {sum(f.stat().st_size for f in folder.rglob('*') if f.is_file()) / 1e6:.2f} MB")
+
+
+def drawing_speed(codes: Tensor, runs: int = 5) -> None:
+    """Time the renderer, which draws every picture of training."""
+    rates = []
+    for run in range(runs):
+        start = time.perf_counter()
+        render_scenes(codes, generator=make_generator(run))
+        rates.append(len(codes) / (time.perf_counter() - start))
+    print(f"  scenes of 64 x 64 drawn a second: {spread(rates, 1, 0)}, {torch.get_num_threads()} threads")
 
 
 def speed(parts: LatentParts, prompts: list[str], args: argparse.Namespace, runs: int = 5) -> None:
@@ -136,4 +150,5 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--prompts", type=int, default=1000, help="miniature: how many (default: %(default)s)")
     parser.add_argument("--guidance", type=float, default=4.0, help="miniature: guidance scale (default: %(default)s)")
     parser.add_argument("--miniature-steps", type=int, default=20, help="miniature: sampling steps (default: %(default)s)")
+    parser.add_argument("--sampler", default="dpmpp_2m", help="miniature: a name of SAMPLERS (default: %(default)s)")
     parser.add_argument("--picture-of-prompts", help="miniature: write 40 of the drawn pictures to this PNG file")
