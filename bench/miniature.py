@@ -57,7 +57,7 @@ def draw(parts: LatentParts, prompts: list[str], args: argparse.Namespace, batch
                 some,
                 guidance_scale=args.guidance,
                 num_inference_steps=args.miniature_steps,
-                sampler=args.sampler,
+                sampler=args.miniature_sampler,
                 generator=generator,
             )
         )
@@ -68,7 +68,7 @@ def miniature(args: argparse.Namespace) -> None:
     """Measure the miniature: faithfulness by the judge, decibels, Frechet distance, sizes, time."""
     parts, judge = load_parts(device=args.device), load_pretrained("judge")
     codes, prompts = fixed_prompts(args.prompts)
-    print(f"miniature: {len(prompts)} fixed prompts, guidance {args.guidance:g}, {args.sampler} in {args.miniature_steps} steps")
+    print(f"miniature: {len(prompts)} fixed prompts, guidance {args.guidance:g}, {args.miniature_sampler} in {args.miniature_steps} steps")
     start = time.perf_counter()
     drawn = draw(parts, prompts, args)
     print(f"  drawn in {time.perf_counter() - start:.0f} s on {args.device}, {torch.get_num_threads()} threads")
@@ -150,5 +150,5 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--prompts", type=int, default=1000, help="miniature: how many (default: %(default)s)")
     parser.add_argument("--guidance", type=float, default=4.0, help="miniature: guidance scale (default: %(default)s)")
     parser.add_argument("--miniature-steps", type=int, default=20, help="miniature: sampling steps (default: %(default)s)")
-    parser.add_argument("--sampler", default="dpmpp_2m", help="miniature: a name of SAMPLERS (default: %(default)s)")
+    parser.add_argument("--miniature-sampler", default="dpmpp_2m", help="miniature: a name of SAMPLERS (default: %(default)s)")
     parser.add_argument("--picture-of-prompts", help="miniature: write 40 of the drawn pictures to this PNG file")

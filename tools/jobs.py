@@ -113,7 +113,9 @@ def write_folder(network: nn.Module, folder: Path) -> Path:
         network.half().save_pretrained(work, safe_serialization=True)
         network.float()
         config = Path(work) / "config.json"
-        config.write_text(config.read_text(encoding="utf-8").replace('"float16"', '"float32"'), encoding="utf-8")
+        settings = json.loads(config.read_text(encoding="utf-8").replace('"float16"', '"float32"'))
+        settings.pop("_name_or_path", None)  # where the network was loaded from: a folder of this machine
+        config.write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
         for file in Path(work).iterdir():
             file.chmod(0o644)
             os.replace(file, folder / file.name)
