@@ -68,7 +68,8 @@ def miniature(args: argparse.Namespace) -> None:
     """Measure the miniature: faithfulness by the judge, decibels, Frechet distance, sizes, time."""
     parts, judge = load_parts(device=args.device), load_pretrained("judge")
     codes, prompts = fixed_prompts(args.prompts)
-    print(f"miniature: {len(prompts)} fixed prompts, guidance {args.guidance:g}, {args.miniature_sampler} in {args.miniature_steps} steps")
+    how = f"guidance {args.guidance:g}, {args.miniature_sampler} in {args.miniature_steps} steps"
+    print(f"miniature: {len(prompts)} fixed prompts, {how}")
     start = time.perf_counter()
     drawn = draw(parts, prompts, args)
     print(f"  drawn in {time.perf_counter() - start:.0f} s on {args.device}, {torch.get_num_threads()} threads")

@@ -140,13 +140,13 @@ def everything(**kwargs):
 
 
 @pytest.mark.parametrize("cond", [None, "classes", "tokens"])
-def test_permuting_the_batch_permutes_the_output(cond):
+def test_permuting_the_batch_permutes_the_output_exactly(cond):
+    """A batch of 4, 8 ...: the rows left over of a blocked matrix product are added up in another order on some CPUs."""
     settings = {None: {}, "classes": {"num_classes": 4}, "tokens": {"context_dim": 3}}[cond]
-    model, xt, t = everything(**settings), normal(5, 1, 4, 4), torch.tensor([0, 9, 99, 500, 999])
-    extra = {None: (), "classes": (torch.tensor([0, 1, 2, 3, 4]),), "tokens": (normal(5, 2, 3, seed=3),)}[cond]
-    order = torch.tensor([3, 0, 4, 1, 2])
-    permuted = [x[order] for x in extra]  # to rounding: matrix products of some CPUs add a row's terms in another order
-    assert_near(model(xt[order], t[order], *permuted), model(xt, t, *extra)[order], 1e-12)
+    model, xt, t = everything(**settings), normal(8, 1, 4, 4), torch.tensor([0, 9, 99, 250, 500, 700, 998, 999])
+    extra = {None: (), "classes": (torch.arange(8) % 5,), "tokens": (normal(8, 2, 3, seed=3),)}[cond]
+    order = torch.tensor([3, 0, 4, 7, 1, 6, 2, 5])
+    assert torch.equal(model(xt[order], t[order], *(x[order] for x in extra)), model(xt, t, *extra)[order])
 
 
 def test_tokens_are_a_set_and_only_the_own_ones_are_read():

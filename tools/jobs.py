@@ -21,13 +21,14 @@ MINIATURE = "mini-stable-diffusion"
 
 
 class Job(NamedTuple):
-    """One run of a part: its name, optimiser steps, where to compute, the folders of checkpoints and of weights."""
+    """One run of a part: its name, optimiser steps, where to compute, the folders of checkpoints and of weights, the seed."""
 
     part: str
     steps: int
     device: torch.device
     work: Path
     data: Path
+    seed: int = SEED
 
     @property
     def checkpoint(self) -> Path:
@@ -47,7 +48,7 @@ class Report(NamedTuple):
 class Part(NamedTuple):
     """How one part is trained: a function of the job, the shipped run's steps, and what the manifest says of its networks.
 
-    goes_on: it starts from shipped weights; their own making stays in the manifest as "after".
+    goes_on: it starts from shipped weights; their own making stays in the manifest as "after". seed: of pictures and noise.
     """
 
     train: Callable[[Job], Iterator[Report]]
@@ -55,6 +56,7 @@ class Part(NamedTuple):
     config: dict
     schedule: dict | None
     goes_on: bool = False
+    seed: int = SEED
 
 
 def made_by(job: Job, report: Report) -> dict:
@@ -62,7 +64,7 @@ def made_by(job: Job, report: Report) -> dict:
     return {
         "command": f"make train PART={job.part}",
         "steps": job.steps,
-        "seed": SEED,
+        "seed": job.seed,
         "seconds": round(report.seconds),
         "device": str(job.device),
         "threads": torch.get_num_threads(),

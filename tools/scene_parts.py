@@ -132,11 +132,11 @@ def train_text_encoder(job: Job) -> Iterator[Report]:
         yield Report(state.step, state.seconds, f"loss {state.loss:.4f}", networks)
 
 
-def latents_and_ids(job: Job, vae: AutoencoderKL, tokenizer: CLIPTokenizer, n: int, seed: int) -> tuple[Tensor, Tensor]:
+def latents_and_ids(job: Job, vae: AutoencoderKL, tokenizer: CLIPTokenizer, n: int) -> tuple[Tensor, Tensor]:
     """Return scaled latents (n, 8, 16, 16) and token ids (n, 32) of training scenes, drawn once and kept in ``job.work``."""
     file = job.work / f"{job.part}-latents-{n}.safetensors"
     if not file.is_file():
-        generator, latents, texts = torch.Generator().manual_seed(seed), [], []
+        generator, latents, texts = torch.Generator().manual_seed(job.seed), [], []
         for _ in range(0, n, 2_000):
             codes = sample_scenes(2_000, generator=generator, split="train")
             images = render_scenes(codes, size=SIZE, generator=generator, device=vae.device)
@@ -150,19 +150,19 @@ def latents_and_ids(job: Job, vae: AutoencoderKL, tokenizer: CLIPTokenizer, n: i
 
 def train_denoiser(job: Job) -> Iterator[Report]:
     """Train a new U-Net and the text encoder together; see ``_train_denoiser``."""
-    yield from _train_denoiser(job, SEED, 8e-4, None)
+    yield from _train_denoiser(job, 8e-4)
 
 
 def train_denoiser_more(job: Job) -> Iterator[Report]:
     """Go on from the shipped U-Net and text encoder, on other pictures, with a second warm-up and a second half cosine.
 
-    A warm restart (Loshchilov & Hutter 2017, arXiv 1608.03983): two evenings of training instead of one long one.
+    A warm restart (Loshchilov & Hutter 2017, arXiv 1608.03983).
     """
     unet = UNet2DConditionModel.from_pretrained(job.data / MINIATURE / "unet").float()
-    yield from _train_denoiser(job, SEED + 1, 6e-4, unet)
+    yield from _train_denoiser(job, 6e-4, unet)
 
 
-def _train_denoiser(job: Job, seed: int, learning_rate: float, unet: nn.Module | None) -> Iterator[Report]:
+def _train_denoiser(job: Job, learning_rate: float, unet: nn.Module | None = None) -> Iterator[Report]:
     """Train U-Net and text encoder together on latents and captions; one caption in ten is dropped, for guidance.
 
     Every 1,000 steps the judge reads 64 pictures, and a grid of them is written beside the checkpoint.
@@ -173,10 +173,10 @@ def _train_denoiser(job: Job, seed: int, learning_rate: float, unet: nn.Module |
     tokenizer = CLIPTokenizer.from_pretrained(folder / "tokenizer")
     text_encoder = CLIPTextModel.from_pretrained(folder / "text_encoder", attn_implementation="eager").float()
     model = new_denoiser(text_encoder, tokenizer, unet).to(device)
-    latents, ids = latents_and_ids(job, vae, tokenizer, PICTURES, seed)
+    latents, ids = latents_and_ids(job, vae, tokenizer, PICTURES)
     size = 64 // accelerator.num_processes
-    config = settings(device, num_steps=job.steps, batch_size=size, learning_rate=learning_rate, ema_decay=0.999)
-    config |= {"seed": seed, "prediction_type": "v_prediction", "weighting": "simple", "cond_dropout": 0.1}
+    config = settings(device, num_steps=job.steps, batch_size=size, seed=job.seed, learning_rate=learning_rate, ema_decay=0.999)
+    config |= {"prediction_type": "v_prediction", "weighting": "simple", "cond_dropout": 0.1}
     schedule = make_schedule(**SCHEDULE)
     run = Trainer(model, latents.to(device), schedule, ids.to(device), config, accelerator)
     judge = load_pretrained("judge").to(device)

@@ -31,7 +31,7 @@ PARTS = {
     "vae": Part(train_vae, 4_000, {}, None),
     "text_encoder": Part(train_text_encoder, 800, {}, None),
     "denoiser": Part(train_denoiser, 6_500, {}, SCHEDULE),
-    "denoiser_more": Part(train_denoiser_more, 7_500, {}, SCHEDULE, goes_on=True),
+    "denoiser_more": Part(train_denoiser_more, 7_500, {}, SCHEDULE, goes_on=True, seed=1),
 }
 
 
@@ -45,7 +45,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--work", type=Path, default=ROOT / "build" / "train", help="checkpoint and log (default: build/train/)")
     args = parser.parse_args(argv)
     part = PARTS[args.part]
-    job = Job(args.part, args.steps or part.steps, torch.device(args.device), args.work, args.data)
+    job = Job(args.part, args.steps or part.steps, torch.device(args.device), args.work, args.data, part.seed)
     args.work.mkdir(parents=True, exist_ok=True)
     if int(os.environ.get("RANK", "0")):  # not the first process of accelerate launch: that one reports and writes
         for _ in part.train(job):
