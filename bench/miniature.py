@@ -80,10 +80,12 @@ def miniature(args: argparse.Namespace) -> None:
     groups |= {"held out": held, "held out, one thing": held & ~two, "held out, two things": held & two}
     rows = []
     for what, pictures in (("drawn from prompts", drawn), ("scenes, encoded and decoded", decoded), ("scenes", fresh)):
-        right = faithful(read_scenes(judge, pictures.clamp(-1, 1)), codes)
+        read = read_scenes(judge, pictures.clamp(-1, 1))
+        right = faithful(read, codes)
         rows += [[what, name, int(of.sum()), f"{right[of].all(1).float().mean():.3f}"] for name, of in groups.items()]
         single = ", ".join(f"{n} {s:.3f}" for n, s in zip(ATTRIBUTES, right.float().mean(0).tolist(), strict=True))
         print(f"  {what}, by attribute: {single}")
+        print(f"  {what}, things side by side or stacked: {order(read, codes)}")
     print(table(["pictures", "prompts", "number", "every attribute right"], rows))
     decibels = psnr(decoded.clamp(-1, 1), fresh)
     print(f"  autoencoder: {decibels.mean():.2f} dB on average over {len(fresh)} fresh scenes, {decibels.min():.1f} at least")
@@ -100,6 +102,14 @@ def miniature(args: argparse.Namespace) -> None:
             print(f"  {prompts[i]}")
         figure = image_grid(drawn[chosen], columns=10, scale=1.1, title="")
         write_bytes(args.picture_of_prompts, png_bytes(figure))
+
+
+def order(read: Tensor, codes: Tensor) -> str:
+    """Return how often two things with two sides stand as asked, and the other way round, by kind and colour."""
+    pairs, things = (codes[:, 0] == 1) | (codes[:, 0] == 2), [2, 3, 6, 7]
+    read, asked = read[pairs][:, things], codes[pairs][:, things]
+    shares = [(read == way).all(1).float().mean() for way in (asked, asked.roll(2, 1))]
+    return f"{int(pairs.sum())}, as asked {shares[0]:.3f}, the other way round {shares[1]:.3f}"
 
 
 def sizes(args: argparse.Namespace) -> None:

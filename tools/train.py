@@ -4,7 +4,7 @@ A run writes a checkpoint and a log to build/train/ and goes on from them when s
 to data/ and their entries to data/manifest.json: sha256, command, seed, time and machine.
 
 Parts on digits: digits, digits_classes, digit_classifier. Parts of the miniature Stable Diffusion, in this order: judge, vae,
-text_encoder, denoiser, denoiser_more.
+text_encoder, denoiser, denoiser_more, text_places, denoiser_places.
 """
 
 import argparse
@@ -17,10 +17,11 @@ import torch
 
 from diffusion_course import default_device
 from diffusion_course.checkpoints import write_bytes
+from tools.denoiser_parts import train_denoiser, train_denoiser_more, train_denoiser_places
 from tools.digit_runs import DIGITS, DIGITS_CLASSES, train_classifier, train_digits
 from tools.digit_runs import SCHEDULE as DIGITS_SCHEDULE
 from tools.jobs import ROOT, Job, Part, ship
-from tools.scene_parts import train_denoiser, train_denoiser_more, train_judge, train_text_encoder, train_vae
+from tools.scene_parts import train_judge, train_text_encoder, train_text_places, train_vae
 from tools.scene_runs import JUDGE_CONFIG, SCHEDULE
 
 PARTS = {
@@ -32,6 +33,8 @@ PARTS = {
     "text_encoder": Part(train_text_encoder, 800, {}, None),
     "denoiser": Part(train_denoiser, 6_500, {}, SCHEDULE),
     "denoiser_more": Part(train_denoiser_more, 7_500, {}, SCHEDULE, goes_on=True, seed=1),
+    "text_places": Part(train_text_places, 300, {}, None, goes_on=True, seed=2),
+    "denoiser_places": Part(train_denoiser_places, 5_500, {}, SCHEDULE, goes_on=True, seed=2),
 }
 
 
