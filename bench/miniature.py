@@ -159,7 +159,7 @@ def speed(parts: LatentParts, prompts: list[str], args: argparse.Namespace, runs
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of this benchmark."""
     parser.add_argument("--prompts", type=int, default=1000, help="miniature: how many (default: %(default)s)")
-    parser.add_argument("--guidance", type=float, default=4.0, help="miniature: guidance scale (default: %(default)s)")
+    parser.add_argument("--guidance", type=float, default=3.0, help="miniature: guidance scale (default: %(default)s)")
     parser.add_argument("--miniature-steps", type=int, default=20, help="miniature: sampling steps (default: %(default)s)")
     parser.add_argument("--miniature-sampler", default="dpmpp_2m", help="miniature: a name of SAMPLERS (default: %(default)s)")
     parser.add_argument("--picture-of-prompts", help="miniature: write 40 of the drawn pictures to this PNG file")

@@ -58,7 +58,7 @@ show(fig, alt="Three rows of two pictures before a night sky. Left column: a lar
 # The prompts above have 11 words. Which share of the attention goes to those 11 positions, and which to the start and the end tokens?
 
 # %%
-my_guess = 0.75  # the share of the prompt's own words, between 0 and 1
+my_guess = 0.4  # the share of the prompt's own words, between 0 and 1
 
 # %% [markdown]
 # You will measure it below. First: where do the 32 vectors come from?
@@ -445,10 +445,10 @@ chosen = {"all layers": "", "4 x 4, mid": "mid", "4 x 4, up": "up_blocks.0", "8 
 rows = [torch.stack([recorded[0], *[grey(maps.of(word, layers=part)) for word in shown_words]]) for part in chosen.values()]
 columns = ["picture", *shown_words[:-2], "start", "last end"]
 fig = plotting.image_strip(rows, column_labels=columns, row_labels=list(chosen), title="Where each word is read, by layer")
-show(fig, alt="Five rows of layers by eight tokens. In the last row, 8 x 8 on the way up, the maps of red and star are bright on the red thing, those of blue and fish on the blue thing, that of above between them, and those of the start and end tokens everywhere around. In the other rows the maps are coarse patches.")
+show(fig, alt="Five rows of layers by eight tokens. In the last row, 8 x 8 on the way up, the maps of red and star are bright on the red thing, those of blue and fish on the blue thing, that of above around the lower thing, and those of night and of the end tokens everywhere around both. At 4 x 4 on the way up, red and star are bright in the upper half. The other rows are coarse patches.")
 
 # %% [markdown]
-# The layers do different work. On the way up at $8 \times 8$, where details are drawn, the words are read where their things are, and the background reads the start and end tokens. In the coarse layers a word is read all over the place.
+# The layers do different work. On the way up at $8 \times 8$, where details are drawn, the words are read where their things are, and the background reads "night", the start and the end tokens. At $4 \times 4$ on the way up, the words of the star belong to the upper half of the picture: there it is decided which thing goes where.
 #
 # **Are these maps right?** Test them where the answer is known. Sixteen prompts with one thing left of another: the place that reads a word of the first thing most should lie further left than the place that reads the second's.
 # Take the mean horizontal position of the tenth of the pixels with the largest share.

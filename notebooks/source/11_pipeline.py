@@ -269,12 +269,12 @@ for name in ("background", "layout", "first kind", "first colour", "first patter
     print(f"{name:14s}", " ".join(f"{share:.2f}" for share in agree[:, ATTRIBUTES.index(name)].tolist()))
 
 # %% tags=["nbval-ignore-output"]
-curves = {name: agree[:, ATTRIBUTES.index(name)] for name in ("background", "layout", "first kind", "first pattern")}
-fig = plotting.lines(range(1, 11), curves, xlabel="step of ten", ylabel="share as in the end", title="Background and layout are decided first, kinds last")
-show(fig, alt="Four rising curves against the step: the share of pictures whose background, layout, kind and pattern already are as in the finished picture. Background and layout start highest, the kind lowest; all end at 1.")
+curves = {name: agree[:, ATTRIBUTES.index(name)] for name in ("background", "layout", "first kind", "first colour")}
+fig = plotting.lines(range(1, 11), curves, xlabel="step of ten", ylabel="share as in the end", title="Background and layout settle first, colours last")
+show(fig, alt="Four rising curves against the step: the share of pictures whose background, layout, kind and colour already are as in the finished picture. Background and layout are at 1 first, then the kind; the colour last.")
 
 # %% [markdown]
-# High noise decides where things are and before what, low noise what they are and how they look.
+# High noise decides where things are and before what, then what they are, low noise how they look.
 # This is why image-to-image works, three sections below: what is decided at high noise stays, if you do not go back that far.
 
 # %% [markdown]
@@ -282,7 +282,7 @@ show(fig, alt="Four rising curves against the step: the share of pictures whose 
 #
 # Lesson 08 chose $s$ on a curve. Here is the same curve for words: the judge's share of right attributes at several scales, the same noise in each.
 #
-# **Task.** Move the slider. Find the smallest $s$ at which nothing asked for is missing, and the $s$ at which colours begin to glow.
+# **Task.** Move the slider. Find the smallest $s$ at which nothing asked for is missing, and the $s$ at which something is wrong again.
 
 # %%
 from diffusion_course import Explorer
@@ -352,7 +352,7 @@ redrawn = {r: image_to_image(parts, originals, want, strength=r, num_inference_s
 # %%
 rows = [originals[:6], *(pictures[:6] for pictures in redrawn.values())]
 fig = plotting.image_strip(rows, row_labels=["original", *(f"strength {r}" for r in strengths)], title="From red to blue: the more is redrawn, the less is kept")
-show(fig, alt="Six rows of six pictures. The top row: red things on a meadow. Below, with growing strength: first the same pictures, then things of the same shape and place in blue, at last blue things of other shapes and places.")
+show(fig, alt="Six rows of six pictures. The top row: red things on a meadow. Below, with growing strength: first nearly the same pictures, then some things in blue, then all of them in blue with their shapes and places, at last with other outlines.")
 
 # %% tags=["nbval-ignore-output"]
 from diffusion_course import psnr
@@ -438,7 +438,7 @@ print(f"angle {angle:.0f} degrees; deviation on the arc {arc[3].std():.2f}, on t
 walk = "a large red star to the left of a small blue moon at night"
 paths = {name: text_to_image(parts, walk, latents=noise, num_inference_steps=10) for name, noise in (("arc", arc), ("line", line))}
 fig = plotting.image_strip(list(paths.values()), row_labels=list(paths), column_labels=[f"w = {x:.2f}" for x in w], title="From one seed to another, on two ways")
-show(fig, alt="Two rows of seven pictures of the same scene, a star and a moon at night. In both rows the pictures change little from step to step, but for one jump in the middle; the rows hardly differ.")
+show(fig, alt="Two rows of seven pictures of the same scene, a star and a moon at night. In both rows the pictures change little from step to step, and the rows hardly differ.")
 
 # %% [markdown]
 # Do you see a difference between the rows? Measure what a change of the noise's deviation does: the judge's verdict, and how crisp the pictures are, as the mean difference of neighbouring pixels.
@@ -463,7 +463,7 @@ from diffusion_course import encode_prompt
 morning, evening = encode_prompt(parts, "a large yellow star on a meadow"), encode_prompt(parts, "a large blue tree at night")
 between = torch.lerp(morning, evening, w.reshape(-1, 1, 1))  # (7, 32, 192)
 fig = plotting.image_strip(text_to_image(parts, between, latents=a, num_inference_steps=10), column_labels=[f"w = {x:.2f}" for x in w], title="Between two prompts, from one noise")
-show(fig, alt="Seven pictures from a yellow star on a meadow to a blue tree at night. Somewhere in the middle the scene changes within one or two steps.")
+show(fig, alt="Seven pictures from a yellow star on a meadow to a blue tree at night. In the middle the star turns into a tree, then day into night, each within one step.")
 
 # %% [markdown]
 # ## Does it draw what you say?
