@@ -1,8 +1,9 @@
 """Who stands where: which words of a caption name a place, and an attention that learns to look there.
 
 A text encoder with a causal mask writes "a red star" in "a red star left of a blue fish" before it has read "left of", and a
-U-Net of convolutions hardly knows left from right. Trained on pictures alone, ours drew both things and put them either way
-round. So the words said last are marked with their place, and the U-Net's attention is taught to follow the words of each side.
+U-Net of convolutions has only the picture's border to tell left from right. Trained on pictures alone, ours drew both things and
+put them either way round (data/mini-stable-diffusion/README.md has the shares). So the words said last are marked with their
+place, and the U-Net's attention is taught to follow the words of each side.
 """
 
 import copy

@@ -11,7 +11,7 @@
 #
 # You need: lessons 05, 08 and 09.
 #
-# **Measured cost:** 1.0 min on 2 cores, 1.5 GB of memory at the peak.
+# **Measured cost:** 0.8 min on 2 cores, 1.2 GB of memory at the peak.
 #
 # In formulas $t$ runs from 1 to $T$ as in the papers. In code `t` is the index $0..T-1$, one less.
 
@@ -499,7 +499,7 @@ assert differ[:5].max() < 1e-4  # start, a, large, red, star
 # %% [markdown]
 # So "star" cannot say where the star goes. Only the words after "left" can, and the U-Net has to conclude: the fish is on the right, so the star is on the left.
 #
-# It does not learn this by itself, at least not soon. After 14,000 steps this miniature drew nearly every colour and background as asked, and two things in the wrong order more often than in the right one. Its loss was the same under both prompts.
+# It does not learn this by itself, at least not soon. After 14,000 steps this miniature drew nearly every colour and background as asked, and two things about as often in the wrong order as in the right one (the model card has the shares). Its loss was the same under both prompts.
 # Two changes of the training mended it, in a few hundred steps (`tools/places.py`):
 #
 # - The text model learned to *mark* the words said last: to add a fixed vector to them, one for left, right, above and below.
