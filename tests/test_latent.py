@@ -132,9 +132,7 @@ def theirs(pipe, kind, sampler, scheduler=None, **settings):
     other = kind(**{**pipe.components, "scheduler": scheduler}, requires_safety_checker=False)
     other.set_progress_bar_config(disable=True)
     channels = pipe.unet.config.in_channels
-    if (
-        kind is StableDiffusionInpaintPipeline
-    ):  # it refuses a unet of other than 4 or 9 channels, and reads the number nowhere else
+    if kind is StableDiffusionInpaintPipeline:  # it refuses other than 4 or 9 channels, and reads the number nowhere else
         pipe.unet.register_to_config(in_channels=4)
     try:
         return other(output_type="pt", **settings).images

@@ -80,7 +80,7 @@ def test_the_autoencoder_keeps_fresh_scenes(parts):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("split", "floor"), [("train", 0.88), ("held_out", 0.8)])
+@pytest.mark.parametrize(("split", "floor"), [("train", 0.88), ("held_out", 0.78)])
 def test_pictures_show_what_the_words_say(parts, split, floor):
     """The card's shares are of 500 prompts each (``python -m bench miniature``); 80 prompts may fall short of them by chance."""
     generator = seeded(2**43 + 1)
