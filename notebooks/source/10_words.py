@@ -499,8 +499,8 @@ assert differ[:5].max() < 1e-4  # start, a, large, red, star
 # %% [markdown]
 # So "star" cannot say where the star goes. Only the words after "left" can, and the U-Net has to conclude: the fish is on the right, so the star is on the left.
 #
-# It does not learn this by itself, at least not soon. After 14,000 steps this miniature drew nearly every colour and background as asked, and two things about as often in the wrong order as in the right one (the model card has the shares). Its loss was the same under both prompts.
-# Two changes of the training mended it, in a few hundred steps (`tools/places.py`):
+# It does not learn this by itself, at least not soon. After 14,000 steps this miniature drew nearly every colour and background as asked, and two things about as often in the wrong order as in the right one (the model card has the shares).
+# Two changes of the training mended it (`tools/places.py`):
 #
 # - The text model learned to *mark* the words said last: to add a fixed vector to them, one for left, right, above and below.
 # - Two heads of each layer were taught where to look. For a place on one side, let $O$ be the positions of its own thing's words and $R$ those of the other's, with the scores $s_j = q \cdot k_j / \sqrt d$. The extra loss is a cross-entropy:
@@ -520,7 +520,7 @@ for texts in (beside, turned):
 
 # %% [markdown]
 # Large models have the same difficulty: Gokhale et al. 2022 ([arXiv 2212.10015](https://arxiv.org/abs/2212.10015)) asked several, Stable Diffusion among them, for two objects and a relation,
-# and found them "severely limited" in both. So look at pictures for the relation too, not only for the things: no loss curve shows it.
+# and found them "severely limited" in both. So judge pictures by the relation too, not only by the things.
 #
 # **Task.** Move through the steps. At which step does the map of "star" become a compact patch, and is the star visible in the estimate of $x_0$ by then?
 
