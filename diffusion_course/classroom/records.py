@@ -1,0 +1,86 @@
+"""What the parts of the classroom kit hand to each other. Plain data; nothing here runs a student's code."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal
+
+from ..exercises.trial import Outcome
+
+
+@dataclasses.dataclass(frozen=True)
+class Student:
+    """One line of the roster: the id that names the submission, and what to print."""
+
+    id: str
+    name: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Cell:
+    """A code cell of a submission, in order; `grade_id` is nbgrader's, None for a cell that is not an answer."""
+
+    source: str
+    grade_id: str | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Submission:
+    """A submission as read. `problem` says why nothing could be read (then there are no cells)."""
+
+    student: str
+    path: Path
+    sha256: str
+    cells: tuple[Cell, ...] = ()
+    written: Mapping[str, str] = dataclasses.field(default_factory=dict)  # manual question id -> the student's text
+    problem: str | None = None
+    notes: tuple[str, ...] = ()  # for the instructor: what was left out, which of several notebooks was read
+
+
+@dataclasses.dataclass(frozen=True)
+class Attempt:
+    """What the untrusted worker did for one exercise: an outcome for each hidden case, or why there are none.
+
+    `reason`: "missing" (no such name), "course" (the course's own function), "raises" (its cell did not run), "time", "memory",
+    "output", "crash", "protocol" (the answer was not plain data); `detail` is one line for the student.
+    """
+
+    outcomes: tuple[Outcome, ...] = ()
+    reason: str | None = None
+    detail: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Mark:
+    """The points of one exercise, and feedback that names mistakes and shows no hidden case."""
+
+    exercise_id: str
+    title: str
+    status: Literal["right", "wrong", "unanswered", "manual"]
+    points: float
+    max_points: float
+    feedback: str
+    mistake: str | None = None
+    check: str | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Graded:
+    """A graded submission. `notes` are for the instructor (what the sandbox stopped, which course functions are called)."""
+
+    student: str
+    sha256: str
+    marks: tuple[Mark, ...]
+    notes: tuple[str, ...] = ()
+
+    @property
+    def points(self) -> float:
+        """The points earned."""
+        return sum(mark.points for mark in self.marks)
+
+    @property
+    def max_points(self) -> float:
+        """The points that could be earned."""
+        return sum(mark.max_points for mark in self.marks)
