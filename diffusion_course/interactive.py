@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import html
+import itertools
 import traceback
 from collections import OrderedDict
 from collections.abc import Callable
@@ -49,14 +50,25 @@ def _allowed(control, value: Any) -> bool:
     return True
 
 
+def _every_value(control) -> list[Any]:
+    """The values that `control` can take, in order."""
+    if hasattr(control, "options"):
+        return [option[1] if isinstance(option, tuple) else option for option in control.options]
+    if isinstance(getattr(control, "step", None), int):
+        return list(range(control.min, control.max + 1, control.step))
+    kind = type(control).__name__
+    raise ValueError(f"Explorer: the states of a {kind} cannot be drawn ahead; use a range or a list of choices.")
+
+
 class Explorer:
     """A picture that depends on controls: `Explorer(draw, t=(0, 999, 10), schedule=["linear", "cosine"])`.
 
     `draw(**values)` returns `(Figure, alt text)`, or a Figure when `alt(**values)` gives the text. It must
     depend on its arguments alone, because drawn states are kept. A control is `(low, high)`, `(low, high, step)`,
     a range, a list of choices (numbers give a slider, words a drop-down list) or an ipywidgets control. It
-    starts at its first value unless `start={"t": 100}` says otherwise. Raises what `draw` raises for the first
-    picture; later errors are shown in the picture's place and kept in `.error`.
+    starts at its first value unless `start={"t": 100}` says otherwise. `ahead=True` draws every state now, for a `draw`
+    that takes longer than a hand can wait; it needs controls with at most 128 states in all. Raises what `draw` raises for
+    the first picture; later errors are shown in the picture's place and kept in `.error`.
     """
 
     def __init__(
@@ -66,6 +78,7 @@ class Explorer:
         *,
         alt: Callable[..., str] | None = None,
         start: dict[str, Any] | None = None,
+        ahead: bool = False,
         **controls: Any,
     ):
         import ipywidgets as widgets
@@ -83,8 +96,21 @@ class Explorer:
         self.set(**(start or {}))
         if self.error is not None:
             raise self.error
+        if ahead:
+            self._draw_ahead()
         for control in self._controls.values():
             control.observe(self._redraw, "value")
+
+    def _draw_ahead(self) -> None:
+        now = self.values
+        states = list(itertools.product(*map(_every_value, self._controls.values())))
+        if len(states) > CACHED_PICTURES:
+            raise ValueError(
+                f"Explorer: {len(states)} states cannot be drawn ahead, at most {CACHED_PICTURES} can; use coarser controls."
+            )
+        for state in states:
+            self.set(**dict(zip(self._controls, state, strict=True)))
+        self.set(**now)
 
     @property
     def values(self) -> dict[str, Any]:

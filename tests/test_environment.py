@@ -85,7 +85,7 @@ def test_conda_environment_says_the_same():
     assert pip == {"pip": ["-e ."]}
     named = {CONDA_NAMES.get(r.name, r.name): str(r.specifier) for r in map(Requirement, conda)}
     assert named.pop("python") == PROJECT["requires-python"] and named.pop("pip") == ""
-    installed = RUNTIME | requirements(PROJECT["optional-dependencies"]["test"])  # the bench extra is for pip
+    installed = RUNTIME | requirements(PROJECT["optional-dependencies"]["test"])  # the extras bench and instructor are for pip
     assert named == {name: str(requirement.specifier) for name, requirement in installed.items()}
 
 

@@ -139,3 +139,18 @@ def test_alt_as_a_function():
     made = Explorer(lambda t: figure(1, 1)[0], alt=lambda t: f"t is {t}", t=(0, 3))
     made.set(t=2)
     assert repr(made) == "Explorer(t=2): t is 2"
+
+
+def test_states_drawn_ahead_are_not_drawn_again():
+    draw = Draw()
+    made = Explorer(draw, t=(0, 3), schedule=["linear", "cosine"], start={"t": 2}, ahead=True)
+    assert draw.calls == 8 and made.values == {"t": 2, "schedule": "linear"}
+    made._controls["schedule"].value = "cosine"
+    assert draw.calls == 8 and 'the "cosine" line ends at <2>' in made.alt
+
+
+def test_too_many_states_cannot_be_drawn_ahead():
+    with pytest.raises(ValueError, match="1000 states cannot be drawn ahead, at most 128 can"):
+        Explorer(Draw(), t=(14, 1013), ahead=True)
+    with pytest.raises(ValueError, match="states of a FloatSlider cannot be drawn ahead"):
+        Explorer(Draw(), t=(0.0, 1.0), ahead=True)

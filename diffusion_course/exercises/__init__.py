@@ -14,12 +14,15 @@ __all__ = ["check", "exercise", "hint", "progress", "solution"]
 _record = Record()
 
 
-def check(exercise_id: str, answer: Any) -> Result:
+def check(exercise_id: str, answer: Any, **parameters: Any) -> Result:
     """Judge `answer` (a function, or the number you found), print the verdict and return it.
 
-    Raises LookupError for an unknown id.
+    `parameters` are the numbers of a find-the-number exercise where an assignment gives others than the lesson.
+    Raises LookupError for an unknown id, ValueError for a parameter that is not offered.
     """
     wanted = get_exercise(exercise_id)
+    if parameters:
+        wanted = wanted.with_parameters(**parameters)
     if _is_reference(wanted, answer):
         message = f"{exercise_id} not answered yet. This is the course's own function: write yours."
         result = Result(exercise_id, "unanswered", message)

@@ -168,6 +168,13 @@ x_0 first, x_T last. Step i uses `betas[i]`, the same for the whole batch. Draw 
         steps.append(...)
     return torch.stack(steps)  # (T + 1, ...)
 """,
+    solution="""def forward_walk(x0, betas, generator):
+    steps = [x0]
+    for beta in betas.tolist():
+        noise = torch.randn(x0.shape, generator=generator, dtype=x0.dtype)
+        steps.append((1 - beta) ** 0.5 * steps[-1] + beta**0.5 * noise)
+    return torch.stack(steps)  # (T + 1, ...)
+""",
     reference=forward_walk,
     cases=_walk_cases,
     hints=(
@@ -327,7 +334,7 @@ STEPS = Exercise(
     stub="steps = ...\n",
     reference=steps_until,
     cases=None,
-    parameters={"beta": (0.02, 0.01, 0.03, 0.05), "share": (0.01,)},
+    parameters={"beta": (0.02, 0.01, 0.03, 0.05), "share": (0.01, 0.02, 0.05)},
     hints=(
         "By which factor does one step multiply the variance of the signal part?",
         "After n steps the factor is (1 - beta) to the power n.",
@@ -398,6 +405,10 @@ distributions on the line; `weights`, `means` and `variances` have shape (K,). A
 Return (weights, means, variances) of the distribution of $x_T$, each (K,) with the dtype that came in.""",
     stub="""# def mixture_after(weights, means, variances, betas): your code here
 mixture_after = ...
+""",
+    solution="""def mixture_after(weights, means, variances, betas):
+    alpha_bar = float((1 - betas).prod())
+    return weights, alpha_bar**0.5 * means, alpha_bar * variances + (1 - alpha_bar)
 """,
     reference=mixture_after,
     cases=_mixture_cases,

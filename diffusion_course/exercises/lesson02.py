@@ -228,6 +228,9 @@ signal part has for data of variance 1, divided by the variance of the noise par
     stub="""def signal_to_noise(alphas_cumprod):
     return ...
 """,
+    solution="""def signal_to_noise(alphas_cumprod):
+    return alphas_cumprod / (1 - alphas_cumprod)
+""",
     reference=snr,
     cases=_snr_cases,
     hints=(
@@ -304,6 +307,11 @@ the ratio of the two neighbours, cut at `max_beta`. s is `offset`.""",
     f = ...
     return ...
 """,
+    solution="""def cosine_schedule(num_train_timesteps, offset=0.008, max_beta=0.999):
+    u = torch.linspace(0, 1, num_train_timesteps + 1, dtype=torch.float64)
+    f = torch.cos((u + offset) / (1 + offset) * torch.pi / 2) ** 2
+    return (1 - f[1:] / f[:-1]).clamp(max=max_beta)
+""",
     reference=cosine_betas,
     cases=_cosine_cases,
     hints=(
@@ -368,9 +376,16 @@ SIGNAL_LEFT = Exercise(
     statement="""The linear schedule runs from $10^{-4}$ to 0.02. Use it with T = <<num_steps>> instead of 1000. By which factor
 is $x_0$ still multiplied at the last step? Give it to 1 %.""",
     stub="factor = ...\n",
+    solution="""def signal_left(num_steps):
+    betas = torch.linspace(1e-4, 0.02, num_steps, dtype=torch.float64)
+    return (1 - betas).prod().sqrt().item()
+
+
+factor = signal_left(<<num_steps>>)
+""",
     reference=signal_left,
     cases=None,
-    parameters={"num_steps": (80, 100, 150, 250)},
+    parameters={"num_steps": (80, 60, 70, 90, 100, 120, 140, 150, 165, 180, 220, 250)},
     hints=(
         "In the closed form, what stands in front of x_0?",
         "Make the betas with `linear_betas`, then the table of 02.2, and take its last entry.",
@@ -437,6 +452,12 @@ ZERO_TERMINAL = Exercise(
 last entry becomes 0 and the first keeps its value. Then go back to betas; the last one is 1.""",
     stub="""# def zero_terminal(betas): your code here
 zero_terminal = ...
+""",
+    solution="""def zero_terminal(betas):
+    roots = (1 - betas).cumprod(0).sqrt()
+    roots = (roots - roots[-1]) * roots[0] / (roots[0] - roots[-1])
+    alpha_bar = roots**2
+    return 1 - torch.cat([alpha_bar[:1], alpha_bar[1:] / alpha_bar[:-1]])
 """,
     reference=rescale_zero_terminal_snr,
     cases=_rescale_cases,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +13,8 @@ from ..process import gather, q_sample, to_x0_and_noise
 from ..schedules import previous_alpha_bar, snr
 from ..training import train_step
 from . import draw
+from .calls import two_steps
+from .given import TwoLayers
 from .registry import Case, Exercise, Tolerance, WrongAnswer
 
 WEIGHTS = Tolerance(rtol=1e-4, atol=1e-9)
@@ -205,9 +206,18 @@ BEST = Exercise(
 $\\bar\\alpha_t$ = <<alpha_bar>> you see $x_t$ = <<x_t>>. Which noise prediction has the least mean squared
 error? Give it to 1 %.""",
     stub="noise_guess = ...\n",
+    solution="""def best_noise(alpha_bar, x_t):
+    x0 = torch.tensor([1.0, -1.0], dtype=torch.float64)
+    noise = (x_t - alpha_bar**0.5 * x0) / (1 - alpha_bar) ** 0.5  # what each of the two would need
+    share = (-(noise**2) / 2).softmax(0)  # Bayes: both were equally likely
+    return (share * noise).sum().item()
+
+
+noise_guess = best_noise(<<alpha_bar>>, <<x_t>>)
+""",
     reference=best_noise,
     cases=None,
-    parameters={"alpha_bar": (0.8, 0.6, 0.7), "x_t": (0.3, 0.4)},
+    parameters={"alpha_bar": (0.8, 0.6, 0.7, 0.4), "x_t": (0.3, 0.45, 0.2)},
     hints=(
         "There are two explanations of x_t, one for each x_0. Each says exactly which noise was drawn.",
         "Weigh each explanation by the standard normal density of its noise, and make the two weights sum to 1.",
@@ -366,6 +376,10 @@ finite at `alpha_bar` = 0.""",
     ratio = alpha_bar / (1 - alpha_bar)
     return ...
 """,
+    solution="""def min_snr_for_v(alpha_bar, gamma):
+    ratio = alpha_bar / (1 - alpha_bar)
+    return ratio.clamp(max=gamma) / (ratio + 1)
+""",
     reference=min_snr_for_v,
     cases=_min_snr_cases,
     hints=(
@@ -411,42 +425,14 @@ finite at `alpha_bar` = 0.""",
 )
 
 
-class _TwoLayers(nn.Module):
-    """A small network for points (B, 2) with the time as a third input."""
-
-    def __init__(self, generator: torch.Generator, dtype: torch.dtype) -> None:
-        super().__init__()
-        # nn.Linear would draw its first weights from the global random state.
-        self.inner = nn.Parameter(draw.normal(generator, 3, 8, dtype=dtype) / 2)
-        self.outer = nn.Parameter(draw.normal(generator, 8, 2, dtype=dtype) / 2)
-
-    def forward(self, xt: Tensor, t: Tensor, cond: Tensor | None = None) -> Tensor:
-        return (torch.cat([xt, t[:, None].to(xt.dtype) / 5], 1) @ self.inner).tanh() @ self.outer
-
-
 def _training_cases(generator: torch.Generator) -> Iterator[Case]:
     for note, batch, dtype in (("float64", 64, torch.float64), ("one point", 1, torch.float64), ("float32", 32, torch.float32)):
-        model = _TwoLayers(generator, dtype)
+        model = TwoLayers(generator, dtype)
         optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
         table = (1 - draw.betas(generator, 6)).cumprod(0)
         x0 = draw.normal(generator, batch, 2, dtype=dtype)
         seed = int(torch.randint(10_000, (), generator=generator))
         yield Case((model, x0, optimizer, table, torch.Generator().manual_seed(seed)), note=note)
-
-
-def _two_steps(answer: Any, model: nn.Module, x0: Tensor, optimizer: Any, table: Tensor, generator: Any) -> Any:
-    """Return the losses of two steps in a row and the weights after them; what a blank answer returns."""
-    losses, inputs = [], ((x0, table), (x0.clone(), table.clone()))
-    for data, levels in inputs:  # the second shows gradients that were not cleared
-        loss = answer(model, data, optimizer, levels, generator)
-        if loss is None or loss is ...:
-            return loss
-        if isinstance(loss, float):
-            loss = torch.tensor(loss, dtype=x0.dtype)
-        elif isinstance(loss, Tensor) and loss.dtype == torch.float32:  # a float that went through torch.tensor
-            loss = loss.to(x0.dtype)
-        losses.append(loss)
-    return *losses, *(parameter.detach().clone() for parameter in model.parameters())
 
 
 def training_step(model: nn.Module, x0: Tensor, optimizer: torch.optim.Optimizer, alphas_cumprod: Tensor,
@@ -514,7 +500,7 @@ must not count. The network, x0 and the noise share one dtype.""",
     solution=STEP_SOLUTION,
     reference=training_step,
     cases=_training_cases,
-    call=_two_steps,
+    call=two_steps,
     may_change=("model", "optimizer", "generator"),
     hints=(
         "Six things in order: t, noise, x_t, the loss, the gradients, the step of the optimiser.",

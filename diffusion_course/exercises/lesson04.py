@@ -10,6 +10,7 @@ from torch import Tensor
 from ..process import gather, noise_like, posterior_coefficients, q_posterior
 from ..schedules import linear_betas, previous_alpha_bar
 from . import draw
+from .given import IndexedNetwork
 from .registry import Case, Exercise, Tolerance, WrongAnswer
 
 TABLES = Tolerance(rtol=1e-4, atol=1e-9)
@@ -224,9 +225,18 @@ RATIO = Exercise(
 index is $\\tilde\\beta$ for the first time at least <<share>> times $\\beta$? From there on the two choices of variance hardly
 differ. Give the index (0..T-1).""",
     stub="index = ...\n",
+    solution="""def first_index(num_train_timesteps, share):
+    alpha_bar = (1 - torch.linspace(1e-4, 0.02, num_train_timesteps, dtype=torch.float64)).cumprod(0)
+    before = torch.cat([torch.ones_like(alpha_bar[:1]), alpha_bar[:-1]])
+    ratio = (1 - before) / (1 - alpha_bar)  # beta-tilde over beta
+    return int((ratio >= share).nonzero()[0])
+
+
+index = first_index(<<num_train_timesteps>>, <<share>>)
+""",
     reference=first_index,
     cases=None,
-    parameters={"num_train_timesteps": (1000, 500), "share": (0.99, 0.95, 0.98)},
+    parameters={"num_train_timesteps": (1000, 500, 2000), "share": (0.99, 0.95, 0.98, 0.9)},
     hints=(
         "Which of the two factors of beta-tilde is not beta?",
         "The ratio is (1 - abar_prev) / (1 - abar). Compute it for the whole table at once.",
@@ -472,24 +482,10 @@ no noise. `xt`, `noise_pred` and `noise` have shape (B, ...), `t` (B,) may hold 
 )
 
 
-class _Network:
-    """A stand-in network whose noise depends on the index, so that a wrong one shows; t must be (B,) int64."""
-
-    def __init__(self, num_steps: int) -> None:
-        self.num_steps = num_steps
-
-    def __call__(self, xt: Tensor, t: Tensor) -> Tensor:
-        if not isinstance(t, Tensor) or t.dtype != torch.int64 or t.shape != xt.shape[:1]:
-            got = f"{t.dtype} {tuple(t.shape)}" if isinstance(t, Tensor) else type(t).__name__
-            raise TypeError(f"the network takes t as an int64 tensor of shape ({len(xt)},), one index per sample; it got {got}.")
-        level = ((t + 1) / self.num_steps).to(xt.dtype).reshape(-1, *(1,) * (xt.ndim - 1))
-        return 0.6 * level * xt + 0.2 * torch.sin(3 * level)
-
-
 def _loop_cases(generator: torch.Generator) -> Iterator[Case]:
     for note, shape, num_steps in (("points, T = 6", (4, 2), 6), ("images, T = 4", (2, 1, 3, 3), 4), ("T = 1", (3, 2), 1)):
         own = torch.Generator().manual_seed(int(torch.randint(2**31, (1,), generator=generator)))
-        yield Case((_Network(num_steps), shape, draw.betas(generator, num_steps, 0.05, 0.4), own), note=note)
+        yield Case((IndexedNetwork(num_steps), shape, draw.betas(generator, num_steps, 0.05, 0.4), own), note=note)
 
 
 def sample(model: Callable[..., Tensor], shape: tuple[int, ...], betas: Tensor, generator: torch.Generator) -> Tensor:

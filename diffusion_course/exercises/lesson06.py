@@ -12,6 +12,7 @@ from torch import Tensor
 from ..schedules import previous_alpha_bar
 from ..timesteps import inference_timesteps
 from . import draw
+from .given import IndexedNetwork, slope
 from .registry import Case, Exercise, Tolerance, WrongAnswer
 
 VALUES = Tolerance(rtol=1e-4, atol=1e-5)
@@ -195,15 +196,10 @@ the order of `timesteps`: `betas[k]` belongs to the step that leaves `timesteps[
 )
 
 
-def _slope(xhat: Tensor, sigma: float) -> Tensor:
-    """A stand-in for the network in EDM form: the noise of data N(0.3, 0.5), bent a little; defined at sigma = 0 too."""
-    return sigma * (xhat - 0.3) / (0.5 + sigma**2) + 0.3 * torch.sin(xhat) * math.exp(-sigma)
-
-
 def _heun_cases(generator: torch.Generator) -> Iterator[Case]:
     for (note, shape, dtype), (sigma, sigma_prev) in zip(_SHAPES, ((3.0, 1.0), (20.0, 5.0), (0.8, 0.2), (2.0, 0.5)), strict=True):
-        yield Case((_slope, sigma * draw.normal(generator, *shape, dtype=dtype), sigma, sigma_prev), note=note)
-    yield Case((_slope, draw.normal(generator, 3, 2), 0.7, 0.0), note="the last step, to sigma = 0")
+        yield Case((slope, sigma * draw.normal(generator, *shape, dtype=dtype), sigma, sigma_prev), note=note)
+    yield Case((slope, draw.normal(generator, 3, 2), 0.7, 0.0), note="the last step, to sigma = 0")
 
 
 def heun(noise_at: Callable[[Tensor, float], Tensor], xhat: Tensor, sigma: float, sigma_prev: float) -> Tensor:
@@ -294,22 +290,6 @@ in these coordinates and returns the slope; `xhat` has shape (B, ...), `sigma` a
 )
 
 
-class _Network:
-    """A stand-in network whose noise depends on the index, so that a wrong one shows; t must be (B,) int64 in 0..T-1."""
-
-    def __init__(self, num_steps: int) -> None:
-        self.num_steps = num_steps
-
-    def __call__(self, xt: Tensor, t: Tensor) -> Tensor:
-        if not isinstance(t, Tensor) or t.dtype != torch.int64 or t.shape != xt.shape[:1]:
-            got = f"{t.dtype} {tuple(t.shape)}" if isinstance(t, Tensor) else type(t).__name__
-            raise TypeError(f"the network takes t as an int64 tensor of shape ({len(xt)},), one index per sample; it got {got}.")
-        if t.min() < 0 or t.max() >= self.num_steps:
-            raise ValueError(f"the network knows the indices 0..{self.num_steps - 1}; it got {t.tolist()}.")
-        level = ((t + 1) / self.num_steps).to(xt.dtype).reshape(-1, *(1,) * (xt.ndim - 1))
-        return 0.6 * level * xt + 0.3 * torch.sin(4 * level)
-
-
 def _sequence_cases(generator: torch.Generator) -> Iterator[Case]:
     for note, shape, num_steps, n in (
         ("points, T = 20, n = 4", (4, 2), 20, 4),
@@ -319,7 +299,7 @@ def _sequence_cases(generator: torch.Generator) -> Iterator[Case]:
         ("n = 1", (3, 2), 9, 1),
     ):
         alpha_bar = (1 - draw.betas(generator, num_steps, 0.01, 0.25)).cumprod(0)
-        yield Case((_Network(num_steps), draw.normal(generator, *shape), alpha_bar, n), note=note)
+        yield Case((IndexedNetwork(num_steps, 0.3, 4.0, strict=True), draw.normal(generator, *shape), alpha_bar, n), note=note)
 
 
 def _walk(
@@ -540,7 +520,8 @@ def _inversion_cases(generator: torch.Generator) -> Iterator[Case]:
         ("two levels", (3, 2), 12, [4, 11]),
     ):
         alpha_bar = (1 - draw.betas(generator, num_steps, 0.01, 0.25)).cumprod(0)
-        yield Case((_Network(num_steps), draw.normal(generator, *shape), alpha_bar, torch.tensor(timesteps)), note=note)
+        model = IndexedNetwork(num_steps, 0.3, 4.0, strict=True)
+        yield Case((model, draw.normal(generator, *shape), alpha_bar, torch.tensor(timesteps)), note=note)
 
 
 def ddim_invert(model: Callable[..., Tensor], xt: Tensor, alphas_cumprod: Tensor, timesteps: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ..metrics import frechet_distance
 from . import draw
+from .given import Field
 from .registry import Case, Exercise, Tolerance, WrongAnswer
 
 SPECTRA = Tolerance(rtol=1e-4, atol=1e-5)
@@ -488,17 +489,6 @@ points.""",
 )
 
 
-class _Field:
-    """A velocity field whose Jacobian is neither symmetric nor diagonal, and differs from point to point."""
-
-    def __init__(self, generator: torch.Generator, num_dims: int, dtype: torch.dtype) -> None:
-        self.mix = draw.normal(generator, num_dims, num_dims, dtype=dtype) / num_dims**0.5
-
-    def __call__(self, x: Tensor) -> Tensor:
-        flat = x.flatten(1)
-        return (torch.tanh(flat @ self.mix) + 0.8 * flat + 0.3 * flat.roll(1, dims=1) ** 2).reshape(x.shape)
-
-
 def _field_cases(generator: torch.Generator) -> Iterator[Case]:
     for note, shape, num_probes, dtype in (
         ("points", (5, 2), 3, torch.float64),
@@ -506,7 +496,7 @@ def _field_cases(generator: torch.Generator) -> Iterator[Case]:
         ("one probe", (4, 6), 1, torch.float32),
         ("one number", (2, 1), 2, torch.float64),
     ):
-        field = _Field(generator, math.prod(shape[1:]), dtype)
+        field = Field(generator, math.prod(shape[1:]), dtype)
         x = draw.normal(generator, *shape, dtype=dtype)
         signs = torch.randint(2, (num_probes, *shape), generator=generator).to(dtype) * 2 - 1
         yield Case((field, x, signs), note=note)
@@ -623,9 +613,19 @@ BITS = Exercise(
 log-density of <<nats>> nats per picture. The pictures are 8-bit with noise added to fill the steps, and were scaled from
 [0, 255] to [-1, 1] for the network. How many bits per dimension is that in the unit of the 8-bit values, as papers quote it?""",
     stub="bits_per_dimension = ...\n",
+    solution="""import math
+
+
+def bits(nats, side):
+    dimensions = 3 * side**2
+    return -nats / (dimensions * math.log(2)) + math.log2(127.5)
+
+
+bits_per_dimension = bits(<<nats>>, <<side>>)
+""",
     reference=bits,
     cases=None,
-    parameters={"nats": (8500.0, 8100.0), "side": (32, 28)},
+    parameters={"nats": (8500.0, 8100.0, 7900.0, 8800.0), "side": (32, 28, 30)},
     hints=(
         "Bits per dimension are the negative log-density, in base 2, divided by the number of colour values.",
         "Scaling x = u / 127.5 - 1 makes every density larger: by which factor per coordinate?",

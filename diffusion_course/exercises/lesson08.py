@@ -9,6 +9,8 @@ from torch import Tensor
 
 from ..guidance import ClassifierFreeGuidance, guided_prediction
 from . import draw
+from .calls import exact_numbers, with_sizes
+from .given import ClassNetwork
 from .registry import Case, Exercise, Property, Tolerance, WrongAnswer
 
 EPSILON = Tolerance(rtol=1e-4, atol=1e-5)
@@ -205,12 +207,6 @@ def _drop_cases(generator: torch.Generator) -> Iterator[Case]:
         yield Case((cond, uniform, probability, num_classes), note=note)
 
 
-def _exact_numbers(answer: Callable[..., Tensor], *args: object) -> Tensor:
-    """The answer's labels as float64, in which the comparison can tell NaN; other dtypes stay and are refused."""
-    output = answer(*args)
-    return output.double() if isinstance(output, Tensor) and output.dtype == torch.int64 else output
-
-
 def drop_labels(cond: Tensor, uniform: Tensor, probability: float, null_class: int) -> Tensor:
     """Return cond (B,) with null_class where uniform (B,) is below the probability."""
     return torch.where(uniform < probability, torch.full_like(cond, null_class), cond)
@@ -234,7 +230,7 @@ of the data set must stay as they are.""",
 """,
     reference=drop_labels,
     cases=_drop_cases,
-    call=_exact_numbers,
+    call=exact_numbers,
     hints=(
         "Every sample decides for itself, so the answer has the shape of cond.",
         "torch.where(condition, a, b) takes a where the condition holds and b elsewhere. It makes a new tensor.",
@@ -276,33 +272,10 @@ of the data set must stay as they are.""",
 )
 
 
-class _Network:
-    """A stand-in network with classes. It counts its calls in `sizes` and wants xt, t and cond of one length."""
-
-    def __init__(self, null_class: int) -> None:
-        self.null_class = null_class
-        self.sizes: list[int] = []
-
-    def __call__(self, xt: Tensor, t: Tensor, cond: Tensor) -> Tensor:
-        for name, value in (("t", t), ("cond", cond)):
-            if not isinstance(value, Tensor) or value.dtype != torch.int64 or value.shape != xt.shape[:1]:
-                got = f"{value.dtype} {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
-                raise TypeError(f"the network takes {name} as an int64 tensor of shape ({len(xt)},), got {got}.")
-        self.sizes.append(len(xt))
-        level = (0.9 * cond + 0.05 * t).to(xt.dtype).reshape(-1, *(1,) * (xt.ndim - 1))
-        return torch.tanh(xt + level.sin()) + 0.1 * level
-
-
-def _with_sizes(answer: Callable[..., Tensor], model: _Network, *args: object) -> tuple[Tensor, Tensor]:
-    """The answer's output, and how many samples the network saw in each of its calls."""
-    output = answer(model, *args)
-    return output if output is None or output is ... else (output, torch.tensor(model.sizes))
-
-
 def _network_cases(generator: torch.Generator) -> Iterator[Case]:
     for (note, xt, t, _), scale in zip(draw.batches(generator, 30), (3.0, 7.5, 2.0, 0.5, 0.0, 2.0), strict=True):
         cond = torch.randint(4, (len(xt),), generator=generator)
-        yield Case((_Network(4), xt, t, cond, scale), note=f"{note}, scale {scale}")
+        yield Case((ClassNetwork(4), xt, t, cond, scale), note=f"{note}, scale {scale}")
 
 
 def guided_noise(model: Callable[..., Tensor], xt: Tensor, t: Tensor, cond: Tensor, scale: float) -> Tensor:
@@ -313,12 +286,12 @@ def guided_noise(model: Callable[..., Tensor], xt: Tensor, t: Tensor, cond: Tens
 def _halves(
     combine: Callable[[Tensor, Tensor, float], Tensor] = guide,
     *,
-    null: Callable[[_Network, Tensor], Tensor] = lambda model, cond: torch.full_like(cond, model.null_class),
+    null: Callable[[ClassNetwork, Tensor], Tensor] = lambda model, cond: torch.full_like(cond, model.null_class),
     second_time: Callable[[Tensor], Tensor] = lambda t: t,
 ) -> Callable[..., Tensor]:
     """One call of 2B with one thing changed."""
 
-    def wrong(model: _Network, xt: Tensor, t: Tensor, cond: Tensor, scale: float) -> Tensor:
+    def wrong(model: ClassNetwork, xt: Tensor, t: Tensor, cond: Tensor, scale: float) -> Tensor:
         both = model(torch.cat([xt, xt]), torch.cat([t, second_time(t)]), torch.cat([null(model, cond), cond]))
         uncond_output, cond_output = both.chunk(2)
         return combine(cond_output, uncond_output, scale)
@@ -326,11 +299,11 @@ def _halves(
     return wrong
 
 
-def _two_calls(model: _Network, xt: Tensor, t: Tensor, cond: Tensor, scale: float) -> Tensor:
+def _two_calls(model: ClassNetwork, xt: Tensor, t: Tensor, cond: Tensor, scale: float) -> Tensor:
     return guide(model(xt, t, cond), model(xt, t, torch.full_like(cond, model.null_class)), scale)
 
 
-def _interleaved(model: _Network, xt: Tensor, t: Tensor, cond: Tensor, scale: float) -> Tensor:
+def _interleaved(model: ClassNetwork, xt: Tensor, t: Tensor, cond: Tensor, scale: float) -> Tensor:
     null = torch.full_like(cond, model.null_class)
     both = model(xt.repeat_interleave(2, 0), t.repeat_interleave(2), torch.cat([null, cond]))
     uncond_output, cond_output = both.chunk(2)
@@ -354,7 +327,7 @@ WRAPPER = Exercise(
 """,
     reference=guided_noise,
     cases=_network_cases,
-    call=_with_sizes,
+    call=with_sizes,
     hints=(
         "Three tensors have to be doubled with torch.cat. Two of them are doubled with themselves.",
         "`torch.full_like(cond, model.null_class)` is a batch of no labels. Put it in front of cond.",

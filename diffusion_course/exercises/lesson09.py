@@ -7,12 +7,12 @@ from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from .. import autoencoder
 from ..losses import gaussian_kl
 from ..process import mix
 from . import draw
+from .given import decode, encode
 from .registry import Case, Exercise, Tolerance, WrongAnswer
 
 ROUNDED = Tolerance(rtol=1e-4, atol=1e-5)
@@ -115,6 +115,10 @@ KL = Exercise(
     per_number = ...
     return per_number.reshape(len(mean), -1).sum(1)
 """,
+    solution="""def kl_to_standard_normal(mean, log_variance):
+    per_number = 0.5 * (mean**2 + log_variance.exp() - 1 - log_variance)
+    return per_number.reshape(len(mean), -1).sum(1)
+""",
     reference=kl_to_standard_normal,
     cases=_kl_cases,
     hints=(
@@ -182,9 +186,18 @@ BITS = Exercise(
 and the weight $w = $ <<weight>> on the KL. How many **bits** does it spend on this number, that is, how large is its mean KL in
 bits?""",
     stub="bits = ...\n",
+    solution="""import math
+
+
+def rate(variance, weight):
+    return max(0.0, 0.5 * math.log2(2 * variance / weight))
+
+
+bits = rate(<<variance>>, <<weight>>)
+""",
     reference=bits,
     cases=None,
-    parameters={"variance": (3.0, 9.0, 0.6), "weight": (0.5, 0.125)},
+    parameters={"variance": (3.0, 9.0, 0.6, 5.0), "weight": (0.5, 0.125, 0.25)},
     hints=(
         "First the distortion: the autoencoder accepts an error as large as the decoder's own variance.",
         "That is half of the weight. The rate is half the logarithm of the variance over the distortion.",
@@ -301,16 +314,6 @@ range from black to white and $e$ the mean squared error. `images` and `referenc
 )
 
 
-def _encode(images: Tensor) -> Tensor:
-    """A stand-in for an encoder: 2 x 2 pixels become one number of another size."""
-    return 4 * F.avg_pool2d(images, 2).sinh()
-
-
-def _decode(latents: Tensor) -> Tensor:
-    """A stand-in for its decoder, bent as a real one is."""
-    return F.interpolate((latents / 4).asinh().tanh(), scale_factor=2.0)
-
-
 def _noising_cases(generator: torch.Generator) -> Iterator[Case]:
     for shape, dtype, factor, alpha_bar in (
         ((3, 3, 4, 4), torch.float32, 0.18215, 0.5),
@@ -320,8 +323,8 @@ def _noising_cases(generator: torch.Generator) -> Iterator[Case]:
         ((2, 3, 2, 4), torch.float64, 0.7, 0.0),
     ):
         images = draw.normal(generator, *shape).tanh().to(dtype)
-        noise = draw.normal(generator, *_encode(images).shape, dtype=dtype)
-        yield Case((_encode, _decode, images, noise, factor, alpha_bar), note=f"factor {factor}, abar {alpha_bar}")
+        noise = draw.normal(generator, *encode(images).shape, dtype=dtype)
+        yield Case((encode, decode, images, noise, factor, alpha_bar), note=f"factor {factor}, abar {alpha_bar}")
 
 
 def noised_picture(

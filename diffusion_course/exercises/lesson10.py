@@ -3,25 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from ..attention import attention_probabilities, split_heads
 from . import draw
+from .calls import as_numbers
 from .registry import Case, Exercise, Tolerance, WrongAnswer
 
 ROUNDED = Tolerance(rtol=1e-4, atol=1e-5)
 Pair = tuple[int, int]
-
-
-def _as_numbers(answer: Callable[..., Any], *args: Any) -> Any:
-    """The answer's list of ids as a float64 tensor, in which the comparison can tell NaN; what is no such list stays."""
-    output = answer(*args)
-    if type(output) is list and all(type(i) is int for i in output):
-        output = torch.tensor(output, dtype=torch.int64)
-    return output.double() if isinstance(output, Tensor) and output.dtype == torch.int64 else output
 
 
 def _random_ids(generator: torch.Generator, length: int, kinds: int = 3) -> list[int]:
@@ -88,7 +80,7 @@ neighbours `pair` is replaced by the one number `new`. Go from left to right; a 
 """,
     reference=merge_ids,
     cases=_merge_cases,
-    call=_as_numbers,
+    call=as_numbers,
     hints=(
         "Stand at place i. Either the pair starts here, or it does not. By how much does i grow in each case?",
         "If ids[i] and ids[i + 1] are the pair, append new and go on at i + 2. Else append ids[i] and go on at i + 1.",
@@ -195,7 +187,7 @@ word. Return the new list.""",
 """,
     reference=tokenize,
     cases=_tokenize_cases,
-    call=_as_numbers,
+    call=as_numbers,
     hints=(
         "known holds the places in the list of all pairs that could be joined now. If it is empty, you are done.",
         "The smallest number in known is the merge to do. Do it at every place of the word: exercise 10.1.",

@@ -15,20 +15,10 @@ from ..process import mix, to_x0_and_noise
 from ..scenes.words import NOTHING
 from ..timesteps import inference_timesteps
 from . import draw
+from .given import Decoder
 from .registry import Case, Exercise, Tolerance, WrongAnswer
 
 ROUNDED = Tolerance(rtol=1e-4, atol=1e-5)
-
-
-class Decoder:
-    """A decoder for cases: not linear, and never far outside [-1, 1] in one place only."""
-
-    def __init__(self, scale: float) -> None:
-        self.scale = scale
-
-    def __call__(self, z: Tensor) -> Tensor:
-        """Return a picture of z, with its shape."""
-        return self.scale * torch.tanh(z) + 0.2 * z
 
 
 def _decode_cases(generator: torch.Generator) -> Iterator[Case]:

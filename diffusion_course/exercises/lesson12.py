@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from ..memory import LiveBytes
 from ..process import from_x0_and_noise
 from . import draw
+from .calls import count_scores
 from .registry import Case, Exercise, Tolerance, WrongAnswer
 
 ROUNDED = Tolerance(rtol=1e-4, atol=1e-5)
@@ -39,7 +38,7 @@ with 8 heads. A picture has <<pixels>> x <<pixels>> pixels, the autoencoder's fa
 """,
     reference=scores_in_gb,
     cases=None,
-    parameters={"pixels": (512, 768, 1024)},
+    parameters={"pixels": (512, 768, 1024, 320, 384, 448, 576, 640, 704, 832, 896, 960)},
     tolerance=Tolerance(rtol=2e-3, atol=0.0),
     hints=(
         "A score belongs to a pair: one query and one key. How many positions have the latents, and how many pairs is that?",
@@ -260,17 +259,6 @@ def _slice_the_keys(query: Tensor, key: Tensor, value: Tensor, slice_size: int) 
     return sum(_attend(query, k, v, scale) for k, v in pieces) / -(-key.shape[1] // slice_size)
 
 
-def _count_scores(answer: Callable[..., Any], query: Tensor, key: Tensor, value: Tensor, slice_size: int) -> Any:
-    """The answer's result, and 1.0 if its tensors held more than the scores of ``slice_size`` heads at one time, else 0.0."""
-    with LiveBytes() as live:
-        output = answer(query, key, value, slice_size)
-    if not isinstance(output, Tensor):
-        return output
-    scores = slice_size * query.shape[1] * key.shape[1] * query.element_size()
-    room = 3 * scores + 4 * (query.nbytes + key.nbytes + value.nbytes)  # scaled, shares, and copies of the small tensors
-    return output, float(live.peak > room)
-
-
 SLICES = Exercise(
     id="12.4",
     lesson=12,
@@ -286,7 +274,7 @@ and adds 1 as a second part of the output if they are too many, else 0.""",
     return out
 """,
     reference=sliced_attention,
-    call=_count_scores,
+    call=count_scores,
     cases=_slice_cases,
     solution="""def sliced_attention(query, key, value, slice_size):
     out = torch.empty_like(query)

@@ -9,7 +9,9 @@ How to add an exercise
    reference. The explanation says why it is wrong and does not give the answer away.
 4. A "find the number" exercise has `cases=None` and a reference that returns the number. Its arguments come from
    `parameters`: name -> choices, the lesson uses the first. Write `<<name>>` where statement or stub shows the value.
-5. Add two other correct solutions to `tests/exercise_variants.py` (or a file of the lesson, `..._NN.py`) and run
+   A class gets them spread over its students: offer at least twelve combinations whose answers all differ.
+5. What `solution()` shows must run with torch alone: write `solution` where the reference's source does not.
+6. Add two other correct solutions to `tests/exercise_variants.py` (or a file of the lesson, `..._NN.py`) and run
    `pytest tests/test_exercises.py`. It says which wrong answers the cases cannot tell from the reference or each other.
 """
 
@@ -20,14 +22,14 @@ import dataclasses
 import difflib
 import functools
 import importlib
-import inspect
 import pkgutil
 import re
-import textwrap
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import torch
+
+from .solutions import stand_alone
 
 
 @dataclasses.dataclass(frozen=True)
@@ -134,8 +136,14 @@ class Exercise:
         return re.sub(r"<<(\w+)>>", lambda found: str(self.chosen[found[1]]), text)
 
     def solution_source(self) -> str:
-        """The solution's text: the one given, else the source of the reference."""
-        return self.solution or textwrap.dedent(inspect.getsource(self.reference))
+        """The solution's text, which defines `answer_name` and needs only torch: the one given, else the reference's source."""
+        if self.solution:
+            return self.render(self.solution)
+        source = stand_alone(self.reference)
+        if not self.is_value:
+            return source
+        arguments = ", ".join(f"{name}={value!r}" for name, value in self.chosen.items())
+        return f"{source}\n\n{self.answer_name} = {self.reference.__name__}({arguments})\n"
 
 
 def _defined_names(source: str) -> list[str]:

@@ -1,0 +1,159 @@
+"""A worker process under watch: messages with deadlines, and a thread that ends it when it takes too much."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from .decoding import receive
+from .limits import Limits
+from .protocol import ProtocolError, encode
+from .sandbox import start_worker
+
+START_SECONDS = 120.0
+PAUSE = 0.1
+
+
+class Died(Exception):
+    """The worker is gone or was ended: `reason` is time, memory, processes, crash or protocol."""
+
+    def __init__(self, reason: str, detail: str = "") -> None:
+        super().__init__(f"{reason}: {detail}")
+        self.reason, self.detail = reason, detail
+
+
+class Worker:
+    """One worker. Raises Died when it ends, takes too long or too much, and ProtocolError for what is no message."""
+
+    def __init__(self, course: Path, folder: Path, limits: Limits, *, unsafe: bool = False) -> None:
+        self.limits, self.cause = limits, None
+        self.process = start_worker(course, folder, limits.disk_mib, unsafe=unsafe)
+        self._in, self._out = self.process.stdin.fileno(), self.process.stdout.fileno()
+        os.set_blocking(self._in, False)
+        os.set_blocking(self._out, False)
+        self._ended = threading.Event()
+        self._watch = threading.Thread(target=self._watching, daemon=True)
+        self._watch.start()
+        try:
+            soon = time.monotonic() + START_SECONDS
+            cpu_seconds = int(limits.seconds + START_SECONDS)
+            self.send(encode(("limits", limits.memory_mib, limits.disk_mib, cpu_seconds)), soon)
+            if self.message(soon) != ("ready",):
+                raise ProtocolError("the worker did not start")
+        except BaseException:
+            self.close()
+            raise
+
+    def send(self, data: bytes, deadline: float) -> None:
+        """Send one encoded message."""
+        rest = memoryview(data)
+        while rest:
+            self._wait(deadline, writing=True)
+            try:
+                rest = rest[os.write(self._in, rest[:65536]) :]
+            except BlockingIOError:
+                continue
+            except OSError:
+                raise self._death() from None
+
+    def tell(self, *message: Any) -> None:
+        """Send a short message."""
+        self.send(encode(message), time.monotonic() + self.limits.seconds_per_call)
+
+    def message(self, deadline: float) -> tuple[Any, ...]:
+        """Return the next message, a tuple; a worker that tells of a dead child counts as dead."""
+        value = receive(lambda size: self._read(size, deadline))
+        if type(value) is not tuple or not value:
+            raise ProtocolError("a message is a tuple")
+        if value[:1] == ("died",):
+            code = value[-1] if type(value[-1]) is int else 0
+            raise self._death(code)
+        return value
+
+    def _read(self, size: int, deadline: float) -> bytes:
+        parts, left = [], size
+        while left:
+            self._wait(deadline, writing=False)
+            try:
+                part = os.read(self._out, min(left, 2**20))
+            except BlockingIOError:
+                continue
+            if not part:
+                raise self._death()
+            parts.append(part)
+            left -= len(part)
+        return b"".join(parts)
+
+    def _wait(self, deadline: float, *, writing: bool) -> None:
+        left = deadline - time.monotonic()
+        watched = ([], [self._in], []) if writing else ([self._out], [], [])
+        if left <= 0 or not any(select.select(*watched, left)):
+            raise Died(self.cause or "time")
+
+    def _death(self, code: int = 0) -> Died:
+        time.sleep(2 * PAUSE)  # the watch may have ended it
+        if self.cause:
+            return Died(self.cause)
+        if code == -signal.SIGXCPU:
+            return Died("time")
+        return Died("crash", f"by {signal.Signals(-code).name}" if code < 0 and -code in signal.valid_signals() else "")
+
+    def _watching(self) -> None:
+        while not self._ended.wait(PAUSE):
+            try:
+                family = psutil.Process(self.process.pid).children(recursive=True)
+            except psutil.Error:
+                return
+            if len(family) > self.limits.processes:
+                self._end("processes")
+            elif sum(map(_memory, family)) > self.limits.memory_mib * 2**20:
+                self._end("memory")
+
+    def _end(self, cause: str) -> None:
+        self.cause = self.cause or cause
+        self._kill()
+
+    def _kill(self) -> None:
+        """End the sandbox: its first process takes all others with it. Without one, end the family we know of."""
+        try:
+            family = psutil.Process(self.process.pid).children(recursive=True)
+        except psutil.Error:
+            family = []
+        self.process.kill()
+        for one in family:
+            try:
+                one.kill()
+            except psutil.Error:
+                continue
+        try:
+            os.killpg(self.process.pid, signal.SIGKILL)
+        except (ProcessLookupError, PermissionError):
+            return
+
+    def close(self) -> None:
+        """End the worker and everything that it started."""
+        self._ended.set()
+        self._kill()
+        self.process.wait()
+        self._watch.join()
+        self.process.stdin.close()
+        self.process.stdout.close()
+
+
+def _memory(process: psutil.Process) -> int:
+    """The process's share of memory in bytes: pages that it shares with its forks count once in the sum."""
+    try:
+        with open(f"/proc/{process.pid}/smaps_rollup", encoding="ascii") as lines:
+            return next(1024 * int(line.split()[1]) for line in lines if line.startswith("Pss:"))
+    except (OSError, StopIteration, ValueError):
+        try:
+            return process.memory_info().rss
+        except psutil.Error:
+            return 0
