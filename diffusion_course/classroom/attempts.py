@@ -17,11 +17,11 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from ..exercises.engine import judge
 from ..exercises.registry import Case, Exercise
 from ..exercises.trial import Outcome
 from .decoding import decode_outcome
 from .limits import Limits
+from .marking import verdict
 from .protocol import ProtocolError, encode
 from .records import Attempt, Cell, Submission
 from .sandbox import NOT_PROTECTED, course_copy, require_sandbox
@@ -30,14 +30,10 @@ from .supervised import Died, Worker
 __all__ = ["Limits", "run_attempts"]
 MAX_RESTARTS = 8
 DETAILS = {
-    "missing": "there is no `{name}` in the notebook.",
-    "course": "`{name}` is the course's own function.",
-    "raises": "the cell that should define `{name}` raised {detail}.",
-    "time": "it took too long.",
-    "memory": "it needed more memory than it may have.",
-    "processes": "it started too many processes.",
-    "crash": "it ended the process.",
-    "protocol": "what it returned is no plain data.",
+    "missing": "the notebook does not define it.",
+    "course": "it is the course's own function: write yours.",
+    "raises": "the cell that should define it raised {detail}.",
+    "protocol": "it is neither a function nor a class.",
 }
 
 
@@ -128,7 +124,7 @@ class _Run:
                 while pending:
                     self._answer(pending[0], failures)
                     pending.pop(0)
-                self._ready().tell("end")
+                self._ready().finish("end")
             except _CellDied as error:
                 self.bad_cells.add(error.index)
                 died = self._failed(error.died)
@@ -146,8 +142,10 @@ class _Run:
         for exercise, cases in self.wanted:
             own = grade_id(exercise.id)
             for only_definitions in (False, True):
-                if self._is_right(exercise, cases) or time.monotonic() > self.deadline or self.restarts >= MAX_RESTARTS:
+                if self._is_settled(exercise, cases) or time.monotonic() > self.deadline or self.restarts >= MAX_RESTARTS:
                     break
+                if only_definitions and any(self.submission.cells[bad].grade_id == own for bad in self.bad_cells):
+                    break  # its own cell has ended the process twice
                 chosen = []
                 for index, cell in enumerate(self.submission.cells):
                     mine = cell.grade_id == own or (cell.grade_id is None and defines(cell.source, exercise.answer_name))
@@ -166,21 +164,31 @@ class _Run:
             self._ready()
             failures = self._cells(chosen)
             self._answer(exercise.id, failures)
-            self._ready().tell("end")
+            self._ready().finish("end")
         except _CellDied as error:
             self._failed(error.died)
             return
         except (Died, ProtocolError) as error:
             died = self._failed(error)
             self._set(exercise.id, Attempt(reason=died.reason, detail=died.detail))
-        if before is not None and not self._is_right(exercise, cases):
+        if before is not None and self._status(exercise, cases) != "right":
             self.attempts[exercise.id] = before
 
-    def _is_right(self, exercise: Exercise, cases: Sequence[Case]) -> bool:
+    def _status(self, exercise: Exercise, cases: Sequence[Case]) -> str:
         attempt = self.attempts.get(exercise.id)
-        return attempt is not None and attempt.reason is None and judge(exercise, cases, attempt.outcomes).status == "right"
+        if attempt is None or attempt.reason is not None:
+            return attempt.reason if attempt is not None and attempt.reason else "none"
+        return verdict(exercise, cases, attempt.outcomes).status
+
+    def _is_settled(self, exercise: Exercise, cases: Sequence[Case]) -> bool:
+        """Whether a run by itself can change nothing: right, left blank, or nowhere in the notebook."""
+        status = self._status(exercise, cases)
+        return status in ("right", "unanswered") or (status == "missing" and not answer_sources(self.submission, exercise))
 
     def _set(self, exercise_id: str, attempt: Attempt) -> None:
+        before = self.attempts.get(exercise_id)
+        if before is not None and before.reason is not None and attempt.reason == "missing":
+            return  # its cell was left out because it ended the process; the reason for that stands
         self.attempts[exercise_id] = attempt
 
     def _blame(self, cell: Cell, died: Died) -> None:
@@ -217,10 +225,11 @@ class _Run:
         worker.send(encode(("answer", place)), self.deadline)
         found = worker.message(min(self.deadline, time.monotonic() + self.limits.seconds_per_call))
         if found[:1] != ("found",):
+            worker.ended(self.deadline)
             self._set(exercise_id, self._not_found(exercise, found, failures))
             return
         outcomes = [self._call(worker, case) for case in cases]
-        worker.send(encode(("done",)), self.deadline)
+        worker.finish("done")
         self._set(exercise_id, Attempt(tuple(outcomes)))
 
     def _call(self, worker: Worker, case: Case) -> Outcome:
@@ -240,7 +249,7 @@ class _Run:
                 cell = self.submission.cells[index]
                 if cell.grade_id == grade_id(exercise.id) or defines(cell.source, exercise.answer_name):
                     reason, detail = "raises", kind
-        text = DETAILS[reason].format(name=exercise.answer_name, detail=detail)
+        text = DETAILS[reason].format(detail=detail)
         return Attempt(reason=reason, detail=text)
 
 
@@ -267,16 +276,17 @@ def _spec(exercise: Exercise) -> tuple[Any, ...]:
     return exercise.answer_name, names, optional, tuple(exercise.may_change), call, exercise.is_value
 
 
-def _parsed(source: str) -> list[ast.stmt]:
+def parsed(source: str) -> ast.Module:
+    """The syntax tree of a cell; an empty one where it has none."""
     try:
-        return ast.parse(source).body
+        return ast.parse(source)
     except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return []
+        return ast.Module([], [])
 
 
 def defines(source: str, name: str) -> bool:
     """Whether a cell defines `name` at its top level."""
-    for node in _parsed(source):
+    for node in parsed(source).body:
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)) and node.name == name:
             return True
         targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
@@ -285,7 +295,16 @@ def defines(source: str, name: str) -> bool:
     return False
 
 
+def answer_sources(submission: Submission, exercise: Exercise) -> list[str]:
+    """The cells that answer an exercise: by nbgrader's name of the cell, or by what they define."""
+    own = grade_id(exercise.id)
+    return [
+        cell.source for cell in submission.cells
+        if cell.grade_id == own or (cell.grade_id is None and defines(cell.source, exercise.answer_name))
+    ]  # fmt: skip
+
+
 def definitions(source: str) -> str:
     """The imports, functions and classes of a cell."""
     kept = (ast.Import, ast.ImportFrom, ast.FunctionDef, ast.ClassDef)
-    return "\n\n".join(ast.unparse(node) for node in _parsed(source) if isinstance(node, kept))
+    return "\n\n".join(ast.unparse(node) for node in parsed(source).body if isinstance(node, kept))

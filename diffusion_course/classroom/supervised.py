@@ -63,18 +63,28 @@ class Worker:
             except OSError:
                 raise self._death() from None
 
-    def tell(self, *message: Any) -> None:
-        """Send a short message."""
-        self.send(encode(message), time.monotonic() + self.limits.seconds_per_call)
-
     def message(self, deadline: float) -> tuple[Any, ...]:
-        """Return the next message, a tuple; a worker that tells of a dead child counts as dead."""
+        """Return the next message, a tuple; a child that ended when it should not counts as dead."""
+        value = self._next(deadline)
+        if value[0] == "ended":
+            raise self._death(value[-1] if type(value[-1]) is int else 0)
+        return value
+
+    def finish(self, word: str) -> None:
+        """Tell the child that it is done, and wait for its end."""
+        soon = time.monotonic() + self.limits.seconds_per_call
+        self.send(encode((word,)), soon)
+        self.ended(soon)
+
+    def ended(self, deadline: float) -> None:
+        """Wait for the end of the child."""
+        if self._next(deadline)[0] != "ended":
+            raise ProtocolError("the worker went on when it should have ended")
+
+    def _next(self, deadline: float) -> tuple[Any, ...]:
         value = receive(lambda size: self._read(size, deadline))
         if type(value) is not tuple or not value:
             raise ProtocolError("a message is a tuple")
-        if value[:1] == ("died",):
-            code = value[-1] if type(value[-1]) is int else 0
-            raise self._death(code)
         return value
 
     def _read(self, size: int, deadline: float) -> bytes:
