@@ -37,6 +37,15 @@ DETAILS = {
 }
 
 
+WHAT_HAPPENED = {
+    "time": "it took too long and was ended",
+    "memory": "it took too much memory and was ended",
+    "processes": "it started too many processes and was ended",
+    "crash": "it ended the process it ran in",
+    "protocol": "it sent something that is no answer",
+}
+
+
 def grade_id(exercise_id: str) -> str:
     """nbgrader's name of the answer cell of an exercise."""
     return f"answer-{exercise_id.replace('.', '-')}"
@@ -106,12 +115,15 @@ class _Run:
             self.deadline += time.monotonic() - started  # importing torch is not the student's time
         return self.worker
 
-    def _failed(self, error: Exception) -> Died:
+    def _failed(self, error: Exception, where: str) -> Died:
         self.close()
         died = error if isinstance(error, Died) else Died("protocol", str(error))
-        if died.reason != "time" or died.detail:
-            self.notes.append(f"{died.reason}: {died.detail}" if died.detail else died.reason)
+        self.notes.append(f"{where}: {WHAT_HAPPENED[died.reason]}" + (f" ({died.detail})" if died.detail else ""))
         return died
+
+    def _name(self, index: int) -> str:
+        cell = self.submission.cells[index]
+        return cell.grade_id or f"code cell {index + 1}"
 
     def together(self) -> None:
         """Run all cells in one process; leave out a cell that ends the process, and begin again."""
@@ -127,10 +139,10 @@ class _Run:
                 self._ready().finish("end")
             except _CellDied as error:
                 self.bad_cells.add(error.index)
-                died = self._failed(error.died)
+                died = self._failed(error.died, self._name(error.index))
                 self._blame(self.submission.cells[error.index], died)
             except (Died, ProtocolError) as error:
-                died = self._failed(error)
+                died = self._failed(error, pending[0] if pending else "after the answers")
                 if pending:
                     self._set(pending.pop(0), Attempt(reason=died.reason, detail=died.detail))
                 if self.restarts >= MAX_RESTARTS:
@@ -166,10 +178,10 @@ class _Run:
             self._answer(exercise.id, failures)
             self._ready().finish("end")
         except _CellDied as error:
-            self._failed(error.died)
+            self._failed(error.died, self._name(error.index))
             return
         except (Died, ProtocolError) as error:
-            died = self._failed(error)
+            died = self._failed(error, exercise.id)
             self._set(exercise.id, Attempt(reason=died.reason, detail=died.detail))
         if before is not None and self._status(exercise, cases) != "right":
             self.attempts[exercise.id] = before

@@ -27,7 +27,7 @@ def student_page(assignment: Assignment, graded: Graded, name: str = "") -> str:
     body = [f"<h1>{escape(assignment.title)}</h1>", f'<p class="soft">{escape(printable(who))}</p>']
     body += [f'<p class="total">{total}</p>', "<h2>Exercises</h2>", *map(_article, automatic)]
     if manual:
-        body += ["<h2>Questions in words</h2>", "<p>Your instructor marks these by this rubric.</p>", *map(_question, manual)]
+        body += ["<h2>Questions in words</h2>", "<p>Your instructor marks these.</p>", *map(_question, manual)]
     return page(f"{assignment.title}: {graded.student}", "\n".join(body))
 
 
@@ -43,9 +43,8 @@ def _article(mark: Mark) -> str:
 
 
 def _question(mark: Mark) -> str:
-    rubric = "".join(f"<li>{points:g}: {code_text(text)}</li>" for points, text in get_question(mark.exercise_id).rubric)
     head = f"<h3>{escape(mark.exercise_id)} {code_text(mark.title)}</h3><p>{mark.max_points:g} points</p>"
-    return f'<article class="open">{head}<ul>{rubric}</ul></article>'
+    return f'<article class="open">{head}</article>'
 
 
 def index_page(

@@ -32,7 +32,8 @@ article h3 { font-size: 1rem; margin: 0; } article p { margin: .35rem 0 0; }
 code { font-family: ui-monospace, monospace; font-size: .92em; background: var(--panel); padding: 0 .2em; }
 pre { white-space: pre-wrap; background: var(--panel); padding: .5rem; }
 .scroll { overflow-x: auto; } table { border-collapse: collapse; width: 100%; }
-th, td { text-align: left; padding: .25rem .6rem .25rem 0; border-bottom: 1px solid var(--line); vertical-align: top; }
+th, td { overflow-wrap: break-word; text-align: left; padding: .25rem .6rem .25rem 0;
+  border-bottom: 1px solid var(--line); vertical-align: top; }
 td.number, th.number { text-align: right; font-variant-numeric: tabular-nums; }
 @media print { :root { --text: #000; --back: #fff; } article { break-inside: avoid; } }
 </style>

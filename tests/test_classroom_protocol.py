@@ -1,0 +1,136 @@
+"""Messages between grader and worker: everything a case holds arrives, and nothing but plain data is believed."""
+
+import io
+import json
+import math
+import random
+
+import pytest
+import torch
+
+from diffusion_course.classroom.decoding import decode, decode_outcome, receive
+from diffusion_course.classroom.protocol import HEADER, MAX_BYTES, MAX_JSON, ProtocolError, encode, encode_outcome
+from diffusion_course.exercises import given
+from diffusion_course.exercises.engine import judge, make_cases
+from diffusion_course.exercises.registry import Case, all_exercises
+from diffusion_course.exercises.trial import Failure, Foreign, Outcome, run_case
+
+
+def sent(value, **options):
+    """What arrives on the other side."""
+    return receive(io.BytesIO(encode(value)).read, **options)
+
+
+@pytest.mark.parametrize("exercise", all_exercises(), ids=lambda exercise: exercise.id)
+def test_cases_and_outcomes_arrive_unchanged(exercise):
+    for seed in (0, 12345):
+        cases = make_cases(exercise, seed)
+        outcomes = []
+        for case in cases:
+            args, kwargs = sent((tuple(case.args), dict(case.kwargs)), objects=True)
+            outcome = run_case(exercise, exercise.reference, Case(args, kwargs))
+            outcomes.append(decode_outcome(receive(io.BytesIO(encode_outcome(outcome)).read)))
+        assert judge(exercise, cases, outcomes).message.startswith(f"{exercise.id} is right")
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16, torch.int64, torch.uint8, torch.bool, torch.complex64], ids=str)
+def test_tensors_keep_dtype_values_shape_and_strides(dtype):
+    x = torch.arange(24).reshape(2, 3, 4).to(dtype)
+    for value in (x, x.transpose(0, 2), x[:, :0], x[0, 0, 0], torch.empty(0, dtype=dtype)):
+        got = sent(value)
+        assert got.dtype == value.dtype and torch.equal(got, value)
+        assert got.stride() == value.stride() or not value.numel()
+
+
+def test_numbers_and_containers_keep_their_types():
+    value = (1, 2.5, math.inf, -math.inf, True, None, ..., "text", 2**80, {"key": (1.0,)}, Foreign("a.B"))
+    got = sent(value)
+    assert got == value and [type(part) for part in got] == [type(part) for part in value]
+    assert math.isnan(sent(math.nan))
+    assert sent([1, [2]]) == (1, (2,)) and sent([1, [2]], objects=True) == [1, [2]]
+
+
+def test_a_generator_a_module_and_its_optimiser_arrive_together():
+    generator = torch.Generator().manual_seed(3)
+    model = given.TwoLayers(generator, torch.float64)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.25)
+    got_model, got_optimizer, got_generator = sent((model, optimizer, generator), objects=True)
+    assert torch.equal(torch.rand(3, generator=generator), torch.rand(3, generator=got_generator))
+    got_model.inner.sum().backward()
+    got_optimizer.step()
+    torch.testing.assert_close(got_model.inner, model.inner - 0.25)
+    torch.testing.assert_close(got_model.outer, model.outer)
+
+
+def test_the_grader_takes_no_objects_from_a_worker():
+    for value in (torch.Generator(), given.Decoder(0.5), given.slope):
+        with pytest.raises(ProtocolError, match="is no part of an answer"):
+            sent(value)
+
+
+def test_what_cannot_be_sent_is_said_and_an_outcome_says_it_by_a_foreign_part():
+    for value in (object(), torch.zeros(2, device="meta"), torch.zeros(2).to_sparse(), torch.zeros(1).expand(10**10), lambda: 1):
+        with pytest.raises(ProtocolError):
+            encode(value)
+        made = decode_outcome(receive(io.BytesIO(encode_outcome(Outcome(value))).read))
+        assert isinstance(made.output, Foreign)
+
+
+def test_failures_and_flags_arrive():
+    outcome = Outcome(None, Failure("ValueError", "text \ud800", 3), ("x0",), True, False, True)
+    got = decode_outcome(receive(io.BytesIO(encode_outcome(outcome)).read))
+    assert got.failure.type_name == "ValueError" and got.failure.line == 3 and got.changed == ("x0",)
+    assert (got.used_global_random, got.ignored_generator, got.reproducible) == (True, False, True)
+
+
+def message(tree, tensors=()):
+    return json.dumps({"tensors": list(tensors), "tree": tree}).encode()
+
+
+TENSOR = {"dtype": "float32", "shape": [2], "order": [0], "bytes": 8}
+
+
+@pytest.mark.parametrize("text, raw", [
+    (b"", b""), (b"[]", b""), (b"\xff", b""), (b'{"tree": 1}', b""), (message({"tensor": 0}), b""), (message({"tensor": True}), b""),
+    (message({"tensor": -1}, [TENSOR]), b"12345678"), (message({"tensor": 0}, [TENSOR]), b"1234"),
+    (message({"tensor": 0}, [TENSOR | {"bytes": 4}]), b"1234"), (message({"tensor": 0}, [TENSOR | {"shape": [-2]}]), b"12345678"),
+    (message({"tensor": 0}, [TENSOR | {"shape": [2.0]}]), b"12345678"), (message({"tensor": 0}, [TENSOR | {"order": [1]}]), b"12345678"),
+    (message({"tensor": 0}, [TENSOR | {"dtype": "object"}]), b"12345678"), (message({"tensor": 0}, [TENSOR | {"dtype": ["float32"]}]), b"12345678"),
+    (message({"tensor": 0}, [TENSOR | {"shape": [10**12] * 3, "order": [0, 1, 2]}]), b"12345678"), (message({"int": "9" * 500}), b""),
+    (message({"int": "1e5"}), b""), (message({"float": "1.0"}), b""), (message({"foreign": 3}), b""), (message({"dict": [[1, 2]]}), b""),
+    (message({"object": "Decoder", "state": {"dict": []}}), b""), (message({"function": "slope"}), b""), (message({"eval": "1"}), b""),
+    (message("x" * 20_000), b""), (b'{"tensors": [], "tree": NaN}', b""), (b'{"tensors": [], "tree": ' + b"9" * 5000 + b"}", b""),
+    (b'{"tensors": [], "tree": ' + b'{"tuple": [' * 50 + b"]}" * 50 + b"}", b""), (b"[" * 100_000, b""), (message({}), b""), (message([1]), b""),
+])  # fmt: skip
+def test_hostile_messages_are_refused(text, raw):
+    with pytest.raises(ProtocolError):
+        decode(text, raw)
+
+
+def test_a_message_that_claims_to_be_long_is_not_read():
+    for length, size in ((MAX_JSON + 1, 0), (2, MAX_BYTES + 1), (2**63, 2**63)):
+        source = io.BytesIO(HEADER.pack(length, size) + b"x" * 100)
+        with pytest.raises(ProtocolError, match="too large"):
+            receive(source.read)
+        assert source.tell() == HEADER.size
+
+
+def test_damaged_messages_give_a_protocol_error_or_plain_data():
+    rng = random.Random(0)
+    whole = encode_outcome(Outcome((torch.rand(3, 2), 1.5, {"a": 2**70}), Failure("E", "m", 1)))
+    length, size = HEADER.unpack(whole[: HEADER.size])
+    for _ in range(3000):
+        data = bytearray(whole[HEADER.size :])
+        for _ in range(rng.randint(1, 4)):
+            data[rng.randrange(len(data))] = rng.randrange(256)
+        try:
+            outcome = decode_outcome(decode(bytes(data[:length]), bytes(data[length:])))
+        except ProtocolError:
+            continue
+        assert isinstance(outcome, Outcome)
+
+
+@pytest.mark.parametrize("value", [1, (), (1, None, (), False, False), (1, "text", (), False, False, True), (1, ("E", "m", "x"), (), False, False, True), (1, None, (3,), False, False, True), (1, None, (), 0, False, True)])
+def test_what_is_no_outcome_is_refused(value):
+    with pytest.raises(ProtocolError):
+        decode_outcome(value)
