@@ -4,10 +4,9 @@ import json
 from pathlib import Path
 
 import pytest
+from lab_page import WATCH_PICTURE, Lab, answer, explorers, picture_of, press, run_all
 
 from diffusion_course.exercises.registry import all_exercises
-
-from lab_page import WATCH_PICTURE, Lab, answer, explorers, picture_of, press, run_all
 
 LESSONS = sorted(path.stem for path in (Path(__file__).resolve().parents[1] / "notebooks").glob("*.ipynb"))
 PRESSES = 6

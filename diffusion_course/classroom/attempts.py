@@ -7,24 +7,21 @@ answer does to the process costs another one nothing.
 
 from __future__ import annotations
 
-import ast
 import dataclasses
-import inspect
 import tempfile
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
 
 from ..exercises.registry import Case, Exercise
-from ..exercises.trial import Outcome
-from .decoding import decode_outcome
+from .conversation import CellDied, call_cases, run_cells
 from .limits import Limits
 from .marking import verdict
-from .protocol import ProtocolError, encode
+from .protocol import ProtocolError
 from .records import Attempt, Cell, Submission
 from .sandbox import NOT_PROTECTED, course_copy, require_sandbox
+from .sources import answer_sources, defines, definitions, grade_id
 from .supervised import Died, Worker
 
 __all__ = ["Limits", "run_attempts"]
@@ -44,11 +41,6 @@ WHAT_HAPPENED = {
     "crash": "it ended the process it ran in",
     "protocol": "it sent something that is no answer",
 }
-
-
-def grade_id(exercise_id: str) -> str:
-    """nbgrader's name of the answer cell of an exercise."""
-    return f"answer-{exercise_id.replace('.', '-')}"
 
 
 def run_attempts(
@@ -107,16 +99,17 @@ class _Run:
 
     def _ready(self) -> Worker:
         if self.worker is None:
-            self.restarts += 1
-            if self.restarts > MAX_RESTARTS:
+            if self.restarts >= MAX_RESTARTS:
                 raise Died("crash", f"the worker had to be started again {MAX_RESTARTS} times")
+            self.restarts += 1
             started = time.monotonic()
             self.worker = Worker(self.course, self.folder, self.limits, unsafe=self.unsafe)
             self.deadline += time.monotonic() - started  # importing torch is not the student's time
         return self.worker
 
     def _failed(self, error: Exception, where: str) -> Died:
-        self.close()
+        if self.worker is not None and not self.worker.reset():
+            self.close()
         died = error if isinstance(error, Died) else Died("protocol", str(error))
         self.notes.append(f"{where}: {WHAT_HAPPENED[died.reason]}" + (f" ({died.detail})" if died.detail else ""))
         return died
@@ -137,7 +130,7 @@ class _Run:
                     self._answer(pending[0], failures)
                     pending.pop(0)
                 self._ready().finish("end")
-            except _CellDied as error:
+            except CellDied as error:
                 self.bad_cells.add(error.index)
                 died = self._failed(error.died, self._name(error.index))
                 self._blame(self.submission.cells[error.index], died)
@@ -177,7 +170,7 @@ class _Run:
             failures = self._cells(chosen)
             self._answer(exercise.id, failures)
             self._ready().finish("end")
-        except _CellDied as error:
+        except CellDied as error:
             self._failed(error.died, self._name(error.index))
             return
         except (Died, ProtocolError) as error:
@@ -209,52 +202,16 @@ class _Run:
                 self._set(exercise.id, Attempt(reason=died.reason, detail=died.detail))
 
     def _cells(self, chosen: list[tuple[int, Cell]]) -> dict[int, str]:
-        """Send the cells; returns what those raised that did."""
-        worker = self._ready()
-        specs = tuple(_spec(exercise) for exercise, _ in self.wanted)
-        worker.send(encode(("run", tuple(cell.source for _, cell in chosen), specs)), self.deadline)
-        running = None
-        try:
-            while True:
-                limit = min(self.deadline, time.monotonic() + self.limits.seconds_per_cell)
-                message = worker.message(limit)
-                if message[:1] == ("cell",) and type(message[-1]) is int and 0 <= message[-1] < len(chosen):
-                    running = chosen[message[-1]][0]
-                elif message[:1] == ("cells",) and type(message[-1]) is tuple:
-                    return {chosen[index][0]: f"{kind}" for index, kind, _ in _checked(message[-1], len(chosen))}
-                else:
-                    raise ProtocolError("the worker said something else while the cells ran")
-        except (Died, ProtocolError) as error:
-            if running is None:
-                raise
-            died = error if isinstance(error, Died) else Died("protocol", str(error))
-            raise _CellDied(running, died) from None
+        return run_cells(self._ready(), chosen, [exercise for exercise, _ in self.wanted], self.deadline)
 
     def _answer(self, exercise_id: str, failures: dict[int, str]) -> None:
         place = next(index for index, (exercise, _) in enumerate(self.wanted) if exercise.id == exercise_id)
         exercise, cases = self.wanted[place]
-        worker = self._ready()
-        worker.send(encode(("answer", place)), self.deadline)
-        found = worker.message(min(self.deadline, time.monotonic() + self.limits.seconds_per_call))
-        if found[:1] != ("found",):
-            worker.ended(self.deadline)
-            self._set(exercise_id, self._not_found(exercise, found, failures))
-            return
-        outcomes = [self._call(worker, case) for case in cases]
-        worker.finish("done")
-        self._set(exercise_id, Attempt(tuple(outcomes)))
+        state, outcomes = call_cases(self._ready(), place, cases, self.deadline)
+        self._set(exercise_id, Attempt(outcomes) if state == "found" else self._not_found(exercise, state, failures))
 
-    def _call(self, worker: Worker, case: Case) -> Outcome:
-        worker.send(encode(("case", tuple(case.args), dict(case.kwargs))), self.deadline)
-        message = worker.message(min(self.deadline, time.monotonic() + self.limits.seconds_per_call))
-        if message[:1] == ("unsendable",):
-            raise Died("protocol", "the answer is no plain data or too large")
-        if message[:1] == ("escaped",):
-            raise Died("crash", f"the answer raised {message[-1]}")
-        return decode_outcome(message)
-
-    def _not_found(self, exercise: Exercise, found: tuple[Any, ...], failures: dict[int, str]) -> Attempt:
-        reason = found[0] if found[:1] in (("missing",), ("course",)) else "protocol"
+    def _not_found(self, exercise: Exercise, state: str, failures: dict[int, str]) -> Attempt:
+        reason = state if state in ("missing", "course") else "protocol"
         detail = ""
         if reason == "missing":
             for index, kind in failures.items():
@@ -263,60 +220,3 @@ class _Run:
                     reason, detail = "raises", kind
         text = DETAILS[reason].format(detail=detail)
         return Attempt(reason=reason, detail=text)
-
-
-class _CellDied(Exception):
-    """A cell took the worker with it."""
-
-    def __init__(self, index: int, died: Died) -> None:
-        super().__init__(str(died))
-        self.index, self.died = index, died
-
-
-def _checked(failures: tuple[Any, ...], count: int) -> list[tuple[int, str, str]]:
-    for one in failures:
-        if type(one) is not tuple or [type(part) for part in one] != [int, str, str] or not 0 <= one[0] < count:
-            raise ProtocolError("a failed cell is its number, a type and a line")
-    return list(failures)
-
-
-def _spec(exercise: Exercise) -> tuple[Any, ...]:
-    parameters = inspect.signature(exercise.reference).parameters.values()
-    names = tuple(one.name for one in parameters)
-    optional = tuple(one.name for one in parameters if one.default is not inspect.Parameter.empty)
-    call = exercise.call.__name__ if exercise.call is not None else None
-    return exercise.answer_name, names, optional, tuple(exercise.may_change), call, exercise.is_value
-
-
-def parsed(source: str) -> ast.Module:
-    """The syntax tree of a cell; an empty one where it has none."""
-    try:
-        return ast.parse(source)
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return ast.Module([], [])
-
-
-def defines(source: str, name: str) -> bool:
-    """Whether a cell defines `name` at its top level."""
-    for node in parsed(source).body:
-        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)) and node.name == name:
-            return True
-        targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
-        if any(isinstance(target, ast.Name) and target.id == name for target in targets):
-            return True
-    return False
-
-
-def answer_sources(submission: Submission, exercise: Exercise) -> list[str]:
-    """The cells that answer an exercise: by nbgrader's name of the cell, or by what they define."""
-    own = grade_id(exercise.id)
-    return [
-        cell.source for cell in submission.cells
-        if cell.grade_id == own or (cell.grade_id is None and defines(cell.source, exercise.answer_name))
-    ]  # fmt: skip
-
-
-def definitions(source: str) -> str:
-    """The imports, functions and classes of a cell."""
-    kept = (ast.Import, ast.ImportFrom, ast.FunctionDef, ast.ClassDef)
-    return "\n\n".join(ast.unparse(node) for node in parsed(source).body if isinstance(node, kept))

@@ -26,6 +26,7 @@ from .protocol import (
     MAX_DIMS,
     MAX_JSON,
     MAX_PARTS,
+    MAX_SOURCE,
     MAX_TEXT,
     ProtocolError,
 )  # fmt: skip
@@ -65,7 +66,7 @@ class _Reader:
         if type(tree) is int:
             return tree
         if type(tree) is str:
-            if len(tree) > MAX_TEXT:
+            if len(tree) > (MAX_SOURCE if self.objects else MAX_TEXT):
                 raise ProtocolError(f"a text of {len(tree)} characters is too long")
             return tree
         if type(tree) is not dict or not tree:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from ..exercises.registry import Exercise
 from .assignment import Assignment
-from .attempts import answer_sources, parsed, run_attempts
+from .attempts import run_attempts
 from .journal import Journal, grading_key, only_run
 from .limits import Limits
 from .marking import hidden_cases, mark
@@ -19,6 +19,7 @@ from .reading import read_submission, scan
 from .records import Graded, Submission
 from .reports import write_reports
 from .sandbox import course_copy, require_sandbox
+from .sources import answer_sources, parsed
 
 SILENT = {"check", "exercise", "hint", "progress", "solution"}
 Attempting = Callable[..., tuple[dict, tuple[str, ...]]]

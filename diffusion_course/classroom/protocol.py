@@ -30,6 +30,7 @@ CLASSES = {kind.__name__: kind for kind in _OBJECTS}
 HEADER = struct.Struct("<QQ")
 MAX_JSON, MAX_BYTES = 4 * 2**20, 64 * 2**20
 MAX_DEPTH, MAX_PARTS, MAX_TEXT, MAX_DIGITS, MAX_DIMS = 12, 100_000, 10_000, 400, 16
+MAX_SOURCE = 3 * 2**20  # characters of one cell; more than a worker may send
 _SAFE_INT = 2**53
 
 
@@ -47,6 +48,8 @@ class _Writer:
 
     def tree(self, value: Any) -> Any:
         kind = type(value)
+        if kind is str and len(value) > MAX_SOURCE:
+            raise ProtocolError(f"a text of {len(value)} characters is too long to be sent")
         if value is None or kind in (bool, str):
             return value
         if kind is int:

@@ -176,13 +176,14 @@ def _walk(folder: Path, notes: list[str]) -> Iterator[Path]:
     while waiting:
         here, depth = waiting.pop()
         try:
-            names = sorted(os.listdir(here), reverse=True)
+            names = sorted(os.listdir(here))
         except OSError as error:
             notes.append(f"the folder {printable(here.name, 80)!r} cannot be read ({error.strerror})")
             continue
         looked_at += len(names)
         if looked_at > _ENTRIES:
             raise Unreadable(f"it holds more than {_ENTRIES} files. Hand in the notebook alone")
+        below = []
         for name in names:
             path = here / name
             if name.startswith(".") or name == "__MACOSX":
@@ -192,9 +193,10 @@ def _walk(folder: Path, notes: list[str]) -> Iterator[Path]:
             elif not os.path.isdir(path):
                 yield path
             elif depth < _DEPTH:
-                waiting.append((path, depth + 1))
+                below.append((path, depth + 1))
             else:
                 notes.append(f"the folder {printable(name, 80)!r} is too deep and is left out")
+        waiting += reversed(below)
 
 
 def _choose(candidates: list[_Candidate], assignment: str | None) -> tuple[str, Path, Notebook, str]:

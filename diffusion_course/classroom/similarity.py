@@ -18,8 +18,8 @@ from collections.abc import Mapping, Sequence
 
 from ..exercises.registry import Exercise
 from .assignment import Assignment
-from .attempts import answer_sources
 from .records import Submission
+from .sources import answer_sources
 
 WINDOW = 8  # nodes of the syntax tree in one fingerprint
 RARE_SHARE = 0.1  # of the class; what more have is common

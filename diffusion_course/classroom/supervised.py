@@ -18,7 +18,8 @@ from .protocol import ProtocolError, encode
 from .sandbox import start_worker
 
 START_SECONDS = 120.0
-PAUSE = 0.1
+PAUSE, LONG_PAUSE = 0.02, 0.2
+RESETS, MAX_LEFT = 20, 4096
 
 
 class Died(Exception):
@@ -33,7 +34,7 @@ class Worker:
     """One worker. Raises Died when it ends, takes too long or too much, and ProtocolError for what is no message."""
 
     def __init__(self, course: Path, folder: Path, limits: Limits, *, unsafe: bool = False) -> None:
-        self.limits, self.cause = limits, None
+        self.limits, self.unsafe, self.cause = limits, unsafe, None
         self.process = start_worker(course, folder, limits.disk_mib, unsafe=unsafe)
         self._in, self._out = self.process.stdin.fileno(), self.process.stdout.fileno()
         os.set_blocking(self._in, False)
@@ -47,6 +48,7 @@ class Worker:
             self.send(encode(("limits", limits.memory_mib, limits.disk_mib, cpu_seconds)), soon)
             if self.message(soon) != ("ready",):
                 raise ProtocolError("the worker did not start")
+            self._first = self._find_first()
         except BaseException:
             self.close()
             raise
@@ -108,15 +110,57 @@ class Worker:
             raise Died(self.cause or "time")
 
     def _death(self, code: int = 0) -> Died:
-        time.sleep(2 * PAUSE)  # the watch may have ended it
+        time.sleep(LONG_PAUSE)  # the watch may have ended it
         if self.cause:
             return Died(self.cause)
         if code == -signal.SIGXCPU:
             return Died("time")
         return Died("crash", f"by {signal.Signals(-code).name}" if code < 0 and -code in signal.valid_signals() else "")
 
+    def _find_first(self) -> set[int]:
+        """The processes that are there before any student's code: bubblewrap's and the worker's first one."""
+        return {self.process.pid, *(one.pid for one in psutil.Process(self.process.pid).children(recursive=True))}
+
+    def reset(self) -> bool:
+        """End all that the student's code started, and no more; returns whether the worker can do another run."""
+        if self.cause or self.process.poll() is not None:
+            return False
+        try:
+            for _ in range(RESETS):
+                family = psutil.Process(self.process.pid).children(recursive=True)
+                strangers = [one for one in family if one.pid not in self._first]
+                if not strangers:
+                    break
+                for one in strangers:
+                    one.kill()
+                psutil.wait_procs(strangers, timeout=1)
+            nonce = os.urandom(32)
+            soon = time.monotonic() + self.limits.seconds_per_call
+            self.send(encode(("sync", nonce.hex())), soon)
+            return self._skip_to(nonce, soon)
+        except (Died, psutil.Error):
+            return False
+
+    def _skip_to(self, nonce: bytes, deadline: float) -> bool:
+        """Throw away what was said before `nonce`."""
+        seen = b""
+        for _ in range(MAX_LEFT):
+            self._wait(deadline, writing=False)
+            part = os.read(self._out, 2**16)
+            if not part:
+                return False
+            seen = seen[-len(nonce) :] + part
+            if nonce in seen:
+                return seen.endswith(nonce)
+        return False
+
     def _watching(self) -> None:
+        looked, base = 0.0, _tasks()
         while not self._ended.wait(PAUSE):
+            many = _tasks() > base + self.limits.processes  # one short read; a fork bomb leaves no time for a long one
+            if not many and time.monotonic() - looked < LONG_PAUSE:
+                continue
+            looked = time.monotonic()
             try:
                 family = psutil.Process(self.process.pid).children(recursive=True)
             except psutil.Error:
@@ -125,6 +169,7 @@ class Worker:
                 self._end("processes")
             elif sum(map(_memory, family)) > self.limits.memory_mib * 2**20:
                 self._end("memory")
+            base = max(base, _tasks() - len(family)) if many else base
 
     def _end(self, cause: str) -> None:
         self.cause = self.cause or cause
@@ -132,10 +177,12 @@ class Worker:
 
     def _kill(self) -> None:
         """End the sandbox: its first process takes all others with it. Without one, end the family we know of."""
-        try:
-            family = psutil.Process(self.process.pid).children(recursive=True)
-        except psutil.Error:
-            family = []
+        family = []
+        if self.unsafe:
+            try:
+                family = psutil.Process(self.process.pid).children(recursive=True)
+            except psutil.Error:
+                pass
         self.process.kill()
         for one in family:
             try:
@@ -155,6 +202,15 @@ class Worker:
         self._watch.join()
         self.process.stdin.close()
         self.process.stdout.close()
+
+
+def _tasks() -> int:
+    """How many tasks the machine has, threads too; 0 where /proc does not tell."""
+    try:
+        with open("/proc/loadavg", encoding="ascii") as line:
+            return int(line.read().split()[3].partition("/")[2])
+    except (OSError, ValueError, IndexError):
+        return 0
 
 
 def _memory(process: psutil.Process) -> int:

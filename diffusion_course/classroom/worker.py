@@ -206,15 +206,21 @@ def main() -> None:
     """Read the limits, then fork for each run until the grader closes the pipe."""
     channel = Channel()
     os.environ.setdefault("MPLBACKEND", "Agg")
+    if hasattr(os, "nice"):
+        os.nice(10)  # the grader's watch goes first
     torch.set_num_threads(1)
     torch.use_deterministic_algorithms(True)
     kind, *limits = channel.read()
     if kind == "limits":
         set_limits(*limits)
     channel.send("ready")
-    while (message := channel.read())[0] == "run":
-        _, cells, specs = message
-        forked(lambda cells=cells, specs=specs: one_run(cells, specs, channel), channel)
+    while True:
+        message = channel.read()
+        if message[0] == "run":
+            _, cells, specs = message
+            forked(lambda cells=cells, specs=specs: one_run(cells, specs, channel), channel)
+        elif message[0] == "sync":  # after the grader has ended a run: whatever was under way is over
+            channel.send_bytes(bytes.fromhex(message[1]))
 
 
 if __name__ == "__main__":
