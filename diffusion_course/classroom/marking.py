@@ -32,7 +32,7 @@ REASONS = {
     "protocol": "what it returns is no tensor, number, string or collection of them, or is too large.",
 }
 # Running a reference sets and restores the global random state, which all threads share.
-_ONE_AT_A_TIME = threading.Lock()
+ONE_AT_A_TIME = threading.Lock()
 
 
 def hidden_cases(assignment: Assignment, student_id: str) -> list[tuple[Exercise, list[Case]]]:
@@ -40,14 +40,14 @@ def hidden_cases(assignment: Assignment, student_id: str) -> list[tuple[Exercise
 
     Raises LookupError for a student who is not on a roster.
     """
-    with _ONE_AT_A_TIME:
+    with ONE_AT_A_TIME:
         bound = [assignment.exercise(one, student_id) for one in assignment.exercises]
         return [(one, make_cases(one, assignment.case_seed(one.id, student_id))) for one in bound]
 
 
 def verdict(exercise: Exercise, cases: Sequence[Case], outcomes: Sequence[Outcome]) -> Result:
     """Return `engine.judge`'s verdict; safe to call from several threads."""
-    with _ONE_AT_A_TIME:
+    with ONE_AT_A_TIME:
         return judge(exercise, cases, outcomes)
 
 

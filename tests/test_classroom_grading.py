@@ -1,0 +1,314 @@
+"""A class is graded: points, feedback without hidden cases, reports, and runs that are killed and go on."""
+
+import csv
+import io
+import json
+import os
+import random
+import re
+import signal
+import subprocess
+import sys
+import time
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from attacks import HONEST
+
+from diffusion_course.classroom.__main__ import find_assignment, main
+from diffusion_course.classroom.assignment import Assignment, save_assignment
+from diffusion_course.classroom.build import build_assignment
+from diffusion_course.classroom.grading import course_names, grade_folder
+from diffusion_course.classroom.journal import InUse, only_run
+from diffusion_course.classroom.limits import Limits
+from diffusion_course.classroom.marking import ONE_AT_A_TIME, hidden_cases, mark
+from diffusion_course.classroom.records import Attempt, Cell, Student, Submission
+from diffusion_course.classroom.sandbox import SandboxMissing, sandbox_available
+from diffusion_course.exercises.registry import all_exercises
+from diffusion_course.exercises.trial import Failure, Outcome, run_case
+
+EXERCISES = ("02.1", "02.2", "02.3")
+NO_ROOT = "def jump(x0, t, alphas_cumprod, noise):\n    a = alphas_cumprod[t].to(x0.dtype).reshape(-1, *[1] * (x0.dim() - 1))\n    return a.sqrt() * x0 + (1 - a) * noise\n"
+needs_sandbox = pytest.mark.skipif(not sandbox_available(), reason="bubblewrap is not usable here")
+
+
+def notebook(sources, metadata=None):
+    """A notebook's text: sources by grade id."""
+    cells = [{"cell_type": "code", "metadata": {}, "source": "import torch", "outputs": [], "execution_count": None}]
+    for name, source in sources.items():
+        marks = {"nbgrader": {"grade_id": name, "solution": True, "grade": False, "locked": False, "schema_version": 3}}
+        cells.append({"cell_type": "code", "metadata": marks, "source": source, "outputs": [], "execution_count": None})
+    return json.dumps({"cells": cells, "metadata": metadata or {}, "nbformat": 4, "nbformat_minor": 5})
+
+
+def answers(**changed):
+    """The honest answers, with some replaced: answers(a1=...) replaces that of 02.1."""
+    made = {f"answer-{one.replace('.', '-')}": source for one, source in HONEST.items()}
+    return made | {f"answer-02-{name[1:]}": source for name, source in changed.items()}
+
+
+def assignment(*roster, exercises=EXERCISES, manual=()):
+    return Assignment("hw", "Homework", exercises, manual, seed=99, roster=tuple(Student(one) for one in roster))
+
+
+def pretend(submission, wanted, limits, **options):
+    """Stands for the sandbox where only the run around it is tested: right where the source is the honest one."""
+    text = "".join(cell.source for cell in submission.cells)
+    attempts = {}
+    for exercise, cases in wanted:
+        if HONEST[exercise.id] in text:
+            with ONE_AT_A_TIME:
+                attempts[exercise.id] = Attempt(tuple(run_case(exercise, exercise.reference, case) for case in cases))
+        else:
+            attempts[exercise.id] = Attempt(tuple(Outcome() for _ in cases))
+    return attempts, ()
+
+
+def wrong_attempt(exercise, cases, function):
+    return {exercise.id: Attempt(tuple(run_case(exercise, function, case) for case in cases))}
+
+
+@pytest.mark.parametrize("exercise", all_exercises(), ids=lambda exercise: exercise.id)
+def test_feedback_names_every_mistake_and_shows_nothing_of_a_hidden_case(exercise):
+    one = assignment(exercises=(exercise.id,))
+    wanted = hidden_cases(one, "ann")
+    bound, cases = wanted[0]
+    submission = Submission("ann", Path("ann.ipynb"), "0")
+    for wrong in exercise.wrong_answers:
+        graded = mark(one, submission, wanted, wrong_attempt(bound, cases, wrong.function))
+        feedback = graded.marks[0].feedback
+        assert graded.points == 0 and graded.marks[0].mistake == wrong.name and wrong.explanation in feedback
+        said = feedback.replace(wrong.explanation, "").replace(wrong.name, "")
+        assert not re.search(r"\d\.\d|\(\d+, |float32|float64|Inputs", said), said
+        assert not any(case.note and f"{case.note!r}" in said for case in cases)
+
+
+def test_the_message_of_an_exception_is_not_shown():
+    one = assignment(exercises=("02.1",))
+    wanted = hidden_cases(one, "")
+    outcome = Outcome(None, Failure("ValueError", "t holds tensor([3, 17])", 4))
+    graded = mark(one, Submission("ann", Path("x"), "0"), wanted, {"02.1": Attempt((outcome,) * len(wanted[0][1]))})
+    assert graded.marks[0].feedback == "`jump`: it raises ValueError in its line 4 on an input that it must take."
+
+
+def test_every_reason_has_words_and_no_points():
+    one = assignment(exercises=("02.1",))
+    wanted = hidden_cases(one, "")
+    for reason in ("time", "memory", "processes", "crash", "protocol"):
+        graded = mark(one, Submission("ann", Path("x"), "0"), wanted, {"02.1": Attempt(reason=reason)})
+        assert graded.points == 0 and graded.marks[0].status == "wrong" and len(graded.marks[0].feedback) > 20
+    unread = mark(one, Submission("ann", Path("x"), "0", problem="it is not JSON."), wanted, {})
+    assert unread.points == 0 and "it is not JSON." in unread.marks[0].feedback
+
+
+def test_the_number_of_another_student_is_noticed():
+    one = assignment("ann", "bob", exercises=("02.5",))
+    mine, theirs = one.exercise("02.5", "ann"), one.exercise("02.5", "bob")
+    if mine.chosen == theirs.chosen:
+        one = Assignment("hw", "Homework", ("02.5",), (), seed=100, roster=one.roster)
+        mine, theirs = one.exercise("02.5", "ann"), one.exercise("02.5", "bob")
+    assert mine.chosen != theirs.chosen
+    wanted = hidden_cases(one, "ann")
+    attempt = {"02.5": Attempt((Outcome(float(theirs.reference(**theirs.chosen))),))}
+    graded = mark(one, Submission("ann", Path("x"), "0"), wanted, attempt)
+    assert graded.points == 0 and graded.notes == ("02.5: the number is wrong here and right for bob",)
+
+
+def test_the_courses_functions_in_an_answer_are_noticed():
+    exercise = all_exercises(2)[0]
+    cells = (Cell("from diffusion_course import q_sample as q, check\nimport diffusion_course as dc"), Cell("def jump(*a):\n    return q(*a)", "answer-02-1"))
+    assert course_names(Submission("ann", Path("x"), "0", cells), exercise) == "q_sample"
+
+
+@pytest.fixture
+def homework(tmp_path):
+    folder = tmp_path / "handed"
+    folder.mkdir()
+    (folder / "ann.ipynb").write_text(notebook(answers()))
+    (folder / "bob.ipynb").write_text(notebook(answers(a1=NO_ROOT)))
+    (folder / "=cmd.ipynb").write_text(notebook({}))
+    (folder / "dora.ipynb").write_text("no notebook")
+    return folder
+
+
+def table(out):
+    return list(csv.DictReader(io.StringIO((out / "grades.csv").read_text())))
+
+
+class Page(HTMLParser):
+    """Collects the tags of a page and where its links and sources point."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.tags, self.targets = [], []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        self.targets += [value for name, value in attrs if name in ("href", "src")]
+
+
+@needs_sandbox
+def test_a_class_is_graded_in_the_sandbox(homework, tmp_path):
+    summary = grade_folder(assignment(manual=("02.m1",)), homework, tmp_path / "out", limits=Limits(seconds=40), progress=False)
+    rows = {row["student"]: row for row in table(tmp_path / "out")}
+    assert [rows["ann"][one] for one in EXERCISES] == ["1", "1", "1"] and rows["ann"]["total"] == "3" and rows["ann"]["02.m1"] == ""
+    assert rows["bob"]["02.1"] == "0" and rows["bob"]["total"] == "2" and rows["'=cmd"]["total"] == rows["dora"]["total"] == "0"
+    assert summary.new == 4 and not summary.failed and "submissions a minute" in str(summary)
+    page = (tmp_path / "out" / "feedback" / "bob.html").read_text()
+    assert "Known mistake: no square root on the noise" in page and "2 of 3 points" in page
+    index = (tmp_path / "out" / "index.html").read_text()
+    assert "1 no square root on the noise" in index
+    for text in (page, index):
+        assert "script" not in Page(text).tags and not any(":" in target for target in Page(text).targets)
+
+
+def test_pages_escape_what_students_wrote(tmp_path):
+    (tmp_path / "in").mkdir()
+    evil = notebook(answers(a1="def jump():\n    pass\n")).replace('"cells": [', '"cells": [{"cell_type": "markdown", "metadata": {"nbgrader": {"grade_id": "manual-02-m1", "grade": true, "solution": true}}, "source": "<script>alert(1)</script>"}, ', 1)
+    (tmp_path / "in" / "<b>&.ipynb").write_text(evil)
+    grade_folder(assignment(manual=("02.m1",)), tmp_path / "in", tmp_path / "out", progress=False, attempt=pretend)
+    for path in [tmp_path / "out" / "index.html", *(tmp_path / "out" / "feedback").iterdir()]:
+        text = path.read_text()
+        assert "<script" not in text and "<b>" not in text
+    assert "&lt;script&gt;alert(1)" in (tmp_path / "out" / "index.html").read_text()
+
+
+def test_a_second_run_grades_only_what_is_new(homework, tmp_path):
+    out = tmp_path / "out"
+    assert grade_folder(assignment(), homework, out, progress=False, attempt=pretend).new == 4
+    first = (out / "grades.csv").read_bytes()
+    assert grade_folder(assignment(), homework, out, progress=False, attempt=pretend).new == 0
+    assert (out / "grades.csv").read_bytes() == first
+    (homework / "bob.ipynb").write_text(notebook(answers()))
+    assert grade_folder(assignment(), homework, out, progress=False, attempt=pretend).new == 1
+    other = Assignment("hw", "Homework", EXERCISES, (), seed=1)
+    assert grade_folder(other, homework, out, progress=False, attempt=pretend).new == 4
+
+
+def test_a_submission_that_cannot_be_graded_is_told_and_the_others_are_graded(homework, tmp_path):
+    def breaks(submission, *rest, **options):
+        if submission.student == "bob":
+            raise OSError("no space left")
+        return pretend(submission, *rest, **options)
+
+    summary = grade_folder(assignment(), homework, tmp_path / "out", progress=False, attempt=breaks)
+    assert summary.failed == (("bob", "OSError: no space left"),) and len(summary.graded) == 3
+    row = next(row for row in table(tmp_path / "out") if row["student"] == "bob")
+    assert row["state"] == "not graded" and row["total"] == ""
+    assert grade_folder(assignment(), homework, tmp_path / "out", progress=False, attempt=pretend).new == 1
+
+
+def test_who_is_not_on_the_roster_and_who_handed_in_nothing(homework, tmp_path):
+    summary = grade_folder(assignment("ann", "zoe"), homework, tmp_path / "out", progress=False, attempt=pretend)
+    assert {student for student, _ in summary.failed} == {"bob", "=cmd", "dora"}
+    assert {row["student"]: row["state"] for row in table(tmp_path / "out")}["zoe"] == "nothing handed in"
+
+
+def test_two_runs_into_one_folder_and_a_lock_that_was_left(tmp_path):
+    with only_run(tmp_path):
+        with pytest.raises(InUse, match=str(os.getpid())):
+            with only_run(tmp_path):
+                pass
+    (tmp_path / ".running").write_text("999999999 1.0")
+    with only_run(tmp_path):
+        pass
+    assert not (tmp_path / ".running").exists()
+
+
+def test_bad_settings_are_told(homework, tmp_path):
+    with pytest.raises(ValueError, match="jobs must be at least 1, got 0"):
+        grade_folder(assignment(), homework, tmp_path / "out", jobs=0)
+    with pytest.raises(ValueError, match="seconds must be positive, got 0"):
+        Limits(seconds=0)
+
+
+def test_without_bubblewrap_it_refuses_and_says_what_to_do(homework, tmp_path, monkeypatch, capsys):
+    from diffusion_course.classroom import sandbox
+
+    monkeypatch.setattr(sandbox, "_problem", lambda: "bwrap is not on the PATH")
+    save_assignment(assignment(), tmp_path / "assignment.json")
+    with pytest.raises(SandboxMissing, match="apt install bubblewrap"):
+        grade_folder(assignment(), homework, tmp_path / "out")
+    assert main(["grade", str(homework), "--out", str(tmp_path / "out")]) == 2
+    assert "--unsafe" in capsys.readouterr().err and not (tmp_path / "out").exists()
+
+
+def test_unsafe_grades_and_says_what_is_not_protected(homework, tmp_path):
+    summary = grade_folder(assignment(), homework, tmp_path / "out", progress=False, unsafe=True)
+    assert {one.student: one.points for one in summary.graded}["ann"] == 3
+    assert any("without a sandbox" in note for one in summary.graded for note in one.notes)
+
+
+def test_the_command_line_builds_grades_and_explains(tmp_path, capsys):
+    assert main(["build", "--lessons", "02", "--out", str(tmp_path / "hw"), "--seed", "3"]) == 0
+    assert "6 exercises" in capsys.readouterr().out
+    assert main(["build", "--lessons", "77", "--out", str(tmp_path / "no")]) == 2
+    assert "no such lesson" in capsys.readouterr().err
+    (tmp_path / "hw" / "handed").mkdir()
+    assert find_assignment(tmp_path / "hw" / "handed") == tmp_path / "hw" / "instructor" / "assignment.json"
+    assert main(["grade", str(tmp_path / "elsewhere"), "--out", str(tmp_path / "out")]) == 2
+    assert "name it with --assignment" in capsys.readouterr().err
+
+
+@needs_sandbox
+@pytest.mark.slow
+def test_the_solved_notebook_has_full_marks_and_the_blank_one_none(tmp_path):
+    built = build_assignment("02,05", tmp_path / "hw", seed=4).assignment
+    (tmp_path / "in").mkdir()
+    for name, place in (("solved", "instructor/solved"), ("blank", "student")):
+        (tmp_path / "in" / f"{name}.ipynb").write_bytes((tmp_path / "hw" / place / f"{built.name}.ipynb").read_bytes())
+    summary = grade_folder(built, tmp_path / "in", tmp_path / "out", progress=False)
+    points = {one.student: one.points for one in summary.graded}
+    assert points == {"solved": built.exercise_points, "blank": 0}
+
+
+SCRIPT = """
+import sys, time
+sys.path[:0] = {path!r}
+from test_classroom_grading import assignment, pretend
+from diffusion_course.classroom.grading import grade_folder
+from diffusion_course.classroom.attempts import run_attempts
+def slow(*args, **options):
+    time.sleep(0.05)
+    return pretend(*args, **options)
+grade_folder(assignment(), {folder!r}, {out!r}, jobs=2, progress=False, attempt={attempt})
+"""
+
+
+@pytest.mark.slow
+def test_a_run_that_is_killed_goes_on_and_the_table_is_the_same(tmp_path):
+    count = int(os.environ.get("CLASSROOM_SUBMISSIONS", "12"))  # 200 in the release check, in the sandbox
+    attempt = "run_attempts" if count >= 100 else "slow"
+    folder, rng = tmp_path / "in", random.Random(1)
+    folder.mkdir()
+    for number in range(count):
+        changed = {} if number % 3 else {"a1": NO_ROOT + f"# {number}\n"}
+        (folder / f"student{number:03d}.ipynb").write_text(notebook(answers(**changed)))
+
+    def start(out):
+        path = [str(Path(__file__).parent), str(Path(__file__).parents[1])]
+        code = SCRIPT.format(path=path, folder=str(folder), out=str(out), attempt=attempt)
+        return subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, start_new_session=True)
+
+    whole = start(tmp_path / "whole")
+    assert whole.wait() == 0, whole.stderr.read()
+    done = tmp_path / "killed" / "graded"
+    for share in (0.2, 0.6):
+        killed = start(tmp_path / "killed")
+        while killed.poll() is None and len(list(done.glob("[!.]*"))) < share * count:
+            time.sleep(0.02)
+        time.sleep(rng.random() * 0.2)
+        os.kill(killed.pid, signal.SIGKILL)
+        killed.wait()
+        killed.stderr.close()
+    before = {path.name: path.stat().st_mtime_ns for path in done.glob("[!.]*")}
+    last = start(tmp_path / "killed")
+    assert last.wait() == 0, last.stderr.read()
+    whole.stderr.close()
+    last.stderr.close()
+    assert len(before) >= 0.6 * count and {name: (done / name).stat().st_mtime_ns for name in before} == before
+    for name in ("grades.csv", "results.json", "similarity.csv", "index.html"):
+        assert (tmp_path / "killed" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+    assert len((tmp_path / "whole" / "grades.csv").read_text().splitlines()) == count + 1
