@@ -1,9 +1,12 @@
 """Shared by the unit tests and nbval: the notebook comparison, and the skip of tests that need a real GPU."""
 
 import math
+import os
 import re
 
 import pytest
+
+os.environ["DIFFUSION_COURSE_PROGRESS"] = "off"  # neither tests nor notebooks touch the reader's own progress
 
 # Not compared by nbval: what is unstable or drawn from the same data as the text/plain beside it.
 SKIP_COMPARE = ("stderr", "text/html", "image/svg+xml", "image/gif", "image/webp", "application/javascript")

@@ -6,6 +6,7 @@ One direction only: the source is what people write and review.
 
 import argparse
 import hashlib
+import os
 import sys
 import time
 from pathlib import Path
@@ -21,6 +22,7 @@ from tools.notebook_checks import check_notebook, exported_names, inputs
 
 ROOT = Path(__file__).resolve().parents[1]
 NOTEBOOKS = ROOT / "notebooks"
+os.environ["DIFFUSION_COURSE_PROGRESS"] = "off"  # what was done before must not show in a built notebook
 CELL_TIMEOUT = 120  # seconds, as in nbval
 KEPT_CELL_METADATA = ("tags", "mystnb", "jupyter")
 KERNELSPEC = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}

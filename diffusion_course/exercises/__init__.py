@@ -6,12 +6,12 @@ import functools
 from typing import Any
 
 from .engine import Result, evaluate
-from .record import Record
-from .registry import Exercise, all_exercises, get_exercise
+from .record import Record, default_path
+from .registry import Exercise, get_exercise
 
-__all__ = ["check", "exercise", "hint", "progress", "solution"]
+__all__ = ["check", "exercise", "hint", "progress", "reset_progress", "solution"]
 
-_record = Record()
+_record = Record(default_path())
 
 
 def check(exercise_id: str, answer: Any, **parameters: Any) -> Result:
@@ -68,16 +68,26 @@ def exercise(exercise_id: str) -> None:
 
 
 def progress() -> None:
-    """Print which exercises are done, tried or open, with attempts, hints and points."""
-    print(f"{'id':<6} {'state':<6} {'tries':>5} {'hints':>5} {'points':>6}  title")
-    earned = total = 0
-    for one in all_exercises():
-        state = _record.state(one.id)
-        earned += one.points if state == "done" else 0
-        total += one.points
-        tries, hints = _record.attempts(one.id), _record.hints(one.id)
-        print(f"{one.id:<6} {state:<6} {tries:>5} {hints:>5} {one.points:>6}  {one.title}")
-    print(f"{earned} of {total} points.")
+    """Print which exercises are done, tried or open, with attempts, hints and points; in a notebook, draw it too.
+
+    It is kept in a file on this machine; DIFFUSION_COURSE_PROGRESS names another one, or is "off".
+    """
+    from ..display import in_notebook, show
+    from .overview import as_text, picture, rows
+
+    table = rows(_record)
+    print(as_text(table))
+    if in_notebook():
+        figure, alt = picture(table)
+        show(figure, alt=alt)
+
+
+def reset_progress(exercise_id: str | None = None) -> None:
+    """Forget the progress on one exercise, or on all. Raises LookupError for an unknown id."""
+    if exercise_id is not None:
+        get_exercise(exercise_id)
+    _record.forget(exercise_id)
+    print(f"Progress on {exercise_id or 'all exercises'} is forgotten.")
 
 
 def _is_reference(wanted: Exercise, answer: Any) -> bool:

@@ -130,6 +130,7 @@ print(f"There the signal has the weight {schedule.alphas_cumprod[settled].sqrt()
 # ## Look
 #
 # Move the slider from right to left with the arrow keys.
+# (Tab goes to the next control. In lessons with a list, the space bar opens it, arrow keys move in it, and Enter closes it.)
 # Task: find the first $t$ at which *you* can read the digits in the upper rows, and compare it with the lower rows.
 
 # %%
@@ -202,7 +203,9 @@ hint("01.1")
 solution("01.2")
 
 # %% [markdown]
-# `progress()` lists what is done, tried and open, with its points. Nothing leaves your machine.
+# `progress()` lists what is done, tried and open, with its points, and draws it. It is kept in a small file on your machine, so that it
+# outlives the notebook; nothing leaves the machine. The variable `DIFFUSION_COURSE_PROGRESS` names another file, or is `off`;
+# `reset_progress()` forgets.
 
 # %% tags=["nbval-ignore-output"]
 progress()

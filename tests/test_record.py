@@ -1,0 +1,102 @@
+"""Progress outlives the process, loses no count, and no broken or forbidden file stops an exercise."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from diffusion_course.exercises import overview as pictures
+from diffusion_course.exercises import record
+from diffusion_course.exercises.engine import Result
+from diffusion_course.exercises.record import Record, default_path
+from diffusion_course.exercises.registry import all_exercises
+
+RIGHT, WRONG, BLANK = (Result("02.1", status, "") for status in ("right", "wrong", "unanswered"))
+
+
+def test_progress_outlives_the_process(tmp_path):
+    path = tmp_path / "deep" / "progress.json"
+    first = Record(path)
+    for result in (BLANK, WRONG, RIGHT, WRONG):
+        first.add(result)
+    again = Record(path)
+    assert (again.state("02.1"), again.attempts("02.1"), again.state("02.2")) == ("done", 3, "open")
+    assert json.loads(path.read_text())["exercises"] == {"02.1": {"attempts": 3, "done": True, "hints": 0}}
+    assert [one.name for one in path.parent.iterdir()] == ["progress.json"]
+
+
+def test_a_new_process_begins_with_the_first_hint_and_the_count_stays(tmp_path):
+    first = Record(tmp_path / "p.json")
+    assert [first.next_hint("02.1", 3) for _ in range(4)] == [0, 1, 2, 2]
+    again = Record(tmp_path / "p.json")
+    assert again.hints("02.1") == 3 and again.next_hint("02.1", 3) == 0 and again.hints("02.1") == 3
+
+
+def test_two_processes_lose_no_count(tmp_path):
+    code = (
+        "import sys; from pathlib import Path; from diffusion_course.exercises.record import Record\n"
+        "from diffusion_course.exercises.engine import Result\n"
+        "one = Record(Path(sys.argv[1]))\n"
+        "for _ in range(50): one.add(Result('02.1', 'wrong', ''))\n"
+    )
+    both = [subprocess.Popen([sys.executable, "-c", code, str(tmp_path / "p.json")]) for _ in range(2)]
+    assert [one.wait() for one in both] == [0, 0]
+    assert Record(tmp_path / "p.json").attempts("02.1") == 100
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"format": 2, "exercises": {}}', '{"format": 1, "exercises": {"02.1": {"attempts": "3"}}}'])
+def test_a_broken_file_is_set_aside_and_said(tmp_path, content):
+    path = tmp_path / "p.json"
+    path.write_text(content)
+    with pytest.warns(UserWarning, match="kept as p.json.broken-1"):
+        Record(path).add(WRONG)
+    assert (tmp_path / "p.json.broken-1").read_text() == content and Record(path).attempts("02.1") == 1
+
+
+def test_where_nothing_can_be_written_it_goes_on_in_memory_and_says_so_once(tmp_path):
+    (tmp_path / "file").write_text("")
+    one = Record(tmp_path / "file" / "p.json")
+    with pytest.warns(UserWarning, match="progress is not kept") as said:
+        one.add(WRONG)
+        one.add(WRONG)
+    assert len(said) == 1 and one.attempts("02.1") == 2
+
+
+def test_a_lock_that_was_left_is_taken_over(tmp_path, monkeypatch):
+    monkeypatch.setattr(record, "STALE_SECONDS", -1.0)
+    (tmp_path / "p.json.lock").write_text("")
+    Record(tmp_path / "p.json").add(WRONG)
+    assert [one.name for one in tmp_path.iterdir()] == ["p.json"]
+
+
+def test_forget_one_or_all(tmp_path):
+    one = Record(tmp_path / "p.json")
+    one.add(RIGHT)
+    one.add(Result("02.2", "right", ""))
+    one.forget("02.1")
+    assert (one.state("02.1"), one.state("02.2")) == ("open", "done")
+    one.forget()
+    assert Record(tmp_path / "p.json").state("02.2") == "open"
+
+
+def test_where_the_file_is(monkeypatch, tmp_path):
+    monkeypatch.setenv("DIFFUSION_COURSE_PROGRESS", "off")
+    assert default_path() is None
+    monkeypatch.setenv("DIFFUSION_COURSE_PROGRESS", str(tmp_path / "mine.json"))
+    assert default_path() == tmp_path / "mine.json"
+    monkeypatch.delenv("DIFFUSION_COURSE_PROGRESS")
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
+    monkeypatch.setattr(sys, "platform", "linux")
+    assert default_path() == tmp_path / "diffusion_course" / "progress.json"
+
+
+def test_the_picture_says_in_words_what_it_shows():
+    one = Record()
+    one.add(RIGHT)
+    one.add(Result("03.1", "wrong", ""))
+    figure, alt = pictures.picture(pictures.rows(one))
+    total = len(all_exercises())
+    assert f"1 done, 1 tried, {total - 2} open" in alt and "lesson 02: 1 of 6 done" in alt
+    texts = [text.get_text() for text in figure.axes[0].texts]
+    assert "1 \u2713" in texts and "1 ~" in texts and figure.axes[0].get_title(loc="left") == f"1 of {total} exercises done"
