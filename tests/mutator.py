@@ -1,4 +1,4 @@
-"""Small wrong versions of a reference, made by changing its syntax tree in one place. `python -m tests.mutator` prints a table."""
+"""Small wrong versions of a reference, made by changing its syntax tree in one place."""
 
 from __future__ import annotations
 
@@ -144,11 +144,10 @@ def _is_check(statement: ast.stmt) -> bool:
     return isinstance(called, ast.Call) and ("check" in name or "validate" in name) or _is_text(statement)
 
 
-def mutants(reference: Callable[..., Any]) -> list[Mutant]:
-    """Return all mutants of a function, in the order of its source; none twice."""
-    function = inspect.unwrap(reference)
-    tree = _without_checks(ast.parse(textwrap.dedent(inspect.getsource(function))))
-    definition = tree.body[0]
+def mutants(source: str, scope: dict[str, Any]) -> list[Mutant]:
+    """Return all mutants of the first function in `source`, in its order; none twice. `scope` holds the names that it uses."""
+    tree = _without_checks(ast.parse(textwrap.dedent(source)))
+    definition = next(node for node in tree.body if isinstance(node, ast.FunctionDef))
     definition.decorator_list = []
     seen, made = {ast.dump(tree)}, []
     for before, after, changed in _edits(tree):
@@ -156,10 +155,16 @@ def mutants(reference: Callable[..., Any]) -> list[Mutant]:
         if mark in seen:
             continue
         seen.add(mark)
-        scope = dict(function.__globals__)
+        names = dict(scope)
         try:
-            exec(compile(ast.fix_missing_locations(changed), "<mutant>", "exec"), scope)
-        except (SyntaxError, ValueError, TypeError):
+            exec(compile(ast.fix_missing_locations(changed), "<mutant>", "exec"), names)
+        except Exception:  # a mutant that cannot even be defined
             continue
-        made.append(Mutant(before, after, scope[definition.name]))
+        made.append(Mutant(before, after, names[definition.name]))
     return made
+
+
+def mutants_of(function: Callable[..., Any]) -> list[Mutant]:
+    """The mutants of a function that has a name and a source."""
+    inner = inspect.unwrap(function)
+    return mutants(inspect.getsource(inner), inner.__globals__)

@@ -1,128 +1,163 @@
-"""What the learner has tried, hinted and solved, in memory and, where there is one, in a file that several kernels share."""
+"""What the learner has tried, hinted and solved: in memory, and in a small local file that outlives the kernel."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import json
+import os
+import sys
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
+from ..checkpoints import write_bytes
 from .engine import Result
-from .record_file import VARIABLE, Entry, FromNewerCourse, locked, read, set_aside, write
 
-_NOTHING = Entry()
+FORMAT = 1
+VARIABLE = "DIFFUSION_COURSE_PROGRESS"
+LOCK_SECONDS, STALE_SECONDS = 2.0, 10.0
+
+
+def default_path() -> Path | None:
+    """Return the progress file: the one that DIFFUSION_COURSE_PROGRESS names (None for "off"), else the user's data folder."""
+    named = os.environ.get(VARIABLE, "").strip()
+    if named:
+        return None if named.lower() == "off" else Path(named).expanduser()
+    if sys.platform == "win32":
+        folder = os.environ.get("APPDATA") or "~/AppData/Roaming"
+    elif sys.platform == "darwin":
+        folder = "~/Library/Application Support"
+    else:
+        folder = os.environ.get("XDG_DATA_HOME") or "~/.local/share"
+    return Path(folder).expanduser() / "diffusion_course" / "progress.json"
 
 
 class Record:
-    """Attempts, hints and right answers by exercise id.
+    """Attempts, hints and what is done, by exercise id; kept in `path`, or only in memory where it is None.
 
-    `locate` returns the file, or None for a record that lives in the process only; it is asked at every use. An event
-    is added to what the file says then, so that kernels that write in turn lose nothing. What cannot be written stays
-    in memory and is written as soon as that works; `say` is told once.
+    Several processes may write to one file; no count is lost. A file that cannot be read is set aside, never overwritten.
     """
 
-    def __init__(self, locate: Callable[[], Path | None] = lambda: None, *, say: Callable[[str], object] = print) -> None:
-        self._locate, self._say = locate, say
-        self._path: Path | None = None
-        self._stored: dict[str, Entry] = {}
-        self._pending: dict[str, Entry] = {}
-        self._told = False
+    def __init__(self, path: Path | None = None) -> None:
+        self.path = path
+        self._memory: dict[str, dict[str, Any]] = {}
+        self._shown: dict[str, int] = {}
 
     def add(self, result: Result) -> None:
         """Count a real attempt; an unanswered stub is none."""
         if result.status != "unanswered":
-            self._happened(result.exercise_id, Entry(attempts=1, done=result.status == "right"))
+            done = result.status == "right"
+            self._change(result.exercise_id, lambda entry: entry.update(attempts=entry["attempts"] + 1, done=entry["done"] or done))
+
+    def attempts(self, exercise_id: str) -> int:
+        """Return how often the exercise was tried."""
+        return self._entry(exercise_id)["attempts"]
+
+    def state(self, exercise_id: str) -> str:
+        """Return "done", "tried" or "open"."""
+        entry = self._entry(exercise_id)
+        return "done" if entry["done"] else "tried" if entry["attempts"] else "open"
+
+    def hints(self, exercise_id: str) -> int:
+        """Return how many different hints were shown."""
+        return self._entry(exercise_id)["hints"]
 
     def next_hint(self, exercise_id: str, available: int) -> int:
-        """Return the index of the hint to show now and remember it; the last one repeats. `available` >= 1."""
-        index = min(self.entry(exercise_id).hints, available - 1)
-        self._happened(exercise_id, Entry(hints=index + 1))
+        """Return the index of the hint to show now; the last one repeats. A new process begins with the first."""
+        index = min(self._shown.get(exercise_id, 0), available - 1)
+        self._shown[exercise_id] = index + 1
+        self._change(exercise_id, lambda entry: entry.update(hints=max(entry["hints"], index + 1)))
         return index
 
-    def entry(self, exercise_id: str) -> Entry:
-        """Return what is known about one exercise now."""
-        return self.entries().get(exercise_id, _NOTHING)
+    def forget(self, exercise_id: str | None = None) -> None:
+        """Forget one exercise, or all of them."""
+        with self._locked():
+            entries = self._read()
+            for one in list(entries) if exercise_id is None else [exercise_id]:
+                entries.pop(one, None)
+                self._shown.pop(one, None)
+            self._write(entries)
 
-    def entries(self) -> dict[str, Entry]:
-        """Return what is known now, by exercise id; also ids that the course no longer has."""
-        self._synchronise()
-        return _merged(self._stored, self._pending)
+    def _entry(self, exercise_id: str) -> dict[str, Any]:
+        return {"attempts": 0, "done": False, "hints": 0} | self._read().get(exercise_id, {})
 
-    def forget(self, exercise_id: str | None = None) -> int:
-        """Forget one exercise, or all; return how many were known. Raises OSError where the file cannot be changed."""
-        known = self.entries()
-        gone = known.keys() if exercise_id is None else known.keys() & {exercise_id}
-        if self._path is not None and self._stored.keys() & gone:
-            with locked(self._path):
-                stored, _ = read(self._path)
-                self._stored = {name: entry for name, entry in stored.items() if name not in gone}
-                write(self._path, self._stored)
-        self._pending = {name: entry for name, entry in self._pending.items() if name not in gone}
-        return len(gone)
+    def _change(self, exercise_id: str, change: Callable[[dict[str, Any]], None]) -> None:
+        with self._locked():
+            entries = self._read()
+            entry = {"attempts": 0, "done": False, "hints": 0} | entries.get(exercise_id, {})
+            change(entry)
+            entries[exercise_id] = entry
+            self._write(entries)
 
-    @property
-    def place(self) -> str:
-        """Where the record is kept, in a sentence."""
-        self._synchronise()
-        if self._path is None:
-            return f"Kept in this session only ({VARIABLE} is off, or there is no folder for a file)."
-        if self._told:
-            return f"Kept in this session only: {_short(self._path)} cannot be used."
-        return f"Kept in {_short(self._path)}."
-
-    def _happened(self, exercise_id: str, event: Entry) -> None:
-        self._follow()
-        self._pending = _merged(self._pending, {exercise_id: event})
-        self._synchronise()
-
-    def _follow(self) -> None:
-        """Go to the file that `locate` names now; what was not written belonged to the one before."""
+    def _read(self) -> dict[str, dict[str, Any]]:
+        if self.path is None:
+            return self._memory
         try:
-            path = self._locate()
-        except (OSError, RuntimeError) as error:
-            path = None
-            self._tell(f"Progress is not kept in a file: {error}. Set {VARIABLE} to a file of yours.")
-        if path != self._path:
-            self._path, self._stored, self._pending, self._told = path, {}, {}, False
-
-    def _synchronise(self) -> None:
-        """Read the file, and write the events that are not in it yet; without a file everything stays pending."""
-        self._follow()
-        if self._path is None:
-            return
-        try:
-            self._stored, problem = read(self._path)
-            if problem or self._pending:
-                self._write_pending()
-            self._told = False
+            content = json.loads(self.path.read_text(encoding="utf-8"))
+            if content["format"] != FORMAT or not all(map(_is_entry, content["exercises"].values())):
+                raise ValueError(f"its format is not {FORMAT}")
+            return content["exercises"]
+        except FileNotFoundError:
+            return {}
         except OSError as error:
-            reason = str(error) if isinstance(error, (FromNewerCourse, TimeoutError)) else error.strerror or str(error)
-            self._tell(
-                f"Progress is not kept in {_short(self._path)} now: {reason}. It stays in this session, and is written as soon "
-                f"as that works. Set {VARIABLE} to another file, or to off."
-            )
+            self._give_up(error)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            self._set_aside(error)
+        return self._memory if self.path is None else {}
 
-    def _write_pending(self) -> None:
-        with locked(self._path):
-            self._stored, problem = read(self._path)
-            if problem:
-                kept = set_aside(self._path)
-                self._say(f"The file with your progress was damaged: {problem}. It is now {_short(kept)}; a new one is begun.")
-            merged = _merged(self._stored, self._pending)
-            write(self._path, merged)
-        self._stored, self._pending = merged, {}
+    def _write(self, entries: dict[str, dict[str, Any]]) -> None:
+        self._memory = entries
+        if self.path is not None:
+            content = {"format": FORMAT, "exercises": dict(sorted(entries.items()))}
+            try:
+                write_bytes(self.path, (json.dumps(content, indent=1) + "\n").encode("utf-8"))
+            except OSError as error:
+                self._give_up(error)
 
-    def _tell(self, message: str) -> None:
-        if not self._told:
-            self._told = True
-            self._say(message)
+    def _give_up(self, error: OSError) -> None:
+        """Go on in memory; said once."""
+        warnings.warn(f"progress is not kept: {self.path} cannot be used ({error.strerror}). Set {VARIABLE}.", stacklevel=5)
+        self.path = None
+
+    def _set_aside(self, error: Exception) -> None:
+        number = 1
+        while (aside := self.path.with_name(f"{self.path.name}.broken-{number}")).exists():
+            number += 1
+        os.replace(self.path, aside)
+        told = f"{self.path} cannot be read ({error}). It is kept as {aside.name}, and progress begins anew."
+        warnings.warn(told, stacklevel=5)
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        """Hold the file for this process; a lock that nobody has removed for long is taken over."""
+        lock, end, held = self.path and self.path.with_name(f"{self.path.name}.lock"), time.monotonic() + LOCK_SECONDS, False
+        while self.path is not None and not held and time.monotonic() < end:
+            try:
+                lock.parent.mkdir(parents=True, exist_ok=True)
+                os.close(os.open(lock, os.O_CREAT | os.O_EXCL))
+                held = True
+            except FileExistsError:
+                _remove_if_stale(lock)
+                time.sleep(0.005)
+            except OSError as error:
+                self._give_up(error)
+        try:
+            yield
+        finally:
+            if held:
+                lock.unlink(missing_ok=True)
 
 
-def _merged(entries: dict[str, Entry], events: dict[str, Entry]) -> dict[str, Entry]:
-    return entries | {name: entries.get(name, _NOTHING).with_event(event) for name, event in events.items()}
-
-
-def _short(path: Path) -> str:
-    """The path as the learner writes it: ~ for the home folder."""
+def _remove_if_stale(lock: Path) -> None:
     try:
-        return f"~/{path.relative_to(Path.home()).as_posix()}"
-    except (ValueError, RuntimeError):
-        return str(path)
+        if time.time() - lock.stat().st_mtime > STALE_SECONDS:
+            lock.unlink()
+    except OSError:
+        return
+
+
+def _is_entry(entry: Any) -> bool:
+    kinds = {"attempts": int, "done": bool, "hints": int}
+    return isinstance(entry, dict) and all(type(entry.get(name)) is kind for name, kind in kinds.items())
