@@ -29,7 +29,7 @@ def made_of(exercise):
     """The mutants of an exercise, by name."""
     found = mutants_of(exercise.reference)
     if exercise.solution:
-        scope = {}
+        scope = {"torch": torch}
         exec(exercise.render(exercise.solution), scope)
         found += mutants(exercise.render(exercise.solution), scope)
     for variant in VARIANTS[exercise.id]:

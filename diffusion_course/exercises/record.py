@@ -49,7 +49,7 @@ class Record:
         """Count a real attempt; an unanswered stub is none."""
         if result.status != "unanswered":
             done = result.status == "right"
-            self._change(result.exercise_id, lambda entry: entry.update(attempts=entry["attempts"] + 1, done=entry["done"] or done))
+            self._change(result.exercise_id, lambda old: old.update(attempts=old["attempts"] + 1, done=old["done"] or done))
 
     def attempts(self, exercise_id: str) -> int:
         """Return how often the exercise was tried."""
