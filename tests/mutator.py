@@ -7,6 +7,7 @@ import copy
 import dataclasses
 import inspect
 import textwrap
+from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -33,11 +34,12 @@ class Mutant:
     before: str
     after: str
     function: Callable[..., Any]
+    number: int = 1
 
     @property
     def name(self) -> str:
-        """before -> after."""
-        return f"{self.before} -> {self.after}"
+        """before -> after, with a number from the second place on where the same is changed."""
+        return f"{self.before} -> {self.after}" + (f" #{self.number}" if self.number > 1 else "")
 
 
 def _changes(node: ast.AST) -> Iterator[ast.AST]:
@@ -103,9 +105,10 @@ def _shown(node: ast.AST | list[ast.stmt]) -> str:
     return " ".join(text.split())[:120]
 
 
-def _edits(tree: ast.AST) -> Iterator[tuple[str, str, ast.AST]]:
+def _edits(tree: ast.Module) -> Iterator[tuple[str, str, ast.AST]]:
     """Yield (before, after, changed tree) for every change in one place."""
-    places = [(node, field, value) for node in ast.walk(tree) for field, value in ast.iter_fields(node) if field not in ("annotation", "returns", "decorator_list", "defaults")]
+    nodes = [node for one in tree.body if isinstance(one, ast.FunctionDef) for node in ast.walk(one)]
+    places = [(node, field, value) for node in nodes for field, value in ast.iter_fields(node) if field not in ("annotation", "returns", "decorator_list", "defaults")]
     for node, field, value in places:
         if isinstance(value, ast.expr):
             for other in _changes(value):
@@ -149,7 +152,7 @@ def mutants(source: str, scope: dict[str, Any]) -> list[Mutant]:
     tree = _without_checks(ast.parse(textwrap.dedent(source)))
     definition = next(node for node in tree.body if isinstance(node, ast.FunctionDef))
     definition.decorator_list = []
-    seen, made = {ast.dump(tree)}, []
+    seen, made, count = {ast.dump(tree)}, [], Counter()
     for before, after, changed in _edits(tree):
         mark = ast.dump(changed)
         if mark in seen:
@@ -160,7 +163,8 @@ def mutants(source: str, scope: dict[str, Any]) -> list[Mutant]:
             exec(compile(ast.fix_missing_locations(changed), "<mutant>", "exec"), names)
         except Exception:  # a mutant that cannot even be defined
             continue
-        made.append(Mutant(before, after, names[definition.name]))
+        count[before, after] += 1
+        made.append(Mutant(before, after, names[definition.name], count[before, after]))
     return made
 
 

@@ -14,7 +14,7 @@ ODD = """def jump(x0, t, alphas_cumprod, noise):
     wibble = torch.sub(torch.ones_like(flurb), flurb)
     return torch.addcmul(torch.mul(torch.sqrt(flurb), x0), torch.sqrt(wibble), noise)
 """
-RENAMED = ODD.replace("flurb", "qa").replace("wibble", "qb").replace("    # qas first, as in the lab\n", "")
+RENAMED = ODD.replace("    # flurbs first, as in the lab\n", "").replace("flurb", "qa").replace("wibble", "qb")
 
 
 def handed_in(**sources):
@@ -36,7 +36,7 @@ def test_two_with_the_same_oddities_are_listed_with_the_evidence():
 
 
 def test_other_names_and_no_comment_do_not_hide_a_copy():
-    (pair,) = similar_pairs(assignment(), handed_in(a=HONEST["02.1"], b=ODD, c=RENAMED, d=HONEST["02.1"]))
+    (pair,) = similar_pairs(assignment(), handed_in(a=HONEST["02.1"], b=ODD, c=RENAMED))
     assert (pair.first, pair.second) == ("b", "c")
 
 

@@ -239,7 +239,7 @@ image of <<size>>x<<size>>? A multiply-add counts as 2, the bias is not counted.
 """,
     reference=flops_of_a_convolution,
     cases=None,
-    parameters={"in_channels": (8, 12), "out_channels": (16, 28), "size": (16, 12, 20)},
+    parameters={"in_channels": (8, 12), "out_channels": (16, 28), "size": (16, 12, 20, 15)},
     hints=(
         "How many numbers does the layer output? How many products are summed for each of them?",
         "Stride 2 halves each side. One output number is a sum over all input channels and a 3x3 window.",
@@ -503,6 +503,7 @@ def _attention_cases(generator: torch.Generator) -> Iterator[Case]:
         ("2 heads", 3, 5, 8, 2, F32),
         ("1 head", 2, 4, 4, 1, F64),
         ("4 heads of 4, 4 positions", 2, 4, 16, 4, F64),
+        ("3 heads of 5", 2, 6, 15, 3, F64),
     ):
         x = draw.normal(generator, batch, length, channels, dtype=dtype)
         qkv = draw.normal(generator, 3 * channels, channels, dtype=dtype) / channels**0.5

@@ -392,6 +392,9 @@ def _neighbour_cases(generator: torch.Generator) -> Iterator[Case]:
         yield Case((real, fake, k), note=note)
     real = draw.normal(generator, 24, 2)
     yield Case((real, real[:8] + 0.01 * draw.normal(generator, 8, 2), 3), note="near copies of a third")
+    axis = torch.arange(4, dtype=torch.float64)
+    grid = torch.cartesian_prod(axis, axis)[torch.randperm(16, generator=generator)]
+    yield Case((grid[:9], grid[7:], 2), note="points on a grid")
 
 
 def precision_and_recall(real: Tensor, fake: Tensor, k: int) -> tuple[Tensor, Tensor]:

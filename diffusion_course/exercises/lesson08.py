@@ -204,6 +204,8 @@ def _drop_cases(generator: torch.Generator) -> Iterator[Case]:
         uniform = torch.rand(size, generator=generator, dtype=torch.float64)
         if 0 < probability < 1:
             uniform[0], uniform[-1] = 0.99 * probability, (1 + probability) / 2 if size > 1 else 0.99 * probability
+        if size > 2:
+            uniform[1] = probability  # not below it
         yield Case((cond, uniform, probability, num_classes), note=note)
 
 

@@ -1,55 +1,75 @@
-"""What the learner has tried, hinted and solved: in memory, and in a small local file that outlives the kernel."""
+"""What the learner has tried, hinted and solved: in memory, and in a small file that several kernels may share.
+
+Another store needs only `Record`'s methods. The file holds counts by exercise id and nothing about the person.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import secrets
 import sys
 import time
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from ..checkpoints import write_bytes
 from .engine import Result
 
-FORMAT = 1
 VARIABLE = "DIFFUSION_COURSE_PROGRESS"
-LOCK_SECONDS, STALE_SECONDS = 2.0, 10.0
+FORMAT = 1
+LOCK_SECONDS = 2.0  # how long a check waits for another kernel
+STALE_SECONDS = 10.0  # a lock this old was left behind: holding it takes milliseconds
+_EMPTY = {"attempts": 0, "done": False, "hints": 0}
 
 
 def default_path() -> Path | None:
-    """Return the progress file: the one that DIFFUSION_COURSE_PROGRESS names (None for "off"), else the user's data folder."""
-    named = os.environ.get(VARIABLE, "").strip()
-    if named:
-        return None if named.lower() == "off" else Path(named).expanduser()
-    if sys.platform == "win32":
-        folder = os.environ.get("APPDATA") or "~/AppData/Roaming"
-    elif sys.platform == "darwin":
-        folder = "~/Library/Application Support"
-    else:
-        folder = os.environ.get("XDG_DATA_HOME") or "~/.local/share"
-    return Path(folder).expanduser() / "diffusion_course" / "progress.json"
+    """Return the file that keeps progress, None where it is switched off or there is no home folder (then it warns).
+
+    DIFFUSION_COURSE_PROGRESS names the file, or is "off"; without it the file is in the platform's folder for user data.
+    """
+    chosen = os.environ.get(VARIABLE, "").strip()
+    if chosen.lower() == "off":
+        return None
+    try:
+        if chosen:
+            return Path(chosen).expanduser().absolute()
+        if sys.platform == "win32":
+            folder = os.environ.get("APPDATA") or Path.home() / "AppData" / "Roaming"
+        elif sys.platform == "darwin":
+            folder = Path.home() / "Library" / "Application Support"
+        else:
+            given = os.environ.get("XDG_DATA_HOME", "")
+            folder = given if os.path.isabs(given) else Path.home() / ".local" / "share"
+    except RuntimeError as error:
+        warnings.warn(f"progress is not kept: {error} Set {VARIABLE} to a file of yours.", stacklevel=2)
+        return None
+    return Path(folder) / "diffusion_course" / "progress.json"
 
 
 class Record:
-    """Attempts, hints and what is done, by exercise id; kept in `path`, or only in memory where it is None.
+    """Attempts, hints and right answers by exercise id; `path` is the file, None keeps them in the process only.
 
-    Several processes may write to one file; no count is lost. A file that cannot be read is set aside, never overwritten.
+    An event is added to what the file says at that moment, under a lock. What cannot be written stays in memory and is
+    written as soon as that works; a warning says so once.
     """
 
     def __init__(self, path: Path | None = None) -> None:
-        self.path = path
-        self._memory: dict[str, dict[str, Any]] = {}
-        self._shown: dict[str, int] = {}
+        self._path = path
+        self._stored: dict[str, dict[str, Any]] = {}
+        self._pending: dict[str, dict[str, Any]] = {}
+        self._shown: dict[str, int] = {}  # hints in this process: a restarted kernel begins with the first again
+        self._warned = False
+        self._version: tuple[int, int, int] | None = None  # of the file when it was read
+        self._read()
 
     def add(self, result: Result) -> None:
         """Count a real attempt; an unanswered stub is none."""
         if result.status != "unanswered":
-            done = result.status == "right"
-            self._change(result.exercise_id, lambda old: old.update(attempts=old["attempts"] + 1, done=old["done"] or done))
+            self._happened(result.exercise_id, attempts=1, done=result.status == "right")
 
     def attempts(self, exercise_id: str) -> int:
         """Return how often the exercise was tried."""
@@ -57,107 +77,175 @@ class Record:
 
     def state(self, exercise_id: str) -> str:
         """Return "done", "tried" or "open"."""
-        entry = self._entry(exercise_id)
-        return "done" if entry["done"] else "tried" if entry["attempts"] else "open"
+        if self._entry(exercise_id)["done"]:
+            return "done"
+        return "tried" if self.attempts(exercise_id) else "open"
 
     def hints(self, exercise_id: str) -> int:
-        """Return how many different hints were shown."""
+        """Return how many hints were shown."""
         return self._entry(exercise_id)["hints"]
 
     def next_hint(self, exercise_id: str, available: int) -> int:
-        """Return the index of the hint to show now; the last one repeats. A new process begins with the first."""
+        """Return the index of the hint to show now and remember it; the last one repeats. `available` >= 1."""
         index = min(self._shown.get(exercise_id, 0), available - 1)
         self._shown[exercise_id] = index + 1
-        self._change(exercise_id, lambda entry: entry.update(hints=max(entry["hints"], index + 1)))
+        if index + 1 > self.hints(exercise_id):
+            self._happened(exercise_id, hints=index + 1)
         return index
 
     def forget(self, exercise_id: str | None = None) -> None:
-        """Forget one exercise, or all of them."""
-        with self._locked():
-            entries = self._read()
-            for one in list(entries) if exercise_id is None else [exercise_id]:
-                entries.pop(one, None)
-                self._shown.pop(one, None)
-            self._write(entries)
+        """Forget one exercise, or all. Raises OSError where the file has them and cannot be changed."""
+
+        def kept(entries: Mapping[str, Any]) -> dict[str, Any]:
+            return {name: entry for name, entry in entries.items() if exercise_id not in (None, name)}
+
+        if self._path is not None and self._path.exists():
+            with _locked(self._path):
+                self._stored = kept(_load(self._path))
+                _save(self._path, self._stored)
+        self._stored, self._pending, self._shown = kept(self._stored), kept(self._pending), kept(self._shown)
 
     def _entry(self, exercise_id: str) -> dict[str, Any]:
-        return {"attempts": 0, "done": False, "hints": 0} | self._read().get(exercise_id, {})
+        self._read()
+        return _merged(self._stored, self._pending).get(exercise_id, _EMPTY)
 
-    def _change(self, exercise_id: str, change: Callable[[dict[str, Any]], None]) -> None:
-        with self._locked():
-            entries = self._read()
-            entry = {"attempts": 0, "done": False, "hints": 0} | entries.get(exercise_id, {})
-            change(entry)
-            entries[exercise_id] = entry
-            self._write(entries)
-
-    def _read(self) -> dict[str, dict[str, Any]]:
-        if self.path is None:
-            return self._memory
+    def _happened(self, exercise_id: str, **event: Any) -> None:
+        self._pending = _merged(self._pending, {exercise_id: _EMPTY | event})
+        if self._path is None:
+            return
         try:
-            content = json.loads(self.path.read_text(encoding="utf-8"))
-            if content["format"] != FORMAT or not all(map(_is_entry, content["exercises"].values())):
-                raise ValueError(f"its format is not {FORMAT}")
-            return content["exercises"]
-        except FileNotFoundError:
-            return {}
+            with _locked(self._path):
+                merged = _merged(_load(self._path), self._pending)
+                _save(self._path, merged)
+            self._stored, self._pending = merged, {}
+            self._warned = False
         except OSError as error:
-            self._give_up(error)
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            self._set_aside(error)
-        return self._memory if self.path is None else {}
+            self._not_kept(error)
 
-    def _write(self, entries: dict[str, dict[str, Any]]) -> None:
-        self._memory = entries
-        if self.path is not None:
-            content = {"format": FORMAT, "exercises": dict(sorted(entries.items()))}
-            try:
-                write_bytes(self.path, (json.dumps(content, indent=1) + "\n").encode("utf-8"))
-            except OSError as error:
-                self._give_up(error)
-
-    def _give_up(self, error: OSError) -> None:
-        """Go on in memory; said once."""
-        warnings.warn(f"progress is not kept: {self.path} cannot be used ({error.strerror}). Set {VARIABLE}.", stacklevel=5)
-        self.path = None
-
-    def _set_aside(self, error: Exception) -> None:
-        number = 1
-        while (aside := self.path.with_name(f"{self.path.name}.broken-{number}")).exists():
-            number += 1
-        os.replace(self.path, aside)
-        told = f"{self.path} cannot be read ({error}). It is kept as {aside.name}, and progress begins anew."
-        warnings.warn(told, stacklevel=5)
-
-    @contextmanager
-    def _locked(self) -> Iterator[None]:
-        """Hold the file for this process; a lock that nobody has removed for long is taken over."""
-        lock, end, held = self.path and self.path.with_name(f"{self.path.name}.lock"), time.monotonic() + LOCK_SECONDS, False
-        while self.path is not None and not held and time.monotonic() < end:
-            try:
-                lock.parent.mkdir(parents=True, exist_ok=True)
-                os.close(os.open(lock, os.O_CREAT | os.O_EXCL))
-                held = True
-            except FileExistsError:
-                _remove_if_stale(lock)
-                time.sleep(0.005)
-            except OSError as error:
-                self._give_up(error)
+    def _read(self) -> None:
+        """Read the file if it changed since; other kernels write it too."""
+        if self._path is None:
+            return
         try:
-            yield
-        finally:
-            if held:
-                lock.unlink(missing_ok=True)
+            now = self._path.stat()
+            version = (now.st_ino, now.st_mtime_ns, now.st_size)
+            if version != self._version:
+                self._version = version
+                self._stored = _parse(self._path)
+        except (FileNotFoundError, NotADirectoryError):
+            self._version, self._stored = None, {}
+        except ValueError:
+            with contextlib.suppress(OSError), _locked(self._path):  # where it cannot be set aside the next event says why
+                self._stored = _load(self._path)
+        except OSError as error:
+            self._not_kept(error)
+
+    def _not_kept(self, error: OSError) -> None:
+        if not self._warned:
+            self._warned = True
+            text = f"progress is not kept in {self._path} now ({error.strerror or error}). It lasts as long as this session"
+            warnings.warn(f"{text}, and is written when that works. Set {VARIABLE} to another file, or to off.", stacklevel=4)
 
 
-def _remove_if_stale(lock: Path) -> None:
+def _merged(entries: Mapping[str, Any], events: Mapping[str, Any]) -> dict[str, Any]:
+    """Add events to entries: attempts add up, the furthest hint counts, done stays done."""
+    merged = dict(entries)
+    for name, event in events.items():
+        old = merged.get(name, _EMPTY)
+        attempts, done = old["attempts"] + event["attempts"], old["done"] or event["done"]
+        merged[name] = {"attempts": attempts, "done": done, "hints": max(old["hints"], event["hints"])}
+    return merged
+
+
+def _parse(path: Path) -> dict[str, Any]:
+    """Return the entries of the file, none where there is no file. Raises ValueError where it is broken, OSError."""
     try:
-        if time.time() - lock.stat().st_mtime > STALE_SECONDS:
-            lock.unlink()
-    except OSError:
+        data = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        return {}
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
+    if not isinstance(data, dict) or type(data.get("format")) is not int or data["format"] != FORMAT:
+        raise ValueError(f"it has no format {FORMAT}")
+    entries = data.get("exercises")
+    if not isinstance(entries, dict) or not all(_is_entry(entry) for entry in entries.values()):
+        raise ValueError("an entry has no counts")
+    return {name: {key: entry[key] for key in _EMPTY} for name, entry in entries.items()}
+
+
+def _load(path: Path) -> dict[str, Any]:
+    """Return the entries; a broken file is renamed to NAME.broken-N and said. Call it under the lock. Raises OSError."""
+    try:
+        return _parse(path)
+    except ValueError as error:
+        number = 1
+        while os.path.lexists(kept := path.with_name(f"{path.name}.broken-{number}")):
+            number += 1
+        path.rename(kept)
+        text = f"the file with your progress could not be read ({str(error)[:80]}). It is kept as {kept.name}"
+        warnings.warn(f"{text} in {path.parent}; a new one begins.", stacklevel=4)
+        return {}
+
+
+def _is_entry(entry: object) -> bool:
+    if not isinstance(entry, dict) or type(entry.get("done")) is not bool:
+        return False
+    return all(type(entry.get(key)) is int and entry[key] >= 0 for key in ("attempts", "hints"))
+
+
+def _save(path: Path, entries: Mapping[str, Any]) -> None:
+    text = json.dumps({"format": FORMAT, "exercises": entries}, indent=1, sort_keys=True)
+    write_bytes(path, f"{text}\n".encode())
+
+
+@contextlib.contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Hold NAME.lock beside the file. Raises TimeoutError where another holds it too long, OSError where none can be made."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock, token = path.with_name(f"{path.name}.lock"), secrets.token_hex(8)
+    end = time.monotonic() + LOCK_SECONDS
+    while not _create(lock, token):
+        if _is_stale(lock):
+            _remove_stale(lock)
+        elif time.monotonic() > end:
+            raise TimeoutError(f"another process holds {lock.name}")
+        else:
+            time.sleep(0.005)
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            if lock.read_text(encoding="ascii") == token:
+                lock.unlink()
+
+
+def _create(lock: Path, token: str) -> bool:
+    try:
+        handle = os.open(lock, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644)
+    except FileExistsError:
+        return False
+    with os.fdopen(handle, "w", encoding="ascii") as file:
+        file.write(token)
+    return True
+
+
+def _is_stale(lock: Path) -> bool:
+    try:
+        return abs(time.time() - lock.stat().st_mtime) > STALE_SECONDS
+    except FileNotFoundError:
+        return False
+
+
+def _remove_stale(lock: Path) -> None:
+    """Remove a lock that was left; a second lock keeps two processes from removing each other's new one."""
+    guard = lock.with_name(f"{lock.name}.removing")
+    if not _create(guard, ""):
+        if _is_stale(guard):
+            guard.unlink(missing_ok=True)
+        time.sleep(0.005)
         return
-
-
-def _is_entry(entry: Any) -> bool:
-    kinds = {"attempts": int, "done": bool, "hints": int}
-    return isinstance(entry, dict) and all(type(entry.get(name)) is kind for name, kind in kinds.items())
+    try:
+        if _is_stale(lock):
+            lock.unlink(missing_ok=True)
+    finally:
+        guard.unlink(missing_ok=True)
