@@ -404,7 +404,7 @@ def view_picture(levels, attention, norms):
     return fig, f"{levels} level(s), attention {attention}, norms {norms}: the centre depends on {seen:.0%} of the 80x80 input pixels, most on the nearest; white pixels do not count at all."
 
 
-Explorer(view_picture, levels=[1, 2, 3], attention=["off", "on"], norms=["off", "on"], start={"levels": 2}, ahead=True)
+Explorer(view_picture, levels=[1, 2, 3], attention=["off", "on"], norms=["off", "on"], start={"levels": 2})
 
 # %% [markdown]
 # <details><summary>Answer</summary>
