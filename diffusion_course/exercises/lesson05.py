@@ -239,7 +239,7 @@ image of <<size>>x<<size>>? A multiply-add counts as 2, the bias is not counted.
 """,
     reference=flops_of_a_convolution,
     cases=None,
-    parameters={"in_channels": (8, 12), "out_channels": (16, 28), "size": (16, 12, 20, 15)},
+    parameters={"in_channels": (8, 12), "out_channels": (16, 28), "size": (16, 12, 20, 13)},
     hints=(
         "How many numbers does the layer output? How many products are summed for each of them?",
         "Stride 2 halves each side. One output number is a sum over all input channels and a 3x3 window.",
