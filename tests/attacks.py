@@ -152,6 +152,71 @@ libc = ctypes.CDLL(None)
 for pid in [os.getppid(), 1, 2]:
     libc.ptrace(16, pid, 0, 0)
 """
+WRITE = """import os, struct, json, time
+def told(*tree):
+    text = json.dumps({"tensors": [], "tree": {"tuple": list(tree)}}).encode()
+    return struct.pack("<QQ", len(text), 0) + text
+def write(data):
+    for fd in range(3, 64):
+        try: os.write(fd, data)
+        except OSError: pass
+"""
+KILLER = """import os, time
+if os.fork() == 0:
+    os.setsid()
+    time.sleep(0.1)
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        if int(pid) not in (1, os.getpid()):
+            try: os.kill(int(pid), 9)
+            except OSError: pass
+    os._exit(0)
+"""
+BABBLER = WRITE + """if os.fork() == 0:
+    os.setsid()
+    while True:
+        write(told("cell", 2) + told("cells", {"tuple": []}) + told("found") + told("x", None, {"tuple": []}, False, False, True) * 20)
+        time.sleep(0.01)
+"""
+BLAME = WRITE + 'write(told("cell", 3))\nos._exit(1)\n'
+INJECT = WRITE + """run = told("run", {"tuple": ["while True: pass"]}, {"tuple": []})
+for fd in os.listdir("/proc/self/fd"):
+    try: os.write(os.open("/proc/self/fd/" + fd, os.O_WRONLY | os.O_NONBLOCK), run * 3)
+    except OSError: pass
+"""
+UNFOLDS = """import os, struct, json
+raw = b"x" * (60 * 2**20)
+tensors = [{"dtype": "uint8", "shape": [len(raw)], "order": [0], "bytes": len(raw)}]
+text = json.dumps({"tensors": tensors, "tree": {"tuple": [{"tuple": [{"tensor": 0}] * 2000}, None, {"tuple": []}, False, False, True]}}).encode()
+def jump(*args):
+    for fd in range(3, 64):
+        data = struct.pack("<QQ", len(text), len(raw)) + text + raw
+        try:
+            while data: data = data[os.write(fd, data):]
+        except OSError: pass
+"""
+HIDDEN_MEMORY = """import os
+kept = []
+try:
+    for _ in range(150):
+        kept.append(os.memfd_create("x"))
+        os.posix_fallocate(kept[-1], 0, 31 * 2**20)
+except OSError:
+    pass
+if len(kept) > 100: raise SystemExit("found")
+"""
+SHADOWS = """import os
+for place in {os.getcwd(), "/tmp", os.path.expanduser("~")}:
+    for name in ("matplotlib", "numpy", "scipy", "IPython", "math2"):
+        os.makedirs(f"{place}/{name}", exist_ok=True)
+        open(f"{place}/{name}/__init__.py", "w").write("raise SystemExit")
+"""
+OTHERS_LIMITS = """import os, resource
+for pid in (os.getppid(), 2):
+    for name in (resource.RLIMIT_DATA, resource.RLIMIT_NOFILE):
+        try: resource.prlimit(pid, name, (1, 1))
+        except OSError: pass
+"""
+CLASS_BODY = "class X:\n    torch.cumprod = torch.Tensor.__rsub__ = torch.Tensor.__truediv__ = None\n"
 DEEP = "x = ()\nfor _ in range(100000): x = (x,)\n"
 SELF = "x = []\nx.append(x)\n"
 ALL_RIGHT, CHEATED = (1, 1, 1), (0, 1, 1)
@@ -252,6 +317,23 @@ def jump(x0, t, alphas_cumprod, noise):
     Attack("torch broken for the others", CHEATED, returning("x0", "torch.cumprod = torch.Tensor.__rsub__ = torch.Tensor.__truediv__ = None")),
     Attack("torch.Tensor.detach broken for the others", CHEATED, returning("x0", "torch.Tensor.detach = torch.Tensor.clone = lambda self: self * 0")),
     Attack("other answers redefined", CHEATED, returning("x0", "cumulative_alphas = signal_to_noise = None")),
+    Attack("answers of others come back empty", CHEATED, returning("x0", "torch.Tensor.clone = lambda self, **k: None")),
+    Attack("answers of others are reported blank", CHEATED, returning("x0", "import diffusion_course.exercises.trial as t, sys\nfor m in list(sys.modules.values()):\n    if hasattr(m, 'run_case'): m.run_case = lambda *a, **k: t.Outcome(None)")),
+    Attack("torch broken in bodies of classes", CHEATED, returning("x0", CLASS_BODY), before=CLASS_BODY),
+    Attack("a daemon that kills what comes later", CHEATED, returning("x0", KILLER)),
+    Attack("a daemon that answers for the others", CHEATED, returning("x0", BABBLER)),
+    Attack("blames the cell of another answer", CHEATED, BLAME),
+    Attack("an extra cell blames an answer", ALL_RIGHT, before=BLAME),
+    Attack("messages to the worker's first process", CHEATED, returning("x0", INJECT)),
+    Attack("limits set for the first process", CHEATED, returning("x0", OTHERS_LIMITS)),
+    Attack("stops its parent", CHEATED, "import os\nos.kill(os.getppid(), 19)\n"),
+    Attack("modules that shadow others", CHEATED, returning("x0", SHADOWS)),
+    Attack("memory that is counted nowhere", ALL_RIGHT, before=HIDDEN_MEMORY),
+    Attack("a short message that unfolds", CHEATED, UNFOLDS),
+    Attack("an exception with a name that cannot be written", CHEATED, "E = type('<b>é\\n', (Exception,), {})\ndef jump(*args, **kwargs):\n    raise E('\\ud800')\n"),
+    Attack("the course's function under another module", CHEATED, "from diffusion_course import q_sample as jump\njump.__module__ = '__main__'\n"),
+    Attack("output of a shell line assigned", ALL_RIGHT, before="files = !ls\nwho = %who\n"),
+    Attack("await in a cell", ALL_RIGHT, before="import asyncio\nawait asyncio.sleep(0)\n"),
     Attack("default dtype changed", ALL_RIGHT, before="torch.set_default_dtype(torch.float64)\n"),
     Attack("gradients switched off", ALL_RIGHT, before="torch.set_grad_enabled(False)\n"),
     Attack("autocast left on", ALL_RIGHT, before="torch.autocast('cpu', torch.bfloat16).__enter__()\n"),

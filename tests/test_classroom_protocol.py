@@ -9,7 +9,18 @@ import pytest
 import torch
 
 from diffusion_course.classroom.decoding import decode, decode_outcome, receive
-from diffusion_course.classroom.protocol import HEADER, MAX_BYTES, MAX_JSON, ProtocolError, encode, encode_outcome
+from diffusion_course.classroom.protocol import (
+    CONTROL,
+    FRAME,
+    HEADER,
+    MAX_BYTES,
+    MAX_FRAME,
+    MAX_JSON,
+    ProtocolError,
+    encode,
+    encode_outcome,
+    frames,
+)
 from diffusion_course.exercises import given
 from diffusion_course.exercises.engine import judge, make_cases
 from diffusion_course.exercises.registry import Case, all_exercises
@@ -99,12 +110,54 @@ TENSOR = {"dtype": "float32", "shape": [2], "order": [0], "bytes": 8}
     (message({"tensor": 0}, [TENSOR | {"shape": [10**12] * 3, "order": [0, 1, 2]}]), b"12345678"), (message({"int": "9" * 500}), b""),
     (message({"int": "1e5"}), b""), (message({"float": "1.0"}), b""), (message({"foreign": 3}), b""), (message({"dict": [[1, 2]]}), b""),
     (message({"object": "Decoder", "state": {"dict": []}}), b""), (message({"function": "slope"}), b""), (message({"eval": "1"}), b""),
-    (message("x" * 20_000), b""), (b'{"tensors": [], "tree": NaN}', b""), (b'{"tensors": [], "tree": ' + b"9" * 5000 + b"}", b""),
+    (message("x" * 20_000), b""), (message({"tuple": [{"tensor": 0}, {"tensor": 0}]}, [TENSOR]), b"12345678"),
+    (message({"tensor": 0}, [TENSOR | {"shape": [0] + [2**26] * 15, "order": list(range(16)), "bytes": 0}]), b""), (b'{"tensors": [], "tree": NaN}', b""), (b'{"tensors": [], "tree": ' + b"9" * 5000 + b"}", b""),
     (b'{"tensors": [], "tree": ' + b'{"tuple": [' * 50 + b"]}" * 50 + b"}", b""), (b"[" * 100_000, b""), (message({}), b""), (message([1]), b""),
 ])  # fmt: skip
 def test_hostile_messages_are_refused(text, raw):
     with pytest.raises(ProtocolError):
         decode(text, raw)
+
+
+def test_the_name_of_a_class_becomes_a_name_and_texts_can_be_written():
+    def arriving(kind, text, line=1):
+        return decode_outcome(decode(message({"tuple": [{"tuple": [text]}, {"tuple": [kind, text, line]}, {"tuple": []}, False, False, True]}), b""))
+
+    got = arriving("<b>\ud800\n" + "x" * 500, "a\ud800\n\n b" + "y" * 500)
+    assert got.failure.type_name == "?b???" + "x" * 75 and got.failure.message.startswith("a? b") and len(got.failure.message) <= 200
+    assert got.output[0].startswith("a?")
+    for line in (0, -1, 10**9, True):
+        with pytest.raises(ProtocolError):
+            arriving("E", "m", line)
+
+
+def test_an_int_that_is_no_float_is_an_answer_of_another_kind():
+    exercise = next(one for one in all_exercises() if one.is_value)
+    for number in (10**280, 10**350, 10**5000, -(10**350)):
+        outcome = run_case(exercise, lambda number=number, **_: number, make_cases(exercise)[0])
+        got = decode_outcome(receive(io.BytesIO(encode_outcome(outcome)).read))
+        assert judge(exercise, make_cases(exercise), [got]).status == judge(exercise, make_cases(exercise), [outcome]).status == "wrong"
+    with pytest.raises(ProtocolError):
+        decode(message({"int": "9" * 350}), b"")
+
+
+def test_the_graders_cells_may_be_long_and_a_workers_message_may_not():
+    cells = ("é" * 2_000_000, "y" * 3_000_000)
+    assert sent(("run", cells, ()), objects=True) == ("run", cells, ())
+    with pytest.raises(ProtocolError, match="too large"):
+        receive(io.BytesIO(encode(cells)).read)
+    assert isinstance(decode_outcome(receive(io.BytesIO(encode_outcome(Outcome(cells))).read)).output, Foreign)
+
+
+def test_frames_hold_all_of_a_message():
+    data = bytes(range(256)) * 1000
+    whole, parts = frames(CONTROL, data), []
+    while whole:
+        kind, size = FRAME.unpack(whole[: FRAME.size])
+        assert kind == CONTROL and 0 < size <= MAX_FRAME
+        parts.append(whole[FRAME.size : FRAME.size + size])
+        whole = whole[FRAME.size + size :]
+    assert b"".join(parts) == data
 
 
 def test_a_message_that_claims_to_be_long_is_not_read():

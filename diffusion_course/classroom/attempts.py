@@ -1,8 +1,9 @@
 """Get a submission's outcomes on the hidden cases from untrusted workers, within limits of time, memory and processes.
 
-First all cells run, and every exercise is answered in a fork of that state. An exercise that is not right then runs again by
-itself: its own answer cell with the cells that answer nothing, then with only the imports and definitions of those. So what one
-answer does to the process costs another one nothing.
+First all cells run, and every exercise is answered in a fork of that state. An exercise that is not right then runs by itself:
+its own cell with those statements of other cells that it needs by name; and where it says something else then, its own cell
+with all cells that answer nothing. So what one answer does to the process, to its files or to the conversation costs another
+one nothing. The first part may take two thirds of the time, and in the second each exercise has its share.
 """
 
 from __future__ import annotations
@@ -14,26 +15,26 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
+from torch.optim import Optimizer
+
 from ..exercises.registry import Case, Exercise
-from .conversation import CellDied, call_cases, run_cells
+from .conversation import AnswerDied, CellDied, as_died, call_cases, run_cells
 from .limits import Limits
 from .marking import verdict
-from .protocol import ProtocolError
+from .protocol import ProtocolError, encode_outcome
 from .records import Attempt, Cell, Submission
-from .sandbox import NOT_PROTECTED, course_copy, require_sandbox
-from .sources import answer_sources, defines, definitions, grade_id
+from .sandbox import NOT_PROTECTED, SandboxMissing, course_copy, require_sandbox, sandbox_available
+from .sources import answer_cells, answer_sources, defined_names, defines, grade_id, left_blank, needed
 from .supervised import Died, Worker
 
-__all__ = ["Limits", "run_attempts"]
-MAX_RESTARTS = 8
+__all__ = ["Limits", "SandboxMissing", "run_attempts", "sandbox_available"]
+RUNS_TOGETHER = 4
 DETAILS = {
-    "missing": "the notebook does not define it.",
+    "missing": "the notebook does not define it{detail}.",
     "course": "it is the course's own function: write yours.",
     "raises": "the cell that should define it raised {detail}.",
     "protocol": "it is neither a function nor a class.",
 }
-
-
 WHAT_HAPPENED = {
     "time": "it took too long and was ended",
     "memory": "it took too much memory and was ended",
@@ -87,9 +88,11 @@ class _Run:
         self.attempts: dict[str, Attempt] = {}
         self.notes: list[str] = []
         self.worker: Worker | None = None
-        self.restarts = -1
         self.deadline = time.monotonic() + self.limits.seconds
         self.bad_cells: set[int] = set()
+        given = [value for _, cases in self.wanted for case in cases for value in (*case.args, *case.kwargs.values())]
+        # PyTorch's optimisers import this at their first use, which takes seconds.
+        self.modules = ("torch._dynamo",) if any(isinstance(value, Optimizer) for value in given) else ()
 
     def close(self) -> None:
         """End the worker."""
@@ -97,126 +100,144 @@ class _Run:
             self.worker.close()
             self.worker = None
 
-    def _ready(self) -> Worker:
-        if self.worker is None:
-            if self.restarts >= MAX_RESTARTS:
-                raise Died("crash", f"the worker had to be started again {MAX_RESTARTS} times")
-            self.restarts += 1
-            started = time.monotonic()
-            self.worker = Worker(self.course, self.folder, self.limits, unsafe=self.unsafe)
-            self.deadline += time.monotonic() - started  # importing torch is not the student's time
-        return self.worker
-
-    def _failed(self, error: Exception, where: str) -> Died:
-        if self.worker is not None and not self.worker.reset():
+    def _ready(self, deadline: float) -> tuple[Worker, float]:
+        """A worker in which nothing of an earlier run is left, and the deadline without the time that its start took."""
+        started = time.monotonic()
+        if self.worker is not None and not self.worker.clean():
             self.close()
-        died = error if isinstance(error, Died) else Died("protocol", str(error))
+        if self.worker is None:
+            self.worker = Worker(self.course, self.folder, self.limits, unsafe=self.unsafe, modules=self.modules)
+        took = time.monotonic() - started  # importing torch is not the student's time
+        self.deadline += took
+        return self.worker, deadline + took
+
+    def _failed(self, error: Died | ProtocolError, where: str) -> Died:
+        died = as_died(error)
         self.notes.append(f"{where}: {WHAT_HAPPENED[died.reason]}" + (f" ({died.detail})" if died.detail else ""))
         return died
 
     def _name(self, index: int) -> str:
-        cell = self.submission.cells[index]
-        return cell.grade_id or f"code cell {index + 1}"
+        return self.submission.cells[index].grade_id or f"code cell {index + 1}"
 
     def together(self) -> None:
         """Run all cells in one process; leave out a cell that ends the process, and begin again."""
-        pending = [exercise.id for exercise, _ in self.wanted]
-        while pending and time.monotonic() < self.deadline:
+        pending = list(range(len(self.wanted)))
+        if not pending:
+            return
+        until = time.monotonic() + 2 / 3 * self.limits.seconds
+        for _ in range(RUNS_TOGETHER):
             chosen = [(index, cell) for index, cell in enumerate(self.submission.cells) if index not in self.bad_cells]
             try:
-                self._ready()
-                failures = self._cells(chosen)
+                worker, until = self._ready(until)
+                failures = run_cells(worker, chosen, [exercise for exercise, _ in self.wanted], until)
                 while pending:
-                    self._answer(pending[0], failures)
+                    self.attempts[self._id(pending[0])] = self._answer(worker, pending[0], failures, until)
                     pending.pop(0)
-                self._ready().finish("end")
+                return
             except CellDied as error:
                 self.bad_cells.add(error.index)
                 died = self._failed(error.died, self._name(error.index))
-                self._blame(self.submission.cells[error.index], died)
+                for place in [one for one in pending if error.index in self._mine(one)]:
+                    self.attempts[self._id(place)] = Attempt(reason=died.reason, detail=died.detail)
+                    pending.remove(place)
             except (Died, ProtocolError) as error:
-                died = self._failed(error, pending[0] if pending else "after the answers")
-                if pending:
-                    self._set(pending.pop(0), Attempt(reason=died.reason, detail=died.detail))
-                if self.restarts >= MAX_RESTARTS:
-                    break
+                died = self._failed(error, self._id(pending[0]))
+                self.attempts[self._id(pending.pop(0))] = Attempt(reason=died.reason, detail=died.detail)
+            if not pending or time.monotonic() > until:
+                return
 
     def apart(self) -> None:
-        """Run each exercise that is not right by itself."""
-        answers = {grade_id(exercise.id) for exercise, _ in self.wanted}
-        for exercise, cases in self.wanted:
-            own = grade_id(exercise.id)
-            for only_definitions in (False, True):
-                if self._is_settled(exercise, cases) or time.monotonic() > self.deadline or self.restarts >= MAX_RESTARTS:
-                    break
-                if only_definitions and any(self.submission.cells[bad].grade_id == own for bad in self.bad_cells):
-                    break  # its own cell has ended the process twice
-                chosen = []
-                for index, cell in enumerate(self.submission.cells):
-                    mine = cell.grade_id == own or (cell.grade_id is None and defines(cell.source, exercise.answer_name))
-                    if index in self.bad_cells and not mine:
-                        continue
-                    if mine:
-                        chosen.append((index, cell))
-                    elif cell.grade_id not in answers:
-                        source = definitions(cell.source) if only_definitions else cell.source
-                        chosen.append((index, dataclasses.replace(cell, source=source)))
-                self._alone(exercise, cases, chosen)
+        """Run each exercise that is not settled by itself: those that ended a process last."""
+        waiting = [place for place in range(len(self.wanted)) if not self._is_settled(place)]
+        waiting.sort(key=lambda place: getattr(self.attempts.get(self._id(place)), "reason", None) in WHAT_HAPPENED)
+        for count, place in enumerate(waiting):
+            share = (self.deadline - time.monotonic()) / (len(waiting) - count)
+            until = time.monotonic() + share / 2
+            before = self.attempts.get(self._id(place))
+            first, until = self._alone(place, self._slice(place), until)
+            candidates = [first] if before is None else [before, first]
+            if not self._is_right(place, first) and not _same(before, first):
+                candidates.append(self._alone(place, self._without_answers(place), until + share / 2)[0])
+            right = [one for one in candidates if self._is_right(place, one)]
+            self.attempts[self._id(place)] = right[0] if right else min(candidates, key=_trouble)
 
-    def _alone(self, exercise: Exercise, cases: Sequence[Case], chosen: list[tuple[int, Cell]]) -> None:
-        before = self.attempts.get(exercise.id)
+    def _alone(self, place: int, cells: list[tuple[int, Cell]], until: float) -> tuple[Attempt, float]:
         try:
-            self._ready()
-            failures = self._cells(chosen)
-            self._answer(exercise.id, failures)
-            self._ready().finish("end")
-        except CellDied as error:
-            self._failed(error.died, self._name(error.index))
-            return
-        except (Died, ProtocolError) as error:
-            died = self._failed(error, exercise.id)
-            self._set(exercise.id, Attempt(reason=died.reason, detail=died.detail))
-        if before is not None and self._status(exercise, cases) != "right":
-            self.attempts[exercise.id] = before
+            worker, until = self._ready(until)
+            failures = run_cells(worker, cells, [exercise for exercise, _ in self.wanted], until)
+            return self._answer(worker, place, failures, until), until
+        except (CellDied, Died, ProtocolError) as error:
+            died = self._failed(getattr(error, "died", error), f"{self._id(place)} by itself")
+            return Attempt(reason=died.reason, detail=died.detail), until
 
-    def _status(self, exercise: Exercise, cases: Sequence[Case]) -> str:
-        attempt = self.attempts.get(exercise.id)
-        if attempt is None or attempt.reason is not None:
-            return attempt.reason if attempt is not None and attempt.reason else "none"
-        return verdict(exercise, cases, attempt.outcomes).status
-
-    def _is_settled(self, exercise: Exercise, cases: Sequence[Case]) -> bool:
-        """Whether a run by itself can change nothing: right, left blank, or nowhere in the notebook."""
-        status = self._status(exercise, cases)
-        return status in ("right", "unanswered") or (status == "missing" and not answer_sources(self.submission, exercise))
-
-    def _set(self, exercise_id: str, attempt: Attempt) -> None:
-        before = self.attempts.get(exercise_id)
-        if before is not None and before.reason is not None and attempt.reason == "missing":
-            return  # its cell was left out because it ended the process; the reason for that stands
-        self.attempts[exercise_id] = attempt
-
-    def _blame(self, cell: Cell, died: Died) -> None:
-        for exercise, _ in self.wanted:
-            if cell.grade_id == grade_id(exercise.id):
-                self._set(exercise.id, Attempt(reason=died.reason, detail=died.detail))
-
-    def _cells(self, chosen: list[tuple[int, Cell]]) -> dict[int, str]:
-        return run_cells(self._ready(), chosen, [exercise for exercise, _ in self.wanted], self.deadline)
-
-    def _answer(self, exercise_id: str, failures: dict[int, str]) -> None:
-        place = next(index for index, (exercise, _) in enumerate(self.wanted) if exercise.id == exercise_id)
+    def _answer(self, worker: Worker, place: int, failures: dict[int, str], until: float) -> Attempt:
         exercise, cases = self.wanted[place]
-        state, outcomes = call_cases(self._ready(), place, cases, self.deadline)
-        self._set(exercise_id, Attempt(outcomes) if state == "found" else self._not_found(exercise, state, failures))
+        try:
+            state, outcomes = call_cases(worker, place, cases, until)
+        except AnswerDied as error:
+            died = self._failed(error, exercise.id)
+            return Attempt(reason=died.reason, detail=died.detail)
+        return Attempt(outcomes) if state == "found" else self._not_found(exercise, state, failures)
+
+    def _slice(self, place: int) -> list[tuple[int, Cell]]:
+        """The cells that answer an exercise, after what they need of the others."""
+        cells, mine = self.submission.cells, self._mine(place)
+        answers = {grade_id(exercise.id) for exercise, _ in self.wanted}
+        others = [index for index in range(len(cells)) if index not in mine]
+        groups: tuple[list[str], list[str]] = [], []
+        for index in others:
+            groups[cells[index].grade_id in answers].append(cells[index].source)
+        before = Cell(needed([cells[index].source for index in mine], *groups))
+        return [(mine[0] if mine else 0, before), *((index, cells[index]) for index in mine)]
+
+    def _without_answers(self, place: int) -> list[tuple[int, Cell]]:
+        """The cells that answer an exercise with all that answer none, but for those that ended a process."""
+        mine, answers = self._mine(place), {grade_id(exercise.id) for exercise, _ in self.wanted}
+        return [
+            (index, cell) for index, cell in enumerate(self.submission.cells)
+            if index in mine or (cell.grade_id not in answers and index not in self.bad_cells)
+        ]  # fmt: skip
+
+    def _mine(self, place: int) -> list[int]:
+        return answer_cells(self.submission, self.wanted[place][0])
+
+    def _id(self, place: int) -> str:
+        return self.wanted[place][0].id
+
+    def _is_right(self, place: int, attempt: Attempt) -> bool:
+        return attempt.reason is None and verdict(*self.wanted[place], attempt.outcomes).status == "right"
+
+    def _is_settled(self, place: int) -> bool:
+        """Whether a run by itself can change nothing: right, left blank, or nowhere in the notebook."""
+        exercise, cases = self.wanted[place]
+        attempt, own = self.attempts.get(exercise.id), answer_sources(self.submission, exercise)
+        if attempt is None or attempt.reason is not None:
+            return attempt is not None and attempt.reason == "missing" and not own
+        status = verdict(exercise, cases, attempt.outcomes).status
+        return status == "right" or (status == "unanswered" and all(map(left_blank, own)))
 
     def _not_found(self, exercise: Exercise, state: str, failures: dict[int, str]) -> Attempt:
-        reason = state if state in ("missing", "course") else "protocol"
-        detail = ""
+        reason, detail = state if state in ("missing", "course") else "protocol", ""
         if reason == "missing":
             for index, kind in failures.items():
                 cell = self.submission.cells[index]
                 if cell.grade_id == grade_id(exercise.id) or defines(cell.source, exercise.answer_name):
                     reason, detail = "raises", kind
-        text = DETAILS[reason].format(detail=detail)
-        return Attempt(reason=reason, detail=text)
+        if reason == "missing":
+            found = [name for source in answer_sources(self.submission, exercise) for name in defined_names(source)]
+            detail = f": its cell defines `{found[0][:80]}`" if found else ""
+        return Attempt(reason=reason, detail=DETAILS[reason].format(detail=detail))
+
+
+def _trouble(attempt: Attempt) -> int:
+    """How little an attempt tells of an answer: all outcomes, some that raised, none."""
+    return 2 if attempt.reason is not None else int(any(outcome.failure is not None for outcome in attempt.outcomes))
+
+
+def _same(before: Attempt | None, now: Attempt) -> bool:
+    """Whether an answer said the same by itself as with all other cells, so that these do not matter."""
+    failures = [outcome.failure.type_name for outcome in now.outcomes if outcome.failure is not None]
+    if before is None or "NameError" in failures or now.reason in ("missing", "raises"):
+        return False
+    said = [[encode_outcome(outcome) for outcome in one.outcomes] for one in (before, now)]
+    return before.reason == now.reason and said[0] == said[1]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -36,7 +37,7 @@ class _Reader:
     """Builds values from a tree and takes its tensors out of the bytes."""
 
     def __init__(self, described: Any, raw: bytes, objects: bool) -> None:
-        self.raw, self.objects, self.parts, self.modules = raw, objects, 0, []
+        self.raw, self.objects, self.parts, self.modules, self.taken = raw, objects, 0, [], set()
         self.tensors, start = [], 0
         if type(described) is not list or len(described) > MAX_PARTS:
             raise ProtocolError("the list of tensors is missing or too long")
@@ -49,7 +50,10 @@ class _Reader:
 
     def tensor(self, index: Any) -> Tensor:
         if type(index) is not int or not 0 <= index < len(self.tensors):
-            raise ProtocolError(f"there is no tensor {index!r}")
+            raise ProtocolError(f"there is no tensor {str(index)[:40]}")
+        if index in self.taken:  # a short message must not unfold into a long one
+            raise ProtocolError(f"tensor {index} is there twice")
+        self.taken.add(index)
         dtype, shape, order, start, size = self.tensors[index]
         stored = torch.uint8 if dtype == torch.bool else dtype  # a byte of a bool may be anything until it is compared with 0
         flat = torch.frombuffer(bytearray(self.raw[start : start + size]), dtype=stored) if size else torch.empty(0, dtype=stored)
@@ -68,7 +72,7 @@ class _Reader:
         if type(tree) is str:
             if len(tree) > (MAX_SOURCE if self.objects else MAX_TEXT):
                 raise ProtocolError(f"a text of {len(tree)} characters is too long")
-            return tree
+            return _sound(tree)
         if type(tree) is not dict or not tree:
             raise ProtocolError(f"{type(tree).__name__} is no part of a message")
         kind, content = next(iter(tree.items()))
@@ -121,6 +125,8 @@ def _description(one: Any) -> tuple[torch.dtype, list[int], list[int], int]:
         raise ProtocolError("a shape is a short list of numbers that are not negative")
     if type(order) is not list or not all(type(n) is int for n in order) or sorted(order) != list(range(len(shape))):
         raise ProtocolError("the order is no order of the axes")
+    if math.prod(max(n, 1) for n in shape) > 2**40:  # an empty tensor too has strides, which are 64-bit numbers
+        raise ProtocolError("a tensor has a shape that no answer has")
     if math.prod(shape) * dtype.itemsize != size:
         raise ProtocolError(f"a tensor of shape {shape} does not have {size} bytes")
     return dtype, shape, order, size
@@ -130,7 +136,7 @@ def _integer(text: Any) -> Any:
     if text is None:
         return Foreign("a very large int")
     if type(text) is not str or len(text) > MAX_DIGITS + 1 or not text.removeprefix("-").isdecimal() or not text.isascii():
-        raise ProtocolError("an int is a text of at most 400 digits")
+        raise ProtocolError("an int is a text of at most 300 digits")
     return int(text)
 
 
@@ -143,7 +149,12 @@ def _not_finite(text: Any) -> float:
 def _foreign(name: Any) -> Foreign:
     if type(name) is not str or len(name) > MAX_TEXT:
         raise ProtocolError("the name of a type is a text")
-    return Foreign(name)
+    return Foreign(_sound(name))
+
+
+def _sound(text: str) -> str:
+    """Replace halves of surrogate pairs, which JSON may hold and no file can."""
+    return text if text.isascii() else text.encode("utf-8", "replace").decode("utf-8")
 
 
 def _small_int(text: str) -> int:
@@ -170,9 +181,14 @@ def decode(text: bytes, raw: bytes, *, objects: bool = False) -> Any:
 def receive(read: Callable[[int], bytes], *, objects: bool = False) -> Any:
     """Read one message with `read(n)`, which returns exactly n bytes or raises; raises ProtocolError before it reads too much."""
     length, size = HEADER.unpack(read(HEADER.size))
-    if length > MAX_JSON or size > MAX_BYTES:
+    if length > (MAX_BYTES if objects else MAX_JSON) or size > MAX_BYTES:
         raise ProtocolError(f"a message of {length} + {size} bytes is too large")
     return decode(read(length), read(size), objects=objects)
+
+
+def class_name(text: str) -> str:
+    """A class's name as a name: the student's code can give it any text."""
+    return re.sub(r"[^\w.]", "?", text[:80])
 
 
 def decode_outcome(value: Any) -> Outcome:
@@ -183,9 +199,10 @@ def decode_outcome(value: Any) -> Outcome:
     if failure is not None:
         if type(failure) is not tuple or [type(part) for part in failure[:2]] != [str, str] or len(failure) != 3:
             raise ProtocolError("a failure is its type, its message and a line")
-        if failure[2] is not None and type(failure[2]) is not int:
+        if failure[2] is not None and (type(failure[2]) is not int or not 0 < failure[2] < 10**6):
             raise ProtocolError("the line of a failure is a number")
-        failure = Failure(*failure)
+        kind, text, line = failure
+        failure = Failure(class_name(kind), " ".join(text[:200].split()), line)
     if type(changed) is not tuple or not all(type(name) is str for name in changed):
         raise ProtocolError("what changed is a tuple of names")
     if not all(type(flag) is bool for flag in flags):

@@ -2,6 +2,9 @@
 
 A message is an 8-byte length of the JSON, an 8-byte length of the bytes, the JSON, the bytes. The grader decodes what a
 worker sends with `decoding.decode`, which makes numbers, strings, tuples, dictionaries and tensors and nothing else.
+
+On the pipes between grader and worker, messages travel in frames: one byte that says who speaks (RUN: the process that runs the
+student's code; CONTROL: the worker's first process, which never does), a 4-byte length, the content.
 """
 
 from __future__ import annotations
@@ -25,11 +28,12 @@ DTYPES = {
     )
 }  # fmt: skip
 FUNCTIONS = {function.__name__: function for function in (given.slope, given.encode, given.decode)}
-_OBJECTS = (given.IndexedNetwork, given.Field, given.ClassNetwork, given.Decoder, given.TwoLayers)
+_OBJECTS = (given.IndexedNetwork, given.Field, given.ClassNetwork, given.Decoder, given.DroppingNetwork, given.TwoLayers)
 CLASSES = {kind.__name__: kind for kind in _OBJECTS}
-HEADER = struct.Struct("<QQ")
+HEADER, FRAME = struct.Struct("<QQ"), struct.Struct("<BI")
+RUN, CONTROL, MAX_FRAME = 0, 1, 2**16
 MAX_JSON, MAX_BYTES = 4 * 2**20, 64 * 2**20
-MAX_DEPTH, MAX_PARTS, MAX_TEXT, MAX_DIGITS, MAX_DIMS = 12, 100_000, 10_000, 400, 16
+MAX_DEPTH, MAX_PARTS, MAX_TEXT, MAX_DIGITS, MAX_DIMS = 12, 100_000, 10_000, 300, 16
 MAX_SOURCE = 3 * 2**20  # characters of one cell; more than a worker may send
 _SAFE_INT = 2**53
 
@@ -101,15 +105,24 @@ class _Writer:
         return len(self.tensors) - 1
 
 
-def encode(value: Any) -> bytes:
-    """Return `value` as one message; raises ProtocolError for what cannot be sent or is too large."""
+def encode(value: Any, max_json: int = MAX_BYTES) -> bytes:
+    """Return `value` as one message; raises ProtocolError for what cannot be sent or is too large.
+
+    `max_json` bounds the JSON: what a worker sends has MAX_JSON, the grader's cells may be longer.
+    """
     writer = _Writer()
     tree = writer.tree(value)
-    text = json.dumps({"tensors": writer.tensors, "tree": tree}, allow_nan=False).encode("utf-8", "replace")
+    text = json.dumps({"tensors": writer.tensors, "tree": tree}, allow_nan=False, ensure_ascii=False).encode("utf-8", "replace")
     size = sum(map(len, writer.blobs))
-    if len(text) > MAX_JSON or size > MAX_BYTES:
-        raise ProtocolError(f"a message of {len(text)} + {size} bytes is too large; at most {MAX_JSON} + {MAX_BYTES} can be sent")
+    if len(text) > max_json or size > MAX_BYTES:
+        raise ProtocolError(f"a message of {len(text)} + {size} bytes is too large; at most {max_json} + {MAX_BYTES} can be sent")
     return HEADER.pack(len(text), size) + text + b"".join(writer.blobs)
+
+
+def frames(kind: int, data: bytes) -> bytes:
+    """Return `data` in frames of at most MAX_FRAME bytes."""
+    parts = [data[start : start + MAX_FRAME] for start in range(0, len(data), MAX_FRAME)]
+    return b"".join(FRAME.pack(kind, len(part)) + part for part in parts)
 
 
 def encode_outcome(outcome: Outcome) -> bytes:
@@ -117,6 +130,6 @@ def encode_outcome(outcome: Outcome) -> bytes:
     failure = outcome.failure and (outcome.failure.type_name[:200], outcome.failure.message[:200], outcome.failure.line)
     flags = (outcome.changed, outcome.used_global_random, outcome.ignored_generator, outcome.reproducible)
     try:
-        return encode((outcome.output, failure, *flags))
+        return encode((outcome.output, failure, *flags), MAX_JSON)
     except ProtocolError as error:
         return encode((Foreign(str(error)), failure, *flags))

@@ -2,7 +2,7 @@
 
 https://github.com/containers/bubblewrap. The worker sees Python, the system's libraries, the course without the lessons'
 exercises, and one temporary folder in memory that it may write to. It has no network, an empty environment, a user and
-process numbers of its own, and ends with the grader.
+process numbers of its own, may not make the system calls of `confinement`, and ends with the grader.
 """
 
 from __future__ import annotations
@@ -16,11 +16,14 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
+
+from .confinement import refusing_filter
 
 PACKAGE = Path(__file__).resolve().parents[1]
 DATA = PACKAGE.parent / "data"
 COURSE = "/course"
-KEPT_IN_CLASSROOM = {"__init__.py", "protocol.py", "decoding.py", "worker.py"}
+KEPT_IN_CLASSROOM = {"__init__.py", "protocol.py", "decoding.py", "execution.py", "worker.py"}
 SILENT_EXERCISES = '''"""Checks do nothing while a submission is graded."""
 
 
@@ -90,6 +93,12 @@ def _prefixes() -> list[Path]:
     return found
 
 
+def _installed_copies(shown: list[Path]) -> list[Path]:
+    """Folders of this package in what the sandbox shows: they would show the answers."""
+    places = {PACKAGE, *(Path(place).resolve() / PACKAGE.name for place in sys.path)}
+    return sorted(one for one in places if one.is_dir() and any(one.is_relative_to(top) for top in shown))
+
+
 def bubblewrap_arguments(course: Path, disk_mib: int) -> list[str]:
     """The arguments of `bwrap`, without the command to run."""
     size = ["--size", str(disk_mib * 2**20), "--tmpfs"]
@@ -102,29 +111,48 @@ def bubblewrap_arguments(course: Path, disk_mib: int) -> list[str]:
             arguments += ["--symlink", os.readlink(path), path]
         else:
             arguments += ["--ro-bind-try", path, path]
-    for prefix in _prefixes():
+    prefixes = _prefixes()
+    for prefix in prefixes:
         arguments += ["--ro-bind", str(prefix), str(prefix)]
-        if PACKAGE.is_relative_to(prefix):  # an installed course would show the answers
-            arguments += ["--tmpfs", str(PACKAGE)]
+    for copy in _installed_copies([Path("/usr"), *prefixes]):
+        arguments += ["--tmpfs", str(copy), "--remount-ro", str(copy)]
     arguments += ["--ro-bind", str(course), COURSE]
     if DATA.is_dir():
         arguments += ["--ro-bind", str(DATA), f"{COURSE}/data"]
-    arguments += ["--proc", "/proc", "--dev", "/dev", *size, "/dev/shm", "--remount-ro", "/dev", *size, "/tmp", "--chdir", "/tmp"]
+    arguments += ["--proc", "/proc", "--remount-ro", "/proc", "--dev", "/dev", *size, "/dev/shm", "--remount-ro", "/dev"]
+    arguments += [*size, "/tmp", "--chdir", "/tmp"]
     for name, value in environment(COURSE, "/tmp").items():
         arguments += ["--setenv", name, value]
     return [*arguments, "--remount-ro", "/"]
 
 
+def _in_bubblewrap(command: list[str], course: Path, disk_mib: int, **options: Any) -> subprocess.Popen[bytes]:
+    """Start a command. The arguments travel by a pipe, so that the sandbox's process list does not show the grader's folders."""
+    program, ends = shutil.which("bwrap") or "bwrap", []
+    arguments = b"".join(part.encode() + b"\0" for part in bubblewrap_arguments(course, disk_mib))
+    try:
+        for content in filter(None, (arguments, refusing_filter())):
+            read, write = os.pipe()
+            ends.append(read)
+            os.write(write, content)  # less than a pipe holds
+            os.close(write)
+        given = [part for option, end in zip(("--args", "--seccomp"), ends, strict=False) for part in (option, str(end))]
+        return subprocess.Popen([program, *given, *command], env={"PATH": "/usr/bin:/bin"}, pass_fds=ends, **options)
+    finally:
+        for end in ends:
+            os.close(end)
+
+
 @functools.cache
 def _problem() -> str | None:
-    program = shutil.which("bwrap")
-    if program is None:
+    if shutil.which("bwrap") is None:
         return "bwrap is not on the PATH"
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "data").mkdir()
-        command = [program, *bubblewrap_arguments(Path(folder), 1), "/usr/bin/env", "true"]
-        tried = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL)
-    return None if tried.returncode == 0 else (tried.stderr.strip().splitlines() or ["it failed"])[-1]
+        pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE}
+        tried = _in_bubblewrap(["/usr/bin/env", "true"], Path(folder), 1, **pipes)
+        _, said = tried.communicate()
+    return None if tried.returncode == 0 else (said.decode("utf-8", "replace").strip().splitlines() or ["it failed"])[-1]
 
 
 def sandbox_available() -> bool:
@@ -142,17 +170,10 @@ def start_worker(course: Path, folder: Path, disk_mib: int, *, unsafe: bool) -> 
     """Start a worker with pipes as its stdin and stdout. `folder` is where an unsafe one may write."""
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
     if unsafe:
-        return subprocess.Popen(
-            worker_command(), env=environment(str(course), str(folder)), cwd=folder, start_new_session=True, **pipes,
-        )  # fmt: skip
+        kept = {name: os.environ[name] for name in ("SYSTEMROOT",) if name in os.environ}  # Windows starts nothing without it
+        env = {**environment(str(course), str(folder)), **kept}
+        if DATA.is_dir():
+            env["DIFFUSION_COURSE_DATA"] = str(DATA)
+        return subprocess.Popen(worker_command(), env=env, cwd=folder, start_new_session=True, **pipes)
     require_sandbox()
-    # The arguments travel by a pipe, so that the sandbox's own process list does not show the grader's folders.
-    read, write = os.pipe()
-    try:
-        os.write(write, b"".join(part.encode() + b"\0" for part in bubblewrap_arguments(course, disk_mib)))
-        os.close(write)
-        program = shutil.which("bwrap") or "bwrap"
-        command = [program, "--args", str(read), *worker_command()]
-        return subprocess.Popen(command, env={"PATH": "/usr/bin:/bin"}, pass_fds=(read,), start_new_session=True, **pipes)
-    finally:
-        os.close(read)
+    return _in_bubblewrap(worker_command(), course, disk_mib, start_new_session=True, **pipes)

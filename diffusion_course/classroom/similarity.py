@@ -52,21 +52,24 @@ def features(source: str) -> set[tuple[str, str]]:
     found |= {("shape", window) for window in windows}
     try:
         tokens = list(tokenize.generate_tokens(io.StringIO(source).readline))
-    except (tokenize.TokenError, IndentationError):
+    except (tokenize.TokenError, SyntaxError):
         tokens = []
     return found | {("comment", token.string) for token in tokens if token.type == tokenize.COMMENT and len(token.string) > 8}
 
 
-def _in_order(node: ast.AST):
-    yield node
-    for child in ast.iter_child_nodes(node):
-        yield from _in_order(child)
+def _in_order(tree: ast.AST):
+    waiting = [tree]
+    while waiting:  # no recursion: a long sum is a deep tree
+        node = waiting.pop()
+        yield node
+        waiting += reversed(list(ast.iter_child_nodes(node)))
 
 
 def _kind(node: ast.AST) -> str:
     """The node without names and places; constants, operators and attributes stay."""
     if isinstance(node, ast.Constant):
-        return f"Constant:{node.value!r:.40}"
+        huge = isinstance(node.value, int) and node.value.bit_length() > 400  # Python does not print the largest ones
+        return "Constant:int" if huge else f"Constant:{node.value!r:.40}"
     return f"{type(node).__name__}:{node.attr}" if isinstance(node, ast.Attribute) else type(node).__name__
 
 

@@ -1,226 +1,232 @@
-"""The untrusted side: runs a submission's cells and answers calls. Started by `sandbox`, talks over its stdin and stdout.
+"""The worker's first process: starts, and passes messages between the grader and the process of each run.
 
-This first process never runs a student's code. For each run it forks a child that executes the cells, and the child forks
-again for each exercise, so that no answer sees what another one did. Whatever happens here, the grader outside only gets
-numbers and tensors to compare with values that were never in this process.
+It never runs a student's code. For each run it forks a child (`execution`) that has a socket to this process and no pipe to the
+grader; so no student's code can answer for a later run, and when a run is over, everything it started is killed. Where Python
+cannot fork, or forks are not safe, there is one process for one run, without this protection.
 """
 
 from __future__ import annotations
 
-import builtins
-import functools
-import inspect
+import ctypes
+import importlib
 import os
-import sys
-import types
-from collections.abc import Callable, Sequence
+import re
+import select
+import shutil
+import signal
+import socket
+import tempfile
+import time
+from collections.abc import Callable
 from typing import Any
 
 import torch
 
-from ..exercises import calls
-from ..exercises.registry import Case
-from ..exercises.trial import run_case
 from .decoding import receive
-from .protocol import ProtocolError, encode, encode_outcome
+from .execution import Channel, one_run
+from .protocol import CONTROL, FRAME, RUN, encode, frames
 
-COURSE = "diffusion_course"
+PAUSE, GONE_SECONDS = 0.05, 8.0
+NICE = 5  # the grader's watch goes first
+FIRST = 2  # this process's number in a sandbox; bubblewrap's own is 1
+DUMPABLE = 4  # prctl's PR_SET_DUMPABLE
+COUNTED_BY_NAMESPACE = (5, 14)  # since this Linux a sandbox's processes are counted by themselves
 
 
-class Channel:
+class Pipes:
     """The two pipes to the grader; everything else that writes to stdout or stderr ends in /dev/null."""
 
     def __init__(self) -> None:
-        self._in, self._out = os.dup(0), os.dup(1)
+        self.read_end, self._write_end = os.dup(0), os.dup(1)
         nothing = os.open(os.devnull, os.O_RDWR)
         for number in (0, 1, 2):
             os.dup2(nothing, number)
 
-    def read(self) -> Any:
-        """Wait for the next message; ends the process when the grader is gone."""
-        return receive(self._exactly, objects=True)
+    def close(self) -> None:
+        """Close both, in a child that has no business with the grader."""
+        os.close(self.read_end)
+        os.close(self._write_end)
 
     def _exactly(self, size: int) -> bytes:
         parts = []
         while size:
-            part = os.read(self._in, min(size, 2**20))
+            part = os.read(self.read_end, min(size, 2**20))
             if not part:
-                os._exit(0)
+                os._exit(0)  # the grader is gone
             parts.append(part)
             size -= len(part)
         return b"".join(parts)
 
-    def send(self, *message: Any) -> None:
-        """Send one message."""
-        self.send_bytes(encode(message))
+    def frame(self) -> tuple[int, bytes]:
+        """Wait for a frame: who is spoken to, and what is said."""
+        kind, size = FRAME.unpack(self._exactly(FRAME.size))
+        return kind, self._exactly(size)
 
-    def send_bytes(self, data: bytes) -> None:
-        """Send what is encoded already."""
-        rest = memoryview(data)
+    def send(self, kind: int, data: bytes) -> None:
+        """Send `data` in frames."""
+        rest = memoryview(frames(kind, data))
         while rest:
-            rest = rest[os.write(self._out, rest) :]
+            rest = rest[os.write(self._write_end, rest) :]
+
+    def control(self) -> tuple[Any, ...]:
+        """Wait for what is said to this process; frames for a run that is over are dropped."""
+        waiting = b""
+
+        def read(size: int) -> bytes:
+            nonlocal waiting
+            while len(waiting) < size:
+                kind, data = self.frame()
+                waiting += data if kind == CONTROL else b""
+            wanted, waiting = waiting[:size], waiting[size:]
+            return wanted
+
+        return receive(read, objects=True)
 
 
-class Wanted:
-    """What `trial.run_case` needs to know of an exercise, without the exercise."""
+class Alone:
+    """For a process that is its own run: messages of the run straight through the grader's pipes."""
 
-    def __init__(self, spec: Sequence[Any]) -> None:
-        self.answer_name, names, optional, self.may_change, call, self.is_value = spec
-        self.call = getattr(calls, call) if call else None
-        plain, empty = inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.empty
-        kinds = [inspect.Parameter(name, plain, default=None if name in optional else empty) for name in names]
-        self.reference = lambda *args, **kwargs: None
-        self.reference.__signature__ = inspect.Signature(kinds)  # type: ignore[attr-defined]
+    def __init__(self, pipes: Pipes) -> None:
+        self._pipes, self._rest = pipes, b""
 
+    def recv(self, size: int) -> bytes:
+        """Return at most `size` bytes of what the grader sends to the run; b"" when it says something else."""
+        while not self._rest:
+            kind, self._rest = self._pipes.frame()
+            if kind != RUN:
+                return b""
+        part, self._rest = self._rest[:size], self._rest[size:]
+        return part
 
-class Shell:
-    """Stands for IPython: magics do nothing, except those that run the rest of their cell."""
-
-    def __init__(self, namespace: dict[str, Any]) -> None:
-        self.user_ns = namespace
-
-    def run_cell_magic(self, name: str, line: str, cell: str) -> None:
-        """Run the cell of %%time, %%timeit and %%capture; leave others alone."""
-        if name in ("time", "timeit", "capture", "prun"):
-            exec(compile(cell, "<cell>", "exec"), self.user_ns)
-
-    def __getattr__(self, name: str) -> Callable[..., None]:
-        return lambda *args, **kwargs: None
+    def sendall(self, data: bytes) -> None:
+        """Send as the run."""
+        self._pipes.send(RUN, data)
 
 
-def python_of(source: str) -> str:
-    """Return a cell without its magics and shell lines."""
-    if not any(line.lstrip().startswith(("%", "!", "?")) or line.rstrip().endswith("?") for line in source.splitlines()):
-        return source
-    from IPython.core.inputtransformer2 import TransformerManager
-
-    return TransformerManager().transform_cell(source)
-
-
-def prepare(namespace: dict[str, Any]) -> None:
-    """Give the cells the names that a notebook has."""
-    module = types.ModuleType("__main__")
-    namespace.update(vars(module))
-    module.__dict__.update(namespace)
-    sys.modules["__main__"] = module
-    shell = Shell(namespace)
-    builtins.get_ipython = lambda: shell  # type: ignore[attr-defined]
-    builtins.display = lambda *args, **kwargs: None  # type: ignore[attr-defined]
-
-
-def run_cells(cells: Sequence[str], channel: Channel) -> tuple[dict[str, Any], list[tuple[int, str, str]]]:
-    """Execute the cells one by one; returns the namespace and (cell, exception's type, first line) of those that raised."""
-    namespace: dict[str, Any] = {}
-    prepare(namespace)
-    failures = []
-    for index, source in enumerate(cells):
-        channel.send("cell", index)
-        try:
-            exec(compile(python_of(source), f"<cell {index}>", "exec"), namespace)
-        except BaseException as error:  # SystemExit and KeyboardInterrupt too: the other cells still count
-            failures.append((index, type(error).__name__[:200], _first_line(error)))
-    return namespace, failures
-
-
-def _first_line(error: BaseException) -> str:
-    try:
-        return (str(error).splitlines() or [""])[0][:200]
-    except BaseException:
-        return ""
-
-
-def find(namespace: dict[str, Any], wanted: Wanted) -> tuple[str, Any]:
-    """Return ("found", the answer as a function), ("missing", None), ("course", None) or ("type", its type)."""
-    if wanted.answer_name not in namespace:
-        return "missing", None
-    answer = namespace[wanted.answer_name]
-    if wanted.is_value:
-        return "found", lambda **_: answer
-    if answer is None or answer is ...:
-        return "found", lambda *args, **kwargs: None
-    inner = answer
-    while isinstance(inner, functools.partial):
-        inner = inner.func
-    if str(getattr(inner, "__module__", "")).partition(".")[0] == COURSE:
-        return "course", None
-    return ("found", answer) if callable(answer) else ("type", type(answer).__name__[:200])
-
-
-def answer_calls(namespace: dict[str, Any], wanted: Wanted, channel: Channel) -> None:
-    """Look the answer up and call it with each case that the grader sends."""
-    state, answer = find(namespace, wanted)
-    channel.send(state, answer if state == "type" else None)
-    while state == "found" and (message := channel.read())[0] == "case":
-        _, args, kwargs = message
-        try:
-            outcome = run_case(wanted, answer, Case(args, kwargs))  # type: ignore[arg-type]
-            data = encode_outcome(outcome)
-        except ProtocolError as error:
-            channel.send("unsendable", str(error)[:200])
-        except BaseException as error:
-            channel.send("escaped", type(error).__name__[:200])
-        else:
-            channel.send_bytes(data)
-    os._exit(0)
-
-
-def forked(work: Callable[[], None], channel: Channel) -> None:
-    """Do `work` in a child, wait for it and tell the grader how it ended; only the grader knows whether it should have."""
+def relay(work: Callable[[Channel], None], pipes: Pipes, sandboxed: bool) -> None:
+    """Fork a child that does `work`, and pass on what it and the grader say until it ends or the grader has enough."""
+    ours, theirs = socket.socketpair()
+    folder = tempfile.mkdtemp(prefix="run-")
     child = os.fork()
     if child == 0:
         try:
-            work()
+            os.setsid()
+            os.nice(NICE)
+            pipes.close()
+            ours.close()
+            settle(folder)
+            work(Channel(theirs))
         finally:
             os._exit(1)
-    _, status = os.waitpid(child, 0)
-    channel.send("ended", -os.WTERMSIG(status) if os.WIFSIGNALED(status) else os.WEXITSTATUS(status))
+    theirs.close()
+    ours.setblocking(False)
+    to_child, is_open, status = bytearray(), True, None
+    while True:
+        ended, code = os.waitpid(child, os.WNOHANG) if status is None else (0, 0)
+        status = code if ended else status
+        watched, waiting = [pipes.read_end, *[ours] * is_open], [ours] if to_child and is_open else []
+        ready, free, _ = select.select(watched, waiting, [], PAUSE if status is None else 0)
+        try:
+            if ours in free:
+                del to_child[: ours.send(to_child)]
+            said = ours.recv(2**16) if ours in ready else None
+        except OSError:
+            said = b""
+        if said:
+            pipes.send(RUN, said)
+        elif said == b"":
+            is_open = False
+        elif status is not None:  # it has ended, and all that it said is passed on
+            break
+        if pipes.read_end in ready:
+            kind, data = pipes.frame()
+            if kind == CONTROL:  # "clean": the grader has enough
+                break
+            to_child += data
+    has_ended = status is not None
+    ours.close()
+    end_run(child, has_ended, sandboxed)
+    shutil.rmtree(folder, ignore_errors=True)
+    pipes.send(CONTROL, encode(("ended", os.waitstatus_to_exitcode(status)) if has_ended else ("clean",)))
 
 
-def one_run(cells: Sequence[str], specs: Sequence[Any], channel: Channel) -> None:
-    """Run the cells, then answer for the exercises that the grader names."""
-    namespace, failures = run_cells(cells, channel)
-    channel.send("cells", tuple(failures))
-    while (message := channel.read())[0] == "answer":
-        wanted = Wanted(specs[message[1]])
-        forked(lambda wanted=wanted: answer_calls(namespace, wanted, channel), channel)
-    os._exit(0)
+def settle(folder: str) -> None:
+    """Make `folder` the place for files: one that no earlier run knew."""
+    os.chdir(folder)
+    os.environ.update(HOME=folder, TMPDIR=folder, MPLCONFIGDIR=folder)
+    tempfile.tempdir = None
 
 
-def set_limits(memory_mib: int, disk_mib: int, seconds: int) -> None:
-    """Set the limits that a process cannot raise again."""
-    import resource
+def end_run(child: int, has_ended: bool, sandboxed: bool) -> None:
+    """Kill all that a run has started. Without a sandbox that is its process group; the grader looks for what else there is."""
+    if sandboxed and os.getpid() == FIRST:
+        try:
+            os.kill(-1, signal.SIGKILL)  # everything in the sandbox but this process and bubblewrap's first
+        except ProcessLookupError:
+            pass
+    else:
+        try:
+            os.killpg(child, signal.SIGKILL)
+        except (ProcessLookupError, PermissionError):
+            pass
+    if not has_ended:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+    if sandboxed:
+        late = time.monotonic() + GONE_SECONDS
+        while {name for name in os.listdir("/proc") if name.isdigit()} - {"1", str(os.getpid())} and time.monotonic() < late:
+            time.sleep(PAUSE / 10)  # what is killed is still counted until it is gone
+        for top in (tempfile.gettempdir(), "/dev/shm"):
+            for entry in os.scandir(top):
+                shutil.rmtree(entry.path, ignore_errors=True) if entry.is_dir(follow_symlinks=False) else os.unlink(entry.path)
 
-    for name, most in (
-        ("RLIMIT_DATA", memory_mib * 2**20), ("RLIMIT_FSIZE", disk_mib * 2**20), ("RLIMIT_CPU", seconds), ("RLIMIT_CORE", 0),
-        ("RLIMIT_NOFILE", 256),
-    ):  # fmt: skip
-        kind = getattr(resource, name, None)
-        if kind is not None:
-            try:
-                resource.setrlimit(kind, (most, most))
-            except (ValueError, OSError):  # a system that has the name and not the limit (macOS)
-                continue
+
+def set_limits(memory_mib: int, disk_mib: int, seconds: int, tasks: int, sandboxed: bool) -> None:
+    """Set the limits that a process cannot raise again, where the system has them."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return
+    limits = {
+        "RLIMIT_DATA": memory_mib * 2**20, "RLIMIT_FSIZE": disk_mib * 2**20, "RLIMIT_CPU": seconds, "RLIMIT_CORE": 0,
+        "RLIMIT_NOFILE": 256,
+    }  # fmt: skip
+    if sandboxed and tuple(int(part) for part in re.findall(r"\d+", os.uname().release)[:2]) >= COUNTED_BY_NAMESPACE:
+        limits["RLIMIT_NPROC"] = tasks
+    for name, most in limits.items():
+        try:
+            resource.setrlimit(getattr(resource, name), (most, most))
+        except (AttributeError, ValueError, OSError):  # a system that lacks it, or has the name alone (macOS)
+            continue
+
+
+def keep_apart() -> None:
+    """Let no other process of the sandbox read or trace this one."""
+    try:
+        ctypes.CDLL(None).prctl(DUMPABLE, 0, 0, 0, 0)
+    except (AttributeError, OSError, TypeError):  # not Linux
+        return
 
 
 def main() -> None:
-    """Read the limits, then fork for each run until the grader closes the pipe."""
-    channel = Channel()
-    os.environ.setdefault("MPLBACKEND", "Agg")
-    if hasattr(os, "nice"):
-        os.nice(10)  # the grader's watch goes first
+    """Read the limits, then do one run after another until the grader closes the pipe."""
+    pipes = Pipes()
     torch.set_num_threads(1)
-    torch.use_deterministic_algorithms(True)
-    kind, *limits = channel.read()
-    if kind == "limits":
-        set_limits(*limits)
-    channel.send("ready")
+    torch.set_deterministic_debug_mode("error")  # use_deterministic_algorithms(True) would import a compiler, for seconds
+    keep_apart()
+    _, *limits, sandboxed, forks, modules = pipes.control()
+    for module in modules:  # here, so that each run does not spend its time on it
+        importlib.import_module(module)
+    set_limits(*limits, sandboxed)
+    pipes.send(CONTROL, encode(("ready",)))
     while True:
-        message = channel.read()
-        if message[0] == "run":
-            _, cells, specs = message
-            forked(lambda cells=cells, specs=specs: one_run(cells, specs, channel), channel)
-        elif message[0] == "sync":  # after the grader has ended a run: whatever was under way is over
-            channel.send_bytes(bytes.fromhex(message[1]))
+        message = pipes.control()
+        if message[0] == "clean":
+            pipes.send(CONTROL, encode(("clean",)))
+        elif message[0] == "run" and forks:
+            relay(lambda channel, message=message: one_run(*message[1:], channel, forks=True), pipes, sandboxed)
+        elif message[0] == "run":
+            one_run(*message[1:], Channel(Alone(pipes)), forks=False)
 
 
 if __name__ == "__main__":

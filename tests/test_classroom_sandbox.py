@@ -1,0 +1,403 @@
+"""What a submission can reach in the sandbox, what ends it, and that no run reaches the next one."""
+
+import os
+import signal
+import struct
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from diffusion_course.classroom import sandbox, supervised
+from diffusion_course.classroom.attempts import run_attempts
+from diffusion_course.classroom.confinement import ALLOW, ARCHITECTURES, PRLIMIT, REFUSE, REFUSED, refusing_filter
+from diffusion_course.classroom.conversation import CellDied, call_cases, run_cells
+from diffusion_course.classroom.limits import Limits
+from diffusion_course.classroom.processes import family, is_alive
+from diffusion_course.classroom.records import Cell, Submission
+from diffusion_course.classroom.sandbox import SandboxMissing, bubblewrap_arguments, course_copy, environment, sandbox_available
+from diffusion_course.classroom.supervised import Died, Worker
+from diffusion_course.exercises.engine import judge, make_cases
+from diffusion_course.exercises.registry import all_exercises, get_exercise
+
+needs_sandbox = pytest.mark.skipif(not sandbox_available(), reason="bubblewrap is not usable here")
+LIMITS = Limits(seconds=120, seconds_per_cell=60, seconds_per_call=30, memory_mib=1200, disk_mib=16)  # time for busy machines
+SLOPE = get_exercise("02.3")
+HONEST = {"02.1": "def jump(x0, t, alphas_cumprod, noise):\n    a = alphas_cumprod[t].to(x0.dtype).reshape(-1, *[1] * (x0.dim() - 1))\n    return a.sqrt() * x0 + (1 - a).sqrt() * noise\n",
+          "02.2": "def cumulative_alphas(betas):\n    return torch.cumprod(1 - betas, dim=0)\n",
+          "02.3": "def signal_to_noise(alphas_cumprod):\n    return alphas_cumprod / (1 - alphas_cumprod)\n"}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def course():
+    with course_copy() as folder:
+        yield folder
+
+
+@pytest.fixture(scope="module")
+def worker(course, tmp_path_factory):
+    one = Worker(course, tmp_path_factory.mktemp("unused"), LIMITS)
+    yield one
+    one.close()
+
+
+def soon(seconds=60):
+    return time.monotonic() + seconds
+
+
+def inside(worker, code):
+    """What `result` is after `code` has run in the sandbox."""
+    assert worker.clean()
+    source = f"def signal_to_noise(alphas_cumprod):\n    return result\n{code}"
+    failures = run_cells(worker, [(0, Cell(source))], [SLOPE], soon())
+    state, (outcome, *_) = call_cases(worker, 0, make_cases(SLOPE)[:1], soon())
+    assert (failures, state, outcome.failure) == ({}, "found", None)
+    return outcome.output
+
+
+def submission(*cells):
+    return Submission("someone", Path("someone.ipynb"), "0", tuple(Cell(source, name) for name, source in cells))
+
+
+def attempted(cells, exercises=tuple(HONEST), limits=LIMITS, **options):
+    """Status of each exercise, or the reason why it has no outcomes; and the notes."""
+    wanted = [(one, make_cases(one, 1234)) for one in map(get_exercise, exercises)]
+    attempts, notes = run_attempts(submission(*cells), wanted, limits, **options)
+    return [attempts[one.id].reason or judge(one, cases, attempts[one.id].outcomes).status for one, cases in wanted], notes
+
+
+def answers(**changed):
+    cells = HONEST | {name.replace("e", "0", 1).replace("_", "."): source for name, source in changed.items()}
+    return [(None, "import torch\nimport math"), *((f"answer-{name.replace('.', '-')}", source) for name, source in cells.items())]
+
+
+# What can be reached.
+
+
+@needs_sandbox
+def test_the_environment_is_the_sandboxes_own(worker, monkeypatch):
+    assert "CANARY" not in str(environment("/course", "/tmp"))
+    found = inside(worker, "import os, socket\nresult = (dict(os.environ), os.getuid(), os.getgid(), socket.gethostname())")
+    variables, uid, gid, host = found
+    folder = variables["HOME"]
+    assert folder.startswith("/tmp/run-") and {variables[name] for name in ("TMPDIR", "MPLCONFIGDIR")} == {folder}
+    assert set(variables) - set(environment("", "")) <= {"PWD", "LC_CTYPE", "KMP_INIT_AT_FORK", "KMP_DUPLICATE_LIB_OK"}
+    assert (uid, gid, host) == (65534, 65534, "sandbox")
+
+
+@needs_sandbox
+def test_only_the_temporary_folders_can_be_written(worker):
+    code = """import os
+result = []
+for top, folders, files in os.walk("/"):
+    folders[:] = [one for one in folders if os.path.join(top, one) != "/proc" and not os.path.islink(os.path.join(top, one))]
+    if len(top.split("/")) > 5 or top.startswith("/usr/"):
+        folders.clear()
+    try:
+        with open(os.path.join(top, "written"), "w") as file:
+            file.write("x")
+        result.append(top)
+    except OSError:
+        pass
+"""
+    found = inside(worker, code)
+    assert all(one == "/dev/shm" or one == "/tmp" or one.startswith("/tmp/run-") for one in found) and found
+    assert not list(Path("/tmp").glob("written"))
+
+
+@needs_sandbox
+def test_there_is_no_network(worker):
+    code = """import socket
+try:
+    socket.create_connection(("127.0.0.1", PORT), timeout=2)
+    result = "connected"
+except OSError as error:
+    result = type(error).__name__
+"""
+    import socket
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        assert inside(worker, code.replace("PORT", str(server.getsockname()[1]))) in ("ConnectionRefusedError", "TimeoutError")
+    assert inside(worker, "import socket\nresult = [name for _, name in socket.if_nameindex()]") == ("lo",)
+
+
+@needs_sandbox
+def test_lessons_hidden_parts_and_the_project_are_not_there(worker, course):
+    code = """import importlib, os, pathlib
+result = []
+for name in ("exercises.lesson01", "exercises.lesson12", "classroom.marking", "classroom.assignment", "classroom.attempts"):
+    try:
+        importlib.import_module("diffusion_course." + name)
+        result.append(name)
+    except ImportError:
+        pass
+import diffusion_course.exercises.registry as registry
+result += [one.id for one in registry.all_exercises()]
+result += [str(path) for path in pathlib.Path("/course").rglob("lesson*")]
+result += [path for path in PLACES if os.path.exists(path)]
+"""
+    root = Path(__file__).resolve().parents[1]
+    places = [str(root / "tests"), str(root / "notebooks"), str(root / "diffusion_course"), str(course), "/root/.ssh", "/home", "/etc/passwd", "/var"]
+    assert inside(worker, code.replace("PLACES", repr(places))) == ()
+
+
+@needs_sandbox
+def test_only_its_own_processes_are_seen(worker):
+    assert len(inside(worker, "import os\nresult = [one for one in os.listdir('/proc') if one.isdigit()]")) <= 4
+
+
+@needs_sandbox
+def test_the_first_process_cannot_be_reached(worker):
+    code = """import ctypes, os, resource
+result = []
+libc = ctypes.CDLL(None, use_errno=True)
+for name in ("mem", "environ", "maps", *(f"fd/{number}" for number in range(64))):
+    for mode in ("rb", "wb"):
+        try:
+            open(f"/proc/2/{name}", mode, buffering=0).close()
+            result.append(name)
+        except OSError:
+            pass
+if libc.ptrace(16, 2, 0, 0) == 0:
+    result.append("ptrace")
+try:
+    resource.prlimit(2, resource.RLIMIT_DATA, (1, 1))
+    result.append("prlimit")
+except OSError:
+    pass
+resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+try:
+    os.memfd_create("x")
+    result.append("memfd_create")
+except OSError:
+    pass
+if libc.shmget(0, 4096, 0o1600) >= 0:
+    result.append("shmget")
+if libc.unshare(0x10000000) == 0:
+    result.append("unshare")
+"""
+    assert inside(worker, code) == ()
+
+
+@needs_sandbox
+def test_a_run_has_no_pipe_to_the_grader(worker):
+    code = """import os, stat
+result = [os.readlink(f"/proc/self/fd/{name}") for name in os.listdir("/proc/self/fd") if os.path.exists(f"/proc/self/fd/{name}")]
+"""
+    kinds = [one.partition(":")[0] for one in inside(worker, code)]
+    assert kinds.count("socket") == 1 and "pipe" not in kinds
+
+
+def run_filter(program, machine, call, argument=0):
+    """A seccomp filter's verdict on a call, by a small machine of our own."""
+    words = struct.pack("=IIQ6Q", call, ARCHITECTURES[machine], 0, argument, 0, 0, 0, 0, 0)
+    steps = list(struct.iter_unpack("=HBBI", program))
+    place = held = 0
+    while True:
+        code, if_true, if_false, value = steps[place]
+        place += 1
+        if code == 0x06:
+            return value
+        if code == 0x20:
+            (held,) = struct.unpack_from("=I", words, value)
+        else:
+            assert code in (0x15, 0x35)
+            place += if_true if (held == value if code == 0x15 else held >= value) else if_false
+
+
+@pytest.mark.parametrize(("machine", "column"), [("x86_64", 1), ("aarch64", 2)])
+def test_the_filter_refuses_what_it_names_and_nothing_else(machine, column):
+    program = refusing_filter(machine)
+    refused = {row[column] for row in REFUSED}
+    for call in range(480):
+        if call != PRLIMIT[machine]:
+            assert run_filter(program, machine, call) == (REFUSE if call in refused else ALLOW)
+    assert [run_filter(program, machine, PRLIMIT[machine], argument) for argument in (0, 2)] == [ALLOW, REFUSE]
+    other = {"x86_64": "aarch64", "aarch64": "x86_64"}[machine]
+    assert run_filter(program, other, 63) == REFUSE and run_filter(program, machine, 0x40000000 + 1) == REFUSE
+    assert refusing_filter("riscv64") is None
+
+
+def test_an_installed_course_is_hidden(tmp_path, monkeypatch):
+    package = tmp_path / "prefix" / "lib" / "site-packages" / "diffusion_course"
+    (package / "exercises").mkdir(parents=True)
+    monkeypatch.setattr(sys, "prefix", str(tmp_path / "prefix"))
+    monkeypatch.syspath_prepend(str(package.parent))
+    arguments = bubblewrap_arguments(tmp_path, 1)
+    place = arguments.index(str(package))
+    assert arguments[place - 1] == "--tmpfs" and arguments[place + 1 : place + 3] == ["--remount-ro", str(package)]
+    assert arguments.index(str(tmp_path / "prefix")) < place
+
+
+# What ends a run, and that it ends nothing else.
+
+
+@needs_sandbox
+@pytest.mark.parametrize(("code", "reason"), [
+    ("while True: pass", "time"), ("import os\nwhile True: os.write(1, b'x' * 2**20)", "time"), ("import os\nos._exit(0)", "crash"),
+    ("import ctypes\nctypes.string_at(0)", "crash"), ("import os, signal\nos.kill(os.getpid(), signal.SIGSTOP)", "time"),
+    ("import os\nos.close(0)\nos.closerange(3, 200)\nos._exit(0)", "crash"),
+])  # fmt: skip
+def test_a_run_that_ends_leaves_the_worker(worker, code, reason):
+    assert worker.clean()
+    with pytest.raises(CellDied) as caught:
+        run_cells(worker, [(7, Cell(code))], [], soon(2 if reason == "time" else 20))
+    assert (caught.value.index, caught.value.died.reason) == (7, reason)
+    assert inside(worker, "result = 1") == 1
+
+
+@needs_sandbox
+def test_nothing_of_a_run_is_left_for_the_next(worker):
+    code = """import os, pathlib
+for place in (os.getcwd(), "/tmp", "/dev/shm"):
+    pathlib.Path(place, "left").write_text("x")
+if os.fork() == 0:
+    os.setsid()
+    if os.fork() == 0:
+        import time
+        while True: time.sleep(1)
+    os._exit(0)
+result = os.getcwd()
+"""
+    where = inside(worker, code)
+    after = "import os, glob\nresult = (glob.glob('/tmp/*'), glob.glob('/dev/shm/*'), sorted(filter(str.isdigit, os.listdir('/proc'))), os.getcwd())"
+    temporary, shared, processes, here = inside(worker, after)
+    assert temporary == (here,) and here != where and shared == () and len(processes) == 3
+
+
+@needs_sandbox
+@pytest.mark.parametrize(("code", "reasons"), [
+    ("failed, hog = True, []\nwhile True: hog.append(bytearray(2**24))", {"raises"}),  # one process: refused by the system
+    ("import os, time\nfailed = False\nfor _ in range(5):\n    if os.fork() == 0:\n        hog = bytearray(2**28)\n        time.sleep(60)\n", {"memory"}),
+    ("import os, time\nfor _ in range(200):\n    if os.fork() == 0:\n        time.sleep(60)\nwhile True: pass", {"processes"}),
+])  # fmt: skip
+def test_too_much_memory_or_too_many_processes_end_it(course, tmp_path, code, reasons):
+    one = Worker(course, tmp_path, LIMITS)
+    first = family(one.process.pid)
+    try:
+        failures = run_cells(one, [(0, Cell(code)), (1, Cell("import time\ntime.sleep(0 if failed else 50)"))], [], soon())
+        assert reasons == {"raises"} and set(failures) == {0}
+    except CellDied as error:
+        assert error.died.reason in reasons and not one.clean()
+    finally:
+        one.close()
+    assert not any(map(is_alive, first))
+
+
+@needs_sandbox
+def test_files_are_limited(worker):
+    code = """result = 0
+try:
+    with open("big", "wb", buffering=0) as file:
+        while True:
+            result += file.write(b"x" * 2**20)
+except OSError:
+    pass
+"""
+    assert inside(worker, code) <= LIMITS.disk_mib * 2**20
+
+
+@needs_sandbox
+def test_the_sandbox_ends_with_its_grader(course, tmp_path):
+    code = f"""import sys, time
+from pathlib import Path
+from diffusion_course.classroom.limits import Limits
+from diffusion_course.classroom.supervised import Worker
+worker = Worker(Path({str(course)!r}), Path({str(tmp_path)!r}), Limits())
+print(*(one.pid for one in worker._first), flush=True)
+time.sleep(100)
+"""
+    grader = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    below = [psutil.Process(int(one)) for one in grader.stdout.readline().split()]
+    assert len(below) >= 2 and all(map(is_alive, below))
+    os.kill(grader.pid, signal.SIGKILL)
+    grader.wait()
+    grader.stdout.close()
+    late = soon(10)
+    while any(map(is_alive, below)) and time.monotonic() < late:
+        time.sleep(0.05)
+    assert not any(map(is_alive, below))
+
+
+@needs_sandbox
+def test_a_worker_that_was_killed_says_so(course, tmp_path):
+    one = Worker(course, tmp_path, LIMITS)
+    try:
+        one.process.kill()
+        with pytest.raises(Died, match="crash"):
+            one.message(soon())
+        assert not one.clean()
+    finally:
+        one.close()
+
+
+# Attempts.
+
+
+@needs_sandbox
+@pytest.mark.slow
+def test_every_solution_is_right_through_the_sandbox():
+    exercises = all_exercises()
+    cells = [(None, "import math\nimport torch"), *((f"answer-{one.id.replace('.', '-')}", one.solution_source()) for one in exercises)]
+    statuses, notes = attempted(cells, [one.id for one in exercises], Limits(seconds=300))
+    assert {one.id: status for one, status in zip(exercises, statuses, strict=True) if status != "right"} == {} and notes == ()
+
+
+@needs_sandbox
+def test_wrong_missing_renamed_and_raising_answers_say_what_they_are():
+    cells = answers(e2_1="def jumps(x0):\n    return x0\n", e2_2="1 / 0\ndef cumulative_alphas(betas):\n    return betas\n", e2_3="signal_to_noise = 3\n")
+    wanted = [(one, make_cases(one, 5)) for one in map(get_exercise, HONEST)]
+    attempts, _ = run_attempts(submission(*cells), wanted, LIMITS)
+    assert [(attempts[name].reason, attempts[name].detail) for name in HONEST] == [
+        ("missing", "the notebook does not define it: its cell defines `jumps`."), ("raises", "the cell that should define it raised ZeroDivisionError."),
+        ("protocol", "it is neither a function nor a class."),
+    ]  # fmt: skip
+
+
+@needs_sandbox
+def test_answers_that_hang_do_not_take_the_others_time():
+    hangs = "def {}(*args):\n    while True: pass\n"
+    names = {one.id: one.answer_name for one in all_exercises() if not one.is_value and one.lesson in (2, 3)}
+    hanging = list(names)[:4]
+    cells = [(f"answer-{name.replace('.', '-')}", hangs.format(names[name])) for name in hanging]
+    honest = [name for name in names if name not in hanging][:3]
+    cells += [(f"answer-{name.replace('.', '-')}", get_exercise(name).solution_source()) for name in honest]
+    limits = Limits(seconds=24, seconds_per_cell=4, seconds_per_call=4)
+    started = time.monotonic()
+    statuses, _ = attempted([(None, "import torch\nimport math"), *cells], [*hanging, *honest], limits)
+    assert statuses == ["time"] * 4 + ["right"] * 3
+    assert time.monotonic() - started < 100
+
+
+@needs_sandbox
+def test_honest_answers_may_use_what_other_cells_made_even_when_one_breaks_the_process():
+    cells = answers(e2_1="torch.cumprod = torch.Tensor.__rsub__ = None\ndel globals()['START']\ndef jump(*args): return 0\n",
+                    e2_2="def cumulative_alphas(betas):\n    return ONE.cumprod(0)[-1] * (START - betas).cumprod(0)\n")  # fmt: skip
+    cells.insert(1, (None, "START = float(torch.ones(1))\nONE = torch.ones(3).clone()\n"))
+    assert attempted(cells)[0] == ["wrong", "right", "right"]
+
+
+@pytest.mark.parametrize("forks", [True, False])
+def test_without_a_sandbox_it_says_what_is_not_protected(monkeypatch, forks):
+    if forks and not supervised.CAN_FORK:
+        pytest.skip("this system's Python does not fork safely")
+    monkeypatch.setattr(supervised, "CAN_FORK", forks)
+    monkeypatch.setenv("CANARY", "7f3a")
+    cells = answers(e2_1="import os\ndef jump(*args):\n    return os.environ.get('CANARY', 'none')\n", e2_3="import os\nos._exit(1)\n")
+    statuses, notes = attempted(cells, unsafe=True)
+    assert statuses == ["wrong", "right", "crash"]
+    assert any("graded without a sandbox: submissions could read your files" in note for note in notes)
+
+
+def test_without_bubblewrap_it_refuses_and_says_what_to_do(monkeypatch):
+    monkeypatch.setattr(sandbox.shutil, "which", lambda name: None)
+    sandbox._problem.cache_clear()
+    try:
+        assert not sandbox_available()
+        with pytest.raises(SandboxMissing, match="apt install bubblewrap.*--unsafe grades without it"):
+            run_attempts(submission(), [], LIMITS)
+    finally:
+        sandbox._problem.cache_clear()
