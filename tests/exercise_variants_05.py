@@ -1,5 +1,6 @@
 """Two further correct solutions of every exercise of lesson 05, by other routes than the reference."""
 
+import copy
 import math
 
 import numpy as np
@@ -101,6 +102,27 @@ def _attention_with_einsum(x, w_qkv, w_out, num_heads):
     return x + torch.einsum("bhlm,bhme,che->blc", weights, v, w_out.unflatten(1, (num_heads, -1)))
 
 
+def _validation_on_a_copy(model, batches):
+    network, numbers = copy.deepcopy(model), sum(batch["noise"].numel() for batch in batches)
+    network.eval()
+    with torch.inference_mode():
+        errors = [torch.nn.functional.mse_loss(network(batch["xt"], batch["t"]), batch["noise"]) for batch in batches]
+    return sum(error * (batch["noise"].numel() / numbers) for error, batch in zip(errors, batches, strict=True))
+
+
+def _validation_number_by_number(model, batches):
+    was, squares = model.training, []
+    model.train(False)
+    try:
+        for batch in batches:
+            for n in range(len(batch["t"])):
+                guess = model(batch["xt"][n : n + 1], batch["t"][n : n + 1]).detach()
+                squares += [(a - b) ** 2 for a, b in zip(guess.flatten().tolist(), batch["noise"][n].flatten().tolist(), strict=True)]
+    finally:
+        model.train(was)
+    return math.fsum(squares) / len(squares)
+
+
 VARIANTS = {
     "05.1": (_embed_by_loop, _embed_with_complex_numbers),
     "05.2": (_modulate_by_loop, _modulate_with_einsum),
@@ -108,4 +130,5 @@ VARIANTS = {
     "05.4": (_norm_by_loop, _norm_in_numpy),
     "05.5": (_average_of_the_package, _average_as_one_weighted_sum),
     "05.6": (_attention_by_loop, _attention_with_einsum),
+    "05.7": (_validation_on_a_copy, _validation_number_by_number),
 }

@@ -35,6 +35,14 @@ def mapped(output, change):
     return tuple(mapped(part, change) for part in output) if isinstance(output, tuple) else change(torch.tensor(output))
 
 
+def floating(value):
+    """The floating-point tensors of an argument, those inside lists and dictionaries too."""
+    if isinstance(value, torch.Tensor):
+        return [value] if value.is_floating_point() else []
+    parts = value.values() if isinstance(value, dict) else value if isinstance(value, (list, tuple)) else ()
+    return [tensor for part in parts for tensor in floating(part)]
+
+
 def spoiled(exercise, change):
     """The reference with every tensor of its output changed."""
     return answered(exercise, lambda *args, **kwargs: mapped(exercise.reference(*args, **kwargs), change))
@@ -43,6 +51,35 @@ def spoiled(exercise, change):
 @every_exercise
 def test_the_reference_passes_and_every_wrong_answer_is_refused_and_named(exercise):
     assert self_check(exercise) == []
+
+
+KINDS = {
+    "missing square root": ("02.1", "no square root on the noise"),
+    "variance for deviation": ("01.1", "the variance where the standard deviation belongs"),
+    "abar for alpha": ("04.4", "1 / sqrt(abar) in front"),
+    "index off by one": ("02.1", "the index is off by one"),
+    "wrong broadcast": ("01.1", "beta has no axes to broadcast over"),
+    "noise at t = 0": ("04.5", "noise at index 0"),
+    "beta for beta-tilde": ("04.1", "beta instead of beta-tilde"),
+    "s for w": ("08.1", "the paper's w instead of s"),
+    "in-place change": ("01.1", "the input is changed in place"),
+    "dictionary mutated": ("05.7", "the caller's dictionaries are changed"),
+    "wrong reduction": ("03.6", "the sum in the place of the mean"),
+    "no detach": ("03.6", "the loss is not detached"),
+    "train mode left on": ("05.7", "training mode is left on"),
+    "global random state": ("04.6", "the generator is not used"),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_of_mistake_is_in_the_catalogue_and_named(kind):
+    exercise_id, name = KINDS[kind]
+    exercise = get_exercise(exercise_id)
+    (wrong,) = [wrong for wrong in exercise.wrong_answers if wrong.name == name]
+    result = evaluate(exercise, answered(exercise, wrong.function), seed=3)
+    assert result.status == "wrong" and result.mistake == name
+    checks = {"in-place change": "inputs", "dictionary mutated": "inputs", "no detach": "no graph", "global random state": "random"}
+    assert result.check == checks.get(kind, result.check)
 
 
 @every_exercise
@@ -79,9 +116,24 @@ def test_blank_answers_are_unanswered(exercise):
 
 @every_exercise
 def test_nan_and_infinity_are_refused(exercise):
+    output = run_case(exercise, exercise.reference, make_cases(exercise)[0]).output
+    whole = isinstance(output, torch.Tensor) and not output.is_floating_point()  # there no dtype holds them
     for value in (float("nan"), float("inf")):
         assert evaluate(exercise, spoiled(exercise, lambda x, value=value: torch.full_like(x.double(), value).to(
-            x.dtype if x.is_floating_point() else torch.float64))).check == "finite"
+            x.dtype if x.is_floating_point() else torch.float64))).check == ("dtype" if whole else "finite")
+
+
+@pytest.mark.parametrize("exercise_id", ["08.3", "10.1", "10.2"])
+def test_whole_numbers_are_no_floats(exercise_id):
+    exercise = get_exercise(exercise_id)
+    for dtype in (torch.float64, torch.float32, torch.bool):
+        assert evaluate(exercise, spoiled(exercise, lambda x, dtype=dtype: x.to(dtype))).check == "dtype"
+
+
+def test_a_number_that_no_float_holds_is_refused():
+    for value in (10**400, -(10**400), 10**5000, 2**1024):
+        for exercise_id in ("05.3", "08.5"):
+            assert evaluate(get_exercise(exercise_id), value).check in ("type", "value")
 
 
 @every_exercise
@@ -139,15 +191,14 @@ def test_returning_an_input_is_refused(exercise):
 @functions_only
 def test_a_changed_input_is_found_in_a_right_answer(exercise):
     cases = make_cases(exercise)
-    floating = [isinstance(value, torch.Tensor) and value.is_floating_point() for value in cases[0].args]
-    tensors = [index for index, is_floating in enumerate(floating) if is_floating]
+    tensors = [index for index, value in enumerate(cases[0].args) if floating(value)]
     if not tensors:
         assert exercise.id in ("02.4", "10.1", "10.2", "11.6"), "this test must not skip an exercise silently"
         return
     for index in tensors:
         def answer(*args, index=index, **kwargs):
             output = mapped(exercise.reference(*args, **kwargs), torch.clone)
-            args[index].mul_(2)
+            (floating(args[index]) or [args[index]])[0].mul_(2)
             return output
 
         result = evaluate(exercise, answer)

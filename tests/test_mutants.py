@@ -1,204 +1,209 @@
-"""Every small change of a right answer is refused, unless it is listed here as changing nothing that an exercise asks for.
+"""Every small change of a right answer is refused, unless it is listed in `equivalent_mutants` as changing nothing.
 
-Mutants are made of the reference and of the written solution; where these are too short for ten, of the variants too. Those
-of a find-the-number exercise must be refused for one of the offered parameters at least. `pytest tests/test_mutants.py -k 04.2`
-checks one exercise, `-s` prints how many were made.
+Mutants are made of the reference and what it calls in its lesson, and of the written solution; where these are too short
+for ten, of the variants too. Those of a find-the-number exercise must be refused for the parameters that the lesson uses.
+`pytest tests/test_mutants.py -k 04.2` checks one exercise; `python tests/test_mutants.py [04.2]` prints the table.
 """
 
+import contextlib
+import functools
 import importlib
 import itertools
+import sys
+import time
 import warnings
 from pathlib import Path
 
 import pytest
 import torch
-from mutator import mutants, mutants_of
+from equivalent_mutants import ELSEWHERE, EQUIVALENT
+from mutator import Endless, bounded, mutants, mutants_of
 
-from diffusion_course.exercises.engine import evaluate
-from diffusion_course.exercises.registry import all_exercises
+from diffusion_course.exercises.engine import _first_finding, evaluate, make_cases
+from diffusion_course.exercises.registry import all_exercises, get_exercise
+from diffusion_course.exercises.trial import run_case
 
 VARIANTS = {}
 for path in sorted(Path(__file__).parent.glob("exercise_variants*.py")):
     VARIANTS |= importlib.import_module(path.stem).VARIANTS
 FEWEST = 10
-ONE_AXIS = "what it is taken along has one axis, or one entry"
-SQUARED = "the difference is squared"
-SYMMETRIC = "the two may be swapped"
-EITHER_WAY = "two axes are swapped either way round"
-# exercise -> {mutant: why it is as right as the original}
-EQUIVALENT = {
-    "01.4": {"left >= share -> left > share": "the share is never met exactly"},
-    "01.5": {"0 -> -1": ONE_AXIS, "0 -> -1 #2": ONE_AXIS, "0 -> -1 #3": ONE_AXIS},
-    "02.2": {"0 -> -1": ONE_AXIS},
-    "02.5": {
-        "0.0001 -> 0.0002": "the first beta of a linear schedule changes the product by less than a number is asked for",
-        "torch.linspace(0.0001, 0.02, num_steps, dtype=torch.float64) -> torch.linspace(0.02, 0.0001, num_steps, dtype=torch.float64)": "a product has no order",
-    },
-    "02.6": {
-        "0 -> -1": ONE_AXIS,
-        "roots - roots[-1] -> roots[-1] - roots": SQUARED,
-        "roots[0] - roots[-1] -> roots[-1] - roots[0]": SQUARED,
-        "signal - signal[-1] -> signal[-1] - signal": SQUARED,
-        "signal[0] - signal[-1] -> signal[-1] - signal[0]": SQUARED,
-    },
-    "03.1": {"noise_pred * -1 -> noise_pred / -1": "both are the other sign"},
-    "03.3": {
-        "0 -> -1": ONE_AXIS,
-        "alpha_bar ** 0.5 * x0 -> alpha_bar ** 0.5 / x0": "the two x_0 are 1 and -1",
-        "x_t - alpha_bar ** 0.5 * x0 -> x_t + alpha_bar ** 0.5 * x0": "the two x_0 are 1 and -1, and change places",
-    },
-    "03.6": {
-        "[1] * (x0.ndim - 1) -> [1]": "the exercise is about points (B, 2)",
-        "x0.ndim - 1 -> 1": "the exercise is about points (B, 2)",
-        "model(xt, t) - noise -> noise - model(xt, t)": SQUARED,
-    },
-    "04.3": {"0 -> -1": ONE_AXIS, "ratio >= share -> ratio > share": "the share is never met exactly"},
-    "04.4": {"0 -> -1": ONE_AXIS},
-    "04.5": {"0 -> -1": ONE_AXIS},
-    "04.6": {"0 -> -1": ONE_AXIS},
-    "05.1": {"dim // 2 -> dim / 2": "dim is even"},
-    "05.3": {"2 * 1 -> 2": "the same number", "2 * 1 -> 2 / 1": "the same number"},
-    "05.4": {
-        "x.reshape(len(x), num_groups, -1) -> x.reshape(num_groups, len(x), -1)": "the rows are the same, and only rows are used",
-        "y - mean -> mean - y #2": SQUARED,
-    },
-    "05.5": {"min(decay, (1 + n) / (10 + n)) -> min((1 + n) / (10 + n), decay)": SYMMETRIC},
-    "05.6": {
-        "F.scaled_dot_product_attention(q, k, v).transpose(1, 2) -> F.scaled_dot_product_attention(q, k, v).transpose(2, 1)": EITHER_WAY,
-        "h.transpose(1, 2) -> h.transpose(2, 1)": EITHER_WAY,
-        "z.reshape(batch, length, num_heads, -1).transpose(1, 2) -> z.reshape(batch, length, num_heads, -1).transpose(2, 1)": EITHER_WAY,
-        "z.unflatten(-1, (num_heads, -1)).transpose(1, 2) -> z.unflatten(-1, (num_heads, -1)).transpose(2, 1)": EITHER_WAY,
-    },
-    "07.1": {
-        "mean_a - mean_b -> mean_b - mean_a": SQUARED,
-        "var_a.sqrt() - var_b.sqrt() -> var_b.sqrt() - var_a.sqrt()": SQUARED,
-    },
-    "07.2": {
-        "0 -> -1": "the eigenvalues are not negative",
-        "features_a.mean(0) - features_b.mean(0) -> features_b.mean(0) - features_a.mean(0)": SQUARED,
-        "frechet_distance(features_a, features_b) -> frechet_distance(features_b, features_a)": SYMMETRIC,
-        "torch.linalg.eigvals(cov_a @ cov_b).real.clamp(min=0) -> torch.linalg.eigvals(cov_a @ cov_b).real": "the eigenvalues are not negative",
-    },
-    "07.4": {"kernel(x, y) -> kernel(y, x)": SYMMETRIC},
-    "07.5": {"1 -> 0 #2": "distances among the centres are symmetric"},
-    "07.6": {
-        "(total / len(probes)).detach() -> total / len(probes)": "an outcome holds values without their gradients",
-        "row * z -> row / z": "the probes are 1 and -1",
-        "x.detach() -> x": "an outcome holds values without their gradients",
-    },
-    "09.3": {
-        "0.0 -> -1.0": "every variance that is offered is worth some bits",
-        "max(0.0, 0.5 * math.log2(2 * variance / weight)) -> max(0.5 * math.log2(2 * variance / weight), 0.0)": SYMMETRIC,
-    },
-    "09.4": {
-        "autoencoder.psnr(images, references) -> autoencoder.psnr(references, images)": SYMMETRIC,
-        "images - references -> references - images": SQUARED,
-    },
-    "09.5": {
-        "mix(alpha_bar ** 0.5, factor * encode(images), (1 - alpha_bar) ** 0.5, noise) -> mix(factor * encode(images), alpha_bar ** 0.5, (1 - alpha_bar) ** 0.5, noise)": SYMMETRIC,
-    },
-    "09.6": {"mean - overall -> overall - mean": SQUARED},
-    "10.2": {"True -> False": "the two lists that are zipped are equally long"},
-    "10.3": {"-2 -> 2": "scores have four axes", "2 -> 3": "leading axes of 1 or more broadcast", "2 -> 4": "leading axes broadcast"},
-    "10.4": {"0 -> -1": ONE_AXIS, "keys.transpose(-1, -2) -> keys.transpose(-2, -1)": EITHER_WAY},
-    "10.5": {
-        "(attention_probabilities(queries, keys) @ values).transpose(1, 2) -> (attention_probabilities(queries, keys) @ values).transpose(2, 1)": EITHER_WAY,
-        "(shares @ v).transpose(1, 2) -> (shares @ v).transpose(2, 1)": EITHER_WAY,
-        "-2 -> 2": "keys have four axes",
-        "k.transpose(-1, -2) -> k.transpose(-2, -1)": EITHER_WAY,
-        "x.unflatten(-1, (heads, -1)).transpose(1, 2) -> x.unflatten(-1, (heads, -1)).transpose(2, 1)": EITHER_WAY,
-    },
-    "11.4": {
-        "mask > 0.5 -> mask >= 0.5": "a mask holds 0 and 1",
-        "mix(math.sqrt(alpha_bar), known, math.sqrt(1 - alpha_bar), noise) -> mix(known, math.sqrt(alpha_bar), math.sqrt(1 - alpha_bar), noise)": SYMMETRIC,
-    },
-    "11.5": {"0 -> -1": ONE_AXIS},
-    "12.1": {
-        "1000000000.0 -> 1000000001.0": "less than a number is asked for",
-        "1000000000.0 -> 999999999.0": "less than a number is asked for",
-        "pixels // 8 -> pixels / 8": "sizes are multiples of 8",
-    },
-    "12.4": {"key[part].transpose(1, 2) -> key[part].transpose(2, 1)": EITHER_WAY},
-    "12.6": {
-        "output - noise -> noise - output": SQUARED,
-        "output - target -> target - output": SQUARED,
-        "output - v -> v - output": SQUARED,
-    },
-}
+SEEDS = (0, 1)
+MORE_MEMORY = 4 * 2**30
 
 
 def made_of(exercise):
-    """The mutants of an exercise, by name."""
-    found = mutants_of(exercise.reference)
+    """The mutants of an exercise, in the same order in every run."""
+    found = mutants_of(exercise.reference, "reference")
     if exercise.solution:
-        scope = {"torch": torch}
-        exec(exercise.render(exercise.solution), scope)
-        found += mutants(exercise.render(exercise.solution), scope)
-    for variant in VARIANTS[exercise.id]:
+        source, scope = exercise.render(exercise.solution), {"torch": torch}
+        exec(source, scope)
+        found += mutants(source, scope, "solution", exercise.reference.__name__ if exercise.is_value else exercise.answer_name)
+    for number, variant in enumerate(VARIANTS[exercise.id], start=1):
         if len(found) < FEWEST and variant.__name__ != "<lambda>":
-            found += mutants_of(variant)
+            found += mutants_of(variant, f"variant {number}")
     return found
 
 
-def survives(exercise, function):
-    """Whether `check` would take the mutant for right."""
-    if not exercise.is_value:
-        return all(evaluate(exercise, function, seed=seed).status == "right" for seed in (0, 1))
-    for choice in itertools.product(*exercise.parameters.values()):
-        bound = exercise.with_parameters(**dict(zip(exercise.parameters, choice, strict=True)))
-        try:
-            value = function(**bound.chosen)
-        except Exception:
-            return False
-        if evaluate(bound, value).status != "right":
-            return False
-    return True
+class Judge:
+    """Says what `evaluate` says of an answer, and stops at the first case that tells it from the reference."""
+
+    def __init__(self, exercise):
+        self.exercise = exercise
+
+    @functools.cached_property
+    def trials(self):
+        cases = [case for seed in SEEDS[: 1 if self.exercise.is_value else None] for case in make_cases(self.exercise, seed)]
+        return [(case, run_case(self.exercise, self.exercise.reference, case)) for case in cases]
+
+    def refuses(self, mutant):
+        function = bounded(mutant.function)
+        for case, expected in self.trials:
+            outcome = run_case(self.exercise, function, case)
+            if outcome.is_blank or _first_finding(self.exercise, [case], [expected], [outcome]) is not None:
+                return True
+        return False
 
 
-class Endless(Exception):
-    """A mutant that does not come to an end."""
+def verdicts(exercise, mutant):
+    """What `evaluate` itself says, for each seed."""
+    function = bounded(mutant.function)
+    if exercise.is_value:
+        return [evaluate(exercise, function(**exercise.chosen)).status]
+    return [evaluate(exercise, function, seed=seed).status for seed in SEEDS]
 
 
-@pytest.fixture
-def bounded():
-    """Stop a mutant whose loop has no end, by counting the lines that it runs."""
-    import sys
+@contextlib.contextmanager
+def little_memory():
+    """A mutant that asks for more than this gets an exception; torch's warnings about what it does are not the suite's."""
+    try:
+        import resource
 
-    def watch(function, lines=200_000):
-        def limited(*args, **kwargs):
-            count = 0
+        before = resource.getrlimit(resource.RLIMIT_AS)
+        pages = int(Path("/proc/self/statm").read_text().split()[0])
+        most = pages * resource.getpagesize() + MORE_MEMORY
+        resource.setrlimit(resource.RLIMIT_AS, (most if before[1] < 0 else min(most, before[1]), before[1]))
+    except (ImportError, OSError):  # no such limit on this system
+        resource = None
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        if resource is not None:
+            resource.setrlimit(resource.RLIMIT_AS, before)
 
-            def trace(frame, event, argument):
-                nonlocal count
-                if frame.f_code.co_filename != "<mutant>":
-                    return None
-                count += 1
-                if count > lines:
-                    raise Endless
-                return trace
 
-            before = sys.gettrace()
-            sys.settrace(trace)
-            try:
-                return function(*args, **kwargs)
-            finally:
-                sys.settrace(before)
-
-        limited.__signature__ = None
-        return limited
-
-    return watch
+def survivors_of(exercise, found):
+    judge = Judge(exercise)
+    with little_memory():
+        return [mutant for mutant in found if not judge.refuses(mutant)]
 
 
 @pytest.mark.parametrize("exercise", all_exercises(), ids=lambda exercise: exercise.id)
-def test_every_mutant_is_refused_or_listed(exercise, bounded):
+def test_every_mutant_is_refused_or_listed(exercise):
     found = made_of(exercise)
     assert len(found) >= FEWEST, f"only {len(found)} mutants of {exercise.id}: write out its solution"
-    listed = EQUIVALENT.get(exercise.id, {})
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # what a mutant does to torch is not the suite's concern
-        survivors = {one.name for one in found if survives(exercise, bounded(one.function))}
-    print(f"{exercise.id}: {len(found)} mutants, {len(found) - len(survivors)} refused, {len(survivors)} of them listed as equal")
-    assert survivors - set(listed) == set(), "these changes pass: strengthen the cases, or list them with the reason"
-    assert set(listed) - survivors == set(), "these are listed and do not survive, or are not made: remove them"
+    assert len({mutant.name for mutant in found}) == len(found)
+    survivors = survivors_of(exercise, found)
+    for mutant in survivors:
+        assert set(verdicts(exercise, mutant)) == {"right"}, mutant.name
+    listed, names = EQUIVALENT.get(exercise.id, {}), {mutant.name for mutant in survivors}
+    assert names - set(listed) == set(), "these changes pass: strengthen the cases, or list them with the reason"
+    assert set(listed) - names == set(), "these are listed and do not survive, or are not made: remove them"
     assert torch.is_grad_enabled()
+
+
+def with_each_choice(exercise):
+    for choice in itertools.product(*exercise.parameters.values()):
+        yield exercise.with_parameters(**dict(zip(exercise.parameters, choice, strict=True)))
+
+
+@pytest.mark.parametrize("exercise_id", sorted(EQUIVALENT))
+def test_a_listed_number_is_right_for_all_parameters_or_refused_for_others(exercise_id):
+    exercise = get_exercise(exercise_id)
+    if not exercise.is_value:
+        assert ELSEWHERE not in EQUIVALENT[exercise_id].values()
+        return
+    choices = list(with_each_choice(exercise))
+    for mutant in made_of(exercise):
+        if reason := EQUIVALENT[exercise_id].get(mutant.name):
+            right = [verdicts(bound, mutant) == ["right"] for bound in choices]
+            assert all(right) == (reason != ELSEWHERE), mutant.name
+
+
+@pytest.mark.parametrize("exercise", all_exercises(), ids=lambda exercise: exercise.id)
+def test_a_refused_mutant_is_refused_by_evaluate(exercise):
+    found = [mutant for mutant in made_of(exercise) if mutant.name not in EQUIVALENT.get(exercise.id, {})]
+    with little_memory():
+        for mutant in found[:: max(1, len(found) // 2)]:
+            try:
+                statuses = verdicts(exercise, mutant)
+            except Exception:  # of a find-the-number exercise: there is no number to hand in
+                assert exercise.is_value
+                continue
+            assert "right" not in statuses or "wrong" in statuses, mutant.name
+
+
+def test_an_endless_mutant_is_stopped():
+    source = "def count(n):\n    while n > 0:\n        n = n - 1\n    return n\n"
+    endless = next(mutant for mutant in mutants(source, {}, "text", "count") if "n - 0" in mutant.line)
+    with pytest.raises(Endless):
+        bounded(endless.function)(3)
+    assert sys.gettrace() is None or "coverage" in sys.modules
+
+
+def test_mutants_are_made_of_every_kind_in_one_order_and_none_twice():
+    source = '''
+def answer(x, t, table):
+    """Text."""
+    check_batch("x", x)
+    if t.min() < 0:
+        raise ValueError("below 0")
+    a = helper(table)[t].to(x.dtype)
+    x = (1 - a).sqrt() * x.detach() + x.mean(1, keepdim=True)
+    for i in range(3):
+        x += min(i, 2) * x[1:]
+    return -x.float() / 2
+
+
+def helper(table):
+    return table.cumprod(0)
+'''
+    made = mutants(source, {}, "text", "answer")
+    lines = [mutant.line for mutant in made]
+    assert [mutant.name for mutant in mutants(source, {}, "text", "answer")] == [mutant.name for mutant in made]
+    assert len({mutant.name for mutant in made}) == len(made)
+    assert not any("check" in line or "raise" in line or "t.min" in line for line in lines)
+    for line in (
+        "x = (1 + a).sqrt() * x.detach() + x.mean(1, keepdim=True)", "x = (1 - a).sqrt() * x + x.mean(1, keepdim=True)",
+        "x = (1 - a) * x.detach() + x.mean(1, keepdim=True)", "x = (1 - a).sqrt() * x.detach() + x.mean(1)",
+        "x = (1 - a).sqrt() * x.detach() + x.sum(1, keepdim=True)", "x = (1 - a).sqrt() * x.detach()", "a = helper(table)[t]",
+        "x = (1 - a).sqrt() * x.detach() + x.mean(2, keepdim=True)", "a = helper(table).to(x.dtype)", "for i in range(3 - 1):",
+        "x += max(i, 2) * x[1:]", "x += min(i, 2) * x[:]", "x -= min(i, 2) * x[1:]", "without x += min(i, 2) * x[1:]",
+        "return -x / 2", "return x.float() / 2", "return -x.float() // 2", "return table.cumsum(0)", "return -table.cumprod(0)",
+    ):  # fmt: skip
+        assert line in lines, line
+
+
+def main(wanted):
+    """Print what was made and what became of it."""
+    torch.set_num_threads(1)
+    start, total = time.perf_counter(), [0, 0, 0]
+    print("exercise   made  refused  equal")
+    for exercise in all_exercises():
+        if wanted and exercise.id not in wanted:
+            continue
+        found = made_of(exercise)
+        survivors = survivors_of(exercise, found)
+        row = (len(found), len(found) - len(survivors), len(survivors))
+        print(f"{exercise.id:8} {row[0]:6} {row[1]:8} {row[2]:6}", flush=True)
+        for mutant in survivors:
+            if mutant.name not in EQUIVALENT.get(exercise.id, {}):
+                print(f"         passes and is not listed: {mutant.name}")
+        total = [one + more for one, more in zip(total, row, strict=True)]
+    print(f"{'all':8} {total[0]:6} {total[1]:8} {total[2]:6}   in {time.perf_counter() - start:.0f} s")
+
+
+if __name__ == "__main__":
+    sys.path.insert(0, str(Path(__file__).parents[1]))
+    main(sys.argv[1:])

@@ -9,11 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from ..memory import LiveBytes
-from .given import ClassNetwork
+from .given import ClassNetwork, DroppingNetwork
 
 
 def two_steps(answer: Any, model: nn.Module, x0: Tensor, optimizer: Any, table: Tensor, generator: Any) -> Any:
-    """Return the losses of two steps in a row and the weights after them; what a blank answer returns."""
+    """Return the losses of two steps in a row, the weights after them, and 1.0 if a loss still holds its graph, else 0.0."""
     losses, inputs = [], ((x0, table), (x0.clone(), table.clone()))
     for data, levels in inputs:  # the second shows gradients that were not cleared
         loss = answer(model, data, optimizer, levels, generator)
@@ -24,13 +24,8 @@ def two_steps(answer: Any, model: nn.Module, x0: Tensor, optimizer: Any, table: 
         elif isinstance(loss, Tensor) and loss.dtype == torch.float32:  # a float that went through torch.tensor
             loss = loss.to(x0.dtype)
         losses.append(loss)
-    return *losses, *(parameter.detach().clone() for parameter in model.parameters())
-
-
-def exact_numbers(answer: Callable[..., Tensor], *args: object) -> Tensor:
-    """The answer's labels as float64, in which the comparison can tell NaN; other dtypes stay and are refused."""
-    output = answer(*args)
-    return output.double() if isinstance(output, Tensor) and output.dtype == torch.int64 else output
+    held = any(isinstance(loss, Tensor) and loss.requires_grad for loss in losses)
+    return *losses, *(parameter.detach().clone() for parameter in model.parameters()), float(held)
 
 
 def with_sizes(answer: Callable[..., Tensor], model: ClassNetwork, *args: object) -> tuple[Tensor, Tensor]:
@@ -39,12 +34,23 @@ def with_sizes(answer: Callable[..., Tensor], model: ClassNetwork, *args: object
     return output if output is None or output is ... else (output, torch.tensor(model.sizes))
 
 
+def with_mode(answer: Callable[..., Any], model: DroppingNetwork, batches: Any) -> Any:
+    """The answer's loss, 1.0 if the network is left in another mode, and 1.0 if the loss still holds its graph, else 0.0."""
+    before, dtype = model.training, batches[0]["xt"].dtype
+    loss = answer(model, batches)
+    if isinstance(loss, float):
+        loss = torch.tensor(loss, dtype=dtype)
+    if not isinstance(loss, Tensor):
+        return loss
+    return loss, float(model.training != before), float(loss.requires_grad)
+
+
 def as_numbers(answer: Callable[..., Any], *args: Any) -> Any:
-    """The answer's list of ids as a float64 tensor, in which the comparison can tell NaN; what is no such list stays."""
+    """The answer's list of ids as an int64 tensor; what is no list of whole numbers stays, and is refused."""
     output = answer(*args)
-    if type(output) is list and all(type(i) is int for i in output):
-        output = torch.tensor(output, dtype=torch.int64)
-    return output.double() if isinstance(output, Tensor) and output.dtype == torch.int64 else output
+    if type(output) is list and all(type(i) is int and abs(i) < 2**63 for i in output):
+        return torch.tensor(output, dtype=torch.int64)
+    return output
 
 
 def count_scores(answer: Callable[..., Any], query: Tensor, key: Tensor, value: Tensor, slice_size: int) -> Any:

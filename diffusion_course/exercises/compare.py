@@ -80,7 +80,9 @@ def _kind(value: Any) -> str:
 
 
 def _compare_numbers(expected: float, got: float, tolerance: Tolerance, name: str) -> Iterator[Difference]:
-    if not math.isfinite(got) and math.isfinite(expected):
+    if isinstance(got, int) and got.bit_length() > 1000:  # no float holds it
+        yield Difference("value", f"{name} is too {'large' if got > expected else 'small'}.")
+    elif not math.isfinite(got) and math.isfinite(expected):
         yield Difference("finite", f"{name} is {got}.")
     elif not (got == expected or abs(got - expected) <= tolerance.atol + tolerance.rtol * abs(expected)):
         yield Difference("value", f"{name}, {got:.6g}, is too {'large' if got > expected else 'small'}.")

@@ -78,6 +78,33 @@ class ClassNetwork:
         return torch.tanh(xt + level.sin()) + 0.1 * level
 
 
+class DroppingNetwork:
+    """A stand-in network with dropout that is the same in each call: in training mode every other number is left out.
+
+    `training`, `train(mode)` and `eval()` are those of any module, and its weight wants gradients.
+    """
+
+    def __init__(self, weight: float, training: bool) -> None:
+        self.weight, self.training = weight, training
+
+    def __call__(self, xt: Tensor, t: Tensor) -> Tensor:
+        """Return the noise, of xt's shape."""
+        weight = torch.tensor(self.weight, dtype=xt.dtype, requires_grad=True)
+        hidden = torch.tanh(weight * xt + (t / 10).to(xt.dtype).reshape(-1, *(1,) * (xt.ndim - 1)))
+        if self.training:
+            hidden = 2 * hidden * (torch.arange(xt[0].numel()) % 2 == 0).reshape(xt.shape[1:])
+        return hidden
+
+    def train(self, mode: bool = True) -> DroppingNetwork:
+        """Switch training mode on or off, as ``nn.Module.train``."""
+        self.training = mode
+        return self
+
+    def eval(self) -> DroppingNetwork:
+        """Switch training mode off, as ``nn.Module.eval``."""
+        return self.train(False)
+
+
 class Decoder:
     """A decoder for cases: not linear, and never far outside [-1, 1] in one place only."""
 

@@ -120,7 +120,7 @@ The mean is written; add the noise.""",
 
 def _walk_cases(generator: torch.Generator) -> Iterator[Case]:
     for note, shape, num_steps, dtype in (
-        ("points, T = 5", (3, 2), 5, torch.float64),
+        ("points, T = 5", (10, 2), 5, torch.float64),
         ("one image, T = 4", (1, 2, 4, 4), 4, torch.float32),
         ("T = 1", (4,), 1, torch.float64),
     ):

@@ -15,7 +15,7 @@ from ..training import train_step
 from . import draw
 from .calls import two_steps
 from .given import TwoLayers
-from .registry import Case, Exercise, Tolerance, WrongAnswer
+from .registry import Case, Exercise, Property, Tolerance, WrongAnswer
 
 WEIGHTS = Tolerance(rtol=1e-4, atol=1e-9)
 
@@ -455,7 +455,7 @@ STEP_SOLUTION = """def training_step(model, x0, optimizer, alphas_cumprod, gener
 
 
 def _step(*, low=0, one_t=False, t_after=False, uniform=False, target=None, power=2, total=False, noisy=True, keep=False,
-          rest=True, forward=q_sample):
+          rest=True, forward=q_sample, graph=False):
     """Return a training step that makes the mistakes that are switched on."""
 
     def wrong(model, x0, optimizer, alphas_cumprod, generator):
@@ -476,7 +476,7 @@ def _step(*, low=0, one_t=False, t_after=False, uniform=False, target=None, powe
         loss.backward()
         if rest:
             optimizer.step()
-        return loss.item()
+        return loss if graph else loss.item()
 
     return wrong
 
@@ -502,6 +502,13 @@ must not count. The network, x0 and the noise share one dtype.""",
     cases=_training_cases,
     call=two_steps,
     may_change=("model", "optimizer", "generator"),
+    properties=(
+        Property(
+            "no graph",
+            lambda case, outcome, expected: isinstance(outcome.output, tuple) and outcome.output[-1] == 0.0,
+            "the loss that your function returns still holds the graph it was computed with. Return a plain number.",
+        ),
+    ),
     hints=(
         "Six things in order: t, noise, x_t, the loss, the gradients, the step of the optimiser.",
         "q_sample(x0, t, alphas_cumprod, noise) makes x_t. The target is the noise that went into it.",
@@ -514,6 +521,11 @@ must not count. The network, x0 and the noise share one dtype.""",
             "gradients are not cleared",
             _step(keep=True),
             "`backward` adds to what is there. Old gradients take part in your step.",
+        ),
+        WrongAnswer(
+            "the loss is not detached",
+            _step(graph=True),
+            "A list of such losses keeps the activations of every step, and memory grows until it ends. Use `loss.item()`.",
         ),
         WrongAnswer(
             "the optimiser takes no step",

@@ -11,7 +11,9 @@ from torch.nn import functional as F
 
 from ..models import timestep_embedding
 from . import draw
-from .registry import Case, Exercise, Tolerance, WrongAnswer
+from .calls import with_mode
+from .given import DroppingNetwork
+from .registry import Case, Exercise, Property, Tolerance, WrongAnswer
 
 ANGLES = Tolerance(rtol=1e-3, atol=1e-3)  # float32 angles up to 1000 rad
 CLOSE = Tolerance(rtol=1e-4, atol=1e-5)
@@ -28,6 +30,7 @@ def _time_cases(generator: torch.Generator) -> Iterator[Case]:
     ):
         yield Case((1000 * torch.rand(batch, generator=generator), dim), note=note)
     yield Case((torch.tensor([0, 1, 500, 999]), 16), note="indices")
+    yield Case((1000 * torch.rand(3, generator=generator, dtype=F64), 6), note="times in float64")
 
 
 def embed(t: Tensor, dim: int) -> Tensor:
@@ -639,4 +642,144 @@ the heads side by side again, apply the layer `w_out` (C, C), and add the result
 )
 
 
-EXERCISES = (EMBEDDING, MODULATION, CONVOLUTION, NORM, AVERAGE, ATTENTION)
+def _validation_cases(generator: torch.Generator) -> Iterator[Case]:
+    for note, shapes, training, dtype in (
+        ("a network in training mode, 2 batches", ((6, 2), (2, 2)), True, F64),
+        ("a network in evaluation mode", ((3, 1, 2, 3), (2, 1, 2, 3), (1, 1, 2, 3)), False, F32),
+        ("one batch", ((4, 5),), True, F64),
+    ):
+        batches = []
+        for size, *rest in shapes:
+            xt, noise = (draw.normal(generator, size, *rest, dtype=dtype) for _ in range(2))
+            batches.append({"xt": xt, "t": torch.randint(30, (size,), generator=generator), "noise": noise})
+        weight = 0.3 + float(torch.rand((), generator=generator))
+        yield Case((DroppingNetwork(weight, training), batches), note=note)
+
+
+def validation_loss(model: DroppingNetwork, batches: list[dict[str, Tensor]]) -> Tensor:
+    """Return the mean squared error () over all numbers of all batches, in evaluation mode and without a graph."""
+    was_training = model.training
+    model.eval()
+    total, count = 0.0, 0
+    with torch.no_grad():
+        for batch in batches:
+            error = model(batch["xt"], batch["t"]) - batch["noise"]
+            total, count = total + (error**2).sum(), count + error.numel()
+    model.train(was_training)
+    return total / count
+
+
+def _validation_with(
+    *, evaluate: bool = True, restore: str = "old", pop: bool = False, graph: bool = False, reduce: str = "numbers"
+) -> Callable[..., Tensor]:
+    """The loss on held-out batches with one thing changed."""
+
+    def wrong(model: DroppingNetwork, batches: list[dict[str, Tensor]]) -> Tensor:
+        was_training = model.training
+        if evaluate:
+            model.eval()
+        errors = []
+        with torch.set_grad_enabled(graph):
+            for batch in batches:
+                noise = batch.pop("noise") if pop else batch["noise"]
+                errors.append((model(batch["xt"], batch["t"]) - noise) ** 2)
+        if restore != "none":
+            model.train(was_training or restore == "on")
+        if reduce == "batches":
+            return torch.stack([error.mean() for error in errors]).mean()
+        if reduce == "last":
+            return errors[-1].mean()
+        every = torch.cat([error.flatten() for error in errors])
+        return every.sum() / len(batches) if reduce == "sum" else every.mean()
+
+    return wrong
+
+
+VALIDATION = Exercise(
+    id="05.7",
+    lesson=5,
+    title="The loss on held-out batches",
+    statement="""Measure a network in the middle of its training. Each of `batches` is a dictionary with `xt` (B, ...), `t` (B,)
+and `noise` (B, ...); B differs from batch to batch. Return the mean of $(\\text{model}(x_t, t) - \\epsilon)^2$ over all numbers
+of all batches, a tensor of shape (). The network has dropout: measure in evaluation mode and without gradients, and leave its
+mode and the batches as you found them.""",
+    stub="""def validation_loss(model, batches):
+    ...
+""",
+    solution="""def validation_loss(model, batches):
+    was_training = model.training
+    model.eval()
+    with torch.no_grad():
+        errors = [(model(batch["xt"], batch["t"]) - batch["noise"]).flatten() for batch in batches]
+    model.train(was_training)
+    return torch.cat(errors).square().mean()
+""",
+    reference=validation_loss,
+    cases=_validation_cases,
+    call=with_mode,
+    hints=(
+        "Four things around the loop: remember model.training, switch to evaluation, no gradients, switch back.",
+        "model.eval() switches dropout off. `with torch.no_grad():` keeps no graph. model.train(was_training) restores the mode.",
+        "Add up the squared errors and count their numbers, batch by batch; divide once, at the end.",
+    ),
+    derivation="lesson 05, 'Train on real digits'",
+    points=2,
+    tolerance=CLOSE,
+    properties=(
+        Property(
+            "mode",
+            lambda case, outcome, expected: isinstance(outcome.output, tuple) and outcome.output[1] == 0.0,
+            "after your function the network is in another mode than before. Remember `model.training` and restore it.",
+        ),
+        Property(
+            "no graph",
+            lambda case, outcome, expected: isinstance(outcome.output, tuple) and outcome.output[2] == 0.0,
+            "the loss that your function returns still holds the graph it was computed with. Measure without gradients.",
+        ),
+    ),
+    wrong_answers=(
+        WrongAnswer(
+            "training mode is left on",
+            _validation_with(evaluate=False),
+            "Dropout stays active, so you measure a network with half of its numbers missing. Switch to evaluation mode first.",
+        ),
+        WrongAnswer(
+            "the old mode is not restored",
+            _validation_with(restore="none"),
+            "Training goes on after the measurement, now without dropout, and nothing says so.",
+        ),
+        WrongAnswer(
+            "training mode is switched on at the end",
+            _validation_with(restore="on"),
+            "A network that was in evaluation mode comes back in training mode. Restore the mode that you found.",
+        ),
+        WrongAnswer(
+            "the caller's dictionaries are changed",
+            _validation_with(pop=True),
+            "`pop` takes the entry out of the dictionary that the caller still holds: the next measurement finds no noise.",
+        ),
+        WrongAnswer(
+            "a graph is kept",
+            _validation_with(graph=True),
+            "Without `torch.no_grad()` the activations of all batches stay in memory for a backward pass that never comes.",
+        ),
+        WrongAnswer(
+            "the mean of the batches' means",
+            _validation_with(reduce="batches"),
+            "A small last batch then counts as much as a full one. Divide the sum over all numbers by how many there are.",
+        ),
+        WrongAnswer(
+            "divided by the number of batches",
+            _validation_with(reduce="sum"),
+            "A batch holds many numbers. Your result grows with its size.",
+        ),
+        WrongAnswer(
+            "only the last batch",
+            _validation_with(reduce="last"),
+            "Your loop overwrites the loss instead of adding it up.",
+        ),
+    ),
+)
+
+
+EXERCISES = (EMBEDDING, MODULATION, CONVOLUTION, NORM, AVERAGE, ATTENTION, VALIDATION)

@@ -108,6 +108,9 @@ def _sets_cases(generator: torch.Generator) -> Iterator[Case]:
     mix = draw.normal(generator, 2, 4, 4)
     a, b = draw.normal(generator, 20, 4) @ mix[0], draw.normal(generator, 20, 4) @ mix[1]
     yield Case((a - a.mean(0), b - b.mean(0)), note="equal means")
+    mix = draw.normal(generator, 2, 7, 7)
+    a, b = draw.normal(generator, 4, 7) @ mix[0], draw.normal(generator, 5, 7) @ mix[1]
+    yield Case((a, b), note="fewer samples than columns")
 
 
 def frechet(features_a: Tensor, features_b: Tensor) -> Tensor:
@@ -227,7 +230,7 @@ sets?""",
     stub="distance = ...\n",
     reference=at_infinity,
     cases=None,
-    parameters={"d_small": (24.0, 31.5), "n_small": (500, 800), "d_large": (9.0, 8.2), "n_large": (2000, 5000)},
+    parameters={"d_small": (31.5, 24.0), "n_small": (500, 800), "d_large": (9.0, 8.2), "n_large": (2000, 5000)},
     hints=(
         "The measured distance is the true one plus a number divided by N. Two measurements, two unknowns.",
         "Take the difference of the two equations: the true distance falls out.",

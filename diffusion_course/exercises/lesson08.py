@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ..guidance import ClassifierFreeGuidance, guided_prediction
 from . import draw
-from .calls import exact_numbers, with_sizes
+from .calls import with_sizes
 from .given import ClassNetwork
 from .registry import Case, Exercise, Property, Tolerance, WrongAnswer
 
@@ -232,7 +232,6 @@ of the data set must stay as they are.""",
 """,
     reference=drop_labels,
     cases=_drop_cases,
-    call=exact_numbers,
     hints=(
         "Every sample decides for itself, so the answer has the shape of cond.",
         "torch.where(condition, a, b) takes a where the condition holds and b elsewhere. It makes a new tensor.",
@@ -400,7 +399,7 @@ runs at $s = <<s>>$ from high noise to clean data. Which **standard deviation** 
     stub="standard_deviation = ...\n",
     reference=standard_deviation,
     cases=None,
-    parameters={"a": (1.0, 2.0, 0.5), "b": (3.0, 5.0), "s": (2.5, 4.0)},
+    parameters={"a": (2.0, 1.0, 0.5), "b": (3.0, 5.0), "s": (2.5, 4.0)},
     hints=(
         "Which of the three numbers of that section belongs to an ODE?",
         "(08.8) is the variance: a geometric mean of both variances, with weights s and 1 - s.",

@@ -197,7 +197,7 @@ bits = rate(<<variance>>, <<weight>>)
 """,
     reference=bits,
     cases=None,
-    parameters={"variance": (3.0, 9.0, 0.6, 5.0), "weight": (0.5, 0.125, 0.25)},
+    parameters={"variance": (0.6, 3.0, 9.0, 5.0), "weight": (0.5, 0.125, 0.25)},
     hints=(
         "First the distortion: the autoencoder accepts an error as large as the decoder's own variance.",
         "That is half of the weight. The rate is half the logarithm of the variance over the distortion.",

@@ -234,6 +234,7 @@ def _score_cases(generator: torch.Generator) -> Iterator[Case]:
         ("float32", (1, 2, 4, 4), torch.float32),
         ("one token", (2, 1, 1, 1), torch.float64),
         ("a long text", (1, 1, 12, 12), torch.float64),
+        ("bfloat16", (2, 2, 5, 5), torch.bfloat16),
     ):
         yield Case((draw.normal(generator, *shape).to(dtype),), note=note)
     yield Case((40 * draw.normal(generator, 1, 2, 6, 6),), note="large scores")

@@ -331,6 +331,7 @@ def _tile_cases(generator: torch.Generator) -> Iterator[Case]:
         ((1, 1, 4, 8), 5, 3, torch.float64),
         ((3, 2, 5, 5), 4, 4, torch.float64),
         ((2, 3, 3, 3), 3, 1, torch.float32),
+        ((1, 3, 5, 6), 7, 4, torch.bfloat16),
     ):
         left, right = (draw.normal(generator, *shape[:3], width, dtype=dtype) for width in (shape[3], other))
         yield Case((left, right, overlap), note=f"{shape[3]} and {other} columns, {overlap} shared")

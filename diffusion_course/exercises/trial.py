@@ -20,6 +20,7 @@ import torch
 from .registry import Case, Exercise
 
 _NUMPY_SCALARS = {kind for kind in np.sctypeDict.values() if issubclass(kind, (np.floating, np.integer, np.bool_))}
+_BITS = 900  # a larger int does not become a float, with which it would be compared
 _DEPTH = 6  # containers deeper than this are no answer; also stops a list that holds itself
 
 
@@ -150,6 +151,8 @@ def plain(value: Any, depth: int = 0) -> Any:
     kind = type(value)
     if kind in (torch.Tensor, torch.nn.Parameter):
         return value.detach().clone() if value.layout == torch.strided else Foreign(f"{value.layout} tensor")
+    if kind is int and value.bit_length() > _BITS:
+        return Foreign("a very large int")
     if value is None or value is ... or kind in (bool, int, float, str):
         return value
     if kind in _NUMPY_SCALARS:

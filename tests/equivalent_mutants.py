@@ -1,0 +1,255 @@
+"""Mutants that are as right as what they were made of: exercise -> {mutant: why}. `test_mutants` holds the list to what survives."""
+
+ONE_AXIS = "what it is taken along has one axis, or one entry"
+SQUARED = "the difference is squared"
+SYMMETRIC = "the two may be swapped"
+EITHER_WAY = "two axes are swapped either way round"
+NUMBER = "a tensor without axes is a number: it computes the same, and its dtype changes no other"
+ROUNDING = "it changes the last digits only, fewer than the exercise asks for"
+UNREAD = "the entry that is too many is never read"
+ELSEWHERE = "refused for others of the offered parameters; the lesson's give the right answer by chance"
+EVEN = "it divides without a remainder"
+NO_GRAPH = "an outcome holds values without their gradients"
+LEADING = "further leading axes broadcast"
+STRICT = "the lists that are zipped are equally long, or the longer one's rest is not needed"
+
+EQUIVALENT = {
+    "01.1": {
+        "reference: without noise = _noise_for(x_prev, noise, generator, 'x_prev')": "the noise is given, and comes back as it is",
+        "reference: noise = _noise_for(x_prev, noise, 'x_prev', generator)": "the noise is given, and comes back as it is",
+    },
+    "01.2": {
+        "solution: for beta in betas:": NUMBER,
+    },
+    "01.3": {
+        "reference: for beta in betas:": NUMBER,
+    },
+    "01.4": {
+        "reference: while left > share:": "the share is never met exactly",
+    },
+    "01.5": {
+        "reference: return (noisy.weights, noisy.means[:, -1], noisy.covariances[:, 0, 0])": ONE_AXIS,
+        "reference: return (noisy.weights, noisy.means[:, 0], noisy.covariances[:, -1, 0])": ONE_AXIS,
+        "reference: return (noisy.weights, noisy.means[:, 0], noisy.covariances[:, 0, -1])": ONE_AXIS,
+        "solution: alpha_bar = (1 - betas).prod()": NUMBER,
+    },
+    "02.1": {
+        "reference: without noise = _noise_for(x0, noise, generator, 'x0')": "the noise is given, and comes back as it is",
+        "reference: noise = _noise_for(x0, noise, 'x0', generator)": "the noise is given, and comes back as it is",
+    },
+    "02.2": {
+        "reference: return (1 - betas).cumprod(-1)": ONE_AXIS,
+    },
+    "02.5": {
+        "reference: return make_schedule('linear', num_steps).alphas_cumprod[-1].sqrt()": NUMBER,
+        "solution: betas = torch.linspace(0.02, 0.0001, num_steps, dtype=torch.float64)": "a product has no order",
+        "solution: betas = torch.linspace(0.0001, 0.02, num_steps)": ROUNDING,
+        "solution: betas = torch.linspace(0.0002, 0.02, num_steps, dtype=torch.float64)": ROUNDING,
+        "solution: betas = torch.linspace(0.0001, 0.02, num_steps, dtype=torch.float32)": ROUNDING,
+        "solution: return (1 - betas).prod().sqrt()": NUMBER,
+        "solution: return (betas - 1).prod().sqrt().item()": ELSEWHERE,
+    },
+    "02.6": {
+        "reference: signal = (1 - betas).cumprod(0).sqrt()": ROUNDING,
+        "reference: signal = (1 - betas.to(torch.float64)).cumprod(-1).sqrt()": ONE_AXIS,
+        "reference: signal = (signal[-1] - signal) * signal[0] / (signal[0] - signal[-1])": "the sign changes, and the square follows",
+        "reference: signal = (signal - signal[-1]) * signal[0] / (signal[-1] - signal[0])": "the sign changes, and the square follows",
+        "solution: roots = (1 - betas).cumprod(-1).sqrt()": ONE_AXIS,
+        "solution: roots = (roots[-1] - roots) * roots[0] / (roots[0] - roots[-1])": "the sign changes, and the square follows",
+        "solution: roots = (roots - roots[-1]) * roots[0] / (roots[-1] - roots[0])": "the sign changes, and the square follows",
+    },
+    "03.1": {
+        "solution: return noise_pred / -1 / (1 - alpha_bar).sqrt()": "both are the other sign",
+    },
+    "03.2": {
+        "solution: before = torch.cat([torch.ones_like(alphas_cumprod[:1]), alphas_cumprod])": UNREAD,
+        "solution: before = torch.cat([torch.ones_like(alphas_cumprod[:1]), alphas_cumprod[:]])": UNREAD,
+    },
+    "03.3": {
+        "solution: x0 = torch.tensor([1.0, -1.0])": ROUNDING,
+        "solution: x0 = torch.tensor([1.0, -1.0], dtype=torch.float32)": ROUNDING,
+        "solution: noise = (x_t + alpha_bar ** 0.5 * x0) / (1 - alpha_bar) ** 0.5": "the two x_0 are 1 and -1: they change places, or stay",
+        "solution: noise = (x_t - alpha_bar ** 0.5 / x0) / (1 - alpha_bar) ** 0.5": "the two x_0 are 1 and -1: they change places, or stay",
+        "solution: share = (-noise ** 2 / 2).softmax(-1)": ONE_AXIS,
+        "solution: return (share * noise).sum()": NUMBER,
+    },
+    "03.6": {
+        "solution: alpha_bar = alphas_cumprod[t].reshape(-1, *[1])": "the exercise is about points (B, 2)",
+        "solution: alpha_bar = alphas_cumprod[t].reshape(-1, *[1] * 1)": "the exercise is about points (B, 2)",
+        "solution: loss = ((noise - model(xt, t)) ** 2).mean()": SQUARED,
+    },
+    "04.2": {
+        "solution: previous = torch.cat([alphas_cumprod.new_ones(1), alphas_cumprod])": UNREAD,
+        "solution: previous = torch.cat([alphas_cumprod.new_ones(1), alphas_cumprod[:]])": UNREAD,
+    },
+    "04.3": {
+        "reference: alpha_bar = (1 - linear_betas(num_train_timesteps)).cumprod(-1)": ONE_AXIS,
+        "reference: return (ratio >= share).nonzero()[0]": NUMBER,
+        "reference: return int((ratio > share).nonzero()[0])": "the share is never met exactly",
+        "solution: alpha_bar = (1 - torch.linspace(0.0001, 0.02, num_train_timesteps)).cumprod(0)": ROUNDING,
+        "solution: alpha_bar = (1 - torch.linspace(0.0001, 0.02, num_train_timesteps, dtype=torch.float32)).cumprod(0)": ROUNDING,
+        "solution: alpha_bar = (1 - torch.linspace(0.0001, 0.02, num_train_timesteps, dtype=torch.float64)).cumprod(-1)": ONE_AXIS,
+        "solution: return (ratio >= share).nonzero()[0]": NUMBER,
+        "solution: return int((ratio > share).nonzero()[0])": "the share is never met exactly",
+    },
+    "04.4": {
+        "reference: alpha_bar = (1 - betas).cumprod(-1)[t].reshape(shape)": ONE_AXIS,
+    },
+    "04.5": {
+        "reference: alpha_bar = (1 - betas).cumprod(-1)": ONE_AXIS,
+        "reference: alpha_bar = (1 - betas).cumprod(-1)[t].reshape(shape)": ONE_AXIS,
+        "solution: alphas_cumprod = (1 - betas).cumprod(-1)": ONE_AXIS,
+        "solution: previous = torch.cat([betas.new_ones(1), alphas_cumprod])": UNREAD,
+        "solution: previous = torch.cat([betas.new_ones(1), alphas_cumprod[:]])": UNREAD,
+    },
+    "04.6": {
+        "reference: alpha_bar = (1 - betas).cumprod(-1)[t].reshape(shape)": ONE_AXIS,
+        "reference: scale = 1 / (1 - beta).sqrt()": "betas and samples have one dtype here",
+        "reference: share = beta / (1 - alpha_bar).sqrt()": "betas and samples have one dtype here",
+        "solution: alphas_cumprod = (1 - betas).cumprod(-1)": ONE_AXIS,
+    },
+    "05.1": {
+        "solution: half = dim / 2": EVEN,
+    },
+    "05.3": {
+        "reference: side = (size + 2 / 1 - 3) // 2 + 1": "the same number",
+        "reference: side = (size + 2 - 3) // 2 + 1": "the same number",
+        "reference: side = (size + 1 - 3) // 2 + 1": ELSEWHERE,
+        "reference: side = (size + 1 * 1 - 3) // 2 + 1": ELSEWHERE,
+        "reference: side = (size + 2 * 1 - 4) // 2 + 1": ELSEWHERE,
+    },
+    "05.4": {
+        "solution: y = x.reshape(num_groups, len(x), -1)": "the rows are the same, and only rows are used",
+        "solution: variance = (mean - y).square().mean(2, keepdim=True)": SQUARED,
+    },
+    "05.5": {
+        "reference: d = min((1 + n) / (10 + n), decay)": SYMMETRIC,
+    },
+    "05.6": {
+        "reference: q, k, v = (z.unflatten(-1, (num_heads, -1)).transpose(2, 1) for z in F.linear(x, w_qkv).chunk(3, -1))": EITHER_WAY,
+        "reference: return x + F.linear(F.scaled_dot_product_attention(q, k, v).transpose(2, 1).flatten(2), w_out)": EITHER_WAY,
+        "solution: q, k, v = (z.reshape(batch, length, num_heads, -1).transpose(2, 1) for z in (q, k, v))": EITHER_WAY,
+        "solution: return x + h.transpose(2, 1).reshape(batch, length, channels) @ w_out.T": EITHER_WAY,
+    },
+    "05.7": {
+        "reference: error = batch['noise'] - model(batch['xt'], batch['t'])": SQUARED,
+        "solution: errors = [model(batch['xt'], batch['t']) - batch['noise'] for batch in batches]": "all batches have the same axes after the first",
+        "solution: errors = [(batch['noise'] - model(batch['xt'], batch['t'])).flatten() for batch in batches]": SQUARED,
+    },
+    "06.4": {
+        "reference: times = inference_timesteps(len(alphas_cumprod), n, 'trailing')": NUMBER,
+        "reference: return _walk(model, xt, times, [*alphas_cumprod[times], 1.0])": NUMBER,
+        "reference: for t, (now, then) in zip(told or times, pairwise(levels)):": STRICT,
+        "reference: for t, (now, then) in zip(times, pairwise(levels), strict=True):": "without other times the network is told these",
+        "reference: for t, (now, then) in zip(told or times, pairwise(levels), strict=False):": STRICT,
+        "solution: levels = [*alphas_cumprod[times], 1.0]": NUMBER,
+        "solution: for t, now, then in zip(times, levels, levels[1:]):": STRICT,
+        "solution: for t, now, then in zip(times, levels[:], levels[1:]):": STRICT,
+    },
+    "06.6": {
+        "reference: times = timesteps": NUMBER,
+        "reference: return _walk(model, xt, times[:-1], alphas_cumprod[timesteps])": NUMBER,
+        "reference: for t, (now, then) in zip(told or times, pairwise(levels)):": STRICT,
+        "reference: for t, (now, then) in zip(times, pairwise(levels), strict=True):": "without other times the network is told these",
+        "reference: for t, (now, then) in zip(told or times, pairwise(levels), strict=False):": STRICT,
+        "solution: times = timesteps": NUMBER,
+        "solution: for t, then in zip(times, times[1:]):": STRICT,
+        "solution: for t, then in zip(times[:], times[1:]):": STRICT,
+        "solution: now, after = (alphas_cumprod[t], alphas_cumprod[then].item())": NUMBER,
+        "solution: now, after = (alphas_cumprod[t].item(), alphas_cumprod[then])": NUMBER,
+    },
+    "07.1": {
+        "reference: return ((mean_b - mean_a) ** 2).sum() + ((var_a.sqrt() - var_b.sqrt()) ** 2).sum()": SQUARED,
+        "reference: return ((mean_a - mean_b) ** 2).sum() + ((var_b.sqrt() - var_a.sqrt()) ** 2).sum()": SQUARED,
+    },
+    "07.2": {
+        "reference: return torch.tensor(frechet_distance(features_b, features_a), dtype=features_a.dtype)": SYMMETRIC,
+        "solution: gap = ((features_b.mean(0) - features_a.mean(0)) ** 2).sum()": SQUARED,
+        "solution: roots = torch.linalg.eigvals(cov_b @ cov_a).real.clamp(min=0).sqrt()": SYMMETRIC,
+    },
+    "07.4": {
+        "reference: return over_pairs(x) + over_pairs(y) - 2 * kernel(y, x).mean()": SYMMETRIC,
+    },
+    "07.5": {
+        "reference: radius = torch.cdist(centres, centres).kthvalue(k + 1).values": "distances among the centres are symmetric",
+        "reference: radius = torch.cdist(centres, centres).kthvalue(k + 1, dim=0).values": "distances among the centres are symmetric",
+    },
+    "07.6": {
+        "reference: x = x.requires_grad_()": NO_GRAPH,
+        "reference: total = torch.zeros(len(x))": "it is zero, and a sum has the wider dtype",
+        "reference: total = total + (row / z).flatten(1).sum(1)": "the probes are 1 and -1",
+        "reference: return total / len(probes)": NO_GRAPH,
+    },
+    "09.2": {
+        "reference: zero = torch.zeros(())": NUMBER,
+    },
+    "09.3": {
+        "reference: return max(0.5 * math.log2(2 * variance / weight), 0.0)": SYMMETRIC,
+        "reference: return 0.5 * math.log2(2 * variance / weight)": "every variance that is offered is worth some bits",
+        "reference: return max(-1.0, 0.5 * math.log2(2 * variance / weight))": "every variance that is offered is worth some bits",
+    },
+    "09.4": {
+        "reference: return autoencoder.psnr(references, images)": SYMMETRIC,
+        "solution: error = ((references - images) ** 2).flatten(1).mean(1)": SQUARED,
+    },
+    "09.5": {
+        "reference: latents = mix(factor * encode(images), alpha_bar ** 0.5, (1 - alpha_bar) ** 0.5, noise)": SYMMETRIC,
+        "reference: latents = mix(alpha_bar ** 0.5, factor * encode(images), noise, (1 - alpha_bar) ** 0.5)": SYMMETRIC,
+    },
+    "09.6": {
+        "reference: return (share * (variance + (overall - mean) ** 2)).sum() ** (-0.5)": SQUARED,
+    },
+    "10.2": {
+        "reference: found = [(rank[pair], pair) for pair in zip(ids, ids[1:]) if pair in rank]": "only pairs are looked at, and the shorter list has them all",
+        "solution: while (known := [merges.index(pair) for pair in zip(ids[:-1], ids[1:]) if pair in merges]):": "only pairs are looked at, and the shorter list has them all",
+        "solution: while (known := [merges.index(pair) for pair in zip(ids[:-1], ids[1:], strict=False) if pair in merges]):": "only pairs are looked at, and the shorter list has them all",
+    },
+    "10.3": {
+        "reference: return torch.full(scores.shape, -torch.inf, dtype=scores.dtype).triu(1)": LEADING,
+        "reference: return torch.full(scores.shape[:], -torch.inf, dtype=scores.dtype).triu(1)": LEADING,
+        "reference: return torch.full(scores.shape[2:], -torch.inf, dtype=scores.dtype).triu(1)": LEADING,
+        "reference: return torch.full(scores.shape[-3:], -torch.inf, dtype=scores.dtype).triu(1)": LEADING,
+        "reference: return torch.full(scores.shape[-4:], -torch.inf, dtype=scores.dtype).triu(1)": LEADING,
+        "solution: later = torch.ones(scores.shape, dtype=torch.bool).triu(1)": LEADING,
+        "solution: later = torch.ones(scores.shape[:], dtype=torch.bool).triu(1)": LEADING,
+        "solution: later = torch.ones(scores.shape[2:], dtype=torch.bool).triu(1)": LEADING,
+        "solution: later = torch.ones(scores.shape[-3:], dtype=torch.bool).triu(1)": LEADING,
+        "solution: later = torch.ones(scores.shape[-4:], dtype=torch.bool).triu(1)": LEADING,
+    },
+    "10.4": {
+        "reference: return attention_probabilities(queries[:, None], keys[:, None])[:, -1] @ values": ONE_AXIS,
+        "solution: scores = queries @ keys.transpose(-2, -1)": EITHER_WAY,
+    },
+    "10.5": {
+        "reference: return (attention_probabilities(queries, keys) @ values).transpose(2, 1).flatten(2)": EITHER_WAY,
+        "solution: return x.unflatten(-1, (heads, -1)).transpose(2, 1)": EITHER_WAY,
+        "solution: shares = (q @ k.transpose(-2, -1) / q.shape[-1] ** 0.5).softmax(-1)": EITHER_WAY,
+        "solution: shares = (q @ k.transpose(-1, 2) / q.shape[-1] ** 0.5).softmax(-1)": "keys have four axes",
+        "solution: return (shares @ v).transpose(2, 1).flatten(2)": EITHER_WAY,
+    },
+    "11.2": {
+        "reference: return mix(x0, math.sqrt(alpha_bar_prev), math.sqrt(1 - alpha_bar_prev), noise)": SYMMETRIC,
+        "reference: return mix(math.sqrt(alpha_bar_prev), x0, noise, math.sqrt(1 - alpha_bar_prev))": SYMMETRIC,
+    },
+    "11.4": {
+        "reference: return torch.where(mask >= 0.5, x, mix(math.sqrt(alpha_bar), known, math.sqrt(1 - alpha_bar), noise))": "a mask holds 0 and 1",
+        "reference: return torch.where(mask > 0.5, x, mix(known, math.sqrt(alpha_bar), math.sqrt(1 - alpha_bar), noise))": SYMMETRIC,
+        "reference: return torch.where(mask > 0.5, x, mix(math.sqrt(alpha_bar), known, noise, math.sqrt(1 - alpha_bar)))": SYMMETRIC,
+    },
+    "11.5": {
+        "reference: return slerp(a[None], b[None], weight)[-1]": ONE_AXIS,
+    },
+    "12.1": {
+        "reference: positions = (pixels / 8) ** 2": EVEN,
+        "reference: return scores * 2 / 1000000001.0": ROUNDING,
+        "reference: return scores * 2 / 999999999.0": ROUNDING,
+    },
+    "12.4": {
+        "solution: scores = query[part] @ key[part].transpose(2, 1) / query.shape[-1] ** 0.5": EITHER_WAY,
+    },
+    "12.6": {
+        "reference: return torch.stack([(target - output).square().mean() for target in targets])": SQUARED,
+        "solution: return torch.stack([(noise - output).square().mean(), (output - v).square().mean()])": SQUARED,
+        "solution: return torch.stack([(output - noise).square().mean(), (v - output).square().mean()])": SQUARED,
+    },
+}
