@@ -100,6 +100,7 @@ _EXPORTS = {
     "stable_diffusion": ("CHECKPOINTS", "find_checkpoint", "load_stable_diffusion", "make_scheduler"),
     "display": ("Progress", "show", "show_source"),
     "interactive": ("Explorer",),
+    "animation": ("Animation",),
     "exercises": ("check", "exercise", "hint", "progress", "reset_progress", "solution"),
 }
 _HOME = {name: module for module, names in _EXPORTS.items() for name in names}

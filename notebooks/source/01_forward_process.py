@@ -83,7 +83,7 @@ def run_chain(x0, betas, keep):
 
 # %%
 photo = load_dataset("photos", size=128).images[:1]  # (1, 3, 128, 128)
-photo_chain = run_chain(photo, schedule.betas, keep={49, 149, 299, 499, 999})
+photo_chain = run_chain(photo, schedule.betas, keep=range(49, 1000, 50))
 both = torch.cat([photo_chain[-1], photo_chain[999]])
 fig = plotting.image_strip(both, column_labels=["clean", "t=999"], title="A photograph before and after 1,000 steps", scale=1.3)
 show(fig, alt="Two squares. Left: a photograph of a temple. Right: coloured noise in which nothing of it can be seen.")
@@ -109,6 +109,17 @@ strip = torch.cat([photo_chain[t] for t in stations])
 labels = ["clean"] + [f"t={t}" for t in stations[1:]]
 fig = plotting.image_strip(strip, column_labels=labels, title="Half of the photograph's variance is gone at t=259", scale=1.15)
 show(fig, alt="The temple clean and at t = 49, 149, 299, 499 and 999. It is grainy at 49, an outline in noise at 299, a shadow at 499, gone at 999.")
+
+# %% [markdown]
+# The same as a loop. It plays three times; run the cell to see it again. Where nothing may move, you see stations instead.
+
+# %%
+from diffusion_course import Animation
+
+moments = [-1, *range(49, 1000, 50)]
+titles = [f"t = {t}" if t >= 0 else "clean" for t in moments]
+Animation([photo_chain[t] for t in moments], "The temple drowns in noise within the first half of the loop; the second half shows only noise.",
+          titles=titles, seconds=5, scale=1.28, still=plotting.image_strip(strip, column_labels=labels, scale=1.15))
 
 # %% [markdown]
 # ## One step of noise

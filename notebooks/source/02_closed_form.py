@@ -107,7 +107,7 @@ torch.testing.assert_close(x.squeeze(), by_hand)
 #
 # The step from three draws to one needs a fact: if $\epsilon$ and $\epsilon'$ are independent standard normal numbers, then
 #
-# $$ a\,\epsilon + b\,\epsilon' \quad\text{has the same distribution as}\quad \sqrt{a^2 + b^2}\;\epsilon'' , \qquad \epsilon''\simN(0, 1). \tag{02.2} $$
+# $$ a\,\epsilon + b\,\epsilon' \quad\text{has the same distribution as}\quad \sqrt{a^2 + b^2}\;\epsilon'' , \qquad \epsilon''\sim N(0, 1). \tag{02.2} $$
 #
 # *Its mean and variance.* The mean is $a\cdot 0 + b\cdot 0 = 0$. The variance is
 # $\mathbb E[(a\epsilon + b\epsilon')^2] = a^2\,\mathbb E[\epsilon^2] + 2ab\,\mathbb E[\epsilon\epsilon'] + b^2\,\mathbb E[\epsilon'^2] = a^2 + b^2$,
@@ -129,7 +129,7 @@ torch.testing.assert_close(x.squeeze(), by_hand)
 #
 # **Claim** ([Ho et al. 2020](https://arxiv.org/abs/2006.11239), eq. 4). For every $t$, given $x_0$,
 #
-# $$ x_t = \sqrt{\bar\alpha_t}\;x_0 + \sqrt{1-\bar\alpha_t}\;\epsilon, \qquad \epsilon\simN(0, I). \tag{02.4} $$
+# $$ x_t = \sqrt{\bar\alpha_t}\;x_0 + \sqrt{1-\bar\alpha_t}\;\epsilon, \qquad \epsilon\sim N(0, I). \tag{02.4} $$
 #
 # **Base case**, $t = 1$. Then $\bar\alpha_1 = \alpha_1$, and (02.4) is (02.1) with $t = 1$.
 #

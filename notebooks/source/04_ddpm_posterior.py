@@ -565,6 +565,18 @@ fig = plotting.image_grid(drawn, columns=8, title="Sixteen digits, drawn by p_sa
 show(fig, alt="Sixteen grey pictures of 16x16 pixels in two rows. Most can be read as handwritten digits.")
 
 # %% [markdown]
+# The chain as a loop, three times. Above $x_t$, below the estimate of $x_0$. Where nothing may move, you see $x_t$ at five moments.
+
+# %%
+from diffusion_course import Animation
+
+order = sorted(frames, reverse=True)
+moments = [999, 400, 200, 100, 0]
+still = plotting.image_strip([frames[t][0][:8] for t in moments], row_labels=[f"t = {t}" for t in moments])
+Animation([torch.cat([part[:8] for part in frames[t]]) for t in order], "Eight digits appear out of noise, in the estimate of x_0 long before they can be seen in x_t.",
+          titles=[f"t = {t}" for t in order], row_labels=["x_t", "estimate"], seconds=5, still=still)
+
+# %% [markdown]
 # **Task.** Step through the chain with the slider. Find the largest $t$ at which you can name the first digit in the lower row (the estimate of $x_0$), then in the upper row ($x_t$).
 # Compare $\sqrt{\bar\alpha_t}$ at both.
 

@@ -404,7 +404,7 @@ def view_picture(levels, attention, norms):
     return fig, f"{levels} level(s), attention {attention}, norms {norms}: the centre depends on {seen:.0%} of the 80x80 input pixels, most on the nearest; white pixels do not count at all."
 
 
-Explorer(view_picture, levels=[1, 2, 3], attention=["off", "on"], norms=["off", "on"], start={"levels": 2})
+Explorer(view_picture, levels=[1, 2, 3], attention=["off", "on"], norms=["off", "on"], start={"levels": 2}, ahead=True)
 
 # %% [markdown]
 # <details><summary>Answer</summary>
@@ -897,6 +897,16 @@ def self_attention(x, w_qkv, w_out, num_heads):
 
 
 check("05.6", self_attention)
+
+# %%
+exercise("05.7")
+
+# %%
+def validation_loss(model, batches):
+    ...
+
+
+check("05.7", validation_loss)
 
 # %% [markdown]
 # ## What you now have

@@ -674,7 +674,7 @@ def paths(sampler, n):
     return fig, f"{sampler} with {n} steps: twelve paths from noise to the ring of eight blobs; {far:.0%} of 300 ends lie between the blobs."
 
 
-Explorer(paths, sampler=list(named), n=[2, 3, 5, 8, 12, 20, 50, 100], start={"n": 8})
+Explorer(paths, sampler=list(named), n=[2, 3, 5, 8, 12, 20, 50, 100], start={"n": 8}, ahead=True)
 
 # %% [markdown]
 # <details><summary>Answer</summary>

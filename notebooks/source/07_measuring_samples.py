@@ -758,7 +758,7 @@ def mixing(failure, share):
     return fig, f"{share:.0%} {failure}: " + ", ".join(f"{n} {v:.2f} ({'inside' if b <= v <= w else 'outside'} the band)" for n, v, b, w in values)
 
 
-Explorer(mixing, failure=[name for name in table if name != "fresh digits"], share=shares, start={"failure": "ten digits, 30 times each", "share": 0.3})
+Explorer(mixing, failure=[name for name in table if name != "fresh digits"], share=shares, start={"failure": "ten digits, 30 times each", "share": 0.3}, ahead=True)
 
 # %% [markdown]
 # <details><summary>Answer</summary>

@@ -368,7 +368,7 @@ def at_scale(s):
     return fig, f"Points on two moons at guidance scale {s:g}: spread of the guided points {cloud[s].var(0).sum().sqrt():.2f}."
 
 
-Explorer(at_scale, s=sorted(cloud), start={"s": 4})
+Explorer(at_scale, s=sorted(cloud), start={"s": 4}, ahead=True)
 
 # %% [markdown]
 # <details><summary>Answer</summary>
