@@ -10,7 +10,7 @@ else
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help env lab test course notebooks check lint train bench doctor clean
+.PHONY: help env lab test course notebooks check lint train bench book test-ui doctor clean
 
 help:  ## this list
 	@$(PYTHON) tools/housekeeping.py help
@@ -41,6 +41,14 @@ train: env  ## train the shipped weights again             (PART=digits)
 
 bench: env  ## measure speed on this machine
 	@$(RUN) -m bench $(ARGS)
+
+book:  ## the book as HTML in build/book/html            (ARGS="--fresh")
+	@$(PYTHON) tools/bootstrap.py --venv "$(VENV)" --extra book
+	@$(RUN) -m tools.book $(ARGS)
+
+test-ui:  ## book and lessons in a browser (needs Chromium)  (ARGS="tests_ui/test_book.py")
+	@$(PYTHON) tools/bootstrap.py --venv "$(VENV)" --extra book --extra ui
+	@$(RUN) -m tools.test_ui $(ARGS)
 
 doctor: env  ## is this machine ready, and what to do if not
 	@$(RUN) -m diffusion_course doctor $(ARGS)

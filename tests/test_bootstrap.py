@@ -12,6 +12,8 @@ from tools import bootstrap, housekeeping, lab
 from tools import test as test_runner
 
 ROOT = Path(__file__).resolve().parents[1]
+# In one process with tests of nbgrader, which imports distutils.
+pytestmark = pytest.mark.filterwarnings("ignore:Setuptools is replacing distutils")
 
 
 @pytest.fixture
@@ -50,6 +52,28 @@ def test_a_missing_environment_is_made_under_the_constraints_and_then_left_alone
     assert commands == []
 
 
+def test_an_extra_is_added_once_and_stays(course):
+    root, commands = course
+    venv = root / ".venv"
+    bootstrap.bootstrap(venv, root, named_by_user=False)
+    commands.clear()
+    assert bootstrap.bootstrap(venv, root, named_by_user=False, extras=("book",)) == "updated"
+    assert commands[-1][-1] == f"{root}[test,book]"
+    assert bootstrap.bootstrap(venv, root, named_by_user=False, extras=("book",)) == "ready"
+    assert bootstrap.bootstrap(venv, root, named_by_user=False) == "ready"
+    bootstrap.bootstrap(venv, root, named_by_user=False, extras=("ui",))
+    assert commands[-1][-1] == f"{root}[test,book,ui]"
+
+
+def test_a_stamp_from_before_there_were_extras_stands_for_the_tests(course):
+    root, _ = course
+    venv = root / ".venv"
+    bootstrap.bootstrap(venv, root, named_by_user=False)
+    stamp = bootstrap.read_stamp(venv)
+    (venv / bootstrap.STAMP).write_text(json.dumps({key: stamp[key] for key in ("made_here", "installed")}))
+    assert bootstrap.bootstrap(venv, root, named_by_user=False) == "ready"
+
+
 @pytest.mark.parametrize("name", ["pyproject.toml", "constraints.txt"])
 def test_changed_requirements_are_installed_again_into_the_same_environment(course, name):
     root, commands = course
@@ -72,7 +96,7 @@ def test_a_killed_installation_is_made_again_from_nothing(course, monkeypatch):
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(bootstrap, "install", killed)
         bootstrap.bootstrap(venv, root, named_by_user=False)
-    assert json.loads((venv / bootstrap.STAMP).read_text()) == {"made_here": True, "installed": None}
+    assert json.loads((venv / bootstrap.STAMP).read_text()) == {"made_here": True, "installed": None, "extras": ["test"]}
     assert bootstrap.bootstrap(venv, root, named_by_user=False) == "made"
     assert not (venv / "half-written").exists()
 
@@ -96,7 +120,7 @@ def test_the_users_environment_keeps_every_version_it_has(course, monkeypatch):
     assert str(root / "constraints.txt") not in commands[-1]
     assert not list(venv.glob("*.txt")), "the temporary constraints stay behind"
     # also when an installation into it was cut short, it is not removed
-    bootstrap.write_stamp(venv, made_here=False, installed=None)
+    bootstrap.write_stamp(venv, made_here=False, installed=None, extras=["test"])
     assert bootstrap.bootstrap(venv, root, named_by_user=True) == "reused"
     assert (venv / "keep").exists()
 
@@ -181,7 +205,7 @@ def test_every_recipe_is_one_python_line_and_every_target_is_listed():
     makefile = (ROOT / "Makefile").read_text()
     recipes = [line.strip() for line in makefile.splitlines() if line.startswith("\t")]
     assert recipes and all(line.startswith(("@$(PYTHON) tools/", "@$(RUN) -m ")) for line in recipes)
-    wanted = {"help", "lab", "test", "course", "notebooks", "check", "lint", "train", "bench", "doctor", "clean"}
+    wanted = {"help", "lab", "test", "course", "notebooks", "check", "lint", "train", "bench", "book", "test-ui", "doctor", "clean"}
     assert {name for name, _ in housekeeping.targets(makefile)} == wanted
 
 

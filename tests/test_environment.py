@@ -20,9 +20,9 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 CONDA_NAMES = {"pytorch": "torch", "huggingface_hub": "huggingface-hub", "matplotlib-base": "matplotlib"}
 IMPORT_NAMES = {"PIL": "pillow", "sklearn": "scikit-learn", "yaml": "pyyaml", "IPython": "ipython"}
 # Packages that come with a declared one and belong to it.
-COMES_WITH = {"traitlets": "ipykernel", "jupyter_client": "ipykernel", "mpl_toolkits": "matplotlib", "xdist": "pytest-xdist"}
-FOLDERS = ("diffusion_course", "tools", "notebooks/source", "tests", "bench")
-OURS = {"diffusion_course", "tools", "tests", "bench", "conftest", *(path.stem for path in (ROOT / "tests").glob("*.py"))}
+COMES_WITH = {"traitlets": "ipykernel", "jupyter_client": "ipykernel", "mpl_toolkits": "matplotlib", "xdist": "pytest-xdist", "docutils": "sphinx"}
+FOLDERS = ("diffusion_course", "tools", "notebooks/source", "tests", "bench", "book", "tests_ui")
+OURS = {"diffusion_course", "tools", "tests", "bench", "conftest"} | {path.stem for name in ("tests", "tests_ui") for path in (ROOT / name).glob("*.py")}
 
 
 def requirements(lines):
@@ -85,7 +85,7 @@ def test_conda_environment_says_the_same():
     assert pip == {"pip": ["-e ."]}
     named = {CONDA_NAMES.get(r.name, r.name): str(r.specifier) for r in map(Requirement, conda)}
     assert named.pop("python") == PROJECT["requires-python"] and named.pop("pip") == ""
-    installed = RUNTIME | requirements(PROJECT["optional-dependencies"]["test"])  # the extras bench and instructor are for pip
+    installed = RUNTIME | requirements(PROJECT["optional-dependencies"]["test"])  # the other extras are for pip
     assert named == {name: str(requirement.specifier) for name, requirement in installed.items()}
 
 

@@ -21,7 +21,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 STAMP = "diffusion-course.json"
-EXTRA = "test"
+EXTRA = "test"  # always installed; the book and its browser tests ask for more by --extra
 MIN_PYTHON = (3, 11)
 NEEDED_BYTES = 8 * 2**30 if (sys.platform, platform.machine()) == ("linux", "x86_64") else 3 * 2**30
 # Prints what is installed as `name==version` lines; run by the user's own interpreter.
@@ -58,10 +58,10 @@ def read_stamp(venv: Path) -> dict:
     return stamp if isinstance(stamp, dict) else {}
 
 
-def write_stamp(venv: Path, *, made_here: bool, installed: str | None) -> None:
+def write_stamp(venv: Path, *, made_here: bool, installed: str | None, extras: list[str]) -> None:
     """Write the stamp whole or not at all; `installed` is None while an installation is under way."""
     part = venv / (STAMP + ".part")
-    part.write_text(json.dumps({"made_here": made_here, "installed": installed}), encoding="utf-8")
+    part.write_text(json.dumps({"made_here": made_here, "installed": installed, "extras": extras}), encoding="utf-8")
     os.replace(part, venv / STAMP)
 
 
@@ -107,7 +107,7 @@ def make_venv(venv: Path, *, dry_run: bool) -> None:
         )
     if not dry_run:
         venv.mkdir(parents=True)
-        write_stamp(venv, made_here=True, installed=None)
+        write_stamp(venv, made_here=True, installed=None, extras=[])
     hint = f"{sys.executable} could not make an environment in {venv}: see the message above."
     if outer_pip:  # pip of 22.3 and later installs into another environment, so ensurepip is not needed
         run([sys.executable, "-m", "venv", "--without-pip", venv], dry_run=dry_run, hint=hint)
@@ -118,7 +118,7 @@ def make_venv(venv: Path, *, dry_run: bool) -> None:
         run([sys.executable, "-m", "venv", venv], dry_run=dry_run, hint=hint)
 
 
-def install(venv: Path, root: Path, *, made_here: bool, dry_run: bool) -> None:
+def install(venv: Path, root: Path, extras: list[str], *, made_here: bool, dry_run: bool) -> None:
     """Install the course editable: under the tested versions where we made the environment, else around what is there."""
     python = interpreter(venv) or venv / "bin" / "python"
     if made_here:
@@ -135,7 +135,7 @@ def install(venv: Path, root: Path, *, made_here: bool, dry_run: bool) -> None:
             "name it. Nothing was replaced. Update that package yourself, or leave VENV out to get an environment of its own."
         )
     pip = [python, "-m", "pip"] if dry_run or has_pip(python) else [sys.executable, "-m", "pip", "--python", python]
-    command = [*pip, "install", "-c", constraints, "-e", f"{root}[{EXTRA}]"]
+    command = [*pip, "install", "-c", constraints, "-e", f"{root}[{','.join(extras)}]"]
     try:
         run(command, dry_run=dry_run, hint=hint)
     finally:
@@ -143,11 +143,18 @@ def install(venv: Path, root: Path, *, made_here: bool, dry_run: bool) -> None:
             constraints.unlink(missing_ok=True)
 
 
-def bootstrap(venv: Path, root: Path, *, named_by_user: bool, dry_run: bool = False, skip_disk: bool = False) -> str:
-    """Bring the environment to what pyproject.toml asks for; returns "ready", "made", "updated" or "reused"."""
+def bootstrap(
+    venv: Path, root: Path, *, named_by_user: bool, dry_run: bool = False, skip_disk: bool = False, extras: tuple = ()
+) -> str:
+    """Bring the environment to what pyproject.toml asks for; returns "ready", "made", "updated" or "reused".
+
+    `extras` come on top of those that it has.
+    """
     stamp, python = read_stamp(venv), interpreter(venv)
-    if python and stamp.get("installed") == wanted(root):
+    had = stamp.get("extras", [EXTRA])
+    if python and stamp.get("installed") == wanted(root) and set(extras) <= set(had):
         return "ready"
+    extras = [EXTRA, *sorted({*had, *extras} - {EXTRA})]
     ours = stamp.get("made_here", False)
     if named_by_user and not python and not ours:
         raise SetupError(f"VENV={venv} holds no Python. Name an existing environment, or leave VENV out to get one in .venv.")
@@ -162,10 +169,10 @@ def bootstrap(venv: Path, root: Path, *, named_by_user: bool, dry_run: bool = Fa
         make_venv(venv, dry_run=dry_run)
     made_here = fresh or ours
     if not dry_run:
-        write_stamp(venv, made_here=made_here, installed=None)
-    install(venv, root, made_here=made_here, dry_run=dry_run)
+        write_stamp(venv, made_here=made_here, installed=None, extras=extras)
+    install(venv, root, extras, made_here=made_here, dry_run=dry_run)
     if not dry_run:
-        write_stamp(venv, made_here=made_here, installed=wanted(root))
+        write_stamp(venv, made_here=made_here, installed=wanted(root), extras=extras)
     return "made" if fresh else "updated" if ours else "reused"
 
 
@@ -173,6 +180,7 @@ def main(argv: list | None = None) -> int:
     """Command line: exit code 0 when the environment is ready, 1 with a message that says what to do."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--venv", type=Path, help="reuse this environment instead of making .venv")
+    parser.add_argument("--extra", action="append", default=[], help="install this extra of pyproject.toml too; may be repeated")
     parser.add_argument("--dry-run", action="store_true", help="show the commands and run none")
     parser.add_argument("--skip-disk-check", action="store_true")
     args = parser.parse_args(argv)
@@ -181,7 +189,8 @@ def main(argv: list | None = None) -> int:
     start = time.monotonic()
     try:
         with only_one(ROOT):
-            done = bootstrap(venv, ROOT, named_by_user=venv != default, dry_run=args.dry_run, skip_disk=args.skip_disk_check)
+            options = {"dry_run": args.dry_run, "skip_disk": args.skip_disk_check, "extras": tuple(args.extra)}
+            done = bootstrap(venv, ROOT, named_by_user=venv != default, **options)
     except (SetupError, OSError) as error:
         print(f"\nSet-up failed: {error}", file=sys.stderr)
         return 1

@@ -11,7 +11,7 @@ CACHES = ("__pycache__", ".pytest_cache", ".ruff_cache", ".ipynb_checkpoints", "
 
 def targets(makefile: str) -> list[tuple[str, str]]:
     """The targets of a Makefile that carry a `##` description, in order."""
-    return re.findall(r"^(\w+):.*?##\s*(.+)$", makefile, flags=re.MULTILINE)
+    return re.findall(r"^([\w-]+):.*?##\s*(.+)$", makefile, flags=re.MULTILINE)
 
 
 def clean(root: Path) -> list[Path]:

@@ -1,0 +1,63 @@
+// Print opens what is folded. Loops get a button. Boxes that scroll can be reached by keyboard.
+(() => {
+  const each = (selector, action) => document.querySelectorAll(selector).forEach(action);
+
+  if (window.DOCUMENTATION_OPTIONS && location.protocol === "file:") {
+    DOCUMENTATION_OPTIONS.SHOW_SEARCH_SUMMARY = false; // summaries are read from the pages, which a browser allows on a server only
+  }
+
+  addEventListener("beforeprint", () => {
+    each("details:not([open])", (box) => { box.open = true; box.dataset.shut = ""; });
+    each(".course-animation img", (image) => { image.dataset.moving = image.src; image.src = image.parentElement.querySelector("source").srcset; });
+  });
+  addEventListener("afterprint", () => {
+    each("details[data-shut]", (box) => { box.open = false; delete box.dataset.shut; });
+    each(".course-animation img[data-moving]", (image) => { image.src = image.dataset.moving; delete image.dataset.moving; });
+  });
+
+  function reachable() {
+    each(".bd-article mjx-container, .bd-article div.math, .bd-article pre, .pst-scrollable-table-container", (box) => {
+      if (box.scrollWidth <= box.clientWidth + 1 || getComputedStyle(box).overflowX === "visible") return;
+      box.tabIndex = 0;
+      if (box.matches("mjx-container, div.math")) {
+        box.setAttribute("role", "group");
+        box.setAttribute("aria-label", "formula");
+      }
+    });
+  }
+
+  function named() { // what the themes leave without a name
+    each(".bd-sidebar-primary details > summary", (toggle) => {
+      const page = toggle.closest("li")?.querySelector(":scope > a")?.textContent.trim();
+      toggle.setAttribute("aria-label", `Pages of ${page || "this part"}`);
+    });
+    const title = document.querySelector(".bd-sidebar-primary .navbar-brand")?.closest(".sidebar-primary-item");
+    title?.setAttribute("role", "region");
+    title?.setAttribute("aria-label", "Title");
+  }
+
+  function buttons() {
+    each(".course-animation picture", (picture) => {
+      const image = picture.querySelector("img"), still = picture.querySelector("source");
+      if (!image || !still || matchMedia("(prefers-reduced-motion: reduce)").matches) return;
+      const moving = image.src, button = document.createElement("button");
+      const say = (playing) => { button.textContent = playing ? "Pause" : "Play"; };
+      button.type = "button";
+      button.className = "course-button";
+      button.addEventListener("click", () => {
+        const playing = image.src === moving;
+        image.src = playing ? still.srcset : moving;
+        say(!playing);
+      });
+      say(true);
+      picture.after(button);
+    });
+  }
+
+  addEventListener("DOMContentLoaded", () => { named(); buttons(); reachable(); });
+  addEventListener("load", () => {
+    const formulas = window.MathJax?.startup?.promise;
+    (formulas || Promise.resolve()).then(() => { reachable(); document.documentElement.dataset.formulas = "set"; });
+  });
+  addEventListener("resize", reachable);
+})();

@@ -1,0 +1,294 @@
+"""The built book in a browser: every page in light, dark and at 360 pixels, its links, its search, and without a server."""
+
+import functools
+import html.parser
+import http.server
+import importlib.util
+import json
+import threading
+from pathlib import Path
+from urllib.parse import unquote, urldefrag, urlsplit
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+BOOK = ROOT / "build" / "book" / "html"
+PAGES = sorted(path.relative_to(BOOK).as_posix() for path in BOOK.rglob("*.html")) or ["index.html"]
+LESSONS = [page for page in PAGES if page.startswith("notebooks/")]
+# A word of one page, and that page: in a lesson's text, in a docstring, in the glossary, in a generated list.
+PLANTED = {
+    "RePaint": "notebooks/11_pipeline.html",
+    "Mann-Whitney": "notebooks/07_measuring_samples.html",
+    "rescale_zero_terminal_snr": "api/process.html",
+    "Bińkowski": "references.html",
+    "memorisation": "glossary.html",
+}
+# axe-core sees the page without the insides of formulas, thousands of paths of one colour. Of the pages that hold a module's
+# source it sees the code of three: the colours of code are the same on all of them.
+WHOLE_CODE = [f"_modules/diffusion_course/{name}.html" for name in ("process", "training", "models/unet")]
+SERIOUS = ("serious", "critical")
+FORMULAS_ARE_SET = "() => document.documentElement.dataset.formulas === 'set'"
+FORMULAS = """() => {
+    const all = [...document.querySelectorAll('.bd-article .math')];
+    const prose = document.createTreeWalker(document.querySelector('.bd-article'), NodeFilter.SHOW_TEXT);
+    const raw = [];
+    while (prose.nextNode()) {
+        const node = prose.currentNode;
+        if (node.parentElement.closest('pre, code, script, style, mjx-container')) continue;
+        if (/\\$\\$|\\\\\\(|\\\\\\[|\\\\tag|\\\\frac/.test(node.data)) raw.push(node.data.trim().slice(0, 80));
+    }
+    return {
+        count: all.length,
+        unset: all.filter(one => !one.querySelector('mjx-container svg')).map(one => one.textContent.slice(0, 80)),
+        errors: [...document.querySelectorAll('[data-mml-node="merror"]')]
+            .map(one => one.closest('.math').textContent.slice(0, 80)),
+        raw,
+    };
+}"""
+# What sticks out to the right and lies in no box that scrolls; boxes that scroll and cannot be reached by keyboard.
+OVERFLOW = """() => {
+    const scrolls = (node) => {
+        for (let box = node; box && box !== document.body; box = box.parentElement)
+            if (['auto', 'scroll', 'hidden', 'clip'].includes(getComputedStyle(box).overflowX)) return true;
+        return false;
+    };
+    const wide = [...document.querySelectorAll('main *')].filter(node => {
+        const box = node.getBoundingClientRect();
+        return box.width > 0 && box.right > innerWidth + 1 && !scrolls(node);
+    });
+    const boxes = [...document.querySelectorAll('.bd-article *')].filter(node =>
+        node.clientWidth > 0 && node.scrollWidth > node.clientWidth + 1
+        && ['auto', 'scroll'].includes(getComputedStyle(node).overflowX) && node.tabIndex < 0
+        && !node.querySelector('a, button, input'));
+    return {
+        page: document.documentElement.scrollWidth,
+        unreachable: boxes.slice(0, 5).map(node => `${node.tagName}.${node.className} ${node.textContent.trim().slice(0, 50)}`),
+        nodes: wide.slice(0, 5).map(node => `${node.tagName}.${node.className} ${node.textContent.trim().slice(0, 50)}`),
+    };
+}"""
+PICTURES = """() => [...document.querySelectorAll('.bd-article img')].map(one => ({
+    alt: one.getAttribute('alt') || '', drawn: one.complete && one.naturalWidth > 0, name: one.src.slice(0, 90),
+    ground: getComputedStyle(one).backgroundColor,
+}))"""
+
+
+@pytest.fixture(scope="module")
+def address():
+    """The book behind a local server."""
+    if not (BOOK / "index.html").is_file():
+        pytest.fail("the book is not built; run make book, or make test-ui, which builds it")
+
+    class Quiet(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, *args):
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=str(BOOK)))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.fixture(scope="module")
+def axe():
+    """The source of axe-core, from the package that carries it."""
+    package = Path(importlib.util.find_spec("axe_playwright_python").origin).parent
+    return (package / "axe.min.js").read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def findings(artefacts):
+    """What axe-core found, by impact and rule; written when the pages are done."""
+    found = {}
+    yield found
+    (artefacts / "axe.json").write_text(json.dumps(found, indent=1, sort_keys=True) + "\n")
+
+
+def opened(page, url):
+    """Open a page and wait until its formulas are set."""
+    page.goto(url)
+    page.wait_for_function(FORMULAS_ARE_SET, timeout=60_000)
+
+
+def serious(page, axe, findings, name, scheme):
+    """Run axe-core; returns its serious and critical findings in short and counts all."""
+    if not page.evaluate("() => 'axe' in window"):
+        page.evaluate(axe)
+        page.evaluate("() => document.querySelectorAll('mjx-container').forEach(one => { one.textContent = 'formula'; })")
+        if name.startswith("_modules/") and name not in WHOLE_CODE:
+            page.evaluate("() => document.querySelectorAll('pre').forEach(one => { one.textContent = 'code'; })")
+    grave = []
+    for rule in page.evaluate("() => axe.run(document, {resultTypes: ['violations']})")["violations"]:
+        seen = findings.setdefault(f"{rule['impact']}: {rule['id']}", {})
+        seen[f"{name} {scheme}"] = len(rule["nodes"])
+        if rule["impact"] in SERIOUS:
+            grave += [f"{scheme} {rule['id']}: {node['html'][:160]} {node['any'][:1]}" for node in rule["nodes"][:3]]
+    return grave
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_a_page(address, open_page, axe, findings, artefacts, name):
+    page, watch = open_page(color_scheme="light")
+    opened(page, f"{address}/{name}")
+    formulas = page.evaluate(FORMULAS)
+    assert (formulas["unset"], formulas["errors"], formulas["raw"]) == ([], [], [])
+    assert formulas["count"] or not name.startswith("notebooks/0"), "a lesson without formulas"
+    for picture in page.evaluate(PICTURES):
+        assert picture["drawn"], picture
+        assert len(picture["alt"]) > 14, f"no alt text: {picture}"
+    if name in LESSONS or name == "index.html":
+        page.screenshot(path=artefacts / f"book-{Path(name).stem}.png")
+    page.set_viewport_size({"width": 360, "height": 740})
+    page.wait_for_timeout(200)
+    wide = page.evaluate(OVERFLOW)
+    assert wide == {"page": 360, "nodes": [], "unreachable": []}
+    page.set_viewport_size({"width": 1200, "height": 900})
+    grave = serious(page, axe, findings, name, "light")
+    page.emulate_media(color_scheme="dark")
+    page.wait_for_function("() => document.documentElement.dataset.theme === 'dark'")
+    page.wait_for_timeout(350)  # colours fade over
+    grave += serious(page, axe, findings, name, "dark")
+    grounds = {picture["ground"] for picture in page.evaluate(PICTURES)}
+    assert grounds <= {"rgb(255, 255, 255)"}, "a figure without its white ground in the dark"
+    assert grave == []
+    assert watch.errors == [] and watch.outside == [] and watch.refused == []
+
+
+class Page(html.parser.HTMLParser):
+    """The anchors of a page and what it points to."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.anchors, self.targets = set(), []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        for key, value in attributes:
+            if key == "id" or (tag == "a" and key == "name"):
+                self.anchors.add(value)
+            elif key in ("href", "src") and value:
+                self.targets.append(value)
+
+
+def test_every_link_and_anchor_resolves():
+    pages = {name: Page((BOOK / name).read_text(encoding="utf-8")) for name in PAGES}
+    broken = []
+    for name, page in pages.items():
+        for target in page.targets:
+            if urlsplit(target).scheme or target.startswith("//"):
+                continue
+            place, anchor = urldefrag(target)
+            path = (BOOK / name).parent / unquote(urlsplit(place).path) if urlsplit(place).path else BOOK / name
+            if path.is_dir():
+                path = path / "index.html"
+            if not path.is_file():
+                broken.append(f"{name}: {target}: no such file")
+            elif anchor and path.suffix == ".html":
+                there = pages[path.resolve().relative_to(BOOK.resolve()).as_posix()].anchors
+                broken += [] if unquote(anchor) in there else [f"{name}: {target}: no such anchor"]
+    assert broken == []
+
+
+def test_nothing_is_fetched_from_elsewhere():
+    fetched = []
+    for name in PAGES:
+        text = (BOOK / name).read_text(encoding="utf-8")
+        fetched += [f"{name}: {tag}" for tag in Loads(text).outside]
+    assert fetched == []
+
+
+class Loads(html.parser.HTMLParser):
+    """Addresses from which a page would load something by itself: scripts, styles, pictures, frames."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.outside = []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        values = dict(attributes)
+        loaded = values.get("href") if tag == "link" and values.get("rel") != "canonical" else values.get("src")
+        if loaded and loaded.startswith(("http:", "https:", "//")):
+            self.outside.append(loaded)
+
+
+@pytest.mark.parametrize("scheme", ["http", "file"])
+def test_search_finds_a_planted_word(address, open_page, scheme):
+    page, watch = open_page()
+    base = address if scheme == "http" else BOOK.as_uri()
+    for word, expected in PLANTED.items():
+        page.goto(f"{base}/search.html?q={word}")
+        page.wait_for_selector("#search-results li a", timeout=20_000)
+        page.wait_for_timeout(300)
+        found = page.locator("#search-results li a").evaluate_all("links => links.map(one => one.getAttribute('href'))")
+        assert any(link.split("#")[0].split("?")[0].endswith(expected) for link in found), f"{word}: {found}"
+    assert watch.errors == [] and watch.outside == []
+
+
+def test_search_from_any_page_by_keyboard(address, open_page):
+    page, watch = open_page()
+    opened(page, f"{address}/notebooks/04_ddpm_posterior.html")
+    page.keyboard.press("Control+k")
+    page.keyboard.type("RePaint")
+    page.keyboard.press("Enter")
+    page.wait_for_selector("#search-results li a")
+    assert watch.errors == [] and watch.refused == []
+
+
+@pytest.mark.parametrize("name", ["index.html", "notebooks/04_ddpm_posterior.html"])
+def test_a_page_without_a_server(open_page, name):
+    page, watch = open_page()
+    opened(page, (BOOK / name).as_uri())
+    formulas = page.evaluate(FORMULAS)
+    assert formulas["count"] and (formulas["unset"], formulas["errors"], formulas["raw"]) == ([], [], [])
+    assert all(picture["drawn"] for picture in page.evaluate(PICTURES))
+    assert watch.errors == [] and watch.outside == []
+
+
+def test_a_mention_leads_to_its_equation(address, open_page):
+    page, _ = open_page()
+    opened(page, f"{address}/notebooks/06_fast_samplers.html")
+    page.locator("a", has_text="04.8").first.click()
+    page.wait_for_url("**/notebooks/04_ddpm_posterior.html#eq-04-8")
+    page.wait_for_function(FORMULAS_ARE_SET, timeout=60_000)
+    assert page.evaluate("() => document.querySelector(':target').matches('div.math')")
+
+
+def test_hints_and_solutions_are_folded(address, open_page):
+    page, _ = open_page()
+    opened(page, f"{address}/notebooks/04_ddpm_posterior.html")
+    solution = page.locator("details", has_text="04.1, solution")
+    assert not solution.locator("pre").is_visible()
+    solution.locator("summary").focus()
+    page.keyboard.press("Enter")
+    assert "def " in solution.locator("pre").inner_text()
+    assert page.locator("details summary", has_text="04.1, hint").count() == 3
+
+
+def test_a_loop_can_be_paused_and_keeps_still_for_those_who_ask(address, open_page):
+    page, _ = open_page()
+    opened(page, f"{address}/notebooks/04_ddpm_posterior.html")
+    loop = page.locator(".course-animation")
+    moving = loop.locator("img").get_attribute("src")
+    loop.get_by_role("button", name="Pause").click()
+    assert loop.locator("img").get_attribute("src") == loop.locator("source").get_attribute("srcset") != moving
+    loop.get_by_role("button", name="Play").click()
+    assert loop.locator("img").get_attribute("src") == moving
+    quiet, _ = open_page(reduced_motion="reduce")
+    opened(quiet, f"{address}/notebooks/04_ddpm_posterior.html")
+    shown = quiet.locator(".course-animation img")
+    assert shown.evaluate("image => image.currentSrc") == quiet.locator(".course-animation source").get_attribute("srcset")
+    assert quiet.locator(".course-animation button").count() == 0
+
+
+def test_print_shows_what_is_folded_and_no_navigation(address, open_page, artefacts):
+    page, _ = open_page()
+    opened(page, f"{address}/notebooks/04_ddpm_posterior.html")
+    page.evaluate("() => dispatchEvent(new Event('beforeprint'))")
+    page.emulate_media(media="print")
+    assert page.locator("details:not([open])").count() == 0
+    for part in (".bd-sidebar-primary", ".bd-sidebar-secondary", ".bd-header-article", ".copybtn"):
+        assert not any(node.is_visible() for node in page.locator(part).all()), part
+    loop = page.locator(".course-animation")
+    assert loop.locator("img").get_attribute("src") == loop.locator("source").get_attribute("srcset")
+    page.pdf(path=artefacts / "book-04.pdf")
