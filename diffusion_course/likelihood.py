@@ -62,6 +62,7 @@ def ode_terms(
     - below index 0 no network was trained: there v grows like phi (the score stays as it is at index 0), an error of order
       (sigma_0 / s)^4 for each direction in which the data varies by s;
     - the prior: x_T is taken for N(0, I), an error of about sqrt(abar_T) mean(x0) . x_T. A last index with abar = 0 is left out.
+
     trace: "exact" costs D backward passes for each call of the network (D numbers in a sample: small ones only); "hutchinson"
     costs ``num_probes``, with fresh random signs each time, and is unbiased.
     The state is float64; the network gets the dtype of x0. Raises ValueError for unknown names, values that are not finite, or

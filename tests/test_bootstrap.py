@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tools import bootstrap, housekeeping, lab
+from tools import bootstrap, housekeeping, lab, test_ui
 from tools import test as test_runner
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -260,3 +260,17 @@ def test_make_test_runs_unit_tests_then_notebooks():
     unit, notebooks = test_runner.commands([], ["notebooks/00_start_here.ipynb"])
     assert unit[-1] == "tests" and notebooks[-2:] == ["--nbval", "notebooks/00_start_here.ipynb"]
     assert test_runner.commands(["-k", "snr"], ["notebooks/00_start_here.ipynb"]) == [[*unit, "-k", "snr"]]
+
+
+def test_browser_tests_run_pages_in_parallel_and_lessons_one_by_one():
+    pages, lessons = test_ui.commands(["-x"])
+    assert "tests_ui/test_book.py" in pages and "-n" in pages and pages[-1] == "-x"
+    assert "tests_ui/test_lab.py" in lessons and "-n" not in lessons
+    assert [command[-2:] for command in test_ui.commands(["tests_ui/test_book.py", "-v"])] == [["tests_ui/test_book.py", "-v"]]
+
+
+def test_what_axe_found_is_added_up_over_pages_and_workers(tmp_path, monkeypatch):
+    monkeypatch.setattr(test_ui, "ARTEFACTS", tmp_path)
+    (tmp_path / "axe-gw0.json").write_text(json.dumps({"minor: region": {"a light": 1, "a dark": 2}}))
+    (tmp_path / "axe-gw1.json").write_text(json.dumps({"minor: region": {"b light": 3}, "moderate: x": {"b light": 1}}))
+    assert test_ui.axe_by_rule() == {"minor: region": 6, "moderate: x": 1}

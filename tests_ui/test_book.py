@@ -5,6 +5,7 @@ import html.parser
 import http.server
 import importlib.util
 import json
+import os
 import threading
 from pathlib import Path
 from urllib.parse import unquote, urldefrag, urlsplit
@@ -101,7 +102,8 @@ def findings(artefacts):
     """What axe-core found, by impact and rule; written when the pages are done."""
     found = {}
     yield found
-    (artefacts / "axe.json").write_text(json.dumps(found, indent=1, sort_keys=True) + "\n")
+    worker = os.environ.get("PYTEST_XDIST_WORKER", "all")
+    (artefacts / f"axe-{worker}.json").write_text(json.dumps(found, indent=1, sort_keys=True) + "\n")
 
 
 def opened(page, url):

@@ -3,23 +3,48 @@
 `python -m tools.test_ui [pytest flags]`
 """
 
+import json
 import os
 import subprocess
 import sys
+from collections import Counter
 
 from tools import book
-from tools.test import ROOT
+from tools.test import ROOT, WORKERS
+
+ARTEFACTS = ROOT / "build" / "ui"
+
+
+def commands(flags: list[str]) -> list[list[str]]:
+    """The pytest calls: pages two at a time, lessons one by one since their latencies are measured; given a path, only that."""
+    pytest = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider"]
+    if any(flag.startswith("tests_ui") for flag in flags):
+        return [[*pytest, *flags]]
+    return [[*pytest, "-n", str(WORKERS), "tests_ui/test_book.py", *flags], [*pytest, "tests_ui/test_lab.py", *flags]]
+
+
+def axe_by_rule() -> Counter[str]:
+    """How many places axe-core names, by impact and rule, over all pages in light and dark."""
+    found: Counter[str] = Counter()
+    for path in ARTEFACTS.glob("axe-*.json"):
+        for rule, pages in json.loads(path.read_text(encoding="utf-8")).items():
+            found[rule] += sum(pages.values())
+    return found
 
 
 def main(flags: list[str]) -> int:
-    """Build the book unless the flags leave it out, then run tests_ui; the exit code is the first that is not zero."""
-    lab_only = any("test_lab" in flag for flag in flags)
-    if not lab_only and (code := book.main([])):
+    """Build the book unless only lessons are tried, then run the tests; the exit code is the first that is not zero."""
+    if not any("test_lab" in flag for flag in flags) and (code := book.main([])):
         return code
-    paths = [] if any(flag.startswith("tests_ui") for flag in flags) else ["tests_ui"]
-    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *paths, *flags]
-    print("+ python -m " + " ".join(command[2:]), flush=True)
-    return subprocess.run(command, cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)}).returncode
+    for old in ARTEFACTS.glob("axe-*.json"):
+        old.unlink()
+    codes = []
+    for command in commands(flags):
+        print("+ python -m " + " ".join(command[2:]), flush=True)
+        codes.append(subprocess.run(command, cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)}).returncode)
+    for rule, count in sorted(axe_by_rule().items()):
+        print(f"axe-core, {rule}: {count}")
+    return next((code for code in codes if code), 0)
 
 
 if __name__ == "__main__":
