@@ -14,7 +14,7 @@ project = "Diffusion models"
 author = "diffusion_course contributors"
 copyright = "diffusion_course contributors. Text and figures: CC BY 4.0. Code: MIT"
 release = version = __version__
-language = "en_GB"
+language = "en"  # en_GB's catalogue breaks the line that says how many pages a search found
 
 extensions = [
     "myst_nb",
@@ -59,6 +59,8 @@ html_theme = "sphinx_book_theme"
 html_static_path = ["_static", str(mathjax_file())]
 html_css_files = ["course.css"]
 html_js_files = ["course.js"]
+html_favicon = "_static/favicon.svg"
+html_domain_indices = False
 html_copy_source = False
 html_show_sourcelink = False
 html_last_updated_fmt = None

@@ -1,4 +1,4 @@
-"""Submissions that cheat, break or are odd, each with the points it must end with. `python -m tests.attacks` prints the table.
+"""Submissions that cheat, break or are odd, each with the points it must end with. `python tests/attacks.py` prints the table.
 
 The assignment has three exercises of 1, 1 and 1 point: 02.1 `jump`, 02.2 `cumulative_alphas`, 02.3 `signal_to_noise`. An attack
 replaces the answer cell of 02.1 (`cheat`), adds a cell before all answers (`before`) or after them (`after`); the other answers

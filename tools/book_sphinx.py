@@ -34,6 +34,11 @@ class NumberedEquations(SphinxTransform):
             if match := TAG.search(node.astext()):
                 number = match[1]
                 node["ids"].append(anchor(number))
+                # Sphinx puts several lines into an environment that allows no tag, unless it is told to leave them alone.
+                node["nowrap"] = True
+                text = node.astext().strip()
+                node.clear()
+                node += nodes.Text(f"\\[{text}\\]")
                 link = f'<a class="equation-link" href="#{anchor(number)}" aria-label="Link to equation {number}">#</a>'
                 node.parent.insert(node.parent.index(node) + 1, nodes.raw("", link, format="html"))
 

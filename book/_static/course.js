@@ -2,7 +2,7 @@
 (() => {
   const each = (selector, action) => document.querySelectorAll(selector).forEach(action);
 
-  if (window.DOCUMENTATION_OPTIONS && location.protocol === "file:") {
+  if (typeof DOCUMENTATION_OPTIONS !== "undefined" && location.protocol === "file:") {
     DOCUMENTATION_OPTIONS.SHOW_SEARCH_SUMMARY = false; // summaries are read from the pages, which a browser allows on a server only
   }
 
