@@ -67,7 +67,7 @@ html_last_updated_fmt = None
 html_context = {"default_mode": "auto"}
 html_theme_options = {
     "navbar_persistent": [],
-    "use_download_button": True,
+    "use_download_button": False,
     "use_fullscreen_button": False,
     "use_issues_button": False,
     "show_toc_level": 2,

@@ -33,7 +33,7 @@ SUBJECTS = {
 }
 # Types that a public function returns and that nobody makes by hand.
 RETURNED = {
-    "flops": ("ModuleCost",), "pretrained": ("ShippedFile",), "memory": ("counting.Peak",), "exercises": ("engine.Result",),
+    "flops": ("ModuleCost",), "pretrained": ("ShippedFile",), "memory": ("Peak",), "exercises": ("engine.Result",),
 }  # fmt: skip
 NOT_EXPORTED = {"plotting": None, "style": ("figure",)}  # modules that lessons import by name: all of __all__, or these
 

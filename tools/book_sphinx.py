@@ -149,8 +149,11 @@ def skip_fields(app: Sphinx, what: str, name: str, obj: object, skip: bool, opti
     return True if doc.startswith("Alias for field number") else None
 
 
-def signature_lines(app: Sphinx, page: str, template: str, context: dict, doctree: object) -> None:
-    """Parameters on lines of their own come as a list of definitions without terms, which no screen reader reads: use lines."""
+def readable_lists(app: Sphinx, page: str, template: str, context: dict, doctree: object) -> None:
+    """Mend two lists that no screen reader reads; parameters on lines of their own come as definitions without terms."""
+    if page == "_modules/index":  # lists as children of lists: make one
+        head, _, rest = context["body"].partition("<ul>")
+        context["body"] = f"{head}<ul>{re.sub('</?ul[^>]*>', '', rest)}</ul>"
     if "body" in context:
 
         def as_lines(match: re.Match) -> str:
@@ -167,5 +170,5 @@ def setup(app: Sphinx) -> dict[str, object]:
     app.add_post_transform(LinkedMentions)
     app.connect("autodoc-process-docstring", docstring_as_rst)
     app.connect("autodoc-skip-member", skip_fields)
-    app.connect("html-page-context", signature_lines)
+    app.connect("html-page-context", readable_lists)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}
