@@ -16,6 +16,11 @@
   });
 
   function reachable() {
+    const article = document.querySelector(".bd-article");
+    each(".bd-article span.math mjx-container", (box) => {
+      const block = box.closest("p, li, dd, summary") || article;
+      box.classList.toggle("too-wide", box.querySelector("svg")?.getBoundingClientRect().width > block.clientWidth);
+    });
     each(".bd-article mjx-container, .bd-article div.math, .bd-article pre, .pst-scrollable-table-container", (box) => {
       if (box.scrollWidth <= box.clientWidth + 1 || getComputedStyle(box).overflowX === "visible") return;
       box.tabIndex = 0;
