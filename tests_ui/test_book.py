@@ -121,8 +121,11 @@ def serious(page, axe, findings, name, scheme):
         if name.startswith("_modules/") and name not in WHOLE_CODE:
             page.evaluate("() => document.querySelectorAll('pre').forEach(one => { one.textContent = 'code'; })")
     grave = []
+    # What is not a colour is the same in the dark.
+    rules = {"runOnly": {"type": "tag", "values": ["cat.color"]}} if scheme == "dark" else {}
     # Without preload, in which axe-core asks the page's folder for what a style sheet imports from its own.
-    for rule in page.evaluate("() => axe.run(document, {resultTypes: ['violations'], preload: false})")["violations"]:
+    options = {"resultTypes": ["violations"], "preload": False, **rules}
+    for rule in page.evaluate("(options) => axe.run(document, options)", options)["violations"]:
         seen = findings.setdefault(f"{rule['impact']}: {rule['id']}", {})
         seen[f"{name} {scheme}"] = len(rule["nodes"])
         if rule["impact"] in SERIOUS:

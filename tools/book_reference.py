@@ -97,7 +97,7 @@ def overview_page() -> str:
         "```{toctree}\n:hidden:\n\n" + "\n".join(SUBJECTS) + "\n```",
     ]  # fmt: skip
     for stem, (title, modules) in SUBJECTS.items():
-        parts += ["", f"## [{title}]({stem}.rst)", "", "| name | |", "|---|---|"]
+        parts += ["", f"## [{title}]({stem}.rst)", "", "| name | what it is |", "|---|---|"]
         for short in modules:
             module = import_module(f"diffusion_course.{short}")
             for name in names_of(short):

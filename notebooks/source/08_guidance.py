@@ -249,7 +249,7 @@ show_source(guided_prediction, ClassifierFreeGuidance.forward)
 #
 # The right side is eq. 6 of the paper. Whoever writes $\epsilon_\theta + w\,(\epsilon_c - \epsilon_u)$ has to say which of the two $\epsilon_\theta$ is.
 #
-# | | no condition | conditional | used by |
+# | number | no condition | conditional | used by |
 # |---|---|---|---|
 # | $s$, from $\epsilon_u$ | 0 | 1 | this course, diffusers' Stable Diffusion, Imagen, DiT, EDM2 |
 # | $w$, from $\epsilon_c$ | -1 | 0 | Ho & Salimans, CS231n, diffusers' Krea 2 and Z-Image |
