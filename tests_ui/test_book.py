@@ -47,7 +47,8 @@ FORMULAS = """() => {
         raw,
     };
 }"""
-# What sticks out to the right and lies in no box that scrolls; boxes that scroll and cannot be reached by keyboard.
+# What sticks out to the right and lies in no box that scrolls; boxes that scroll and cannot be reached by keyboard; formulas
+# whose beginning is not in view.
 OVERFLOW = """() => {
     const scrolls = (node) => {
         for (let box = node; box && box !== document.body; box = box.parentElement)
@@ -62,7 +63,10 @@ OVERFLOW = """() => {
         node.clientWidth > 0 && node.scrollWidth > node.clientWidth + 1
         && ['auto', 'scroll'].includes(getComputedStyle(node).overflowX) && node.tabIndex < 0
         && !node.querySelector('a, button, input'));
+    const cut = [...document.querySelectorAll('.bd-article div.math')].filter(box =>
+        box.scrollLeft === 0 && box.querySelector('svg')?.getBoundingClientRect().left < box.getBoundingClientRect().left - 1);
     return {
+        cut: cut.map(box => box.textContent.slice(0, 50)),
         page: document.documentElement.scrollWidth,
         unreachable: boxes.slice(0, 5).map(node => `${node.tagName}.${node.className} ${node.textContent.trim().slice(0, 50)}`),
         nodes: wide.slice(0, 5).map(node => `${node.tagName}.${node.className} ${node.textContent.trim().slice(0, 50)}`),
@@ -148,7 +152,7 @@ def test_a_page(address, open_page, axe, findings, artefacts, name):
     page.set_viewport_size({"width": 360, "height": 740})
     page.wait_for_timeout(200)
     wide = page.evaluate(OVERFLOW)
-    assert wide == {"page": 360, "nodes": [], "unreachable": []}
+    assert wide == {"page": 360, "nodes": [], "unreachable": [], "cut": []}
     page.set_viewport_size({"width": 1200, "height": 900})
     grave = serious(page, axe, findings, name, "light")
     page.emulate_media(color_scheme="dark")
