@@ -11,7 +11,7 @@ from diffusion_course.exercises.registry import all_exercises
 
 NOTEBOOKS = Path(__file__).resolve().parents[1] / "notebooks"
 COSTS = json.loads((NOTEBOOKS / "cost.json").read_text(encoding="utf-8"))["lessons"]
-# COURSE_UI_MINUTES leaves out the lessons that take longer: the notebooks' own tests run those, and `make test-ui` alone runs all.
+# COURSE_UI_MINUTES leaves out the lessons that take longer; the notebooks' own tests run those, and `make test-ui` runs all.
 MOST = float(os.environ.get("COURSE_UI_MINUTES", "inf"))
 LESSONS = sorted(path.stem for path in NOTEBOOKS.glob("*.ipynb") if COSTS[path.stem]["minutes"] <= MOST)
 PRESSES = 6
