@@ -144,9 +144,11 @@ def test_bootstrap_and_housekeeping_need_only_the_standard_library():
         assert set(imported(ROOT / "tools" / name)) <= set(sys.stdlib_module_names)
 
 
-def test_ci_runs_the_documented_command():
-    script = (ROOT / ".ci" / "run").read_text()
-    assert "set -euo pipefail" in script and script.rstrip().endswith("make test")
+def test_ci_runs_the_documented_commands():
+    script, readme = (ROOT / ".ci" / "run").read_text(), (ROOT / "README.md").read_text()
+    tests, browser = script.rstrip().splitlines()[-2:]
+    assert "set -euo pipefail" in script and tests == "make test" and browser.endswith(" make test-ui")
+    assert tests in readme and "make test-ui" in readme
     assert (ROOT / ".ci" / "run").stat().st_mode & 0o111
 
 
