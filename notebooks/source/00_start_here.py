@@ -143,7 +143,7 @@ def both(t):
     return image_grid(torch.cat([x, belief]), row_labels=["x_t", "belief"], title=f"What is there and what the network believes, t = {t}"), alt
 
 
-Explorer(both, t=list(range(0, 1000, 37)), start={"t": 481})
+Explorer(both, t=list(range(0, 1000, 37)), start={"t": 481}, ahead=True)
 
 # %% [markdown]
 # ## Is this machine ready

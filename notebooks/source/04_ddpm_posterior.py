@@ -590,7 +590,7 @@ def at_step(t):
     return fig, f"Eight digits after index {t}, signal {schedule.alphas_cumprod[t].sqrt():.2f}: x_t above, the estimate of x_0 below."
 
 
-Explorer(at_step, t=sorted(frames), start={"t": 400})
+Explorer(at_step, t=sorted(frames), start={"t": 400}, ahead=True)
 
 # %% [markdown]
 # **Task.** Prior times likelihood, one number, $T = 10$. Find the index at which start and end have equal say, so that the posterior's mean lies halfway between the two peaks.

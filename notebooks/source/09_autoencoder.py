@@ -626,7 +626,7 @@ def noised(t):
     return plotting.image_strip([q_sample(seen, index, abar, noise_x), decoded], row_labels=["pixels", "latents"], title=title), alt
 
 
-Explorer(noised, t=list(range(0, 1000, 37)), start={"t": 333})
+Explorer(noised, t=list(range(0, 1000, 37)), start={"t": 333}, ahead=True)
 
 # %% [markdown]
 # ## Where people go wrong
