@@ -126,7 +126,7 @@ def serious(page, axe, findings, name, scheme):
             page.evaluate("() => document.querySelectorAll('pre').forEach(one => { one.textContent = 'code'; })")
     grave = []
     # What is not a colour is the same in the dark.
-    rules = {"runOnly": {"type": "tag", "values": ["cat.color"]}} if scheme == "dark" else {}
+    rules = {"runOnly": {"type": "rule", "values": ["color-contrast", "link-in-text-block"]}} if scheme == "dark" else {}
     # Without preload, in which axe-core asks the page's folder for what a style sheet imports from its own.
     options = {"resultTypes": ["violations"], "preload": False, **rules}
     for rule in page.evaluate("(options) => axe.run(document, options)", options)["violations"]:
