@@ -120,7 +120,7 @@ def test_every_cited_paper_is_in_the_bibliography_and_the_other_way_round():
     listed = [paper.arxiv for paper in book_reference.papers()]
     cited = set(book_reference.cited_in_lessons()) | set(book_reference.cited_in_code())
     for path in DOCS:
-        cited |= set(re.findall(r"(?:arXiv[: ]+|arxiv\.org/abs/)(\d{4}\.\d{4,5})", markdown(path)))
+        cited |= set(book_lessons.CITED.findall(markdown(path)))
     assert len(listed) == len(set(listed))
     assert cited - set(listed) == set(), "cited and not in references.bib"
     assert set(listed) - cited == set(), "in references.bib and cited nowhere"

@@ -19,6 +19,7 @@ from tools.notebooks import NOTEBOOKS, ROOT
 TAG = re.compile(r"\\tag\{(\d\d\.\d+)\}")
 MENTION = re.compile(r"\((\d\d\.\d+)\)")
 ARXIV = re.compile(r"\b(\d{4}\.\d{4,5})\b(?!\.)")
+CITED = re.compile(r"(?:arXiv[: ]+|arxiv\.org/abs/)(\d{4}\.\d{4,5})")
 CHECKED = re.compile(r'^check\("(\d\d\.\d+)"', re.MULTILINE)
 # The address of the repository and its branch: with it, every lesson gets links that open it in Colab and Binder.
 REPOSITORY, BRANCH = "COURSE_REPOSITORY", "COURSE_BRANCH"

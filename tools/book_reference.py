@@ -11,7 +11,7 @@ from typing import NamedTuple
 import nbformat
 
 from diffusion_course import _EXPORTS
-from tools.book_lessons import ARXIV, lessons
+from tools.book_lessons import ARXIV, CITED, lessons
 from tools.notebooks import ROOT
 
 REFERENCES = ROOT / "book" / "references.bib"
@@ -129,8 +129,7 @@ def cited_in_lessons() -> dict[str, list[str]]:
     for path in lessons():
         notebook = nbformat.read(path, as_version=4)
         text = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
-        numbers = re.findall(r"arxiv\.org/abs/(\d{4}\.\d{4,5})|arXiv[: ]+(\d{4}\.\d{4,5})", text)
-        for number in sorted({one or other for one, other in numbers}):
+        for number in sorted(set(CITED.findall(text))):
             found.setdefault(number, []).append(path.stem)
     return found
 
