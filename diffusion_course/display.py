@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import html
 import inspect
 import io
@@ -13,13 +14,22 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+
+
+@functools.cache
+def _formula_parser() -> Any:
+    """One parser of formulas for all figures: matplotlib makes one with every canvas, and what it parsed is lost with it."""
+    return FigureCanvasAgg(Figure()).get_renderer().mathtext_parser
 
 
 def png_bytes(fig: Figure) -> bytes:
     """Return `fig` as PNG; the same figure always gives the same bytes (no date, no version inside)."""
     if not isinstance(fig, Figure):
         raise TypeError(f"expected a Figure, as plotting functions return, got {type(fig).__name__}.")
+    canvas = fig.canvas if isinstance(fig.canvas, FigureCanvasAgg) else FigureCanvasAgg(fig)
+    canvas.get_renderer().mathtext_parser = _formula_parser()
     buffer = io.BytesIO()
     fig.savefig(buffer, format="png", dpi=fig.dpi, metadata={"Software": None})
     return buffer.getvalue()

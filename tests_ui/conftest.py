@@ -2,12 +2,11 @@
 
 import os
 import shutil
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[1]
-ARTEFACTS = ROOT / "build" / "ui"
+from tools.test_ui import ARTEFACTS
+
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 # Chromium's own traffic is switched off; every host but this machine is unknown to it.
 FLAGS = [

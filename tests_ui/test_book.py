@@ -25,9 +25,20 @@ PLANTED = {
     "Bińkowski": "references.html",
     "memorisation": "glossary.html",
 }
-# axe-core sees the page without the insides of formulas, thousands of paths of one colour. Of the pages that hold a module's
-# source it sees the code of three: the colours of code are the same on all of them.
-WHOLE_CODE = [f"_modules/diffusion_course/{name}.html" for name in ("process", "training", "models/unet")]
+# axe-core sees a page without what repeats thousands of times: the paths in formulas, and in code the second and later words
+# of one kind (class) on one ground.
+ONE_OF_EACH = """() => {
+    document.querySelectorAll('mjx-container').forEach(one => { one.textContent = 'formula'; });
+    const seen = new Set();
+    document.querySelectorAll('pre, dt.sig').forEach(pre => {
+        const ground = getComputedStyle(pre).backgroundColor + pre.parentElement.className;
+        pre.querySelectorAll('span').forEach(word => {
+            const kind = `${word.className} in ${word.parentElement.className} on ${ground}`;
+            if (word.children.length || word.id || word.querySelector('a')) return;
+            seen.has(kind) ? word.replaceWith(word.textContent) : seen.add(kind);
+        });
+    });
+}"""
 SERIOUS = ("serious", "critical")
 FORMULAS_ARE_SET = "() => document.documentElement.dataset.formulas === 'set'"
 FORMULAS = """() => {
@@ -70,6 +81,20 @@ OVERFLOW = """() => {
         page: document.documentElement.scrollWidth,
         unreachable: boxes.slice(0, 5).map(node => `${node.tagName}.${node.className} ${node.textContent.trim().slice(0, 50)}`),
         nodes: wide.slice(0, 5).map(node => `${node.tagName}.${node.className} ${node.textContent.trim().slice(0, 50)}`),
+    };
+}"""
+# Between the margins of A4, in CSS pixels: 210 - 2 * 16 mm. Letter is wider.
+PAPER = 672
+PRINTED = """() => {
+    const formulas = [...document.querySelectorAll('.bd-article div.math')].filter(box => box.getBoundingClientRect().width > 0);
+    const parts = box => [...box.querySelectorAll('mjx-container > svg, mjx-container > svg g[data-mml-node="mtable"] > *')];
+    return {
+        wide: formulas.filter(box => parts(box).some(part => {
+            const {left, right} = part.getBoundingClientRect();
+            return left < -1 || right > innerWidth + 1;
+        })).map(box => box.textContent.slice(0, 60)),
+        small: formulas.filter(box => parseFloat(getComputedStyle(box.querySelector('mjx-container')).fontSize) < 9)
+            .map(box => box.textContent.slice(0, 60)),
     };
 }"""
 PICTURES = """() => [...document.querySelectorAll('.bd-article img')].map(one => ({
@@ -121,9 +146,7 @@ def serious(page, axe, findings, name, scheme):
     """Run axe-core; returns its serious and critical findings in short and counts all."""
     if not page.evaluate("() => 'axe' in window"):
         page.evaluate(axe)
-        page.evaluate("() => document.querySelectorAll('mjx-container').forEach(one => { one.textContent = 'formula'; })")
-        if name.startswith("_modules/") and name not in WHOLE_CODE:
-            page.evaluate("() => document.querySelectorAll('pre').forEach(one => { one.textContent = 'code'; })")
+        page.evaluate(ONE_OF_EACH)
     grave = []
     # What is not a colour is the same in the dark.
     rules = {"runOnly": {"type": "rule", "values": ["color-contrast", "link-in-text-block"]}} if scheme == "dark" else {}
@@ -153,6 +176,8 @@ def test_a_page(address, open_page, axe, findings, artefacts, name):
     page.wait_for_timeout(200)
     wide = page.evaluate(OVERFLOW)
     assert wide == {"page": 360, "nodes": [], "unreachable": [], "cut": []}
+    if name in LESSONS:
+        assert on_paper(page) == {"wide": [], "small": []}
     page.set_viewport_size({"width": 1200, "height": 900})
     grave = serious(page, axe, findings, name, "light")
     page.emulate_media(color_scheme="dark")
@@ -163,6 +188,15 @@ def test_a_page(address, open_page, axe, findings, artefacts, name):
     assert grounds <= {"rgb(255, 255, 255)"}, "a figure without its white ground in the dark"
     assert grave == []
     assert (watch.refused, watch.errors, watch.outside) == ([], [], [])
+
+
+def on_paper(page):
+    """Formulas that are wider than a printed page or are set too small to be read there."""
+    page.set_viewport_size({"width": PAPER, "height": 900})
+    page.emulate_media(media="print")
+    found = page.evaluate(PRINTED)
+    page.emulate_media(media="screen")
+    return found
 
 
 class Page(html.parser.HTMLParser):

@@ -11,9 +11,18 @@ from diffusion_course.exercises.registry import all_exercises
 
 NOTEBOOKS = Path(__file__).resolve().parents[1] / "notebooks"
 COSTS = json.loads((NOTEBOOKS / "cost.json").read_text(encoding="utf-8"))["lessons"]
-# COURSE_UI_MINUTES leaves out the lessons that take longer; the notebooks' own tests run those, and `make test-ui` runs all.
-MOST = float(os.environ.get("COURSE_UI_MINUTES", "inf"))
-LESSONS = sorted(path.stem for path in NOTEBOOKS.glob("*.ipynb") if COSTS[path.stem]["minutes"] <= MOST)
+
+
+def part(lessons, chosen):
+    """The lessons of part "2/4": the costliest first, each to the part that has least so far."""
+    number, parts = map(int, chosen.split("/"))
+    shares = [[] for _ in range(parts)]
+    for name in sorted(lessons, key=lambda name: -COSTS[name]["minutes"]):
+        min(shares, key=lambda share: sum(COSTS[one]["minutes"] for one in share)).append(name)
+    return sorted(shares[number - 1])
+
+
+LESSONS = part([path.stem for path in NOTEBOOKS.glob("*.ipynb")], os.environ.get("COURSE_UI_PART", "1/1"))
 PRESSES = 6
 
 
@@ -37,6 +46,11 @@ def typed(exercise, function):
     """What a learner would type, for an answer that is taken from the registry."""
     lines = [f"from diffusion_course.exercises.registry import get_exercise\n{exercise.answer_name} = {function}"]
     return "\n".join([*lines, f'check("{exercise.id}", {exercise.answer_name})'])
+
+
+def test_the_parts_together_are_all_lessons_once():
+    shares = [part(list(COSTS), f"{number}/4") for number in (1, 2, 3, 4)]
+    assert sorted(sum(shares, [])) == sorted(path.stem for path in NOTEBOOKS.glob("*.ipynb"))
 
 
 @pytest.mark.parametrize("name", LESSONS)

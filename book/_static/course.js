@@ -1,5 +1,6 @@
 // Print opens what is folded. Loops get a button. Boxes that scroll can be reached by keyboard.
 (() => {
+  const PAPER = 600; // pixels: what a printed page surely holds (A4 less its margins is 672; small sizes are rounded up)
   const each = (selector, action) => document.querySelectorAll(selector).forEach(action);
 
   if (typeof DOCUMENTATION_OPTIONS !== "undefined" && location.protocol === "file:") {
@@ -14,6 +15,16 @@
     each("details[data-shut]", (box) => { box.open = false; delete box.dataset.shut; });
     each(".course-animation img[data-moving]", (image) => { image.src = image.dataset.moving; delete image.dataset.moving; });
   });
+
+  function fitsPaper() {
+    each(".bd-article div.math", (box) => {
+      const widths = [...box.querySelectorAll("mjx-container > svg")].map((svg) => {
+        const least = parseFloat(getComputedStyle(svg).minWidth) || 0; // a formula with a number is as wide as the page, and has a least width
+        return svg.closest("[width=full]") ? least : svg.getBoundingClientRect().width;
+      });
+      box.style.setProperty("--on-paper", Math.min(1, PAPER / Math.max(1, ...widths)));
+    });
+  }
 
   function reachable() {
     const article = document.querySelector(".bd-article");
@@ -62,7 +73,7 @@
   addEventListener("DOMContentLoaded", () => { named(); buttons(); reachable(); });
   addEventListener("load", () => {
     const formulas = window.MathJax?.startup?.promise;
-    (formulas || Promise.resolve()).then(() => { reachable(); document.documentElement.dataset.formulas = "set"; });
+    (formulas || Promise.resolve()).then(() => { reachable(); fitsPaper(); document.documentElement.dataset.formulas = "set"; });
   });
   addEventListener("resize", reachable);
 })();

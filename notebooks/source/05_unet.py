@@ -650,17 +650,17 @@ show(fig, alt="Two rows of eight 16x16 pictures. Above, strokes that are partly 
 import time
 
 device = default_device()
-wide, batch = UNet(channels=64).to(device), torch.randn(32, 1, 16, 16, device=device)
-work = 3 * count_flops(wide, batch, torch.zeros(32, device=device))
+wide, batch = UNet(channels=64).to(device), torch.randn(16, 1, 16, 16, device=device)
+work = 3 * count_flops(wide, batch, torch.zeros(16, device=device))
 
 
 # %%
-def seconds_per_step(bfloat16, layout, repeats=3):
+def seconds_per_step(bfloat16, layout, repeats=2):
     net, x = wide.to(memory_format=layout), batch.contiguous(memory_format=layout)
     marks = []
     for _ in range(repeats + 1):
         with torch.autocast(device.type, torch.bfloat16, enabled=bfloat16):
-            loss = net(x, torch.zeros(32, device=device)).square().mean()
+            loss = net(x, torch.zeros(16, device=device)).square().mean()
         loss.backward()
         loss.item()  # waits for the device
         marks.append(time.perf_counter())

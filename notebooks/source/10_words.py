@@ -555,12 +555,12 @@ show(fig, alt="The share of attention at each of the 32 positions of the prompt,
 
 # %% [markdown]
 # A share is not yet a use. To find out what the picture *needs*, take vectors away: replace them by those that the empty prompt has at the same positions, draw, and let the judge count.
-# 24 prompts with two things each, 10 steps. There are ten attributes: the layout, the background, and four for each thing.
+# Twelve prompts with two things each, 10 steps. There are ten attributes: the layout, the background, and four for each thing.
 
 # %%
-asked = sample_scenes(24, generator=make_generator(4), split="train", things=2)
+asked = sample_scenes(12, generator=make_generator(4), split="train", things=2)
 asked_texts = captions(asked, generator=make_generator(4), complete=True)
-noise = torch.randn(24, *parts.latent_shape(), generator=make_generator(5))
+noise = torch.randn(12, *parts.latent_shape(), generator=make_generator(5))
 
 
 def how_right(images):
@@ -569,10 +569,10 @@ def how_right(images):
 
 
 # %%
-all_ids = torch.tensor([encode_text(text, vocabulary, max_length=32) for text in asked_texts])  # (24, 32)
+all_ids = torch.tensor([encode_text(text, vocabulary, max_length=32) for text in asked_texts])  # (12, 32)
 is_end = all_ids == ids["<|endoftext|>"]
 first_end = is_end & (is_end.cumsum(1) == 1)
-start = torch.arange(32).expand(24, 32) == 0
+start = torch.arange(32).expand(12, 32) == 0
 keep = {"everything": ~is_end | is_end, "words": ~is_end & ~start, "first end token": first_end, "all end tokens": is_end,
         "words and first end": ~is_end & ~start | first_end, "start": start}  # fmt: skip
 cond, empty = encode_prompt(parts, asked_texts), encode_prompt(parts, "")
