@@ -1,6 +1,6 @@
 // Print opens what is folded. Loops get a button. Boxes that scroll can be reached by keyboard.
 (() => {
-  const PAPER = 600; // pixels: what a printed page surely holds (A4 less its margins is 672; small sizes are rounded up)
+  const PAPER = 600; // pixels: what a printed page surely holds (A4 less its margins is 672)
   const each = (selector, action) => document.querySelectorAll(selector).forEach(action);
 
   if (typeof DOCUMENTATION_OPTIONS !== "undefined" && location.protocol === "file:") {
