@@ -55,7 +55,9 @@ def pages() -> dict[str, bytes]:
 def machine() -> str:
     """What the costs were measured on, in words."""
     facts = book_lessons.costs()["machine"]
-    return f"{facts['cores']} cores, {facts['memory_gib']} GiB of memory, {facts['device']}, torch {facts['torch']}"
+    fast = "with" if facts["bfloat16_in_hardware"] else "without"
+    return (f"{facts['cores']} cores {fast} bfloat16 in hardware, {facts['memory_gib']} GiB of memory, {facts['device']}, "
+            f"torch {facts['torch']}")  # fmt: skip
 
 
 def lesson_map() -> str:

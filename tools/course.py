@@ -88,12 +88,16 @@ def machine() -> dict:
     """What the costs were measured on, without naming the host."""
     import torch
 
+    from diffusion_course import default_device
+    from diffusion_course.precision import has_fast_bfloat16
+
     memory = round(psutil.virtual_memory().total / 2**30)
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
     return {
         "cores": os.cpu_count(),
         "memory_gib": memory,
         "device": device,
+        "bfloat16_in_hardware": has_fast_bfloat16(default_device()),
         "system": f"{platform.system()} {platform.machine()}",
         "torch": torch.__version__.partition("+")[0],
     }

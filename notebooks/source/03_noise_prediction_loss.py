@@ -676,7 +676,9 @@ def posterior_picture(t, position):
 # %%
 from diffusion_course import Explorer
 
-Explorer(posterior_picture, t=(0, 990, 10), position=(-2.0, 2.0, 0.2), start={"t": 200, "position": 0.4})
+indices = [0, 20, 40, 60, 80, 100, 130, 160, 200, 250, 320, 450, 700, 990]  # close where much changes
+positions = [-1.6, -1.2, -0.8, -0.4, 0.0, 0.4, 0.8, 1.2, 1.6]
+Explorer(posterior_picture, t=indices, position=positions, start={"t": 200, "position": 0.4}, ahead=True)
 
 # %% [markdown]
 # The conditional mean is not a likely point. At large $t$ it is the mean of the whole data. This is why one step from noise to "the best
