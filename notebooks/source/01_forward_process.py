@@ -11,7 +11,7 @@
 #
 # You need: lesson 00, the normal distribution, and that independent variances add.
 #
-# **Measured cost:** 0.3 min on 2 cores, 0.8 GB of memory at the peak.
+# **Measured cost:** 0.6 min on 2 cores, 0.9 GB of memory at the peak.
 
 # %% [markdown]
 # ## Recall

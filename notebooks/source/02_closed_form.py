@@ -11,7 +11,7 @@
 #
 # You need: lesson 01 (the one-step kernel and the variance recursion).
 #
-# **Measured cost:** 0.1 min on 2 cores, 0.8 GB of memory at the peak.
+# **Measured cost:** 0.3 min on 2 cores, 0.8 GB of memory at the peak.
 
 # %%
 import math

@@ -11,7 +11,7 @@
 #
 # You need: lessons 01 and 02, the normal distribution, conditional probability and Bayes' rule.
 #
-# **Measured cost:** 0.2 min on 2 cores, 1.0 GB of memory at the peak.
+# **Measured cost:** 0.8 min on 2 cores, 1.0 GB of memory at the peak.
 
 # %% [markdown]
 # ## Recall

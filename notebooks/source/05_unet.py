@@ -11,7 +11,7 @@
 #
 # You need: lessons 01 to 04.
 #
-# **Measured cost:** 0.9 min on 2 cores, 1.1 GB of memory at the peak.
+# **Measured cost:** 2.4 min on 2 cores, 1.0 GB of memory at the peak.
 #
 # In code `t` is the index $0..T-1$. $B$ is the batch, $C$ the channels, $H \times W$ the size of an image.
 

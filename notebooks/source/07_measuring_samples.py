@@ -12,7 +12,7 @@
 #
 # You need: lessons 01 to 04, and from lesson 06 that samples can be drawn by an ODE.
 #
-# **Measured cost:** 0.3 min on 2 cores, 1.2 GB of memory at the peak.
+# **Measured cost:** 1.4 min on 2 cores, 1.2 GB of memory at the peak.
 
 # %%
 import math

@@ -12,7 +12,7 @@
 #
 # You need: lessons 03, 04, 06 and 07.
 #
-# **Measured cost:** 0.4 min on 2 cores, 1.7 GB of memory at the peak.
+# **Measured cost:** 0.8 min on 2 cores, 1.7 GB of memory at the peak.
 #
 # In formulas $t$ runs from 1 to $T$ as in the papers. In code `t` is the index $0..T-1$, one less.
 

@@ -11,7 +11,7 @@
 #
 # You need: lessons 03 and 05.
 #
-# **Measured cost:** 1.3 min on 2 cores, 1.9 GB of memory at the peak.
+# **Measured cost:** 2.6 min on 2 cores, 1.9 GB of memory at the peak.
 #
 # In formulas $t$ runs from 1 to $T$ as in the papers. In code `t` is the index $0..T-1$, one less.
 

@@ -11,7 +11,7 @@
 #
 # You need: lessons 05, 08 and 09.
 #
-# **Measured cost:** 0.8 min on 2 cores, 1.2 GB of memory at the peak.
+# **Measured cost:** 1.4 min on 2 cores, 1.0 GB of memory at the peak.
 #
 # In formulas $t$ runs from 1 to $T$ as in the papers. In code `t` is the index $0..T-1$, one less.
 

@@ -11,7 +11,7 @@
 #
 # You need: lessons 06, 08, 09 and 10.
 #
-# **Measured cost:** 1.1 min on 2 cores, 1.3 GB of memory at the peak.
+# **Measured cost:** 2.9 min on 2 cores, 1.2 GB of memory at the peak.
 #
 # In formulas $t$ runs from 1 to $T$ as in the papers. In code `t` is the index $0..T-1$, one less.
 

@@ -12,7 +12,7 @@
 #
 # You need: lessons 06, 09 and 11.
 #
-# **Measured cost:** 1.2 min on 2 cores, 1.3 GB of memory at the peak.
+# **Measured cost:** 3.2 min on 2 cores, 1.2 GB of memory at the peak.
 #
 # In formulas $t$ runs from 1 to $T$ as in the papers. In code `t` is the index $0..T-1$, one less.
 
