@@ -147,7 +147,9 @@ def test_bootstrap_and_housekeeping_need_only_the_standard_library():
 def test_ci_runs_the_documented_commands():
     script, readme = (ROOT / ".ci" / "run").read_text(), (ROOT / "README.md").read_text()
     commands = [line for line in script.splitlines() if "make test" in line and not line.startswith("echo")]
-    assert "set -euo pipefail" in script and commands[0] == "make test" and commands[-1].endswith(" make test-ui")
+    tests, browser = commands
+    assert "set -euo pipefail" in script and tests == "make test" and browser.endswith(" make test-ui")
+    assert script.rstrip().endswith(browser)
     assert all(command in readme for command in ("make test", "make test-ui"))
     assert (ROOT / ".ci" / "run").stat().st_mode & 0o111
 

@@ -9,6 +9,7 @@
 
   addEventListener("beforeprint", () => {
     each("details:not([open])", (box) => { box.open = true; box.dataset.shut = ""; });
+    fitsPaper(); // after the folded ones have a size
     each(".course-animation img", (image) => { image.dataset.moving = image.src; image.src = image.parentElement.querySelector("source").srcset; });
   });
   addEventListener("afterprint", () => {
@@ -73,7 +74,7 @@
   addEventListener("DOMContentLoaded", () => { named(); buttons(); reachable(); });
   addEventListener("load", () => {
     const formulas = window.MathJax?.startup?.promise;
-    (formulas || Promise.resolve()).then(() => { reachable(); fitsPaper(); document.documentElement.dataset.formulas = "set"; });
+    (formulas || Promise.resolve()).then(() => { reachable(); document.documentElement.dataset.formulas = "set"; });
   });
   addEventListener("resize", reachable);
 })();
