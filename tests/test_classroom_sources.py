@@ -1,13 +1,20 @@
 """Which cells answer an exercise and what of the other cells they need, from their text; and cells compiled as a notebook would."""
 
+import ast
 import functools
+import time
+import types
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 import torch
 
+import diffusion_course
 from diffusion_course import q_sample
 from diffusion_course.classroom import execution
 from diffusion_course.classroom.sources import defined_names, defines, left_blank, needed, parsed
+from diffusion_course.exercises import syntax
 
 SETUP = "%matplotlib inline\nimport math\nimport torch\nfrom torch import nn as layers\nimport os.path\n"
 HELPERS = "SCALE = len('abc')\nunused = torch.ones(3)\n\ndef root(x):\n    return math.sqrt(x) * SCALE\n\nprint(root(2))\ntorch.cumprod = None\n"
@@ -86,3 +93,30 @@ def test_the_courses_own_function_is_known_however_it_is_wrapped():
 
     for answer in (mine, lambda x: x, torch.exp, functools.partial(mine), 3):
         assert not execution.is_course(answer)
+
+
+def test_two_threads_never_build_syntax_trees_at_once(monkeypatch):
+    inside, most = [], []
+
+    def slow(source):
+        inside.append(source)
+        most.append(len(inside))
+        time.sleep(0.005)  # lets other threads run, as a collection of garbage does in the middle of a real call
+        try:
+            return ast.parse(source)
+        finally:
+            inside.remove(source)
+
+    monkeypatch.setattr(syntax, "ast", types.SimpleNamespace(parse=slow))
+    texts = [f"x_{number} = {number}" if number % 3 else f"x_{number} = (" for number in range(24)]  # a third is no Python
+    with ThreadPoolExecutor(4) as pool:
+        trees = list(pool.map(parsed.__wrapped__, texts))
+    assert max(most) == 1 and len(most) == 16 + 2 * 8
+    assert [ast.unparse(tree) for tree in trees] == [text if number % 3 else "" for number, text in enumerate(texts)]
+
+
+def test_grading_builds_syntax_trees_in_one_place_only():
+    package = Path(diffusion_course.__file__).parent
+    files = [path for part in ("classroom", "exercises") for path in (package / part).glob("*.py")]
+    assert [path.name for path in files if "ast.parse(" in path.read_text(encoding="utf-8").replace("`ast.parse(", "")] == ["syntax.py"]
+    assert isinstance(syntax.parse("x = 1"), ast.Module)

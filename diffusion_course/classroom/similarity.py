@@ -17,6 +17,7 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 
 from ..exercises.registry import Exercise
+from ..exercises.syntax import parse
 from .assignment import Assignment
 from .records import Submission
 from .sources import answer_sources
@@ -41,7 +42,7 @@ def features(source: str) -> set[tuple[str, str]]:
     """Return what can be told of an answer: ("shape", ...) of its syntax, ("whole", ...) of all of it,
     ("name", ...) of its variables, ("comment", ...)."""
     try:
-        tree = ast.parse(source)
+        tree = parse(source)
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return {("text", line.strip()) for line in source.splitlines() if len(line.strip()) >= 12}
     found = {("name", node.id) for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}

@@ -8,6 +8,7 @@ import re
 from collections.abc import Sequence
 
 from ..exercises.registry import Exercise
+from ..exercises.syntax import parse
 from .records import Submission
 
 _IMPORTS = (ast.Import, ast.ImportFrom)
@@ -24,7 +25,7 @@ def parsed(source: str) -> ast.Module:
     """The syntax tree of a cell, without its magics and shell lines; an empty one where it has none."""
     for text in (source, re.sub(r"(?m)^([ \t]*)[%!?].*$", r"\1pass", source)):
         try:
-            return ast.parse(text)
+            return parse(text)
         except (SyntaxError, ValueError, RecursionError, MemoryError):
             continue
     return ast.Module([], [])

@@ -30,6 +30,7 @@ from typing import Any
 import torch
 
 from .solutions import stand_alone
+from .syntax import parse
 
 
 @dataclasses.dataclass(frozen=True)
@@ -148,7 +149,7 @@ class Exercise:
 
 def _defined_names(source: str) -> list[str]:
     names = []
-    for node in ast.parse(re.sub(r"<<\w+>>", "0", source)).body:
+    for node in parse(re.sub(r"<<\w+>>", "0", source)).body:
         if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
             names.append(node.name)
         elif isinstance(node, ast.Assign):

@@ -9,6 +9,8 @@ import textwrap
 from collections.abc import Callable
 from typing import Any
 
+from .syntax import parse
+
 
 @functools.cache
 def stand_alone(function: Callable[..., Any]) -> str:
@@ -17,7 +19,7 @@ def stand_alone(function: Callable[..., Any]) -> str:
     Everything else stays to the letter, comments too. Raises OSError where Python does not find the source.
     """
     source = textwrap.dedent(inspect.getsource(function))
-    cuts = [cut for node in ast.walk(ast.parse(source)) for cut in _annotations(node)]
+    cuts = [cut for node in ast.walk(parse(source)) for cut in _annotations(node)]
     raw = source.encode("utf-8")  # ast counts columns in bytes
     starts = [0]
     for line in raw.splitlines(keepends=True):
