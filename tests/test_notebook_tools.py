@@ -1,6 +1,7 @@
 """The builder, the normaliser, the checker, nbval's comparison and the cost card, on tiny made-up lessons."""
 
 import json
+import re
 import time
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 from conftest import About
+from diffusion_course.exercises.registry import all_exercises
 from tools import course, notebook_checks, notebooks
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -337,3 +339,23 @@ def test_readme_and_lessons_quote_the_cost_card():
         assert f"{cost['minutes']:.1f}" in cells and f"{cost['peak_mib']}" in cells, f"{row!r} is not {name}: {cost}"
         source = (notebooks.NOTEBOOKS / "source" / f"{name}.py").read_text()
         assert f"**Measured cost:** {cost['minutes']:.1f} min on 2 cores, {cost['peak_mib'] / 1024:.1f} GB" in source, name
+
+
+def test_the_guide_gets_the_sum_of_the_minutes_and_the_largest_memory(tmp_path):
+    guide = tmp_path / "guide.md"
+    guide.write_text("| week | lessons | minutes | peak MiB | points |\n|---:|---|---:|---:|---:|\n| 1 | 01, 02 | 0 | 0 | 7 |\n| 2 | 03 The loss | 04 | 03.1 |\n")
+    course.quote_weeks({"01_a": {"minutes": 1.26, "peak_mib": 5}, "02_b": {"minutes": 0.5, "peak_mib": 9}}, guide)
+    assert guide.read_text().splitlines()[2:] == ["| 1 | 01, 02 | 1.8 | 9 | 7 |", "| 2 | 03 The loss | 04 | 03.1 |"]
+
+
+def test_the_guides_plan_says_what_the_cost_card_and_the_exercises_say(tmp_path):
+    copy = tmp_path / "guide.md"
+    copy.write_bytes(course.GUIDE.read_bytes())
+    course.quote_weeks(json.loads(course.CARD.read_text())["lessons"], copy)
+    assert copy.read_bytes() == course.GUIDE.read_bytes(), "make course ARGS=--write writes the costs into docs/instructors.md"
+    rows = [[cell.strip() for cell in line.split("|")] for line in copy.read_text().splitlines() if re.match(r"\| \d+ \| \d\d[, ]", line)]
+    planned = [row for row in rows if re.fullmatch(r"\d\d(, \d\d)*", row[2])]
+    assert ", ".join(row[2] for row in planned).split(", ") == [f"{lesson:02d}" for lesson in range(13)]
+    for row in planned:
+        chosen = [one for lesson in row[2].split(", ") for one in all_exercises(int(lesson))]
+        assert (int(row[5]), int(row[6])) == (len(chosen), sum(one.points for one in chosen)), row

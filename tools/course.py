@@ -1,7 +1,7 @@
 """Run every lesson from a fresh kernel, write it as HTML and measure its cost: `python -m tools.course [--write] [NAME ...]`.
 
 The cost card (wall minutes, peak memory) is printed and written to build/course/cost.json; `--write` also puts the
-measured lessons into notebooks/cost.json, the copy that README and the lessons quote.
+measured lessons into notebooks/cost.json, the copy that README, the lessons and the instructor's guide quote.
 """
 
 import argparse
@@ -23,7 +23,7 @@ from diffusion_course.checkpoints import write_bytes
 from tools.notebook_checks import FIGURE
 from tools.notebooks import NOTEBOOKS, ROOT, execute, normalise
 
-CARD = NOTEBOOKS / "cost.json"
+CARD, GUIDE = NOTEBOOKS / "cost.json", ROOT / "docs" / "instructors.md"
 
 
 class PeakMemory:
@@ -123,6 +123,19 @@ def quote(lessons: dict[str, dict], readme: Path, sources: Path) -> None:
     write_bytes(readme, text.encode())
 
 
+def quote_weeks(lessons: dict[str, dict], guide: Path) -> None:
+    """Write the costs into the rows of the instructor's guide that name lessons: | week | 09, 10 | minutes | peak MiB | ..."""
+    by_number = {name[:2]: cost for name, cost in lessons.items()}
+
+    def row(found: re.Match) -> str:
+        costs = [by_number[number] for number in found[2].split(", ")]
+        minutes, peak = sum(cost["minutes"] for cost in costs), max(cost["peak_mib"] for cost in costs)
+        return f"{found[1]}{found[2]} | {minutes:.1f} | {peak} |"
+
+    text = guide.read_text(encoding="utf-8")
+    write_bytes(guide, re.sub(r"(?m)^(\| \d+ \| )(\d\d(?:, \d\d)*) \|[^|\n]*\|[^|\n]*\|", row, text).encode())
+
+
 def main(argv: list[str] | None = None) -> int:
     """Command line; 1 when a lesson fails (the others still run)."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -149,6 +162,7 @@ def main(argv: list[str] | None = None) -> int:
     if args.write:
         save(CARD, lessons, machine())
         quote(lessons, ROOT / "README.md", NOTEBOOKS / "source")
+        quote_weeks(json.loads(CARD.read_text(encoding="utf-8"))["lessons"], GUIDE)
     print(table(lessons), f"\nHTML in {output.relative_to(ROOT)}", *(f"FAILED: {name}" for name in failed), sep="\n")
     return 1 if failed else 0
 

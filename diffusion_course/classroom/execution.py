@@ -29,6 +29,18 @@ RUN_THE_REST = ("time", "timeit", "capture", "prun")
 COMMANDS = re.compile(r"^(\s*)(?:pip|conda|cd|ls|pwd|mkdir|cat|rm|cp|mv)(?: .*)?$", re.MULTILINE)
 
 
+def exactly(read: Callable[[int], bytes], size: int) -> bytes:
+    """Return `size` bytes from a `read` that may give fewer at a time; ends the process when the other side is gone."""
+    parts = []
+    while size:
+        part = read(min(size, 2**20))
+        if not part:
+            os._exit(0)
+        parts.append(part)
+        size -= len(part)
+    return b"".join(parts)
+
+
 class Channel:
     """A run's side of its conversation with the grader, over something with `recv` and `sendall`."""
 
@@ -37,17 +49,7 @@ class Channel:
 
     def read(self) -> Any:
         """Wait for the next message; ends the process when the other side is gone."""
-        return receive(self._exactly, objects=True)
-
-    def _exactly(self, size: int) -> bytes:
-        parts = []
-        while size:
-            part = self._link.recv(min(size, 2**20))
-            if not part:
-                os._exit(0)
-            parts.append(part)
-            size -= len(part)
-        return b"".join(parts)
+        return receive(lambda size: exactly(self._link.recv, size), objects=True)
 
     def send(self, *message: Any) -> None:
         """Send one message."""
