@@ -392,12 +392,30 @@ def test_without_a_sandbox_it_says_what_is_not_protected(monkeypatch, forks):
     assert any("graded without a sandbox: submissions could read your files" in note for note in notes)
 
 
-def test_without_bubblewrap_it_refuses_and_says_what_to_do(monkeypatch):
-    monkeypatch.setattr(sandbox.shutil, "which", lambda name: None)
+@pytest.fixture
+def asked_again():
+    """What is known of this machine's bubblewrap is asked again in a test, and after it."""
     sandbox._problem.cache_clear()
-    try:
-        assert not sandbox_available()
-        with pytest.raises(SandboxMissing, match="apt install bubblewrap.*--unsafe grades without it"):
-            run_attempts(submission(), [], LIMITS)
-    finally:
-        sandbox._problem.cache_clear()
+    yield
+    sandbox._problem.cache_clear()
+
+
+def test_without_bubblewrap_it_refuses_and_says_what_to_do(monkeypatch, asked_again):
+    monkeypatch.setattr(sandbox.shutil, "which", lambda name: None)
+    assert not sandbox_available()
+    with pytest.raises(SandboxMissing, match="apt install bubblewrap.*--unsafe grades without it"):
+        run_attempts(submission(), [], LIMITS)
+
+
+@needs_sandbox
+def test_an_environment_that_the_sandbox_cannot_show_is_refused_and_not_marked(monkeypatch, asked_again):
+    monkeypatch.setattr(sys, "prefix", "/tmp/course/.venv")
+    with pytest.raises(SandboxMissing, match="Python is in /tmp/course/.venv, and /tmp is the sandbox's own: use an environment elsewhere"):
+        run_attempts(submission(), [], LIMITS)
+
+
+@needs_sandbox
+def test_a_python_that_does_not_start_in_the_sandbox_is_refused(monkeypatch, asked_again):
+    monkeypatch.setattr(sys, "executable", "/usr/bin/no-such-python")
+    with pytest.raises(SandboxMissing, match="no-such-python: No such file or directory"):
+        run_attempts(submission(), [], LIMITS)

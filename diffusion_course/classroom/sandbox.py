@@ -147,10 +147,12 @@ def _in_bubblewrap(command: list[str], course: Path, disk_mib: int, **options: A
 def _problem() -> str | None:
     if shutil.which("bwrap") is None:
         return "bwrap is not on the PATH"
+    if hidden := [path for path in _prefixes() if path.is_relative_to("/tmp")]:
+        return f"Python is in {hidden[0]}, and /tmp is the sandbox's own: use an environment elsewhere, say make env VENV=FOLDER"
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "data").mkdir()
         pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE}
-        tried = _in_bubblewrap(["/usr/bin/env", "true"], Path(folder), 1, **pipes)
+        tried = _in_bubblewrap([sys.executable, "-c", ""], Path(folder), 1, **pipes)
         _, said = tried.communicate()
     return None if tried.returncode == 0 else (said.decode("utf-8", "replace").strip().splitlines() or ["it failed"])[-1]
 
