@@ -118,5 +118,4 @@ def test_two_threads_never_build_syntax_trees_at_once(monkeypatch):
 def test_grading_builds_syntax_trees_in_one_place_only():
     package = Path(diffusion_course.__file__).parent
     files = [path for part in ("classroom", "exercises") for path in (package / part).glob("*.py")]
-    assert [path.name for path in files if "ast.parse(" in path.read_text(encoding="utf-8").replace("`ast.parse(", "")] == ["syntax.py"]
-    assert isinstance(syntax.parse("x = 1"), ast.Module)
+    assert [path.name for path in files if "ast.parse(" in path.read_text(encoding="utf-8")] == ["syntax.py"]

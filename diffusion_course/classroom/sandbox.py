@@ -34,8 +34,8 @@ def _nothing(*args, **kwargs):
 check = hint = solution = exercise = progress = reset_progress = _nothing
 '''
 WHAT_TO_DO = (
-    "bubblewrap is what keeps a submission from your files and your network, and it is not usable here ({why}). Where Linux "
-    "lacks it, install it (apt install bubblewrap); on macOS and Windows grade in a Linux container or virtual machine. "
+    "bubblewrap is what keeps a submission from your files and your network, and it is not usable here ({why}). If it is "
+    "missing on Linux, install it (apt install bubblewrap); on macOS and Windows grade in a Linux container or virtual machine. "
     "--unsafe grades without it."
 )
 NOT_PROTECTED = (
