@@ -1,8 +1,10 @@
-"""Make the course's environment if it is missing: `python3 tools/bootstrap.py` (standard library only).
+"""Make the course's environment if it is missing: `python3 tools/bootstrap.py` (standard library
+only).
 
-`.venv` is made with the tested versions of constraints.txt. A stamp in it remembers what was installed, so that a second
-run starts at once; an environment whose installation was killed carries no finished stamp and is made again.
-An environment that the user names (`--venv PATH`) only gets what it lacks: nothing in it is replaced.
+`.venv` is made with the tested versions of constraints.txt. A stamp in it remembers what was
+installed, so that a second run starts at once; an environment whose installation was killed carries
+no finished stamp and is made again. An environment that the user names (`--venv PATH`) only gets
+what it lacks: nothing in it is replaced.
 """
 
 from __future__ import annotations
@@ -26,8 +28,8 @@ MIN_PYTHON = (3, 11)
 NEEDED_BYTES = 8 * 2**30 if (sys.platform, platform.machine()) == ("linux", "x86_64") else 3 * 2**30
 # Prints what is installed as `name==version` lines; run by the user's own interpreter.
 LIST_INSTALLED = (
-    "import importlib.metadata as m\n"
-    "print('\\n'.join(sorted({d.metadata['Name'] + '==' + d.version for d in m.distributions() if d.metadata['Name']})))"
+    "import importlib.metadata as m\nprint('\\n'.join(sorted({d.metadata['Name'] + '==' + d.version"
+    " for d in m.distributions() if d.metadata['Name']})))"
 )
 
 
@@ -36,13 +38,16 @@ class SetupError(Exception):
 
 
 def interpreter(venv: Path) -> Path | None:
-    """The Python of an environment (POSIX, Windows and conda layouts), or None where there is none."""
+    """The Python of an environment (POSIX, Windows and conda layouts), or None where there is none.
+    """
     candidates = (venv / "bin" / "python", venv / "Scripts" / "python.exe", venv / "python.exe")
     return next((path for path in candidates if path.exists()), None)
 
 
 def wanted(root: Path) -> str:
-    """Hash of everything that decides what gets installed, with the place the editable install points to."""
+    """Hash of everything that decides what gets installed, with the place the editable install
+    points to.
+    """
     digest = hashlib.sha256(str(root).encode())
     for name in ("pyproject.toml", "constraints.txt"):
         digest.update((root / name).read_bytes())
@@ -59,16 +64,24 @@ def read_stamp(venv: Path) -> dict:
 
 
 def write_stamp(venv: Path, *, made_here: bool, installed: str | None, extras: list[str]) -> None:
-    """Write the stamp whole or not at all; `installed` is None while an installation is under way."""
+    """Write the stamp whole or not at all; `installed` is None while an installation is under way.
+    """
     part = venv / (STAMP + ".part")
-    part.write_text(json.dumps({"made_here": made_here, "installed": installed, "extras": extras}), encoding="utf-8")
+    part.write_text(
+        json.dumps({"made_here": made_here, "installed": installed, "extras": extras}),
+        encoding="utf-8",
+    )
     os.replace(part, venv / STAMP)
 
 
 def run(command: list, *, dry_run: bool, hint: str) -> None:
     """Run one command, shown first; a failure becomes a SetupError with the hint."""
     print("+ " + " ".join(str(part) for part in command), flush=True)
-    if not dry_run and subprocess.run([str(part) for part in command], stdin=subprocess.DEVNULL).returncode != 0:
+    if (
+        not dry_run
+        and subprocess.run([str(part) for part in command], stdin=subprocess.DEVNULL).returncode
+        != 0
+    ):
         raise SetupError(hint)
 
 
@@ -81,60 +94,90 @@ def check_machine(place: Path, *, skip_disk: bool) -> None:
     """Refuse a Python that is too old and a disk that is too full, before anything is written."""
     if sys.version_info < MIN_PYTHON:
         raise SetupError(
-            f"Python {'.'.join(map(str, MIN_PYTHON))} or newer is needed, {sys.executable} is {platform.python_version()}. "
-            "Name a newer one: make lab PYTHON=python3.12"
+            f"Python {'.'.join(map(str, MIN_PYTHON))} or newer is needed, {sys.executable} is"
+            f" {platform.python_version()}. Name a newer one: make lab PYTHON=python3.12"
         )
     free = shutil.disk_usage(place).free
     if free < NEEDED_BYTES and not skip_disk:
         raise SetupError(
-            f"{free / 2**30:.1f} GiB are free in {place}, the installation needs about {NEEDED_BYTES / 2**30:.0f} GiB "
-            "(PyTorch brings its CUDA libraries on Linux). Free some space, or run tools/bootstrap.py --skip-disk-check "
-            "if your pip installs a smaller CPU build."
+            f"{free / 2**30:.1f} GiB are free in {place}, the installation needs about"
+            f" {NEEDED_BYTES / 2**30:.0f} GiB (PyTorch brings its CUDA libraries on Linux). Free"
+            " some space, or run tools/bootstrap.py --skip-disk-check if your pip installs a"
+            " smaller CPU build."
         )
 
 
 def make_venv(venv: Path, *, dry_run: bool) -> None:
     """Make an environment with pip in it, also on a Debian whose python3 has no ensurepip."""
     stamp = read_stamp(venv)
-    if venv.exists() and stamp.get("made_here"):  # ours and unfinished: what it holds cannot be trusted
+    if venv.exists() and stamp.get(
+        "made_here"
+    ):  # ours and unfinished: what it holds cannot be trusted
         print(f"+ removing the unfinished {venv}")
         if not dry_run:
             shutil.rmtree(venv)
-    outer_pip, ensurepip = (importlib.util.find_spec(name) is not None for name in ("pip", "ensurepip"))
+    outer_pip, ensurepip = (
+        importlib.util.find_spec(name) is not None for name in ("pip", "ensurepip")
+    )
     if not outer_pip and not ensurepip:
         raise SetupError(
-            f"{sys.executable} has neither pip nor ensurepip. Install pip (on Debian: apt install python3-pip) and try again."
+            f"{sys.executable} has neither pip nor ensurepip. Install pip (on Debian: apt install"
+            " python3-pip) and try again."
         )
     if not dry_run:
         venv.mkdir(parents=True)
         write_stamp(venv, made_here=True, installed=None, extras=[])
     hint = f"{sys.executable} could not make an environment in {venv}: see the message above."
-    if outer_pip:  # pip of 22.3 and later installs into another environment, so ensurepip is not needed
+    if (
+        outer_pip
+    ):  # pip of 22.3 and later installs into another environment, so ensurepip is not needed
         run([sys.executable, "-m", "venv", "--without-pip", venv], dry_run=dry_run, hint=hint)
         python = interpreter(venv) or venv / "bin" / "python"
-        hint = f"pip could not be installed into {venv}. Is there a network? Is pip 22.3 or newer (python3 -m pip --version)?"
-        run([sys.executable, "-m", "pip", "--python", python, "install", "-q", "pip>=24"], dry_run=dry_run, hint=hint)
+        hint = (
+            f"pip could not be installed into {venv}. Is there a network? Is pip 22.3 or newer"
+            " (python3 -m pip --version)?"
+        )
+        run(
+            [sys.executable, "-m", "pip", "--python", python, "install", "-q", "pip>=24"],
+            dry_run=dry_run,
+            hint=hint,
+        )
     else:
         run([sys.executable, "-m", "venv", venv], dry_run=dry_run, hint=hint)
 
 
 def install(venv: Path, root: Path, extras: list[str], *, made_here: bool, dry_run: bool) -> None:
-    """Install the course editable: under the tested versions where we made the environment, else around what is there."""
+    """Install the course editable: under the tested versions where we made the environment, else
+    around what is there.
+    """
     python = interpreter(venv) or venv / "bin" / "python"
     if made_here:
         constraints = root / "constraints.txt"
-        hint = f"pip could not install the course into {venv}. With no network it cannot; else read its last lines above."
+        hint = (
+            f"pip could not install the course into {venv}. With no network it cannot; else read"
+            " its last lines above."
+        )
     else:
         constraints = venv / (STAMP + ".installed.txt")
         if not dry_run:
-            listed = subprocess.run([str(python), "-c", LIST_INSTALLED], capture_output=True, text=True, check=True).stdout
+            listed = subprocess.run(
+                [str(python), "-c", LIST_INSTALLED], capture_output=True, text=True, check=True
+            ).stdout
             ours = "diffusion-course=="
-            constraints.write_text("\n".join(line for line in listed.splitlines() if not line.startswith(ours)), encoding="utf-8")
+            constraints.write_text(
+                "\n".join(line for line in listed.splitlines() if not line.startswith(ours)),
+                encoding="utf-8",
+            )
         hint = (
-            f"{venv} holds a package that the course cannot work with, or lacks one that cannot be fetched: pip's lines above "
-            "name it. Nothing was replaced. Update that package yourself, or leave VENV out to get an environment of its own."
+            f"{venv} holds a package that the course cannot work with, or lacks one that cannot be"
+            " fetched: pip's lines above name it. Nothing was replaced. Update that package"
+            " yourself, or leave VENV out to get an environment of its own."
         )
-    pip = [python, "-m", "pip"] if dry_run or has_pip(python) else [sys.executable, "-m", "pip", "--python", python]
+    pip = (
+        [python, "-m", "pip"]
+        if dry_run or has_pip(python)
+        else [sys.executable, "-m", "pip", "--python", python]
+    )
     command = [*pip, "install", "-c", constraints, "-e", f"{root}[{','.join(extras)}]"]
     try:
         run(command, dry_run=dry_run, hint=hint)
@@ -144,9 +187,16 @@ def install(venv: Path, root: Path, extras: list[str], *, made_here: bool, dry_r
 
 
 def bootstrap(
-    venv: Path, root: Path, *, named_by_user: bool, dry_run: bool = False, skip_disk: bool = False, extras: tuple = ()
+    venv: Path,
+    root: Path,
+    *,
+    named_by_user: bool,
+    dry_run: bool = False,
+    skip_disk: bool = False,
+    extras: tuple = (),
 ) -> str:
-    """Bring the environment to what pyproject.toml asks for; returns "ready", "made", "updated" or "reused".
+    """Bring the environment to what pyproject.toml asks for; returns "ready", "made", "updated" or
+    "reused".
 
     `extras` come on top of those that it has.
     """
@@ -157,13 +207,22 @@ def bootstrap(
     extras = [EXTRA, *sorted({*had, *extras} - {EXTRA})]
     ours = stamp.get("made_here", False)
     if named_by_user and not python and not ours:
-        raise SetupError(f"VENV={venv} holds no Python. Name an existing environment, or leave VENV out to get one in .venv.")
+        raise SetupError(
+            f"VENV={venv} holds no Python. Name an existing environment, or leave VENV out to get"
+            " one in .venv."
+        )
     if venv.exists() and not python and not ours and any(venv.iterdir()):
-        raise SetupError(f"{venv} exists and is not a Python environment. Move it away and try again.")
+        raise SetupError(
+            f"{venv} exists and is not a Python environment. Move it away and try again."
+        )
     fresh = not python or (ours and stamp.get("installed") is None)
     if fresh:
         check_machine(venv.parent, skip_disk=skip_disk)
-        print(f"Setting up {venv}: PyTorch, JupyterLab and the course. This takes a few minutes, once.", flush=True)
+        print(
+            f"Setting up {venv}: PyTorch, JupyterLab and the course. This takes a few minutes,"
+            " once.",
+            flush=True,
+        )
         if venv.exists() and not ours:
             venv.rmdir()  # empty, checked above
         make_venv(venv, dry_run=dry_run)
@@ -177,19 +236,32 @@ def bootstrap(
 
 
 def main(argv: list | None = None) -> int:
-    """Command line: exit code 0 when the environment is ready, 1 with a message that says what to do."""
+    """Command line: exit code 0 when the environment is ready, 1 with a message that says what to
+    do.
+    """
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--venv", type=Path, help="reuse this environment instead of making .venv")
-    parser.add_argument("--extra", action="append", default=[], help="install this extra of pyproject.toml too; may be repeated")
+    parser.add_argument(
+        "--extra",
+        action="append",
+        default=[],
+        help="install this extra of pyproject.toml too; may be repeated",
+    )
     parser.add_argument("--dry-run", action="store_true", help="show the commands and run none")
     parser.add_argument("--skip-disk-check", action="store_true")
     args = parser.parse_args(argv)
     default = ROOT / ".venv"
-    venv = Path(os.path.abspath((args.venv or default).expanduser()))  # not resolve(): a venv may be a link
+    venv = Path(
+        os.path.abspath((args.venv or default).expanduser())
+    )  # not resolve(): a venv may be a link
     start = time.monotonic()
     try:
         with only_one(ROOT):
-            options = {"dry_run": args.dry_run, "skip_disk": args.skip_disk_check, "extras": tuple(args.extra)}
+            options = {
+                "dry_run": args.dry_run,
+                "skip_disk": args.skip_disk_check,
+                "extras": tuple(args.extra),
+            }
             done = bootstrap(venv, ROOT, named_by_user=venv != default, **options)
     except (SetupError, OSError) as error:
         print(f"\nSet-up failed: {error}", file=sys.stderr)
@@ -200,7 +272,9 @@ def main(argv: list | None = None) -> int:
 
 
 class only_one:
-    """A lock for the time of a set-up: two at once would destroy each other's work. Freed by the system if killed."""
+    """A lock for the time of a set-up: two at once would destroy each other's work. Freed by the
+    system if killed.
+    """
 
     def __init__(self, root: Path) -> None:
         self.path = root / "build" / "bootstrap.lock"
