@@ -148,7 +148,7 @@ class ClassifierFreeGuidance(nn.Module):
         if away_from is None and guidance_scale != 1:
             raise ValueError(
                 "guidance needs an unconditional prediction, and this model has no null_class. "
-                "Pass null_cond: the class or the tokens that it was trained to read as no condition."
+                "Pass null_cond: the class or the tokens that mean no condition to it."
             )
         if isinstance(away_from, Tensor):  # a buffer, so that it moves with the model
             self.register_buffer("away_from", away_from, persistent=False)
