@@ -48,8 +48,7 @@ def finite_loss(loss: Tensor) -> float:
 
 @dataclass(frozen=True)
 class TrainState:
-    """What ``train`` yields: mean loss since the last report, seconds gone and to go, EMA network.
-    """
+    """What ``train`` yields: the mean loss since the last report, times, the EMA network."""
 
     step: int
     num_steps: int

@@ -1,5 +1,4 @@
-"""The state of a training run: network, average, optimiser, randomness; its step and checkpoints.
-"""
+"""The state of a training run: network, average, optimiser, randomness; a step, checkpoints."""
 
 import copy
 import math
@@ -27,8 +26,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """The settings of a run, with the defaults of all runs; num_steps and batch_size are at least
-    1.
+    """The settings of a run, with all defaults; num_steps and batch_size are at least 1.
 
     num_steps: steps of the optimiser, each on batch_size samples of one process. learning_rate: its
     highest value, after warmup_steps. ema_decay: of the averaged weights. max_grad_norm: gradients
@@ -116,8 +114,7 @@ class Run:
         return c.learning_rate * warm * 0.5 * (1 + math.cos(math.pi * n / c.num_steps))
 
     def step(self) -> Tensor:
-        """Take one step; return the loss (), still on the device, as the mean over all processes.
-        """
+        """Take one step; return the loss (), on the device, the mean over all processes."""
         with autocast(self.device, self.config.precision):
             loss = self.loss()
         for group in self.optimizer.param_groups:
@@ -206,8 +203,7 @@ class Trainer(Run):
         self.alphas_cumprod = schedule.alphas_cumprod.to(data.device, widest_float(data.device))
 
     def loss(self) -> Tensor:
-        """Return the diffusion loss () of samples, times and noise drawn with ``self.generator``.
-        """
+        """Return the loss () of samples, times and noise drawn with ``self.generator``."""
         c, g, mine = self.config, self.generator, self.share
         size, on = c.batch_size * self.num_processes, {"generator": g, "device": self.device}
         index = torch.randint(len(self.data), (size,), **on)
