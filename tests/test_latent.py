@@ -4,8 +4,10 @@ The models are tiny and have random weights, so nothing in them is small by luck
 are in [0, 1] as diffusers returns them, float32. Prompts stay below the tiny model's 16 tokens.
 """
 
+import inspect
 import json
 import math
+import pickle
 import shutil
 from fractions import Fraction
 from functools import cache
@@ -488,6 +490,40 @@ BAD_CALLS = [
     (lambda p, i, m: slerp(i, i, 1.5), ValueError, r"weight must be in \[0, 1\], a number or one for each of 2 samples, got float 1.5"),
     (lambda p, i, m: slerp(i, i, torch.tensor([0.1, 0.2, 0.3])), ValueError, r"weight must be in \[0, 1\].*got shape \(3,\)"),
 ]
+
+
+UNKNOWN = [
+    (lambda p, i, m: text_to_image(p, "a", guidance=3.0), "text_to_image has no setting 'guidance'; it has latents, height, width, negative_prompt, guidance_scale,"),
+    (lambda p, i, m: image_to_image(p, i, "a", latents=i), "image_to_image has no setting 'latents'; it has strength, .*, callback, eta, variance_type"),
+    (lambda p, i, m: inpaint(p, i, m, "a", drawing=1), "inpaint has no setting 'drawing'"),
+    (lambda p, i, m: text_to_image(p, "a", sampler=lambda denoise, xt, now, prev, *, last, generator: None, eta=1.0), "no setting 'eta'; it has .*callback.$"),
+]
+
+
+@pytest.mark.parametrize(("call", "message"), UNKNOWN, ids=[message[:30] for _, message in UNKNOWN])
+def test_an_unknown_setting_is_named_beside_those_that_there_are(tiny, call, message):
+    with pytest.raises(TypeError, match=message):
+        call(tiny, pictures(tiny), box_mask(tiny))
+
+
+@pytest.mark.parametrize("task", [text_to_image, image_to_image, inpaint])
+def test_a_task_shows_its_settings_and_can_be_pickled(task):
+    shown = inspect.signature(task).parameters
+    assert {"parts", "prompts", "guidance_scale", "sampler", "generator", "callback", "options"} <= set(shown) and "drawing" not in shown
+    assert shown["num_inference_steps"].default == 20 and shown["sampler"].default == "dpmpp_2m"
+    assert shown["generator"].annotation == torch.Generator | None and pickle.loads(pickle.dumps(task)) is task
+
+
+def test_a_step_of_ones_own_gets_its_options(tiny):
+    seen = []
+
+    def step(*args, mine=0, **kwargs):
+        seen.append(mine)
+        return SAMPLERS["ddim"](*args, **kwargs)
+
+    picture = inpaint(tiny, pictures(tiny), box_mask(tiny), PROMPTS, sampler=step, mine=7, num_inference_steps=3, generator=seeded())
+    plain = inpaint(tiny, pictures(tiny), box_mask(tiny), PROMPTS, sampler="ddim", num_inference_steps=3, generator=seeded())
+    assert seen == [7] * 3 and torch.equal(picture, plain)
 
 
 def one_pixel(mask):

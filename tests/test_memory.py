@@ -19,6 +19,7 @@ from diffusion_course.latent.memory import (
     MemoryEstimate,
     measure_peak,
     predict_memory,
+    rehearsal,
     shortage,
 )
 from diffusion_course.latent.memory import prediction as inside
@@ -200,9 +201,9 @@ def test_offloading_keeps_less_on_the_device(source, folder):
 
 
 def networks_of(folder):
-    networks = {name: inside._skeleton(name, config) for name, config in inside._configs(folder).items()}
+    networks = {name: rehearsal.skeleton(name, config) for name, config in inside._configs(folder).items()}
     for network in networks.values():
-        inside._fill(network, torch.float32)
+        rehearsal.fill(network, torch.float32)
     return networks
 
 
@@ -245,7 +246,7 @@ def test_diffusers_own_moves_to_a_fake_gpu_cost_what_is_predicted(offload, folde
             else:
                 pipe.enable_model_cpu_offload(device="cuda")
             with torch.device("cuda"):
-                inside.dry_run(networks, (2, 8, 8), torch.float32, True, live.begin)
+                memory.dry_run(networks, (2, 8, 8), torch.float32, True, live.begin)
     assert predict_memory(folder, batch=2, offload=offload).total == pytest.approx(live.peak, rel=TOLERANCE)
 
 
@@ -267,7 +268,7 @@ def test_accelerates_own_layer_by_layer_loading_costs_what_is_predicted(folder):
         cpu_offload(network, torch.device("cpu"), offload_buffers=len(network._parameters) > 0)
     assert all(x.is_meta for network in networks.values() for x in network.parameters())
     with torch.no_grad(), WithLoaded() as live:
-        inside.dry_run(networks, (2, 8, 8), torch.float32, True, live.begin)
+        memory.dry_run(networks, (2, 8, 8), torch.float32, True, live.begin)
     # 3 %: an estimate holds a layer's weights over all of its call, here they count when an operation ends
     assert predict_memory(folder, batch=2, offload="sequential").total == pytest.approx(live.highest, rel=0.03)
 
@@ -364,7 +365,7 @@ def test_a_containers_limit_counts(tmp_path, files, left):
 @pytest.mark.parametrize("offload", memory.OFFLOADS)
 def test_a_full_size_architecture_on_a_gpu(offload):
     torch.cuda.empty_cache()
-    networks = {name: inside._skeleton(name, config) for name, config in STABLE_DIFFUSION_15.items()}
+    networks = {name: rehearsal.skeleton(name, config) for name, config in STABLE_DIFFUSION_15.items()}
     for network in networks.values():
         network.to(torch.float16).to_empty(device="cpu")
         for x in network.parameters():

@@ -19,13 +19,13 @@ from diffusion_course.files.checkpoints import sha256_of
 from diffusion_course.latent import hub, stable_diffusion
 from diffusion_course.latent.memory import predict_memory
 from diffusion_course.latent.parts import MINIATURE, NETWORKS
-from diffusion_course.latent.stable_diffusion import (
+from diffusion_course.latent.registry import (
     CHECKPOINTS,
     SCHEDULERS,
     find_checkpoint,
-    load_stable_diffusion,
     make_scheduler,
 )
+from diffusion_course.latent.stable_diffusion import load_stable_diffusion
 from diffusion_course.sampling.loop import SAMPLERS
 
 # diffusers calls np.array on tensors
