@@ -16,7 +16,7 @@ PACKAGE = ROOT / "diffusion_course"
 # The floors of the house, from the ground up: a room imports only from rooms below it.
 FLOORS = (
     "lazy", "validation", "process", "sampling", "datasets", "models", "files", "seeds", "training", "measures", "latent", "notebook", "doctor",
-    "exercises", "exercises.lessons", "classroom.files", "classroom.records", "classroom.assignment", "classroom.sandbox", "classroom.reports", "classroom.grading", "classroom.gradescope",
+    "exercises", "exercises.lessons", "classroom.files", "classroom.reasons", "classroom.records", "classroom.assignment", "classroom.sandbox", "classroom.reports", "classroom.grading", "classroom.gradescope",
     "classroom.__main__", "__main__",
 )
 EVERYWHERE = {"lazy", "validation", "seeds"}  # small things that a room need not name

@@ -12,6 +12,7 @@ import psutil
 import pytest
 
 from diffusion_course.classroom.grading.attempts import run_attempts
+from diffusion_course.classroom.reasons import Reason
 from diffusion_course.classroom.records import Cell, Submission
 from diffusion_course.classroom.sandbox import bubblewrap as sandbox
 from diffusion_course.classroom.sandbox import supervised
@@ -366,8 +367,7 @@ def test_wrong_missing_renamed_and_raising_answers_say_what_they_are():
     wanted = [(one, make_cases(one, 5)) for one in map(get_exercise, HONEST)]
     attempts, _ = run_attempts(submission(*cells), wanted, LIMITS)
     assert [(attempts[name].reason, attempts[name].detail) for name in HONEST] == [
-        ("missing", "the notebook does not define it: its cell defines `jumps`."), ("raises", "the cell that should define it raised ZeroDivisionError."),
-        ("protocol", "it is neither a function nor a class."),
+        (Reason.RENAMED, "jumps"), (Reason.CELL_RAISED, "ZeroDivisionError"), (Reason.NOT_A_FUNCTION, ""),
     ]
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from ..exercises.trial import Outcome
+from .reasons import Reason
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,16 +50,13 @@ class Submission:
 
 @dataclasses.dataclass(frozen=True)
 class Attempt:
-    """What the untrusted worker did for one exercise: an outcome for each hidden case, or why there
-    are none.
+    """What the worker did for one exercise: an outcome for each hidden case, or why there is none.
 
-    `reason`: "missing" (no such name), "course" (the course's own function), "raises" (its cell did
-    not run), "time", "memory", "output", "crash", "protocol" (the answer was not plain data);
-    `detail` is one line for the student.
+    `detail` goes with the reason: for `reasons.told`, or for the instructor's notes.
     """
 
     outcomes: tuple[Outcome, ...] = ()
-    reason: str | None = None
+    reason: Reason | None = None
     detail: str = ""
 
 
@@ -73,7 +71,7 @@ class Mark:
     max_points: float
     feedback: str
     mistake: str | None = None
-    check: str | None = None
+    check: str | None = None  # a Reason's value, or the name of a demand of the exercise's own
 
 
 @dataclasses.dataclass(frozen=True)

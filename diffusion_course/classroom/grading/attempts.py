@@ -29,6 +29,7 @@ from ..assignment.sources import (
     left_blank,
     needed,
 )
+from ..reasons import ENDED, Reason, told
 from ..records import Attempt, Cell, Submission
 from ..sandbox.bubblewrap import (
     NOT_PROTECTED,
@@ -45,19 +46,7 @@ from .marking import verdict
 
 __all__ = ["Limits", "SandboxMissing", "run_attempts", "sandbox_available"]
 RUNS_TOGETHER = 4
-DETAILS = {
-    "missing": "the notebook does not define it{detail}.",
-    "course": "it is the course's own function: write yours.",
-    "raises": "the cell that should define it raised {detail}.",
-    "protocol": "it is neither a function nor a class.",
-}
-WHAT_HAPPENED = {
-    "time": "it took too long and was ended",
-    "memory": "it took too much memory and was ended",
-    "processes": "it started too many processes and was ended",
-    "crash": "it ended the process it ran in",
-    "protocol": "it sent something that is no answer",
-}
+STATES = {"course": Reason.COURSE, "type": Reason.NOT_A_FUNCTION, "missing": Reason.MISSING}
 
 
 def run_attempts(
@@ -141,7 +130,8 @@ class _Run:
     def _failed(self, error: Died | ProtocolError, where: str) -> Died:
         died = as_died(error)
         self.notes.append(
-            f"{where}: {WHAT_HAPPENED[died.reason]}" + (f" ({died.detail})" if died.detail else "")
+            f"{where}: {told(died.reason).rstrip('.')}"
+            + (f" ({died.detail})" if died.detail else "")
         )
         return died
 
@@ -189,9 +179,7 @@ class _Run:
         """Run each exercise that is not settled by itself: those that ended a process last."""
         waiting = [place for place in range(len(self.wanted)) if not self._is_settled(place)]
         waiting.sort(
-            key=lambda place: (
-                getattr(self.attempts.get(self._id(place)), "reason", None) in WHAT_HAPPENED
-            )
+            key=lambda place: getattr(self.attempts.get(self._id(place)), "reason", None) in ENDED
         )
         for count, place in enumerate(waiting):
             share = (self.deadline - time.monotonic()) / (len(waiting) - count)
@@ -269,27 +257,28 @@ class _Run:
         exercise, cases = self.wanted[place]
         attempt, own = self.attempts.get(exercise.id), answer_sources(self.submission, exercise)
         if attempt is None or attempt.reason is not None:
-            return attempt is not None and attempt.reason == "missing" and not own
+            return attempt is not None and attempt.reason is Reason.MISSING and not own
         status = verdict(exercise, cases, attempt.outcomes).status
         return status == "right" or (status == "unanswered" and all(map(left_blank, own)))
 
     def _not_found(self, exercise: Exercise, state: str, failures: dict[int, str]) -> Attempt:
-        reason, detail = state if state in ("missing", "course") else "protocol", ""
-        if reason == "missing":
+        reason, detail = STATES[state], ""
+        if reason is Reason.MISSING:
             for index, kind in failures.items():
                 cell = self.submission.cells[index]
                 if cell.grade_id == grade_id(exercise.id) or defines(
                     cell.source, exercise.answer_name
                 ):
-                    reason, detail = "raises", kind
-        if reason == "missing":
+                    reason, detail = Reason.CELL_RAISED, kind
+        if reason is Reason.MISSING:
             found = [
                 name
                 for source in answer_sources(self.submission, exercise)
                 for name in defined_names(source)
             ]
-            detail = f": its cell defines `{found[0][:80]}`" if found else ""
-        return Attempt(reason=reason, detail=DETAILS[reason].format(detail=detail))
+            if found:
+                reason, detail = Reason.RENAMED, found[0][:80]
+        return Attempt(reason=reason, detail=detail)
 
 
 def _trouble(attempt: Attempt) -> int:
@@ -308,7 +297,11 @@ def _same(before: Attempt | None, now: Attempt) -> bool:
     failures = [
         outcome.failure.type_name for outcome in now.outcomes if outcome.failure is not None
     ]
-    if before is None or "NameError" in failures or now.reason in ("missing", "raises"):
+    if (
+        before is None
+        or "NameError" in failures
+        or now.reason in (Reason.MISSING, Reason.RENAMED, Reason.CELL_RAISED)
+    ):
         return False
     said = [[encode_outcome(outcome) for outcome in one.outcomes] for one in (before, now)]
     return before.reason == now.reason and said[0] == said[1]

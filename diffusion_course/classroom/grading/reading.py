@@ -35,8 +35,7 @@ class Found:
 
 
 def find_submissions(folder: str | os.PathLike) -> list[tuple[str, Path]]:
-    """Return (student id, path) of every submission in `folder`, as `scan` does, without its notes.
-    """
+    """Return (student id, path) of every submission in `folder`, as `scan` does, without its notes."""
     return list(scan(folder).submissions)
 
 
@@ -90,8 +89,7 @@ def scan(folder: str | os.PathLike) -> Found:
 
 
 def _gradescope_owners(path: Path, notes: list[str]) -> dict[str, str]:
-    """Return folder name -> student id, from Gradescope's list of submissions, where there is one.
-    """
+    """Return folder name -> student id, from Gradescope's list of submissions, where there is one."""
     if not os.path.lexists(path):
         return {}
     try:

@@ -51,9 +51,8 @@ def _article(mark: Mark) -> str:
         f'<p><span class="state">{_STATES[mark.status]}</span>,'
         f" {points_of(mark.points, mark.max_points)}</p>"
     ]
-    if mark.status == "wrong":
-        parts.append(f"<p>{code_text(mark.feedback)}</p>")
     if mark.status != "right":
+        parts.append(f"<p>{code_text(mark.feedback)}</p>")
         parts.append(
             f'<p class="soft">Read: {code_text(get_exercise(mark.exercise_id).derivation)}</p>'
         )

@@ -102,8 +102,7 @@ def worker_command() -> list[str]:
 
 
 def _prefixes() -> list[Path]:
-    """The folders that Python needs, outermost first; what lies in another one is not named again.
-    """
+    """The folders that Python needs, outermost first; what lies in another one is not named again."""
     found: list[Path] = []
     for name in (sys.base_prefix, sys.prefix, os.path.dirname(os.path.realpath(sys.executable))):
         path = Path(name)
@@ -231,8 +230,7 @@ def require_sandbox() -> None:
 def start_worker(
     course: Path, folder: Path, disk_mib: int, *, unsafe: bool
 ) -> subprocess.Popen[bytes]:
-    """Start a worker with pipes as its stdin and stdout. `folder` is where an unsafe one may write.
-    """
+    """Start a worker with pipes as its stdin and stdout. `folder` is where an unsafe one may write."""
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
     if unsafe:
         kept = {

@@ -12,6 +12,7 @@ from typing import Any
 
 from ...exercises.registry import Case, Exercise
 from ...exercises.trial import Outcome
+from ..reasons import Reason
 from ..records import Cell
 from .decoding import class_name, decode_outcome
 from .protocol import ProtocolError
@@ -84,17 +85,20 @@ def call_cases(
 
 def _call(worker: Worker, case: Case, deadline: float) -> Outcome:
     worker.send("case", tuple(case.args), dict(case.kwargs))
-    message = worker.message(_soon(deadline, worker.limits.seconds_per_call))
-    if len(message) == OUTCOME_PARTS or type(message[0]) is not str:
-        return decode_outcome(message)
+    try:
+        message = worker.message(_soon(deadline, worker.limits.seconds_per_call))
+        if len(message) == OUTCOME_PARTS or type(message[0]) is not str:
+            return decode_outcome(message)
+    except ProtocolError as error:
+        raise Died(Reason.NOT_DATA, str(error)) from None
     if message[0] == "done":  # the process that called the answer is gone
         code = message[-1] if type(message[-1]) is int else 0
-        raise AnswerDied("time" if code == -XCPU else "crash")
+        raise AnswerDied(Reason.TIME if code == -XCPU else Reason.CRASH)
     worker.send("enough")
     _until_done(worker, deadline)
     if message[0] == "escaped":
-        raise AnswerDied("crash", "it raised SystemExit, KeyboardInterrupt or the like")
-    raise AnswerDied("protocol")
+        raise AnswerDied(Reason.EXITED)
+    raise AnswerDied(Reason.NOT_DATA)
 
 
 def _until_done(worker: Worker, deadline: float) -> None:
@@ -104,7 +108,7 @@ def _until_done(worker: Worker, deadline: float) -> None:
 
 def as_died(error: Died | ProtocolError) -> Died:
     """The same as Died."""
-    return error if isinstance(error, Died) else Died("protocol", str(error))
+    return error if isinstance(error, Died) else Died(Reason.INTERFERED, str(error))
 
 
 def _soon(deadline: float, seconds: float) -> float:

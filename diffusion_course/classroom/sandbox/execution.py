@@ -45,8 +45,7 @@ def exactly(read: Callable[[int], bytes], size: int) -> bytes:
 
 
 class Channel:
-    """A run's side of its conversation with the grader, over something with `recv` and `sendall`.
-    """
+    """A run's side of its conversation with the grader, over something with `recv` and `sendall`."""
 
     def __init__(self, link: Any) -> None:
         self._link = link

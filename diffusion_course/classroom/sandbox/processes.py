@@ -1,5 +1,4 @@
-"""What the system says of processes: which there are, whether they live, how much memory they take.
-"""
+"""What the system says of processes: which there are, whether they live, how much memory they take."""
 
 from __future__ import annotations
 

@@ -15,6 +15,7 @@ from typing import Any
 
 import psutil
 
+from ..reasons import Reason
 from .bubblewrap import start_worker
 from .decoding import decode, receive
 from .limits import Limits
@@ -32,9 +33,9 @@ TASKS = 8  # threads that each of a sandbox's processes may have, in the mean
 
 
 class Died(Exception):
-    """The run is over before its time: `reason` is time, memory, processes, crash or protocol."""
+    """The run is over before its time, for one of `reasons.ENDED`."""
 
-    def __init__(self, reason: str, detail: str = "") -> None:
+    def __init__(self, reason: Reason, detail: str = "") -> None:
         super().__init__(f"{reason}: {detail}")
         self.reason, self.detail = reason, detail
 
@@ -80,7 +81,7 @@ class Worker:
             )
             self._write(CONTROL, encode(("limits", *most, not unsafe, self.forks, modules)))
             if self._control(time.monotonic() + START_SECONDS)[0] != "ready":
-                raise Died("crash", "the worker did not start")
+                raise Died(Reason.CRASH, "the worker did not start")
             self._first = family(self.process.pid)
         except BaseException:
             self.close()
@@ -159,7 +160,7 @@ class Worker:
         try:
             frame = self._frames.get(timeout=max(deadline - time.monotonic(), 0))
         except queue.Empty:
-            raise Died(self.cause or "time") from None
+            raise Died(self.cause or Reason.TIME) from None
         if frame is None:
             self._over = True
             raise self._death()
@@ -187,9 +188,9 @@ class Worker:
         if self.cause:
             return Died(self.cause)
         if code == -getattr(signal, "SIGXCPU", 0):
-            return Died("time")
+            return Died(Reason.TIME)
         return Died(
-            "crash",
+            Reason.CRASH,
             (
                 f"by {signal.Signals(-code).name}"
                 if code < 0 and -code in signal.valid_signals()
@@ -223,7 +224,7 @@ class Worker:
         looked, base = 0.0, tasks()
         while not self._ended.wait(PAUSE):
             if time.monotonic() > self._overdue:
-                self._end("time")
+                self._end(Reason.TIME)
             many = (
                 tasks() > base + self.limits.processes
             )  # one short read; a fork bomb leaves no time for a long one
@@ -231,12 +232,12 @@ class Worker:
                 continue
             looked, below = time.monotonic(), family(self.process.pid)
             if len(below) > self.limits.processes:
-                self._end("processes")
+                self._end(Reason.PROCESSES)
             elif sum(map(memory, below)) > self.limits.memory_mib * 2**20:
-                self._end("memory")
+                self._end(Reason.MEMORY)
             base = max(base, tasks() - len(below)) if many else base
 
-    def _end(self, cause: str) -> None:
+    def _end(self, cause: Reason) -> None:
         self.cause = self.cause or cause
         self._kill()
 

@@ -80,8 +80,7 @@ class Pipes:
 
 
 class Alone:
-    """For a process that is its own run: messages of the run straight through the grader's pipes.
-    """
+    """For a process that is its own run: messages of the run straight through the grader's pipes."""
 
     def __init__(self, pipes: Pipes) -> None:
         self._pipes, self._rest = pipes, b""
