@@ -19,9 +19,10 @@ from attacks import HONEST
 from diffusion_course.classroom.__main__ import find_assignment, main
 from diffusion_course.classroom.assignment.assignment import Assignment, save_assignment
 from diffusion_course.classroom.assignment.build import build_assignment
-from diffusion_course.classroom.grading.journal import InUse, only_run
+from diffusion_course.classroom.grading.folder import grade_folder
+from diffusion_course.classroom.grading.hand_offs import course_names
+from diffusion_course.classroom.grading.journal import InUse, hold_folder
 from diffusion_course.classroom.grading.marking import ONE_AT_A_TIME, hidden_cases, mark
-from diffusion_course.classroom.grading.run import course_names, grade_folder
 from diffusion_course.classroom.reasons import ENDED, TEXTS, UNANSWERED, Reason
 from diffusion_course.classroom.records import Attempt, Cell, Student, Submission
 from diffusion_course.classroom.sandbox.bubblewrap import SandboxMissing, sandbox_available
@@ -222,12 +223,12 @@ def test_who_is_not_on_the_roster_and_who_handed_in_nothing(homework, tmp_path):
 
 
 def test_two_runs_into_one_folder_and_a_lock_that_was_left(tmp_path):
-    with only_run(tmp_path):
+    with hold_folder(tmp_path):
         with pytest.raises(InUse, match=str(os.getpid())):
-            with only_run(tmp_path):
+            with hold_folder(tmp_path):
                 pass
     (tmp_path / ".running").write_text("999999999 1.0")
-    with only_run(tmp_path):
+    with hold_folder(tmp_path):
         pass
     assert not (tmp_path / ".running").exists()
 
@@ -283,7 +284,7 @@ SCRIPT = """
 import sys, time
 sys.path[:0] = {path!r}
 from test_classroom_grading import assignment, pretend
-from diffusion_course.classroom.grading.run import grade_folder
+from diffusion_course.classroom.grading.folder import grade_folder
 from diffusion_course.classroom.grading.attempts import run_attempts
 def slow(*args, **options):
     time.sleep(0.05)

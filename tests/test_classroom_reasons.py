@@ -7,7 +7,7 @@ import re
 import pytest
 
 from diffusion_course.classroom.assignment.build import build_assignment
-from diffusion_course.classroom.grading.run import grade_folder
+from diffusion_course.classroom.grading.folder import grade_folder
 from diffusion_course.classroom.reasons import UNANSWERED, Reason
 from diffusion_course.classroom.sandbox.bubblewrap import sandbox_available
 from diffusion_course.classroom.sandbox.limits import Limits

@@ -40,8 +40,9 @@ def mark(
     attempts: Mapping[str, Attempt],
     notes: Sequence[str] = (),
 ) -> Graded:
-    """Return the marks of a submission; `wanted` is what `hidden_cases` gave, `attempts` what the
-    worker made of it.
+    """Return the marks of a submission.
+
+    `wanted` is what `hidden_cases` gave, `attempts` what the worker made of it.
     """
     marks, own_notes = [], list(notes)
     for exercise, cases in wanted:
@@ -49,7 +50,7 @@ def mark(
             attempt = Attempt(reason=Reason.UNREADABLE, detail=submission.problem)
         else:
             attempt = attempts.get(exercise.id, Attempt(reason=Reason.TIME))
-        marks.append(_one(exercise, cases, attempt))
+        marks.append(_mark_one(exercise, cases, attempt))
         if exercise.is_value and marks[-1].status == "wrong" and attempt.outcomes:
             own_notes += _number_of_another(
                 assignment, submission.student, exercise, attempt.outcomes[0].output
@@ -64,7 +65,7 @@ def mark(
     )
 
 
-def _one(exercise: Exercise, cases: Sequence[Case], attempt: Attempt) -> Mark:
+def _mark_one(exercise: Exercise, cases: Sequence[Case], attempt: Attempt) -> Mark:
     """The mark of one exercise."""
     reason, detail, result = attempt.reason, attempt.detail, None
     if reason is None:
