@@ -84,5 +84,8 @@ ENDED = {
 
 
 def told(reason: Reason, detail: str = "") -> str:
-    """Return the sentence that the student reads; texts without a place for `detail` leave it out."""
+    """Return the sentence that the student reads.
+
+    Texts that have nothing to say about `detail` leave it out.
+    """
     return TEXTS[reason].format(detail=detail)

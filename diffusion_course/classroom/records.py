@@ -1,5 +1,6 @@
-"""What the parts of the classroom kit hand to each other. Plain data; nothing here runs a student's
-code.
+"""What the parts of the classroom kit hand to each other: plain data.
+
+Nothing here runs a student's code.
 """
 
 from __future__ import annotations
@@ -23,9 +24,7 @@ class Student:
 
 @dataclasses.dataclass(frozen=True)
 class Cell:
-    """A code cell of a submission, in order; `grade_id` is nbgrader's, None for a cell that is not
-    an answer.
-    """
+    """A code cell of a submission; `grade_id` is nbgrader's, None for a cell that is no answer."""
 
     source: str
     grade_id: str | None = None
@@ -33,19 +32,20 @@ class Cell:
 
 @dataclasses.dataclass(frozen=True)
 class Submission:
-    """A submission as read. `problem` says why nothing could be read (then there are no cells)."""
+    """A submission as read.
+
+    `written` holds the student's text by the id of a manual question. `problem` says why nothing
+    could be read; then there are no cells. `notes` are for the instructor: what was left out, which
+    of several notebooks was read.
+    """
 
     student: str
     path: Path
     sha256: str
     cells: tuple[Cell, ...] = ()
-    written: Mapping[str, str] = dataclasses.field(
-        default_factory=dict
-    )  # manual question id -> the student's text
+    written: Mapping[str, str] = dataclasses.field(default_factory=dict)
     problem: str | None = None
-    notes: tuple[
-        str, ...
-    ] = ()  # for the instructor: what was left out, which of several notebooks was read
+    notes: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,8 +76,9 @@ class Mark:
 
 @dataclasses.dataclass(frozen=True)
 class Graded:
-    """A graded submission. `notes` are for the instructor (what the sandbox stopped, which course
-    functions are called).
+    """A graded submission.
+
+    `notes` are for the instructor: what the sandbox stopped, which course functions are called.
     """
 
     student: str
