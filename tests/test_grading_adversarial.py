@@ -6,7 +6,7 @@ from attacks import ATTACKS, EXERCISES, SECRET, cells
 
 from diffusion_course.classroom.assignment.assignment import Assignment
 from diffusion_course.classroom.grading.attempts import run_attempts
-from diffusion_course.classroom.grading.run import grade_one
+from diffusion_course.classroom.grading.folder import grade_one
 from diffusion_course.classroom.records import Cell, Submission
 from diffusion_course.classroom.sandbox.bubblewrap import course_copy, sandbox_available
 from diffusion_course.classroom.sandbox.limits import Limits

@@ -21,9 +21,9 @@ PACKAGE = ROOT / "diffusion_course"
 FLOORS = (
     *("lazy", "validation", "door", "process", "sampling", "datasets", "models", "files", "seeds"),
     *("training", "measures", "latent", "notebook", "doctor", "exercises", "exercises.lessons"),
-    *("classroom.files", "classroom.records", "classroom.assignment", "classroom.sandbox"),
-    *("classroom.reports", "classroom.grading", "classroom.gradescope", "classroom.__main__"),
-    "__main__",
+    *("classroom.files", "classroom.reasons", "classroom.records", "classroom.assignment"),
+    *("classroom.sandbox", "classroom.reports", "classroom.grading", "classroom.gradescope"),
+    *("classroom.__main__", "__main__"),
 )
 EVERYWHERE = ("lazy", "validation", "door", "seeds")  # small things that a room need not name
 PICTURES = {theme: ROOT / "docs" / f"house-{theme}.svg" for theme in ("light", "dark")}

@@ -32,6 +32,7 @@ import dataclasses
 import difflib
 import functools
 import importlib
+import inspect
 import pkgutil
 import re
 from collections.abc import Callable, Iterable, Mapping
@@ -129,6 +130,11 @@ class Exercise:
     def is_value(self) -> bool:
         """True for "find the number": the answer is a value, not a function."""
         return self.cases is None
+
+    @property
+    def signature(self) -> inspect.Signature:
+        """How the answer is called: the reference's signature."""
+        return inspect.signature(self.reference)
 
     @property
     def answer_name(self) -> str:
