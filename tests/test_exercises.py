@@ -244,6 +244,12 @@ def test_the_solution_can_be_shown_and_the_texts_are_complete(exercise):
     assert "<<" not in exercise.render(exercise.statement + exercise.stub)
 
 
+@every_exercise
+def test_code_that_a_reader_sees_fits_into_88_columns(exercise):
+    for text in (exercise.render(exercise.stub), exercise.solution_source()):
+        assert [line for line in text.splitlines() if len(line) > 88] == []
+
+
 @pytest.mark.parametrize("exercise", [one for one in EXERCISES if one.solution], ids=lambda exercise: exercise.id)
 def test_a_written_solution_is_right(exercise):
     cell = {"torch": torch}
