@@ -234,6 +234,14 @@ def test_breaking_a_statement_makes_a_cell_no_longer():
     assert notebook_checks.code_lines('x = "#"\ny = {\n    "a": 1,\n}') == 3
 
 
+def test_a_wide_line_of_code_is_found_with_its_cell_and_line(tmp_path):
+    wide, prose = "x = 1\n\ny = " + "9" * 85, new_markdown_cell("Prose may be wide. " * 9)
+    assert faults_of(tmp_path, prose, code(wide, tags=["long"])) == [
+        f"01_tiny.ipynb: cell 2: line 3: 89 characters of code, at most 88: 'y = {'9' * 36}'"
+    ]
+    assert faults_of(tmp_path, prose, code(wide[:-1])) == []
+
+
 @pytest.mark.parametrize("counts", [(1, 3), (2, 1), (None, 1), (1, None)])
 def test_cells_not_run_top_to_bottom_are_found(tmp_path, counts):
     assert "not run top to bottom" in faults_of(tmp_path, *(code(count=count) for count in counts))[0]

@@ -8,7 +8,7 @@ from pathlib import Path
 import nbformat
 from nbformat import NotebookNode
 
-MAX_LINES = 16
+MAX_LINES, MAX_COLUMNS = 16, 88
 # A line that is there because a statement was broken: text alone, one name of an import, closing brackets; and a comment.
 STRING = r"""[rbf]*(?:"(?:[^"\\\n]|\\.)*"|'(?:[^'\\\n]|\\.)*')"""
 NOT_COUNTED = re.compile(rf"#.*|(?:{STRING}[\])}}:,\s]*)+|[\])}},]+:?|\w+,")
@@ -65,10 +65,13 @@ def first_difference(stored: list[tuple], source: list[tuple]) -> str:
 
 
 def code_faults(cell: NotebookNode, exported: frozenset[str]) -> Iterator[str]:
-    """Too long, a machine path, or a name of the package defined a second time."""
+    """Too long or too wide, a machine path, or a name of the package defined a second time."""
     lines = code_lines(cell.source)
     if lines > MAX_LINES and "long" not in cell.metadata.get("tags", ()):
         yield f"{lines} lines of code, at most {MAX_LINES} (tag it `long` if it must be so)"
+    for number, line in enumerate(cell.source.splitlines(), start=1):
+        if len(line) > MAX_COLUMNS:
+            yield f"line {number}: {len(line)} characters of code, at most {MAX_COLUMNS}: {line.strip()[:40]!r}"
     if MACHINE_PATH.search(cell.source):
         yield "names a path of one machine"
     try:
