@@ -342,8 +342,10 @@ show(fig, alt=(
 # **One normal stays normal.** The characteristic function of a random number $X$ is $E[e^{iuX}]$; it determines the distribution. For
 # $N(m, v)$ it is $e^{ium - u^2 v/2}$. For independent numbers, the expectation of the product is the product of the expectations:
 #
-# $$E\left[e^{iu(cX + \sqrt{\beta}\epsilon)}\right] = E\left[e^{i(uc)X}\right] E\left[e^{i(u\sqrt{\beta})\epsilon}\right]
-#   = e^{iucm - u^2c^2v/2}\; e^{-u^2\beta/2} = e^{iu(cm) - u^2(c^2 v + \beta)/2} \tag{01.8}$$
+# $$\begin{aligned}
+# E\left[e^{iu(cX + \sqrt{\beta}\epsilon)}\right] &= E\left[e^{i(uc)X}\right] E\left[e^{i(u\sqrt{\beta})\epsilon}\right] \\
+# &= e^{iucm - u^2c^2v/2}\; e^{-u^2\beta/2} = e^{iu(cm) - u^2(c^2 v + \beta)/2}
+# \end{aligned} \tag{01.8}$$
 #
 # The last expression is the characteristic function of $N(cm,\ c^2v + \beta)$. So if $x_{t-1}$ is normal, $x_t$ is normal. Its mean and
 # variance follow the recursions that you have solved:
@@ -463,8 +465,10 @@ for t in (99, 104, 119, 149):
 # The plan of diffusion models is to start from $N(0, I)$ and to walk back. So $x_T$ has to be close to $N(0, I)$. Close in which sense? On the
 # line, you have the exact density $q_t$ of $x_t$ and the density $n$ of $N(0,1)$. Two distances:
 #
-# $$\mathrm{TV}(q_t, n) = \tfrac12 \int |q_t(x) - n(x)|\,dx, \qquad
-#   \mathrm{KL}(q_t \,\|\, n) = \int q_t(x) \log\frac{q_t(x)}{n(x)}\,dx \tag{01.11}$$
+# $$\begin{aligned}
+# \mathrm{TV}(q_t, n) &= \tfrac12 \int |q_t(x) - n(x)|\,dx, \\
+# \mathrm{KL}(q_t \,\|\, n) &= \int q_t(x) \log\frac{q_t(x)}{n(x)}\,dx
+# \end{aligned} \tag{01.11}$$
 #
 # **What TV means.** Somebody flips a coin and shows you one number, from $q_t$ or from $n$. You say which. The best you can do is to name the
 # larger density. You are right with probability $\tfrac12\int \max(q_t, n)\,dx$. Since
@@ -520,8 +524,10 @@ show(fig, alt=(
 # with $v = 0$. The KL of a normal to $N(0,1)$ needs no grid. Take logarithms of both densities, subtract, and use
 # $E[(x-m)^2] = s^2$, $E[x^2] = m^2 + s^2$:
 #
-# $$\mathrm{KL}\left(N(m, s^2)\,\|\,N(0,1)\right) = E\left[-\tfrac12\log s^2 - \tfrac{(x-m)^2}{2s^2} + \tfrac{x^2}{2}\right]
-#   = \tfrac12\left(m^2 + s^2 - 1 - \log s^2\right) \tag{01.12}$$
+# $$\begin{aligned}
+# \mathrm{KL}\left(N(m, s^2)\,\|\,N(0,1)\right) &= E\left[-\tfrac12\log s^2 - \tfrac{(x-m)^2}{2s^2} + \tfrac{x^2}{2}\right] \\
+# &= \tfrac12\left(m^2 + s^2 - 1 - \log s^2\right)
+# \end{aligned} \tag{01.12}$$
 #
 # Ho et al. report about $10^{-5}$ bits per dimension for their images ([2006.11239](https://arxiv.org/abs/2006.11239), section 4). Here are the
 # two photographs: (01.12) written out, the package, and the published size.

@@ -127,7 +127,10 @@ torch.testing.assert_close(x.squeeze(), by_hand)
 #
 # The step from three draws to one needs a fact: if $\epsilon$ and $\epsilon'$ are independent standard normal numbers, then
 #
-# $$ a\,\epsilon + b\,\epsilon' \quad\text{has the same distribution as}\quad \sqrt{a^2 + b^2}\;\epsilon'' , \qquad \epsilon''\sim N(0, 1). \tag{02.2} $$
+# $$\begin{gathered}
+# a\,\epsilon + b\,\epsilon' \quad\text{has the same distribution as}\quad \sqrt{a^2 + b^2}\;\epsilon'' , \\
+# \epsilon''\sim N(0, 1).
+# \end{gathered} \tag{02.2}$$
 #
 # *Its mean and variance.* The mean is $a\cdot 0 + b\cdot 0 = 0$. The variance is
 # $\mathbb E[(a\epsilon + b\epsilon')^2] = a^2\,\mathbb E[\epsilon^2] + 2ab\,\mathbb E[\epsilon\epsilon'] + b^2\,\mathbb E[\epsilon'^2] = a^2 + b^2$,
@@ -448,8 +451,10 @@ print(
 #
 # Now your prediction. Take the logarithm of the factor on $x_0$; the product becomes a sum, and $\log(1-\beta)\approx-\beta$ for small $\beta$:
 #
-# $$ \log\sqrt{\bar\alpha_T} = \tfrac12\sum_{t=1}^{T}\log(1-\beta_t) \approx -\tfrac12\sum_{t=1}^{T}\beta_t = -\tfrac{T}{2}\cdot\frac{\beta_{\min}+\beta_{\max}}{2}
-# \quad\text{(linear)}. \tag{02.8} $$
+# $$\begin{aligned}
+# \log\sqrt{\bar\alpha_T} &= \tfrac12\sum_{t=1}^{T}\log(1-\beta_t) \approx -\tfrac12\sum_{t=1}^{T}\beta_t \\
+# &= -\tfrac{T}{2}\cdot\frac{\beta_{\min}+\beta_{\max}}{2} \quad\text{(linear)}.
+# \end{aligned} \tag{02.8}$$
 #
 # The sum of an evenly spaced list is its length times the mean of its ends. With $10^{-4}$ and $0.02$ the mean is $0.01005$, so $T = 1000$ gives about
 # $e^{-5.03} = 0.0066$. With $T = 50$ the exponent is twenty times smaller: $e^{-0.251} = 0.778$.

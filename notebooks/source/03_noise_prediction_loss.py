@@ -202,8 +202,10 @@ assert_close(
 # How much did Jensen cost? Divide the fraction in (03.6) by $p_\theta(x_0)$: what is left above the line is the model's own conditional
 # $p_\theta(x_{1:T} \mid x_0)$. So
 #
-# $$L + \log p_\theta(x_0) = \mathbb{E}_q\left[\log \frac{q(x_{1:T} \mid x_0)}{p_\theta(x_{1:T} \mid x_0)}\right]
-# = \mathrm{KL}\big(q(x_{1:T} \mid x_0)\,\Vert\,p_\theta(x_{1:T} \mid x_0)\big) \ge 0. \tag{03.8}$$
+# $$\begin{aligned}
+# L + \log p_\theta(x_0) &= \mathbb{E}_q\left[\log \frac{q(x_{1:T} \mid x_0)}{p_\theta(x_{1:T} \mid x_0)}\right] \\
+# &= \mathrm{KL}\big(q(x_{1:T} \mid x_0)\,\Vert\,p_\theta(x_{1:T} \mid x_0)\big) \ge 0.
+# \end{aligned} \tag{03.8}$$
 #
 # Here $\mathrm{KL}(q \Vert p) = \mathbb{E}_q[\log q - \log p]$ is the Kullback-Leibler divergence, never negative and zero only for $q = p$.
 # The bound is tight when the model's paths, seen backwards, look like the forward process.
@@ -223,20 +225,27 @@ assert_close(
 # **Take logarithms and sum over $t = 2, \dots, T$.** The last two factors telescope: each $\log q(x_t \mid x_0)$ is added at $t$ and
 # subtracted at $t + 1$. Only the ends stay:
 #
-# $$\sum_{t=1}^T \log q(x_t \mid x_{t-1}) = \log q(x_1 \mid x_0) + \sum_{t=2}^T \log q(x_{t-1} \mid x_t, x_0)
-# + \log q(x_T \mid x_0) - \log q(x_1 \mid x_0). \tag{03.10}$$
+# $$\begin{aligned}
+# &\sum_{t=1}^T \log q(x_t \mid x_{t-1}) \\
+# &\quad = \log q(x_1 \mid x_0) + \sum_{t=2}^T \log q(x_{t-1} \mid x_t, x_0) \\
+# &\quad\phantom{{}={}} + \log q(x_T \mid x_0) - \log q(x_1 \mid x_0).
+# \end{aligned} \tag{03.10}$$
 #
 # The first and the last term cancel. Put the rest into (03.7) and collect what belongs together:
 #
-# $$L = \mathbb{E}_q\left[\log \frac{q(x_T \mid x_0)}{p(x_T)} + \sum_{t=2}^T \log \frac{q(x_{t-1} \mid x_t, x_0)}{p_\theta(x_{t-1} \mid x_t)}
-# - \log p_\theta(x_0 \mid x_1)\right]. \tag{03.11}$$
+# $$\begin{aligned}
+# L = \mathbb{E}_q\Bigg[\log \frac{q(x_T \mid x_0)}{p(x_T)} &+ \sum_{t=2}^T \log \frac{q(x_{t-1} \mid x_t, x_0)}{p_\theta(x_{t-1} \mid x_t)} \\
+# &- \log p_\theta(x_0 \mid x_1)\Bigg].
+# \end{aligned} \tag{03.11}$$
 #
 # **Take the expectation over the first argument of each ratio.** In term $t$, draw $x_t$ first and then $x_{t-1}$ from
 # $q(x_{t-1} \mid x_t, x_0)$: the inner expectation is a divergence. The result is eq. 5 of Ho et al.:
 #
-# $$L = \underbrace{\mathrm{KL}\big(q(x_T \mid x_0)\Vert p(x_T)\big)}_{L_T}
-# + \sum_{t=2}^T \mathbb{E}_q\,\underbrace{\mathrm{KL}\big(q(x_{t-1} \mid x_t, x_0)\Vert p_\theta(x_{t-1} \mid x_t)\big)}_{L_{t-1}}
-# \; \underbrace{-\,\mathbb{E}_q \log p_\theta(x_0 \mid x_1)}_{L_0}. \tag{03.12}$$
+# $$\begin{aligned}
+# L = {}&\underbrace{\mathrm{KL}\big(q(x_T \mid x_0)\Vert p(x_T)\big)}_{L_T} \\
+# &+ \sum_{t=2}^T \mathbb{E}_q\,\underbrace{\mathrm{KL}\big(q(x_{t-1} \mid x_t, x_0)\Vert p_\theta(x_{t-1} \mid x_t)\big)}_{L_{t-1}} \\
+# &\underbrace{{}-\mathbb{E}_q \log p_\theta(x_0 \mid x_1)}_{L_0}.
+# \end{aligned} \tag{03.12}$$
 #
 # $L_T$ has no weights in it: it says how far the end of the chain is from pure noise. $L_0$ is the last step to clean data. Each $L_{t-1}$
 # compares the model's step with the step of somebody who knows $x_0$.
@@ -321,9 +330,11 @@ show_source(gaussian_kl)
 #
 # **The factor of $x_t$** is a sum of two fractions. Bring both over $\sqrt{\alpha_t}\,(1-\bar\alpha_t)$:
 #
-# $$\frac{\beta_t}{\sqrt{\alpha_t}\,(1-\bar\alpha_t)} + \frac{\sqrt{\alpha_t}\,(1-\bar\alpha_{t-1})}{1-\bar\alpha_t}
-# = \frac{\beta_t + \alpha_t - \alpha_t\bar\alpha_{t-1}}{\sqrt{\alpha_t}\,(1-\bar\alpha_t)}
-# = \frac{1 - \bar\alpha_t}{\sqrt{\alpha_t}\,(1-\bar\alpha_t)} = \frac{1}{\sqrt{\alpha_t}}, \tag{03.17}$$
+# $$\begin{aligned}
+# \frac{\beta_t}{\sqrt{\alpha_t}\,(1-\bar\alpha_t)} + \frac{\sqrt{\alpha_t}\,(1-\bar\alpha_{t-1})}{1-\bar\alpha_t}
+# &= \frac{\beta_t + \alpha_t - \alpha_t\bar\alpha_{t-1}}{\sqrt{\alpha_t}\,(1-\bar\alpha_t)} \\[4pt]
+# &= \frac{1 - \bar\alpha_t}{\sqrt{\alpha_t}\,(1-\bar\alpha_t)} = \frac{1}{\sqrt{\alpha_t}},
+# \end{aligned} \tag{03.17}$$
 #
 # where $\beta_t + \alpha_t = 1$ and $\alpha_t\bar\alpha_{t-1} = \bar\alpha_t$ were used. Together:
 #
@@ -491,11 +502,13 @@ show(
 # Write $a = \sqrt{\bar\alpha_t}$ and $b = \sqrt{1-\bar\alpha_t}$, so that $a^2 + b^2 = 1$. You know $x_t$ and $t$. A network that predicts
 # *one* combination $y$ of $x_0$ and $\epsilon$ gives a second equation, and two equations determine both unknowns:
 #
-# $$\begin{pmatrix} x_t \\ y \end{pmatrix} = M \begin{pmatrix} x_0 \\ \epsilon \end{pmatrix},\qquad
-# M_\epsilon = \begin{pmatrix} a & b \\ 0 & 1 \end{pmatrix},\;
-# M_{x_0} = \begin{pmatrix} a & b \\ 1 & 0 \end{pmatrix},\;
-# M_v = \begin{pmatrix} a & b \\ -b & a \end{pmatrix},\;
-# M_{\text{score}} = \begin{pmatrix} a & b \\ 0 & -1/b \end{pmatrix}. \tag{03.22}$$
+# $$\begin{gathered}
+# \begin{pmatrix} x_t \\ y \end{pmatrix} = M \begin{pmatrix} x_0 \\ \epsilon \end{pmatrix},\qquad
+# M_\epsilon = \begin{pmatrix} a & b \\ 0 & 1 \end{pmatrix},\quad
+# M_{x_0} = \begin{pmatrix} a & b \\ 1 & 0 \end{pmatrix}, \\[4pt]
+# M_v = \begin{pmatrix} a & b \\ -b & a \end{pmatrix},\quad
+# M_{\text{score}} = \begin{pmatrix} a & b \\ 0 & -1/b \end{pmatrix}.
+# \end{gathered} \tag{03.22}$$
 #
 # Here $v = a\,\epsilon - b\,x_0$ (Salimans & Ho 2022, [2202.00512](https://arxiv.org/abs/2202.00512), appendix D).
 #

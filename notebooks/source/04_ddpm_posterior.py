@@ -113,7 +113,10 @@ print(
 #
 # Now condition everything on $x_0$ as well:
 #
-# $$q(x_{t-1} \mid x_t, x_0) = \frac{q(x_t \mid x_{t-1}, x_0)\, q(x_{t-1} \mid x_0)}{q(x_t \mid x_0)} = \frac{q(x_t \mid x_{t-1})\, q(x_{t-1} \mid x_0)}{q(x_t \mid x_0)} \tag{04.2}$$
+# $$\begin{aligned}
+# q(x_{t-1} \mid x_t, x_0) &= \frac{q(x_t \mid x_{t-1}, x_0)\, q(x_{t-1} \mid x_0)}{q(x_t \mid x_0)} \\[4pt]
+# &= \frac{q(x_t \mid x_{t-1})\, q(x_{t-1} \mid x_0)}{q(x_t \mid x_0)}
+# \end{aligned} \tag{04.2}$$
 #
 # The second equality is the Markov property: once $x_{t-1}$ is known, $x_t$ depends on fresh noise only. All three factors on the right are
 # Gaussians that you know. The plan: multiply the two above the line, look at them as a function of $x_{t-1}$, and read off mean and variance.
@@ -148,11 +151,18 @@ print(f"mean {by_hand.mean.item():.4f}, variance {by_hand.variance.item():.4f}")
 #
 # **Line 1.** Take the logarithm of (04.2). $C$ collects what does not contain $x_{t-1}$:
 #
-# $$\log q(x_{t-1} \mid x_t, x_0) = -\frac12\left[\frac{(x_t - \sqrt{\alpha_t}\,x_{t-1})^2}{\beta_t} + \frac{(x_{t-1} - \sqrt{\bar\alpha_{t-1}}\,x_0)^2}{1-\bar\alpha_{t-1}}\right] + C \tag{04.3}$$
+# $$\begin{aligned}
+# &\log q(x_{t-1} \mid x_t, x_0) \\
+# &\quad = -\frac12\left[\frac{(x_t - \sqrt{\alpha_t}\,x_{t-1})^2}{\beta_t} + \frac{(x_{t-1} - \sqrt{\bar\alpha_{t-1}}\,x_0)^2}{1-\bar\alpha_{t-1}}\right] + C
+# \end{aligned} \tag{04.3}$$
 #
 # **Line 2.** Multiply out and sort by powers of $x_{t-1}$. The two squares without $x_{t-1}$ join the constant:
 #
-# $$= -\frac12\left[A\,x_{t-1}^2 - 2B\,x_{t-1}\right] + C', \qquad A = \frac{\alpha_t}{\beta_t} + \frac{1}{1-\bar\alpha_{t-1}}, \qquad B = \frac{\sqrt{\alpha_t}}{\beta_t}\,x_t + \frac{\sqrt{\bar\alpha_{t-1}}}{1-\bar\alpha_{t-1}}\,x_0 \tag{04.4}$$
+# $$\begin{gathered}
+# = -\frac12\left[A\,x_{t-1}^2 - 2B\,x_{t-1}\right] + C', \\[4pt]
+# A = \frac{\alpha_t}{\beta_t} + \frac{1}{1-\bar\alpha_{t-1}}, \qquad
+# B = \frac{\sqrt{\alpha_t}}{\beta_t}\,x_t + \frac{\sqrt{\bar\alpha_{t-1}}}{1-\bar\alpha_{t-1}}\,x_0
+# \end{gathered} \tag{04.4}$$
 #
 # **Line 3.** Complete the square: $A x^2 - 2Bx = A\,(x - B/A)^2 - B^2/A$, and $B^2/A$ joins the constant. What is left is a Gaussian with
 # variance $1/A$ and mean $B/A$.
@@ -168,7 +178,10 @@ print(f"mean {by_hand.mean.item():.4f}, variance {by_hand.variance.item():.4f}")
 # **Line 5.** The mean is $B/A = \tilde\beta_t B$. In front of $x_t$: $\frac{\sqrt{\alpha_t}}{\beta_t} \cdot \frac{\beta_t(1-\bar\alpha_{t-1})}{1-\bar\alpha_t}$, where $\beta_t$ cancels.
 # In front of $x_0$: $\frac{\sqrt{\bar\alpha_{t-1}}}{1-\bar\alpha_{t-1}} \cdot \frac{\beta_t(1-\bar\alpha_{t-1})}{1-\bar\alpha_t}$, where $1-\bar\alpha_{t-1}$ cancels. So (arXiv 2006.11239, eq. 6 and 7):
 #
-# $$q(x_{t-1} \mid x_t, x_0) = N(\tilde\mu_t,\ \tilde\beta_t I), \qquad \tilde\mu_t = \frac{\sqrt{\bar\alpha_{t-1}}\,\beta_t}{1-\bar\alpha_t}\,x_0 + \frac{\sqrt{\alpha_t}\,(1-\bar\alpha_{t-1})}{1-\bar\alpha_t}\,x_t \tag{04.6}$$
+# $$\begin{gathered}
+# q(x_{t-1} \mid x_t, x_0) = N(\tilde\mu_t,\ \tilde\beta_t I), \\[4pt]
+# \tilde\mu_t = \frac{\sqrt{\bar\alpha_{t-1}}\,\beta_t}{1-\bar\alpha_t}\,x_0 + \frac{\sqrt{\alpha_t}\,(1-\bar\alpha_{t-1})}{1-\bar\alpha_t}\,x_t
+# \end{gathered} \tag{04.6}$$
 #
 # With $\alpha_2 = \beta_2 = 0.5$, $\bar\alpha_1 = 0.8$, $\bar\alpha_2 = 0.4$ this is $0.7454 \cdot 1 + 0.2357 \cdot (-0.5) = 0.6275$ and $\frac{0.2}{0.6} \cdot 0.5 = 0.1667$, as by hand.
 

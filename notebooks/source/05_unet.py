@@ -99,7 +99,10 @@ print(f"loss {measured:.2f} ({verdict}); largest |answer| {answer.abs().max():.0
 # A denoiser has to know how much noise it is looking at. The time enters as a number, and a network does little with one raw number between 0 and 999:
 # it is huge beside everything else, and two neighbouring times are hard to tell apart. So the number becomes a vector, by the recipe that transformers use for positions (arXiv 1706.03762, section 3.5):
 #
-# $$e(t) = \big(\cos\omega_0 t, \dots, \cos\omega_{h-1} t,\ \sin\omega_0 t, \dots, \sin\omega_{h-1} t\big), \qquad \omega_i = 10000^{-i/h} \tag{05.1}$$
+# $$\begin{gathered}
+# e(t) = \big(\cos\omega_0 t, \dots, \cos\omega_{h-1} t,\ \sin\omega_0 t, \dots, \sin\omega_{h-1} t\big), \\
+# \omega_i = 10000^{-i/h}
+# \end{gathered} \tag{05.1}$$
 #
 # Think of $h$ clock hands. The first turns 1 radian at every step, the last ($h = 32$) needs 47,000 steps for a turn. Fast hands tell neighbours apart, slow hands tell early from late.
 #
@@ -217,7 +220,10 @@ show(fig, alt=(
 #
 # **Normalise.** Group normalisation (arXiv 1803.08494) cuts the channels into groups and gives each group of each sample mean 0 and variance 1. $m$ and $v$ are taken over the channels of the group and all positions:
 #
-# $$\operatorname{GN}(h) = \frac{h - m}{\sqrt{v + 10^{-5}}}, \quad \text{then one factor and one offset per channel} \tag{05.4}$$
+# $$\begin{gathered}
+# \operatorname{GN}(h) = \frac{h - m}{\sqrt{v + 10^{-5}}}, \\
+# \text{then one factor and one offset per channel}
+# \end{gathered} \tag{05.4}$$
 #
 # It never looks at another sample, so the answer for one picture does not depend on its neighbours in the batch. By hand, with two groups of two channels:
 
@@ -533,7 +539,10 @@ Explorer(
 #
 # One number that a convolution outputs is a sum of $C_\text{in} \cdot k \cdot k$ products. There are $C_\text{out} \cdot H \cdot W$ such numbers. A product and an addition are two operations:
 #
-# $$\text{FLOPs} = 2 \cdot (C_\text{out} H W) \cdot (C_\text{in}\, k^2), \qquad \text{weights} = C_\text{out}(C_\text{in}\,k^2 + 1) \tag{05.10}$$
+# $$\begin{aligned}
+# \text{FLOPs} &= 2 \cdot (C_\text{out} H W) \cdot (C_\text{in}\, k^2), \\
+# \text{weights} &= C_\text{out}(C_\text{in}\,k^2 + 1)
+# \end{aligned} \tag{05.10}$$
 #
 # The weights do not depend on the size of the image, the cost does. For 32 to 64 channels, 3x3, on 16x16: $2 \cdot 64 \cdot 256 \cdot 32 \cdot 9 = 9{,}437{,}184$ FLOPs and $64 \cdot 289 = 18{,}496$ weights.
 # `count_flops` runs the network once and adds this up for every layer. torch has a counter of its own, which works one floor below, on the operations that reach its kernels:

@@ -217,7 +217,10 @@ for sigmas in (
 #
 # **Line 2.** Take the gradient under the integral. A Gaussian's gradient is itself times minus the distance over the variance, and that distance is $\sqrt{1-\bar\alpha_t}\,\epsilon$ for the noise $\epsilon$ that leads from $x_0$ to $x$:
 #
-# $$\nabla_x\, q(x \mid x_0) = -\frac{x - \sqrt{\bar\alpha_t}\,x_0}{1-\bar\alpha_t}\; q(x \mid x_0) = -\frac{\epsilon}{\sqrt{1-\bar\alpha_t}}\; q(x \mid x_0) \tag{06.2}$$
+# $$\begin{aligned}
+# \nabla_x\, q(x \mid x_0) &= -\frac{x - \sqrt{\bar\alpha_t}\,x_0}{1-\bar\alpha_t}\; q(x \mid x_0) \\[4pt]
+# &= -\frac{\epsilon}{\sqrt{1-\bar\alpha_t}}\; q(x \mid x_0)
+# \end{aligned} \tag{06.2}$$
 #
 # **Line 3.** Divide by $p_t(x)$. By Bayes' rule $p(x_0)\,q(x \mid x_0)/p_t(x)$ is the density of $x_0$ given $x$, so the integral is a conditional mean:
 #

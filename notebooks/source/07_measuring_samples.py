@@ -450,7 +450,10 @@ print(
 #
 # Three plain means. Estimate each by an average over pairs of *different* points, and no square of an error is left:
 #
-# $$\frac{1}{N(N-1)}\sum_{i \ne j} k(x_i, x_j) + \frac{1}{M(M-1)}\sum_{i \ne j} k(y_i, y_j) - \frac{2}{NM}\sum_{i,j} k(x_i, y_j) \tag{07.13}$$
+# $$\begin{aligned}
+# \frac{1}{N(N-1)}\sum_{i \ne j} k(x_i, x_j) &+ \frac{1}{M(M-1)}\sum_{i \ne j} k(y_i, y_j) \\
+# &- \frac{2}{NM}\sum_{i,j} k(x_i, y_j)
+# \end{aligned} \tag{07.13}$$
 #
 # Every term has the mean of its expectation in (07.12), so the sum is unbiased for every $N$ and $M$. With the pairs $i = j$ left in, the first mean would be too large by $\frac1N\big(E\,k(x, x) - E\,k(x, x')\big)$.
 #
@@ -504,7 +507,10 @@ for name, x in features.items():
 # One number cannot say *how* a set is wrong. Its pictures may be bad, or good but all alike. Precision and recall (arXiv 1904.06991, eq. 1 and 2) ask two questions.
 # Around each real point lies a ball that reaches to its $k$-th nearest real neighbour ($k = 3$). The union of these balls stands for where real data lives. The same with fake points:
 #
-# $$\text{precision} = \text{share of fakes inside a real ball}, \qquad \text{recall} = \text{share of real points inside a fake ball} \tag{07.14}$$
+# $$\begin{aligned}
+# \text{precision} &= \text{share of fakes inside a real ball}, \\
+# \text{recall} &= \text{share of real points inside a fake ball}
+# \end{aligned} \tag{07.14}$$
 #
 # In the plane you can look at it. The data are the two moons. One model draws the upper moon only, the other draws both and adds noise.
 
@@ -566,7 +572,7 @@ for name, x in features.items():
 # The photocopier C has the best distance, precision 1 and good recall. What gives it away is *where* its pictures lie: on top of training data.
 # Compare with held-out data. For each sample measure the distance to its nearest training picture, and do the same for pictures that were never in training. If samples are as new as held-out data, both distances are draws of the same law, and by symmetry
 #
-# $$P\big(\text{a sample is farther from the training data than a held-out picture is}\big) = \tfrac12 \tag{07.15}$$
+# $$P\begin{pmatrix}\text{a sample is farther from the training data} \\ \text{than a held-out picture is}\end{pmatrix} = \tfrac12 \tag{07.15}$$
 #
 # Far below one half means copying. Far above means that samples lie off the data. The count behind it is the Mann-Whitney statistic; Meehan et al. (arXiv 2004.05675) use it for this purpose.
 
@@ -733,7 +739,10 @@ show(fig, alt=(
 #
 # **Line 3, along one point.** Follow a moving point and take the derivative of $\log p$ there, once for the change in time and once for the change of place. Insert (07.16), with $\nabla\cdot(pv) = p\,\nabla\cdot v + v\cdot\nabla p$:
 #
-# $$\frac{d}{d\varphi}\log p_\varphi(x_\varphi) = \frac{1}{p}\left(\frac{\partial p}{\partial\varphi} + v\cdot\nabla p\right) = \frac{1}{p}\left(-p\,\nabla\cdot v - v\cdot\nabla p + v\cdot\nabla p\right) = -\nabla\cdot v \tag{07.17}$$
+# $$\begin{aligned}
+# \frac{d}{d\varphi}\log p_\varphi(x_\varphi) &= \frac{1}{p}\left(\frac{\partial p}{\partial\varphi} + v\cdot\nabla p\right) \\
+# &= \frac{1}{p}\left(-p\,\nabla\cdot v - v\cdot\nabla p + v\cdot\nabla p\right) = -\nabla\cdot v
+# \end{aligned} \tag{07.17}$$
 #
 # Where the flow spreads points, the density falls. Chen et al. (arXiv 1806.07366, theorem 1) call this the instantaneous change of variables.
 #

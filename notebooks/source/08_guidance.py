@@ -224,7 +224,10 @@ for s in (0, 1, 3):
 #
 # **Line 2.** To insist on the label, raise the classifier to a power $s$. Call this the tilted density:
 #
-# $$\tilde p_t(x) \propto p_t(x)\,p_t(c \mid x)^s, \qquad \nabla \log \tilde p_t(x) = \nabla \log p_t(x) + s\,\nabla \log p_t(c \mid x) \tag{08.3}$$
+# $$\begin{gathered}
+# \tilde p_t(x) \propto p_t(x)\,p_t(c \mid x)^s, \\
+# \nabla \log \tilde p_t(x) = \nabla \log p_t(x) + s\,\nabla \log p_t(c \mid x)
+# \end{gathered} \tag{08.3}$$
 #
 # With a trained classifier this is classifier guidance (arXiv 2105.05233).
 #
@@ -294,7 +297,10 @@ show_source(guided_prediction, ClassifierFreeGuidance.forward)
 #
 # The literature uses the same line with two origins. Move the zero from $\epsilon_u$ to $\epsilon_c$ and the scale shifts by one:
 #
-# $$\epsilon_u + s\,(\epsilon_c - \epsilon_u) = \epsilon_c + w\,(\epsilon_c - \epsilon_u) = (1 + w)\,\epsilon_c - w\,\epsilon_u, \qquad s = 1 + w \tag{08.6}$$
+# $$\begin{aligned}
+# \epsilon_u + s\,(\epsilon_c - \epsilon_u) &= \epsilon_c + w\,(\epsilon_c - \epsilon_u) \\
+# &= (1 + w)\,\epsilon_c - w\,\epsilon_u, \qquad s = 1 + w
+# \end{aligned} \tag{08.6}$$
 #
 # The right side is eq. 6 of the paper. Whoever writes $\epsilon_\theta + w\,(\epsilon_c - \epsilon_u)$ has to say which of the two $\epsilon_\theta$ is.
 #

@@ -763,7 +763,11 @@ show(fig, alt=(
 # %% [markdown]
 # Why does the promise of $N(0, I)$ not hold? The KL term has two parts. Write $q(z)$ for the distribution of latents over all pictures. Insert it into the average of $\log q(z \mid x) - \log p(z)$:
 #
-# $$\mathbb{E}_x\,\mathrm{KL}\big(q(z \mid x)\,\|\,p(z)\big) = \underbrace{\mathbb{E}\,\log\frac{q(z \mid x)}{q(z)}}_{I(x;\,z),\text{ what latents tell about pictures}} + \underbrace{\mathbb{E}\,\log\frac{q(z)}{p(z)}}_{\mathrm{KL}(q(z)\,\|\,p(z))} \tag{09.9}$$
+# $$\begin{aligned}
+# \mathbb{E}_x\,\mathrm{KL}\big(q(z \mid x)\,\|\,p(z)\big)
+# = {}&\underbrace{\mathbb{E}\,\log\frac{q(z \mid x)}{q(z)}}_{I(x;\,z),\text{ what latents tell about pictures}} \\
+# &{} + \underbrace{\mathbb{E}\,\log\frac{q(z)}{p(z)}}_{\mathrm{KL}(q(z)\,\|\,p(z))}
+# \end{aligned} \tag{09.9}$$
 #
 # Latents cannot tell more about a scene than there is to know. Our scenes are drawn by a program from ten integers and 32 random numbers of 24 bits each, so $I(x; z)$ is below 800 bits. The rest of the bill is the second term, the distance of real latents from $N(0, I)$:
 
@@ -787,7 +791,10 @@ print(
 #
 # The schedule of a diffusion model is made for data of standard deviation about 1. At a small weight nothing in an autoencoder promises that. So latents are multiplied by one over their standard deviation before the diffusion model sees them:
 #
-# $$s = \frac{1}{\hat\sigma}, \qquad \hat\sigma^2 = \frac{1}{BCHW}\sum_{b,c,h,w}\left(z_{bchw} - \hat\mu\right)^2, \qquad \hat\mu = \frac{1}{BCHW}\sum_{b,c,h,w} z_{bchw} \tag{09.10}$$
+# $$\begin{gathered}
+# s = \frac{1}{\hat\sigma}, \qquad \hat\sigma^2 = \frac{1}{BCHW}\sum_{b,c,h,w}\left(z_{bchw} - \hat\mu\right)^2, \\
+# \hat\mu = \frac{1}{BCHW}\sum_{b,c,h,w} z_{bchw}
+# \end{gathered} \tag{09.10}$$
 #
 # One number for all channels. This is the paper's definition (appendix G, "DM Training in Latent Space"); "from the first batch in the data", it says. Compute it, and compare with what the shipped model's configuration says.
 

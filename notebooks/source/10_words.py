@@ -317,7 +317,10 @@ for d in (4, 64, 1024):
 # **Heads.** One softmax reads one mixture. To read several things at once, cut the channels into $h$ groups of $d = C/h$ neighbours, attend in each group for itself, and put the results side by side.
 # With maps $W_Q, W_K, W_V$ before and $W_O$ after:
 #
-# $$\operatorname{Attention}(x, c) = \big[\,O^{(1)} \,\big|\, \cdots \,\big|\, O^{(h)}\,\big]\,W_O, \qquad Q = x\,W_Q,\quad K = c\,W_K,\quad V = c\,W_V \tag{10.3}$$
+# $$\begin{gathered}
+# \operatorname{Attention}(x, c) = \big[\,O^{(1)} \,\big|\, \cdots \,\big|\, O^{(h)}\,\big]\,W_O, \\
+# Q = x\,W_Q,\quad K = c\,W_K,\quad V = c\,W_V
+# \end{gathered} \tag{10.3}$$
 #
 # $x$ ($N \times C$) are those who read and $c$ ($L \times D$) what is read. If both are the same it is **self-attention**, else **cross-attention**. The package's lines:
 
@@ -338,7 +341,10 @@ show_source(attention_probabilities, split_heads, attend)
 # **Blocks**, four of them here and twelve in Stable Diffusion 1.5. Each adds to every vector what it reads from the others, then what a small network makes of it.
 # $\mathrm{LN}$ is layer normalisation, and $\phi(x) = x\,\sigma(1.702\,x)$ with the logistic function $\sigma$ is a cheap stand-in for the GELU (Hendrycks & Gimpel 2016, [arXiv 1606.08415](https://arxiv.org/abs/1606.08415), section 2):
 #
-# $$h \leftarrow h + \operatorname{Attention}(\mathrm{LN}_1(h), \mathrm{LN}_1(h)), \qquad h \leftarrow h + W_2\,\phi(W_1\,\mathrm{LN}_2(h)) \tag{10.5}$$
+# $$\begin{aligned}
+# h &\leftarrow h + \operatorname{Attention}(\mathrm{LN}_1(h), \mathrm{LN}_1(h)), \\
+# h &\leftarrow h + W_2\,\phi(W_1\,\mathrm{LN}_2(h))
+# \end{aligned} \tag{10.5}$$
 #
 # **The causal mask.** Before the softmax, $-\infty$ is added to the score of every token that comes later, so that its share becomes 0:
 #

@@ -146,7 +146,10 @@ show(fig, alt=(
 #
 # **Reading.** Solve $x = \sqrt{\bar\alpha}\,x_0 + \sqrt{1-\bar\alpha}\,\epsilon$ and the definition of $v$ for the two unknowns. With $\sqrt{0.36} = 0.6$ and $\sqrt{0.64} = 0.8$:
 #
-# $$\hat x_0 = \sqrt{\bar\alpha}\,x - \sqrt{1-\bar\alpha}\,\hat v = 0.72 - 1.04 = -0.32, \qquad \hat\epsilon = \sqrt{1-\bar\alpha}\,x + \sqrt{\bar\alpha}\,\hat v = 0.96 + 0.78 = 1.74 \tag{11.2}$$
+# $$\begin{aligned}
+# \hat x_0 &= \sqrt{\bar\alpha}\,x - \sqrt{1-\bar\alpha}\,\hat v = 0.72 - 1.04 = -0.32, \\
+# \hat\epsilon &= \sqrt{1-\bar\alpha}\,x + \sqrt{\bar\alpha}\,\hat v = 0.96 + 0.78 = 1.74
+# \end{aligned} \tag{11.2}$$
 #
 # **Step** (DDIM, lesson 06). Keep both, change their shares:
 #

@@ -46,12 +46,14 @@ generator = seed_everything(0)
 # </details>
 
 # %% [markdown]
-# ## Four lines that everybody has copied
+# ## The lines that everybody has copied
 #
 # ```python
 # import torch
 # from diffusers import StableDiffusionPipeline
-# pipe = StableDiffusionPipeline.from_pretrained("runwayml/stable-diffusion-v1-5", torch_dtype=torch.float16).to("cuda")
+# pipe = StableDiffusionPipeline.from_pretrained(
+#     "runwayml/stable-diffusion-v1-5", torch_dtype=torch.float16
+# ).to("cuda")
 # img = pipe("a photo of an astronaut riding a horse").images[0]
 # ```
 #
@@ -662,7 +664,10 @@ show(fig, alt="One picture of the prompt above, drawn by the course's own loop."
 # The miniature predicts $v$. So does Stable Diffusion 2.1, while 1.5 predicts noise. Nothing in the weights says which, and `"epsilon"` is what a scheduler assumes if its configuration is silent.
 # What happens when $v$ is read as noise? Put $v = \sqrt{\bar\alpha}\,\epsilon - \sqrt{1-\bar\alpha}\,x_0$ where noise is expected:
 #
-# $$\tilde x_0 = \frac{x_t - \sqrt{1-\bar\alpha}\;v}{\sqrt{\bar\alpha}} = \frac{\sqrt{\bar\alpha} + 1 - \bar\alpha}{\sqrt{\bar\alpha}}\,x_0 + \frac{\sqrt{1-\bar\alpha}\,\big(1 - \sqrt{\bar\alpha}\big)}{\sqrt{\bar\alpha}}\,\epsilon \tag{12.3}$$
+# $$\begin{aligned}
+# \tilde x_0 &= \frac{x_t - \sqrt{1-\bar\alpha}\;v}{\sqrt{\bar\alpha}} \\[4pt]
+# &= \frac{\sqrt{\bar\alpha} + 1 - \bar\alpha}{\sqrt{\bar\alpha}}\,x_0 + \frac{\sqrt{1-\bar\alpha}\,\big(1 - \sqrt{\bar\alpha}\big)}{\sqrt{\bar\alpha}}\,\epsilon
+# \end{aligned} \tag{12.3}$$
 #
 # **Line by line.** Write $x_t = \sqrt{\bar\alpha}\,x_0 + \sqrt{1-\bar\alpha}\,\epsilon$ and subtract $\sqrt{1-\bar\alpha}\,v = \sqrt{\bar\alpha}\sqrt{1-\bar\alpha}\,\epsilon - (1-\bar\alpha)\,x_0$. Collect $x_0$, collect $\epsilon$, divide.
 #
