@@ -23,12 +23,13 @@ def course(tmp_path, monkeypatch):
         (tmp_path / name).write_bytes((ROOT / name).read_bytes())
     commands = []
 
-    def record(command, *, dry_run, hint):
+    def record(command, *, dry_run, hint, venv=None):
         commands.append([str(part) for part in command])
         if "venv" in commands[-1]:
             make_python(Path(commands[-1][-1]))
 
     monkeypatch.setattr(bootstrap, "run", record)
+    monkeypatch.setattr(bootstrap, "LOG", tmp_path / "bootstrap.log")
     monkeypatch.setattr(bootstrap, "NEEDED_BYTES", 1)
     monkeypatch.setattr(bootstrap, "has_pip", lambda python: True)
     return tmp_path, commands
@@ -46,7 +47,8 @@ def test_a_missing_environment_is_made_under_the_constraints_and_then_left_alone
     assert bootstrap.bootstrap(venv, root, named_by_user=False) == "made"
     python = str(venv / "bin" / "python")
     assert commands[0] == [sys.executable, "-m", "venv", "--without-pip", str(venv)]
-    assert commands[-1] == [python, "-m", "pip", "install", "-c", str(root / "constraints.txt"), "-e", f"{root}[test]"]
+    chosen = ["-c", str(root / "constraints.txt"), "-e", f"{root}[test]"]
+    assert commands[-1] == [python, "-m", "pip", "install", *bootstrap.QUIET, *chosen]
     commands.clear()
     assert bootstrap.bootstrap(venv, root, named_by_user=False) == "ready"
     assert commands == []
@@ -185,9 +187,99 @@ def test_windows_and_conda_layouts_are_found(tmp_path):
     assert bootstrap.interpreter(tmp_path / "none") is None
 
 
-def test_a_failing_command_ends_with_the_hint():
+@pytest.fixture
+def log(tmp_path, monkeypatch):
+    monkeypatch.setattr(bootstrap, "LOG", tmp_path / "build" / "bootstrap.log")
+    return bootstrap.LOG
+
+
+def test_a_failing_command_ends_with_the_hint_after_the_end_of_its_log(log, capfd):
+    said = "import sys; print('\\n'.join(f'line {n}.' for n in range(99))); sys.exit('no space left')"
     with pytest.raises(bootstrap.SetupError, match="try the other door"):
-        bootstrap.run([sys.executable, "-c", "raise SystemExit(3)"], dry_run=False, hint="try the other door")
+        bootstrap.run([sys.executable, "-c", said], dry_run=False, hint="try the other door")
+    shown = capfd.readouterr()
+    assert shown.out == ""
+    lines = shown.err.splitlines()
+    assert "no space left" in lines and "line 98." in lines and "line 50." not in lines
+    assert len(lines) == bootstrap.LAST_LINES + 1 and lines[-1] == f"(the end of {log})"
+    assert "line 50." in log.read_text()
+
+
+def test_the_end_of_the_log_is_that_of_the_command_that_failed(log, capfd):
+    bootstrap.run([sys.executable, "-c", "print('the first command')"], dry_run=False, hint="")
+    with pytest.raises(bootstrap.SetupError):
+        bootstrap.run([sys.executable, "-c", "raise SystemExit('the second')"], dry_run=False, hint="")
+    shown = capfd.readouterr().err
+    assert "the second" in shown and "the first command" not in shown and "the first command" in log.read_text()
+
+
+# What pip 26 writes with --progress-bar off.
+LOOKED_UP = """Obtaining file:///somewhere/course
+  Preparing editable metadata (pyproject.toml): finished with status 'done'
+Collecting torch>=2.4 (from -c constraints.txt (line 4))
+  Downloading torch-2.14.1-cp311-cp311-manylinux_2_28_x86_64.whl.metadata (29 kB)
+Collecting tqdm>=4.66 (from diffusion-course==0.1.0)
+  Using cached tqdm-4.68.0-py3-none-any.whl.metadata (57 kB)
+Requirement already satisfied: numpy>=1.26 in ./lib/python3.11/site-packages (2.4.0)
+Collecting tqdm>=4.66 (from diffusion-course==0.1.0)
+"""
+FETCHED = """Using cached torch-2.14.1-cp311-cp311-manylinux_2_28_x86_64.whl (821.0 MB)
+Downloading tqdm-4.68.0-py3-none-any.whl (79 kB)
+"""
+INSTALLING = "Installing collected packages: tqdm, torch, diffusion-course\n"
+
+
+def test_how_far_pip_is():
+    assert bootstrap.pip_progress("", wanted=6, installed=0) == (0.0, "looking up versions", "")
+    share, stage, at = bootstrap.pip_progress(LOOKED_UP, wanted=6, installed=0)
+    assert share == pytest.approx((3 / 6 + 1 / 6) / 3) and (stage, at) == ("looking up versions", "")
+    share, stage, at = bootstrap.pip_progress(LOOKED_UP + FETCHED, wanted=6, installed=0)
+    assert share == pytest.approx((3 / 6 + 3 / 6) / 3) and (stage, at) == ("fetching packages", "tqdm-4.68.0 (79 kB)")
+    for installed, share in ((0, 2 / 3), (1, 7 / 9), (3, 1), (9, 1)):
+        said = bootstrap.pip_progress(LOOKED_UP + FETCHED + INSTALLING, wanted=6, installed=installed)
+        assert said == (pytest.approx(share), "installing 3 packages", "")
+    assert bootstrap.pip_progress(LOOKED_UP + FETCHED, wanted=1, installed=0)[0] <= 2 / 3  # more than there were thought to be
+
+
+def shown_by(bar):
+    bar.show((0.25, "looking up versions", ""))
+    bar.show((0.5, "fetching packages", "torch-2.14.1 (821.0 MB)"))
+    bar.show((0.4, "fetching packages", "tqdm-4.68.0 (79 kB)"))
+    bar.close(done=True)
+
+
+def test_without_a_terminal_there_is_a_line_for_each_stage(tmp_path, capsys):
+    shown_by(bootstrap.Bar(tmp_path))
+    assert capsys.readouterr().out == "  looking up versions (0:00)\n  fetching packages (0:00)\n  done (0:00)\n"
+
+
+@pytest.mark.parametrize("kind", ["xterm", "dumb"])
+def test_on_a_terminal_one_bar_is_drawn_over_itself_and_never_goes_back(kind, tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("TERM", kind)
+    monkeypatch.setenv("COLUMNS", "60")
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
+    shown_by(bootstrap.Bar(tmp_path))
+    out = capsys.readouterr().out
+    if kind == "dumb":
+        assert "\r" not in out and "#" not in out
+        return
+    assert out.count("\n") == 1 and out.endswith("\n")
+    first, *drawn = out[:-1].split("\r")
+    assert first == "" and {len(line) for line in drawn} == {59}, "what was longer must be overwritten"
+    assert [line.partition("]")[2].split()[0] for line in drawn] == ["25%", "50%", "50%", "100%"]
+    assert drawn[-1].startswith("[" + "#" * bootstrap.Bar.WIDTH + "]")
+
+
+def test_the_bar_counts_what_the_environment_gets_while_pip_runs(log, tmp_path, capsys):
+    place = tmp_path / "lib" / "python3.11" / "site-packages"
+    (place / "old-1.dist-info").mkdir(parents=True)
+    bar = bootstrap.Bar(tmp_path)
+    (place / "new-1.dist-info").mkdir()
+    assert bar.installed() == 1
+    said = f"import time; print({LOOKED_UP + FETCHED!r}, flush=True); time.sleep(1); print({INSTALLING!r}, flush=True); time.sleep(1)"
+    bootstrap.run([sys.executable, "-c", said], dry_run=False, hint="", venv=tmp_path)
+    stages = [line.partition(" (")[0] for line in capsys.readouterr().out.splitlines()]
+    assert stages[-3:] == ["  fetching packages", "  installing 3 packages", "  done"]
 
 
 def test_dry_run_leaves_no_trace(tmp_path):

@@ -3,6 +3,7 @@
 `.venv` is made with the tested versions of constraints.txt. A stamp in it remembers what was installed, so that a second
 run starts at once; an environment whose installation was killed carries no finished stamp and is made again.
 An environment that the user names (`--venv PATH`) only gets what it lacks: nothing in it is replaced.
+What pip says goes to build/bootstrap.log; a bar shows how far it is, and where the output is no terminal, a few lines do.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import importlib.util
 import json
 import os
 import platform
+import re
 import shutil
 import subprocess
 import sys
@@ -20,6 +22,9 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
+LOG = ROOT / "build" / "bootstrap.log"
+QUIET = ("--progress-bar", "off", "--no-color", "--disable-pip-version-check")  # the log is read, by people and by the bar
+LAST_LINES = 15  # of the log, shown when something fails
 STAMP = "diffusion-course.json"
 EXTRA = "test"  # always installed; the book and its browser tests ask for more by --extra
 MIN_PYTHON = (3, 11)
@@ -65,11 +70,110 @@ def write_stamp(venv: Path, *, made_here: bool, installed: str | None, extras: l
     os.replace(part, venv / STAMP)
 
 
-def run(command: list, *, dry_run: bool, hint: str) -> None:
-    """Run one command, shown first; a failure becomes a SetupError with the hint."""
-    print("+ " + " ".join(str(part) for part in command), flush=True)
-    if not dry_run and subprocess.run([str(part) for part in command], stdin=subprocess.DEVNULL).returncode != 0:
+def run(command: list, *, dry_run: bool, hint: str, venv: Path | None = None) -> None:
+    """Run one command with its output in the log; a failure shows the log's end and becomes a SetupError with the hint.
+
+    With `venv`, where pip installs to, a bar follows the log until the command is done.
+    """
+    line = "+ " + " ".join(map(str, command))
+    if dry_run:
+        print(line, flush=True)
+        return
+    LOG.parent.mkdir(exist_ok=True)
+    with LOG.open("a", encoding="utf-8", errors="replace") as log:
+        start = log.tell()
+        print(line, file=log, flush=True)
+        bar = None if venv is None else Bar(venv)
+        process = subprocess.Popen(list(map(str, command)), stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT)
+        try:
+            while (code := finished(process)) is None:
+                if bar:
+                    bar.show(pip_progress(log_from(start), bar.wanted, bar.installed()))
+        finally:
+            if process.poll() is None:  # Ctrl-C: pip has had it too
+                process.wait()
+            if bar:
+                bar.close(done=process.returncode == 0)
+    if code != 0:
+        last = log_from(start).splitlines()[-LAST_LINES:]
+        print("\n".join([*last, f"(the end of {LOG})"]), file=sys.stderr, flush=True)
         raise SetupError(hint)
+
+
+def finished(process: subprocess.Popen, seconds: float = 0.3) -> int | None:
+    """The exit code, or None after this many seconds."""
+    try:
+        return process.wait(seconds)
+    except subprocess.TimeoutExpired:
+        return None
+
+
+def log_from(start: int) -> str:
+    """What the log holds from a position on."""
+    with LOG.open("rb") as log:
+        log.seek(start)
+        return log.read().decode("utf-8", "replace")
+
+
+def pip_progress(text: str, wanted: int, installed: int) -> tuple[float, str, str]:
+    """How far an installation is, from what pip has written: a share of 1, the stage, and the file that it is at.
+
+    Each package is looked up, fetched and installed, and each of the three is a third of the bar. How many there are is only
+    known at the end of looking up; until then it is taken to be `wanted`. `installed` counts those that are in place: of this
+    pip says nothing.
+    """
+    known = set(re.findall(r"^\s*(?:Collecting|Requirement already satisfied:) ([\w.-]+)", text, flags=re.MULTILINE))
+    has = set(re.findall(r"^\s*Requirement already satisfied: ([\w.-]+)", text, flags=re.MULTILINE))
+    archive = r"^\s*(?:Downloading|Using cached|Processing) (\S+\.(?:whl|tar\.gz)(?: \(.*\))?)$"
+    files = re.findall(archive, text, flags=re.MULTILINE)
+    at = files[-1].rpartition("/")[2].replace("-py3-none-any.whl", "") if files else ""
+    if listed := re.search(r"^Installing collected packages: (.+)$", text, flags=re.MULTILINE):
+        count = len(listed[1].split(", "))
+        return 2 / 3 + min(installed / count, 1) / 3, f"installing {count} packages", ""
+    looked_up = min(len(known) / max(wanted, 1), 1)
+    fetched = min((len(files) + len(has)) / max(wanted, len(known), 1), 1)
+    return (looked_up + fetched) / 3, "fetching packages" if files else "looking up versions", at
+
+
+class Bar:
+    """How far pip is: a bar that is drawn over itself on a terminal, elsewhere one line for each stage."""
+
+    WIDTH = 24
+
+    def __init__(self, venv: Path) -> None:
+        self.venv, self.start, self.share, self.stage = venv, time.monotonic(), 0.0, ""
+        self.wanted = (ROOT / "constraints.txt").read_text(encoding="utf-8").count("==")
+        self.is_terminal = sys.stdout.isatty() and os.environ.get("TERM") != "dumb"
+        self.before = self.count()
+
+    def count(self) -> int:
+        """How many packages the environment holds."""
+        return sum(1 for top in ("lib/*/site-packages", "Lib/site-packages") for _ in self.venv.glob(f"{top}/*.dist-info"))
+
+    def installed(self) -> int:
+        """How many came since the start."""
+        return self.count() - self.before
+
+    def show(self, progress: tuple[float, str, str]) -> None:
+        """Draw the bar, which never goes back; without a terminal print a stage that is new."""
+        share, stage, at = progress
+        self.share = max(self.share, share)
+        minutes, seconds = divmod(int(time.monotonic() - self.start), 60)
+        if self.is_terminal:
+            full = round(self.WIDTH * self.share)
+            line = f"[{'#' * full}{'.' * (self.WIDTH - full)}] {self.share:4.0%} {minutes}:{seconds:02d} {stage} {at}"
+            width = shutil.get_terminal_size().columns - 1
+            print("\r" + line[:width].ljust(width), end="", flush=True)
+        elif stage != self.stage:
+            print(f"  {stage} ({minutes}:{seconds:02d})", flush=True)
+        self.stage = stage
+
+    def close(self, *, done: bool) -> None:
+        """Leave the last state on its line."""
+        if done:
+            self.show((1.0, "done", ""))
+        if self.is_terminal:
+            print(flush=True)
 
 
 def has_pip(python: Path) -> bool:
@@ -113,7 +217,7 @@ def make_venv(venv: Path, *, dry_run: bool) -> None:
         run([sys.executable, "-m", "venv", "--without-pip", venv], dry_run=dry_run, hint=hint)
         python = interpreter(venv) or venv / "bin" / "python"
         hint = f"pip could not be installed into {venv}. Is there a network? Is pip 22.3 or newer (python3 -m pip --version)?"
-        run([sys.executable, "-m", "pip", "--python", python, "install", "-q", "pip>=24"], dry_run=dry_run, hint=hint)
+        run([sys.executable, "-m", "pip", "--python", python, "install", *QUIET, "pip>=24"], dry_run=dry_run, hint=hint)
     else:
         run([sys.executable, "-m", "venv", venv], dry_run=dry_run, hint=hint)
 
@@ -123,7 +227,7 @@ def install(venv: Path, root: Path, extras: list[str], *, made_here: bool, dry_r
     python = interpreter(venv) or venv / "bin" / "python"
     if made_here:
         constraints = root / "constraints.txt"
-        hint = f"pip could not install the course into {venv}. With no network it cannot; else read its last lines above."
+        hint = f"pip could not install the course into {venv}. With no network it cannot; else its last lines, above, say why."
     else:
         constraints = venv / (STAMP + ".installed.txt")
         if not dry_run:
@@ -135,9 +239,9 @@ def install(venv: Path, root: Path, extras: list[str], *, made_here: bool, dry_r
             "name it. Nothing was replaced. Update that package yourself, or leave VENV out to get an environment of its own."
         )
     pip = [python, "-m", "pip"] if dry_run or has_pip(python) else [sys.executable, "-m", "pip", "--python", python]
-    command = [*pip, "install", "-c", constraints, "-e", f"{root}[{','.join(extras)}]"]
+    command = [*pip, "install", *QUIET, "-c", constraints, "-e", f"{root}[{','.join(extras)}]"]
     try:
-        run(command, dry_run=dry_run, hint=hint)
+        run(command, dry_run=dry_run, hint=hint, venv=venv)
     finally:
         if not made_here:
             constraints.unlink(missing_ok=True)
@@ -161,12 +265,16 @@ def bootstrap(
     if venv.exists() and not python and not ours and any(venv.iterdir()):
         raise SetupError(f"{venv} exists and is not a Python environment. Move it away and try again.")
     fresh = not python or (ours and stamp.get("installed") is None)
+    if not dry_run:
+        LOG.unlink(missing_ok=True)
     if fresh:
         check_machine(venv.parent, skip_disk=skip_disk)
         print(f"Setting up {venv}: PyTorch, JupyterLab and the course. This takes a few minutes, once.", flush=True)
         if venv.exists() and not ours:
             venv.rmdir()  # empty, checked above
         make_venv(venv, dry_run=dry_run)
+    else:
+        print(f"Installing into {venv} what it lacks.", flush=True)
     made_here = fresh or ours
     if not dry_run:
         write_stamp(venv, made_here=made_here, installed=None, extras=extras)
