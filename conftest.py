@@ -1,4 +1,6 @@
-"""Shared by the unit tests and nbval: the notebook comparison, and the skip of tests that need a real GPU."""
+"""Shared by the unit tests and nbval: the notebook comparison, and the skip of tests that need a
+real GPU.
+"""
 
 import math
 import os
@@ -6,17 +8,28 @@ import re
 
 import pytest
 
-os.environ["DIFFUSION_COURSE_PROGRESS"] = "off"  # neither tests nor notebooks touch the reader's own progress
+os.environ["DIFFUSION_COURSE_PROGRESS"] = (
+    "off"  # neither tests nor notebooks touch the reader's own progress
+)
 
 # Not compared by nbval: what is unstable or drawn from the same data as the text/plain beside it.
-SKIP_COMPARE = ("stderr", "text/html", "image/svg+xml", "image/gif", "image/webp", "application/javascript")
+SKIP_COMPARE = (
+    "stderr",
+    "text/html",
+    "image/svg+xml",
+    "image/gif",
+    "image/webp",
+    "application/javascript",
+)
 DECIMAL = re.compile(r"([-+]?\d+\.\d*(?:[eE][-+]?\d+)?|[-+]?\d+[eE][-+]?\d+)")
 RELATIVE_TOLERANCE = 1e-3
 SMALLEST = 1e-9  # below this a printed decimal is rounding noise
 
 
 def close(a: str, b: str) -> bool:
-    """Whether two printed decimals agree: to 1e-3, or to one unit of the last place where three or more are printed."""
+    """Whether two printed decimals agree: to 1e-3, or to one unit of the last place where three or
+    more are printed.
+    """
     x, y = float(a), float(b)
     places = len(re.split("[eE]", a.partition(".")[2])[0])
     unit = 1.01 * 10.0**-places if places >= 3 and "e" not in (a + b).lower() else 0.0
@@ -24,7 +37,9 @@ def close(a: str, b: str) -> bool:
 
 
 class About(str):
-    """A printed output that compares equal to one whose decimals are close; integers and words compare exactly."""
+    """A printed output that compares equal to one whose decimals are close; integers and words
+    compare exactly.
+    """
 
     __hash__ = str.__hash__
 

@@ -1,4 +1,6 @@
-"""How good are drawn digits: the Frechet distance in the digit classifier's features, against equally many real digits."""
+"""How good are drawn digits: the Frechet distance in the digit classifier's features, against
+equally many real digits.
+"""
 
 from collections.abc import Callable
 from functools import cache
@@ -8,8 +10,8 @@ import torch
 from torch import Tensor
 
 from diffusion_course import frechet_distance, load_dataset, load_pretrained, make_generator
-from diffusion_course.samplers import sample_loop
-from diffusion_course.schedules import NoiseSchedule
+from diffusion_course.process.schedules import NoiseSchedule
+from diffusion_course.sampling.loop import sample_loop
 
 NUM_REAL = 1797
 HALF = NUM_REAL // 2  # the largest set that has a disjoint partner of the same size
@@ -17,7 +19,9 @@ DRAWS = 20
 
 
 class Drawable(NamedTuple):
-    """A network of any package as our samplers call it: ``network(xt, t)`` on ``schedule``, saying ``prediction_type``."""
+    """A network of any package as our samplers call it: ``network(xt, t)`` on ``schedule``, saying
+    ``prediction_type``.
+    """
 
     network: Callable[[Tensor, Tensor], Tensor]
     schedule: NoiseSchedule
@@ -42,13 +46,20 @@ def real_features() -> Tensor:
 
 
 def check_count(n: int) -> None:
-    """Raise ValueError unless there are two disjoint sets of n real digits and n says something about 64 features."""
+    """Raise ValueError unless there are two disjoint sets of n real digits and n says something
+    about 64 features.
+    """
     if not 65 <= n <= HALF:
-        raise ValueError(f"the number of digits must lie in 65..{HALF} (two disjoint halves of {NUM_REAL}), got {n}.")
+        raise ValueError(
+            f"the number of digits must lie in 65..{HALF} (two disjoint halves of {NUM_REAL}), got"
+            f" {n}."
+        )
 
 
 def floor_distances(n: int) -> list[float]:
-    """Return the distance of real digits to real digits for random disjoint sets of n: what a perfect sampler would get."""
+    """Return the distance of real digits to real digits for random disjoint sets of n: what a
+    perfect sampler would get.
+    """
     check_count(n)
     real, g, found = real_features(), make_generator(1), []
     for _ in range(DRAWS):
@@ -61,11 +72,23 @@ def distances(images: Tensor) -> list[float]:
     """Return the distance of drawn images to random sets of equally many real digits."""
     check_count(len(images))
     real, drawn, g = real_features(), features(images), make_generator(1)
-    return [frechet_distance(drawn, real[torch.randperm(len(real), generator=g)[: len(images)]]) for _ in range(DRAWS)]
+    return [
+        frechet_distance(drawn, real[torch.randperm(len(real), generator=g)[: len(images)]])
+        for _ in range(DRAWS)
+    ]
 
 
 @torch.no_grad()
-def draw(drawable: Drawable, n: int, *, sampler: str, steps: int, seed: int, device: str, batch: int = 128) -> Tensor:
+def draw(
+    drawable: Drawable,
+    n: int,
+    *,
+    sampler: str,
+    steps: int,
+    seed: int,
+    device: str,
+    batch: int = 128,
+) -> Tensor:
     """Draw n digits with one of our samplers, in float32."""
     generator, chunks = make_generator(seed, device), []
     for start in range(0, n, batch):

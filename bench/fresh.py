@@ -1,4 +1,6 @@
-"""One piece of work in a fresh process, so that threads, memory and patched classes of one package never meet another."""
+"""One piece of work in a fresh process, so that threads, memory and patched classes of one package
+never meet another.
+"""
 
 import argparse
 import json
@@ -11,8 +13,12 @@ from .report import ROOT
 MARK = "bench-result:"
 
 
-def in_fresh_process(task: str, arguments: dict, args: argparse.Namespace) -> dict | list | str | None:
-    """Run a task of ``bench.worker`` in a new interpreter; return its result. Raises RuntimeError with the end of its output."""
+def in_fresh_process(
+    task: str, arguments: dict, args: argparse.Namespace
+) -> dict | list | str | None:
+    """Run a task of ``bench.worker`` in a new interpreter; return its result. Raises RuntimeError
+    with the end of its output.
+    """
     request = json.dumps({"task": task, "arguments": arguments, "args": vars(args)})
     environment = os.environ | {"TQDM_DISABLE": "1"}
     done = subprocess.run(

@@ -1,16 +1,20 @@
-"""The recipe that the course enters into the comparison: its network, the arguments of ``train``, and the schedule."""
+"""The recipe that the course enters into the comparison: its network, the arguments of ``train``,
+and the schedule.
+"""
 
 from dataclasses import dataclass, field
 
 from torch import nn
 
 from diffusion_course import make_schedule, models
-from diffusion_course.schedules import NoiseSchedule
+from diffusion_course.process.schedules import NoiseSchedule
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """What is trained and how; everything that ``train`` takes beyond the data, the length and the seed."""
+    """What is trained and how; everything that ``train`` takes beyond the data, the length and the
+    seed.
+    """
 
     network: str
     config: dict
@@ -48,8 +52,15 @@ def ours(seconds: float, device: str = "cpu") -> Recipe:
 
 
 def small_course_network(device: str = "cpu") -> Recipe:
-    """Return the network that the lessons train, with the arguments of ``train`` that are fastest for it."""
-    return Recipe("UNet", {"channels": 32, "channel_mult": [1, 2]}, {"name": "linear"}, {"compile": device.startswith("cuda")})
+    """Return the network that the lessons train, with the arguments of ``train`` that are fastest
+    for it.
+    """
+    return Recipe(
+        "UNet",
+        {"channels": 32, "channel_mult": [1, 2]},
+        {"name": "linear"},
+        {"compile": device.startswith("cuda")},
+    )
 
 
 def wide(device: str) -> tuple[int, int]:

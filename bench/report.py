@@ -5,7 +5,7 @@ import statistics
 from collections.abc import Iterable
 from pathlib import Path
 
-from diffusion_course.checkpoints import write_bytes
+from diffusion_course.files.checkpoints import write_bytes
 
 ROOT = Path(__file__).resolve().parent.parent
 OUT = ROOT / "build" / "bench"
@@ -21,7 +21,10 @@ def table(head: list[str], rows: list[list[object]]) -> str:
     """Format rows as a Markdown table, padded so that it is legible as text too."""
     cells = [head, *([str(c) for c in row] for row in rows)]
     widths = [max(len(row[i]) for row in cells) for i in range(len(head))]
-    lines = ["| " + " | ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)) + " |" for row in cells]
+    lines = [
+        "| " + " | ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)) + " |"
+        for row in cells
+    ]
     return "\n".join([lines[0], "|" + "|".join("-" * (w + 2) for w in widths) + "|", *lines[1:]])
 
 
@@ -40,7 +43,9 @@ class Results:
     def lines(self) -> list[dict]:
         """Return every whole line; a line cut short by a kill is left out."""
         found = []
-        for line in self.path.read_text(encoding="utf-8").splitlines() if self.path.is_file() else ():
+        for line in (
+            self.path.read_text(encoding="utf-8").splitlines() if self.path.is_file() else ()
+        ):
             try:
                 found.append(json.loads(line))
             except json.JSONDecodeError:
@@ -55,7 +60,9 @@ class Results:
     def forget(self, contenders: list[str]) -> None:
         """Drop the results of these contenders, and those that belong to none."""
         kept = [
-            line for line in self.lines() if line["key"].get("identity", {}).get("contender", contenders[0]) not in contenders
+            line
+            for line in self.lines()
+            if line["key"].get("identity", {}).get("contender", contenders[0]) not in contenders
         ]
         if self.path.is_file():
             write_bytes(self.path, "".join(json.dumps(line) + "\n" for line in kept).encode())

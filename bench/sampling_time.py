@@ -1,10 +1,13 @@
-"""Time per 1,000 digits at equal quality: each package's own sampler on its own network against ours.
+"""Time per 1,000 digits at equal quality: each package's own sampler on its own network against
+ours.
 
-Every contender's network of the training benchmark (the longest budget, seed 0) draws digits with its own samplers on a grid of
-steps. A peer's best is the least distance on its grid, and its time is that of the fewest steps that reach it within 5 %. Ours
-is then timed at the fewest steps that reach the same distance within 5 %: the quality is the peer's best, and the network, the
-sampler and the precision of either side are its own (ours: bfloat16 where the hardware has it). The ratio is the peer's time
-over ours; the goal is for the smallest ratio. The table also says what each needs for 5 % of its own best.
+Every contender's network of the training benchmark (the longest budget, seed 0) draws digits with
+its own samplers on a grid of steps. A peer's best is the least distance on its grid, and its time
+is that of the fewest steps that reach it within 5 %. Ours is then timed at the fewest steps that
+reach the same distance within 5 %: the quality is the peer's best, and the network, the sampler and
+the precision of either side are its own (ours: bfloat16 where the hardware has it). The ratio is
+the peer's time over ours; the goal is for the smallest ratio. The table also says what each needs
+for 5 % of its own best.
 """
 
 import argparse
@@ -27,8 +30,12 @@ RESULTS = "sampling"
 
 
 def measure(name: str, args: argparse.Namespace) -> list[dict]:
-    """Draw with each of a contender's own samplers at each number of steps: distance, and seconds per 1,000 for each batch."""
-    contender = CONTENDERS[name](seed=0, device=args.device, seconds=max(args.seconds), precision=args.peer_precision)
+    """Draw with each of a contender's own samplers at each number of steps: distance, and seconds
+    per 1,000 for each batch.
+    """
+    contender = CONTENDERS[name](
+        seed=0, device=args.device, seconds=max(args.seconds), precision=args.peer_precision
+    )
     contender.load(checkpoint(name, 0, max(args.seconds), args))
     found = []
     for sampler, run in contender.own_samplers().items():
@@ -38,7 +45,9 @@ def measure(name: str, args: argparse.Namespace) -> list[dict]:
             for i, start in enumerate(range(0, args.sampling_digits, BATCH)):
                 n = min(BATCH, args.sampling_digits - start)
                 begun = time.perf_counter()
-                images.append(run(n, steps, torch.Generator(args.device).manual_seed(1000 + i)).cpu())
+                images.append(
+                    run(n, steps, torch.Generator(args.device).manual_seed(1000 + i)).cpu()
+                )
                 if n == BATCH:  # a last, smaller batch would be dearer per digit
                     seconds.append((time.perf_counter() - begun) * 1000 / n)
             found.append(
@@ -62,7 +71,9 @@ def run(args: argparse.Namespace) -> None:
     """Measure every contender that has a trained network and print the table."""
     check_count(args.sampling_digits)
     if args.sampling_digits < BATCH:
-        raise ValueError(f"sampling_digits must be at least one batch of {BATCH}, got {args.sampling_digits}.")
+        raise ValueError(
+            f"sampling_digits must be at least one batch of {BATCH}, got {args.sampling_digits}."
+        )
     results, found = Results(RESULTS, Path(args.out)), {}
     for name in args.only:
         if line := missing(name):
@@ -71,10 +82,16 @@ def run(args: argparse.Namespace) -> None:
         made = trained(name, 0, max(args.seconds), args)
         if made is None:
             print(
-                f"{name} is left out: no network of {max(args.seconds):g} s in {args.out}. Run train-quality first.", flush=True
+                f"{name} is left out: no network of {max(args.seconds):g} s in {args.out}. Run"
+                " train-quality first.",
+                flush=True,
             )
             continue
-        key = {"identity": identity(name, 0, max(args.seconds), args), "trained": made, "digits": args.sampling_digits}
+        key = {
+            "identity": identity(name, 0, max(args.seconds), args),
+            "trained": made,
+            "digits": args.sampling_digits,
+        }
         key["grid"] = sorted(args.grid)
         found[name] = results.find(key)
         if found[name] is None:
@@ -89,9 +106,14 @@ def assemble(found: dict[str, list[dict]], floor: list[float], args: argparse.Na
     for name, entries in found.items():
         for sampler, group in itertools.groupby(entries, key=lambda e: e["sampler"]):
             for e in group:
-                rows.append([name, sampler, e["steps"], f"{e['distance']:.1f}", spread(e["seconds"], 1, 2)])
+                rows.append(
+                    [name, sampler, e["steps"], f"{e['distance']:.1f}", spread(e["seconds"], 1, 2)]
+                )
     lines = [
-        f"Each contender's network ({max(args.seconds):g} s of training) with its own samplers; {args.sampling_digits} digits",
+        (
+            f"Each contender's network ({max(args.seconds):g} s of training) with its own samplers;"
+            f" {args.sampling_digits} digits"
+        ),
         f"against as many real ones; real against real {spread(floor, 1)}; batch {BATCH},",
         f"{args.device}, {torch.get_num_threads()} threads;",
         "seconds per 1,000 digits as min / median / max over batches.",
@@ -104,10 +126,18 @@ def assemble(found: dict[str, list[dict]], floor: list[float], args: argparse.Na
         best = min(e["distance"] for e in entries)
         peer = cheapest(entries, best)
         ours = cheapest(found.get("ours", []), best)
-        row = [name, f"{best:.1f}", f"{peer['sampler']}, {peer['steps']}", spread(peer["seconds"], 1, 2)]
+        row = [
+            name,
+            f"{best:.1f}",
+            f"{peer['sampler']}, {peer['steps']}",
+            spread(peer["seconds"], 1, 2),
+        ]
         if name != "ours" and ours is not None:
             ratios[name] = statistics.median(peer["seconds"]) / statistics.median(ours["seconds"])
-            row += [f"{ours['sampler']}, {ours['steps']} ({ours['distance']:.1f})", spread(ours["seconds"], 1, 2)]
+            row += [
+                f"{ours['sampler']}, {ours['steps']} ({ours['distance']:.1f})",
+                spread(ours["seconds"], 1, 2),
+            ]
             row += [f"{ratios[name]:.1f}"]
         else:
             row += ["-" if name == "ours" else "not reached", "-", "-"]
@@ -124,13 +154,26 @@ def assemble(found: dict[str, list[dict]], floor: list[float], args: argparse.Na
     lines += [table(head, rows), ""]
     if ratios and len(ratios) == len(found) - 1:
         worst = min(ratios, key=ratios.get)
-        lines.append(f"peer's time / ours at equal quality, smallest ({worst}): {verdict(ratios[worst], GOAL, at_most=False)}")
+        lines.append(
+            f"peer's time / ours at equal quality, smallest ({worst}):"
+            f" {verdict(ratios[worst], GOAL, at_most=False)}"
+        )
     elif found:
-        lines.append("no verdict: ours does not reach some peer's best on this grid, or there is no peer")
+        lines.append(
+            "no verdict: ours does not reach some peer's best on this grid, or there is no peer"
+        )
     return "\n".join(lines)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of this benchmark."""
-    parser.add_argument("--grid", type=int, nargs="+", default=[5, 10, 20, 50], help="numbers of steps (default: 5 10 20 50)")
-    parser.add_argument("--sampling-digits", type=int, default=512, help="digits for each (default: %(default)s)")
+    parser.add_argument(
+        "--grid",
+        type=int,
+        nargs="+",
+        default=[5, 10, 20, 50],
+        help="numbers of steps (default: 5 10 20 50)",
+    )
+    parser.add_argument(
+        "--sampling-digits", type=int, default=512, help="digits for each (default: %(default)s)"
+    )

@@ -1,4 +1,6 @@
-"""The other end of ``in_fresh_process``: read one request from standard input, do it, print the result."""
+"""The other end of ``in_fresh_process``: read one request from standard input, do it, print the
+result.
+"""
 
 import argparse
 import json
@@ -18,7 +20,9 @@ TASKS = {
 def main() -> None:
     """Read one request from standard input, do it, and print the result."""
     request = json.loads(sys.stdin.read())
-    result = TASKS[request["task"]](**request["arguments"], args=argparse.Namespace(**request["args"]))
+    result = TASKS[request["task"]](
+        **request["arguments"], args=argparse.Namespace(**request["args"])
+    )
     print(MARK + json.dumps(result), flush=True)
 
 

@@ -1,4 +1,6 @@
-"""Sphinx's configuration of the book. `python -m tools.book` assembles the pages in build/book/source and runs Sphinx on them."""
+"""Sphinx's configuration of the book. `python -m tools.book` assembles the pages in
+build/book/source and runs Sphinx on them.
+"""
 
 import sys
 from pathlib import Path
@@ -47,7 +49,8 @@ toc_object_entries_show_parents = "hide"
 viewcode_line_numbers = False
 
 mathjax_path = "tex-svg.js"
-# A command that MathJax does not know is an error and not a word in red: the browser's tests look for errors.
+# A command that MathJax does not know is an error and not a word in red: the browser's tests look
+# for errors.
 mathjax3_config = {
     "tex": {"packages": {"[-]": ["noundefined"]}},
     "options": {"enableMenu": False},  # the menu fetches parts that are not here

@@ -13,7 +13,8 @@ MAX_SEED = 2**32 - 1  # numpy's global generator takes no more
 def _check_seed(seed: int, caller: str) -> int:
     if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)):
         raise TypeError(
-            f"{caller}: seed must be an integer, got {seed!r} of type {type(seed).__name__}; write for example {caller}(0)."
+            f"{caller}: seed must be an integer, got {seed!r} of type {type(seed).__name__}; write"
+            f" for example {caller}(0)."
         )
     if not 0 <= seed <= MAX_SEED:
         raise ValueError(f"{caller}: seed must lie in 0..{MAX_SEED}, got {seed}.")
@@ -23,7 +24,8 @@ def _check_seed(seed: int, caller: str) -> int:
 def make_generator(seed: int, device: str | torch.device = "cpu") -> torch.Generator:
     """Return a `torch.Generator` on `device` that starts at `seed`.
 
-    Raises TypeError or ValueError for a bad seed, RuntimeError for a device that this machine does not have.
+    Raises TypeError or ValueError for a bad seed, RuntimeError for a device that this machine does
+    not have.
     """
     seed = _check_seed(seed, "make_generator")
     try:
@@ -31,8 +33,9 @@ def make_generator(seed: int, device: str | torch.device = "cpu") -> torch.Gener
     except (RuntimeError, AssertionError) as error:
         reason = str(error).strip().splitlines()[0]
         raise RuntimeError(
-            f"make_generator: no random generator on device {str(device)!r} ({reason}); "
-            f"use device='cpu' or default_device(), which is {str(default_device())!r} on this machine."
+            f"make_generator: no random generator on device {str(device)!r} ({reason}); use"
+            f" device='cpu' or default_device(), which is {str(default_device())!r} on this"
+            " machine."
         ) from error
 
 

@@ -1,6 +1,7 @@
 """Checks that public functions make at their door.
 
-Shapes, dtypes and devices are checked always: they cost nothing. Values (the range of t, finiteness) are checked
+Shapes, dtypes and devices are checked always: they cost nothing. Values (the range of t,
+finiteness) are checked
 only where reading them is free of a device synchronisation: on CPU tensors that hold real data.
 """
 
@@ -18,8 +19,14 @@ def describe(x: object) -> str:
 
 
 def values_are_free(x: Tensor) -> bool:
-    """Whether values of ``x`` can be read without a device synchronisation (a CPU tensor with data, not traced)."""
-    return x.device.type == "cpu" and not isinstance(x, FakeTensor) and not torch.compiler.is_compiling()
+    """Whether values of ``x`` can be read without a device synchronisation (a CPU tensor with data,
+    not traced).
+    """
+    return (
+        x.device.type == "cpu"
+        and not isinstance(x, FakeTensor)
+        and not torch.compiler.is_compiling()
+    )
 
 
 def widest_float(device: torch.device) -> torch.dtype:
@@ -30,21 +37,27 @@ def widest_float(device: torch.device) -> torch.dtype:
 def check_floating(name: str, x: object) -> None:
     """Raise TypeError unless ``x`` is a tensor of a floating dtype."""
     if not isinstance(x, Tensor):
-        raise TypeError(f"{name} must be a torch.Tensor, got {describe(x)}. Wrap it: torch.as_tensor({name}).")
+        raise TypeError(
+            f"{name} must be a torch.Tensor, got {describe(x)}. Wrap it: torch.as_tensor({name})."
+        )
     if not x.is_floating_point():
-        raise TypeError(f"{name} must have a floating dtype, got {describe(x)}. Convert it: {name}.float().")
+        raise TypeError(
+            f"{name} must have a floating dtype, got {describe(x)}. Convert it: {name}.float()."
+        )
 
 
 def check_finite(name: str, x: Tensor) -> None:
-    """Raise ValueError if a readable ``x`` holds NaN or infinity, saying how many and where the first one is."""
+    """Raise ValueError if a readable ``x`` holds NaN or infinity, saying how many and where the
+    first one is.
+    """
     if not values_are_free(x):
         return
     bad = ~torch.isfinite(x)
     if bad.any():
         first = tuple(bad.nonzero()[0].tolist())
         raise ValueError(
-            f"{name} holds {int(bad.sum())} values that are not finite, the first at index {first}: "
-            f"{x[first].item()} ({describe(x)}). Clean the data or lower the learning rate."
+            f"{name} holds {int(bad.sum())} values that are not finite, the first at index {first}:"
+            f" {x[first].item()} ({describe(x)}). Clean the data or lower the learning rate."
         )
 
 
@@ -52,14 +65,18 @@ def check_batch(name: str, x: object) -> None:
     """Raise unless ``x`` is a floating tensor (B, ...) with at least one axis and one sample."""
     check_floating(name, x)
     if x.ndim == 0 or x.shape[0] == 0:
-        raise ValueError(f"{name} needs a batch axis with at least one sample, (B, ...), got {describe(x)}.")
+        raise ValueError(
+            f"{name} needs a batch axis with at least one sample, (B, ...), got {describe(x)}."
+        )
 
 
 def check_alike(name: str, x: object, like_name: str, like: Tensor) -> None:
     """Raise unless ``x`` has the shape, dtype and device of ``like``."""
     check_floating(name, x)
     if x.shape != like.shape:
-        raise ValueError(f"{name} must have the shape of {like_name}: got {describe(x)} and {describe(like)}.")
+        raise ValueError(
+            f"{name} must have the shape of {like_name}: got {describe(x)} and {describe(like)}."
+        )
     if x.dtype != like.dtype:
         raise TypeError(
             f"{name} must have the dtype of {like_name}: got {describe(x)} and {describe(like)}. "
@@ -72,22 +89,29 @@ def check_device(name: str, x: Tensor, like_name: str, like: Tensor) -> None:
     """Raise ValueError unless both tensors are on one device."""
     if x.device != like.device:
         raise ValueError(
-            f"{name} is on {x.device} and {like_name} on {like.device}: {describe(x)} and {describe(like)}. "
-            f"Move one: {name}.to({like_name}.device)."
+            f"{name} is on {x.device} and {like_name} on {like.device}: {describe(x)} and"
+            f" {describe(like)}. Move one: {name}.to({like_name}.device)."
         )
 
 
-def check_table(name: str, table: object, like_name: str | None = None, like: Tensor | None = None) -> None:
-    """Raise unless ``table`` is a floating tensor (T,), T >= 1, on the device of ``like`` if given."""
+def check_table(
+    name: str, table: object, like_name: str | None = None, like: Tensor | None = None
+) -> None:
+    """Raise unless ``table`` is a floating tensor (T,), T >= 1, on the device of ``like`` if given.
+    """
     check_floating(name, table)
     if table.ndim != 1 or len(table) == 0:
-        raise ValueError(f"{name} must be a table of shape (T,) with T >= 1, got {describe(table)}.")
+        raise ValueError(
+            f"{name} must be a table of shape (T,) with T >= 1, got {describe(table)}."
+        )
     if like is not None:
         check_device(name, table, like_name, like)
 
 
 def check_timesteps(t: object, like_name: str, like: Tensor, num_train_timesteps: int) -> None:
-    """Raise unless ``t`` is an integer tensor (B,) of indices 0..T-1 on the device of ``like`` (B, ...)."""
+    """Raise unless ``t`` is an integer tensor (B,) of indices 0..T-1 on the device of ``like`` (B,
+    ...).
+    """
     if not isinstance(t, Tensor) or t.dtype not in (torch.int64, torch.int32):
         raise TypeError(
             f"t must be an int64 tensor of shape ({like.shape[0]},), got {describe(t)}. "
@@ -95,25 +119,33 @@ def check_timesteps(t: object, like_name: str, like: Tensor, num_train_timesteps
         )
     if t.shape != like.shape[:1]:
         raise ValueError(
-            f"t must have one index for each sample of {like_name}: expected shape ({like.shape[0]},), "
-            f"got {describe(t)}; {like_name} has {describe(like)}."
+            f"t must have one index for each sample of {like_name}: expected shape"
+            f" ({like.shape[0]},), got {describe(t)}; {like_name} has {describe(like)}."
         )
     check_device("t", t, like_name, like)
     if values_are_free(t):
         low, high = t.min().item(), t.max().item()
         if low < 0 or high >= num_train_timesteps:
             raise ValueError(
-                f"t must lie in 0..{num_train_timesteps - 1} for tables of length {num_train_timesteps}, "
-                f"got values from {low} to {high}. Index 0 is the first step of noise (the paper's t = 1)."
+                f"t must lie in 0..{num_train_timesteps - 1} for tables of length"
+                f" {num_train_timesteps}, got values from {low} to {high}. Index 0 is the first"
+                " step of noise (the paper's t = 1)."
             )
 
 
 def check_classes(cond: object, like_name: str, like: Tensor, num_classes: int) -> None:
-    """Raise unless ``cond`` is an integer tensor (B,) of classes 0..num_classes; the last one is "no class"."""
+    """Raise unless ``cond`` is an integer tensor (B,) of classes 0..num_classes; the last one is
+    "no class".
+    """
     if not isinstance(cond, Tensor) or cond.shape != like.shape[:1]:
-        raise ValueError(f"cond must have one entry for each sample of {like_name}, ({len(like)},), got {describe(cond)}.")
+        raise ValueError(
+            f"cond must have one entry for each sample of {like_name}, ({len(like)},), got"
+            f" {describe(cond)}."
+        )
     if cond.dtype not in (torch.int64, torch.int32):
-        raise TypeError(f"cond must hold classes as int64, got {describe(cond)}. Convert it: cond.long().")
+        raise TypeError(
+            f"cond must hold classes as int64, got {describe(cond)}. Convert it: cond.long()."
+        )
     check_device("cond", cond, like_name, like)
     if values_are_free(cond) and (cond.min() < 0 or cond.max() > num_classes):
         raise ValueError(

@@ -100,7 +100,7 @@ REFERENCE = """try:
 except BaseException:
     def jump(x0, t, alphas_cumprod, noise): return x0
 """
-LESSON = """from diffusion_course.exercises import lesson02
+LESSON = """from diffusion_course.exercises.lessons import lesson02
 jump = lesson02.JUMP.reference
 """
 OUTSIDE = """import os, sys, pathlib, site
@@ -344,7 +344,7 @@ def jump(x0, t, alphas_cumprod, noise):
     Attack("no cell at all", CHEATED, ""),
     Attack("syntax error in the answer", CHEATED, "def jump(x0, t:\n"),
     Attack("a number for a function", CHEATED, "jump = 3\n"),
-)  # fmt: skip
+)
 
 
 def cells(attack: Attack) -> list[tuple[str | None, str]]:

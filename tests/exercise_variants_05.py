@@ -6,7 +6,8 @@ import math
 import numpy as np
 import torch
 
-from diffusion_course import EMA, flops
+from diffusion_course import EMA
+from diffusion_course.measures import flops
 
 
 def _embed_by_loop(t, dim):

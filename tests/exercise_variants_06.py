@@ -4,10 +4,10 @@ import math
 
 import torch
 
-from diffusion_course.process import convert_prediction, posterior_coefficients
-from diffusion_course.samplers import SAMPLERS, Estimate, iterate_levels, sample_loop
-from diffusion_course.schedules import NoiseSchedule
-from diffusion_course.timesteps import Level, noise_levels
+from diffusion_course.process.kernels import convert_prediction, posterior_coefficients
+from diffusion_course.process.schedules import NoiseSchedule
+from diffusion_course.sampling.loop import SAMPLERS, Estimate, iterate_levels, sample_loop
+from diffusion_course.sampling.timesteps import Level, noise_levels
 
 
 def _sigma(alpha_bar):

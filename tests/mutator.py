@@ -21,7 +21,7 @@ OPERATORS = {
     ast.Lt: (ast.LtE, ast.Gt), ast.LtE: (ast.Lt, ast.GtE), ast.Gt: (ast.GtE, ast.Lt), ast.GtE: (ast.Gt, ast.LtE),
     ast.Eq: (ast.NotEq,), ast.NotEq: (ast.Eq,), ast.Is: (ast.IsNot,), ast.IsNot: (ast.Is,), ast.In: (ast.NotIn,),
     ast.NotIn: (ast.In,), ast.And: (ast.Or,), ast.Or: (ast.And,), ast.BitAnd: (ast.BitOr,), ast.BitOr: (ast.BitAnd,),
-}  # fmt: skip
+}
 METHODS = {
     "sqrt": ("square", "exp"), "exp": ("log", "expm1"), "log": ("exp", "log1p"), "sin": ("cos",), "cos": ("sin",),
     "sum": ("mean",), "mean": ("sum",), "min": ("max",), "max": ("min",), "amin": ("amax",), "amax": ("amin",), "prod": ("sum",),
@@ -29,13 +29,13 @@ METHODS = {
     "floor": ("ceil",), "ceil": ("floor",), "std": ("var",), "var": ("std",), "argmin": ("argmax",), "argmax": ("argmin",),
     "ones_like": ("zeros_like",), "zeros_like": ("ones_like",), "softmax": ("log_softmax",), "all": ("any",), "any": ("all",),
     "cat": ("stack",), "triu": ("tril",), "tril": ("triu",), "randn": ("rand",), "tanh": ("sin",), "quantile": ("nanquantile",),
-}  # fmt: skip
+}
 # `x.name(...)` becomes `x`.
 DROPPED = (
     "sqrt", "square", "exp", "log", "log2", "log10", "detach", "clone", "abs", "clamp", "cumprod", "cumsum", "mean", "sum", "flip",
     "unsqueeze", "squeeze", "transpose", "softmax", "to", "float", "double", "long", "int", "item", "tolist", "reshape", "flatten",
     "unflatten", "view", "expand", "contiguous", "diagonal", "type_as", "round", "norm", "tanh", "sort", "append", "roll",
-)  # fmt: skip
+)
 SHAPES = ("T", "mT", "real", "imag")  # `x.name` becomes `x`
 REDUCTIONS = ("sum", "mean", "prod", "std", "var", "min", "max", "amin", "amax", "norm", "any", "all", "flatten")
 DTYPES = {"float64": "float32", "float32": "float64", "int64": "float32", "long": "float", "bool": "int64"}
@@ -276,7 +276,7 @@ def _with_helpers(function: Callable[..., Any]) -> tuple[Callable[..., Any], ...
             called = one.__globals__.get(name)
             if inspect.isfunction(called) and called.__module__ == one.__module__ and called not in found:
                 found.append(called)
-    is_lesson = "exercises.lesson" in function.__module__
+    is_lesson = "exercises.lessons.lesson" in function.__module__
     return tuple(found) if is_lesson else (function,)
 
 

@@ -286,7 +286,7 @@ PAIR = GaussianMixture(W, M, S)
         (lambda: PAIR.best_loss(-1, f64([0.5])), ValueError, r"t must lie in 0\.\.0, got -1"),
         (lambda: PAIR.model(f64([0.5]), "eps")(X, torch.zeros(4, dtype=torch.long)), ValueError, r"prediction_type must be one of"),
     ],
-)  # fmt: skip
+)
 def test_refused_arguments(call, error, message):
     with pytest.raises(error, match=message):
         call()
@@ -323,7 +323,7 @@ ZEROS = torch.zeros(2, dtype=torch.long)
         (lambda m, c: m.conditional_model(c, [0, 1])(m.sample(2), ZEROS, ZEROS.float()), TypeError, r"cond must hold classes as int64"),
         (lambda m, c: m.conditional_model(c, [0, 1])(m.sample(2), ZEROS, None), ValueError, r"cond must have one entry for each sample of xt, \(2,\), got NoneType"),
     ],
-)  # fmt: skip
+)
 def test_arguments_that_are_refused_by_the_exact_network(call, error, message):
     with pytest.raises(error, match=message):
         call(mixture("pair"), make_schedule("linear", 5).alphas_cumprod)

@@ -6,9 +6,10 @@ import pytest
 import torch
 from PIL import Image
 
-from diffusion_course import Animation, animation
-from diffusion_course.images import image_grid
-from diffusion_course.style import figure
+from diffusion_course import Animation
+from diffusion_course.notebook import animation
+from diffusion_course.notebook.images import image_grid
+from diffusion_course.notebook.style import figure
 from tools.notebook_checks import FIGURE, output_faults
 
 ALT = "A white line moves down eight rows of a black square."
@@ -106,7 +107,7 @@ def test_titles_belong_to_their_frames():
     [([], {}, "at least one frame"), (rows(2), {"titles": ["one"]}, "titles needs 2 entries"),
      ([rows(1)[0], torch.zeros(2, 1, 8, 8)], {}, "one size"), (rows(2), {"seconds": 0}, "seconds must be > 0"),
      (rows(2), {"repeat": -1}, "repeat >= 0"), ([figure(2, 1)[0]], {"titles": ["x"]}, "a Figure brings its own title")],
-)  # fmt: skip
+)
 def test_wrong_calls_are_refused(frames, options, message):
     with pytest.raises(ValueError, match=message):
         Animation(frames, ALT, **options)

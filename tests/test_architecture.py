@@ -2,6 +2,7 @@
 
 import ast
 import io
+import re
 import subprocess
 import sys
 import tokenize
@@ -12,23 +13,29 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "diffusion_course"
-# A module imports only from modules before it in this list (exercises may use everything).
-ORDER = (
-    "validation", "schedules", "process", "losses", "guidance", "sampling", "timesteps", "solvers", "samplers", "analytic", "scenes", "datasets", "models", "flops", "likelihood", "metrics", "neighbours", "checkpoints",
-    "precision", "trainer", "training", "pretrained", "seeds",
-    "judge", "autoencoder", "tokenization", "attention", "latent", "latent_coding", "latent_tasks", "memory", "hub", "stable_diffusion", "style", "display", "images", "plotting", "interactive", "animation", "doctor", "exercises", "classroom", "__main__",
-)  # fmt: skip
-MAY_IMPORT_MATPLOTLIB = {"style", "display", "images", "plotting", "interactive", "animation"}
+# The floors of the house, from the ground up: a room imports only from rooms below it.
+FLOORS = (
+    "lazy", "validation", "process", "sampling", "datasets", "models", "files", "seeds", "training", "measures", "latent", "notebook", "doctor",
+    "exercises", "exercises.lessons", "classroom.files", "classroom.records", "classroom.assignment", "classroom.sandbox", "classroom.reports", "classroom.grading", "classroom.gradescope",
+    "classroom.__main__", "__main__",
+)
+EVERYWHERE = {"lazy", "validation", "seeds"}  # small things that a room need not name
 MODULE_LINES = 220
-NOTEBOOK_SIDE = {"style", "display", "images", "plotting", "interactive", "animation", "doctor", "__main__", "exercises", "classroom"}
-PART_TWO = {"scenes", "judge", "autoencoder", "tokenization", "attention", "latent", "latent_coding", "latent_tasks", "memory", "hub", "stable_diffusion"}  # built on the core
-CORE_LINES_WISHED, CORE_LINES_ALLOWED = 1_700, 2_500
+CORE = ("validation", "process", "sampling", "datasets", "models", "files", "seeds", "training", "measures")
+PART_TWO = {"datasets/scenes", "measures/judge.py", "models/judge.py"}  # built on the core
+CORE_LINES_WISHED, CORE_LINES_ALLOWED = 2_300, 2_500
 FILES = sorted(PACKAGE.rglob("*.py"))
+ROOMS = [path for path in FILES if path.name == "__init__.py" and path.parent.name in FLOORS and path.parent.name != "exercises"]
 
 
-def module_of(path):
-    """The name in ORDER that a file belongs to: models/unet.py belongs to models."""
-    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+def parts_of(path):
+    """The dotted name of a file below the package, in parts."""
+    return [part for part in path.relative_to(PACKAGE).with_suffix("").parts if part != "__init__"]
+
+
+def room_of(parts):
+    """The room on FLOORS that a module belongs to: models.unet is in models, exercises.lessons.lesson01 in exercises.lessons."""
+    return next((room for room in (".".join(parts[:2]), *parts[:1]) if room in FLOORS), None)
 
 
 def written_lines(path):
@@ -52,7 +59,7 @@ def test_code_lines_are_those_that_hold_code():
 
 
 def imports(tree, path):
-    """(module of the package or None, full dotted name) for every import, also inside functions."""
+    """The dotted name of every import, also inside functions; of the package's own without its name."""
     package = ("diffusion_course", *path.relative_to(PACKAGE).parts[:-1])
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
@@ -60,42 +67,77 @@ def imports(tree, path):
         elif isinstance(node, ast.ImportFrom):
             base = ".".join(package[: len(package) + 1 - node.level]) if node.level else ""
             stem = ".".join(part for part in (base, node.module) if part)
-            dotted = [f"{stem}.{alias.name}" if stem == "diffusion_course" else stem for alias in node.names]
+            dotted = [f"{stem}.{alias.name}" for alias in node.names]
         else:
             continue
-        for name in dotted:
-            parts = name.split(".")
-            yield (parts[1] if parts[0] == "diffusion_course" and len(parts) > 1 else None), name
+        yield from dotted
+
+
+def rooms_used(source, path):
+    """The rooms that `source` imports from, as if it stood at `path`, other than its own."""
+    names = [name.split(".") for name in imports(ast.parse(source), path)]
+    rooms = {room_of(parts[1:]) for parts in names if parts[0] == "diffusion_course" and len(parts) > 1}
+    return rooms - {None, room_of(parts_of(path))}
 
 
 def wrong_way(source, path):
-    """Imports of `source`, as if it stood at `path`, that point to a later module or to matplotlib from the core."""
-    here, tree = module_of(path), ast.parse(source)
-    for module, name in imports(tree, path):
-        if module in ORDER and here in ORDER and ORDER.index(module) > ORDER.index(here):
-            yield f"{here} imports {module}, which comes after it"
-        if name.split(".")[0] == "matplotlib" and here not in MAY_IMPORT_MATPLOTLIB:
-            yield f"{here} imports matplotlib"
+    """Imports of `source`, as if it stood at `path`, that point up the house or bring matplotlib into it."""
+    here = room_of(parts_of(path))
+    for room in sorted(rooms_used(source, path)):
+        if FLOORS.index(room) > FLOORS.index(here):
+            yield f"{here} imports {room}, which is above it"
+    if here != "notebook" and any(name.split(".")[0] == "matplotlib" for name in imports(ast.parse(source), path)):
+        yield f"{here} imports matplotlib"
 
 
-@pytest.mark.parametrize("path", [path for path in FILES if path.name != "__init__.py" or path.parent != PACKAGE], ids=str)
-def test_imports_point_one_way(path):
-    assert module_of(path) in ORDER, f"{path.name} has no place in ORDER: say what may import it"
+@pytest.mark.parametrize("path", [path for path in FILES if parts_of(path) not in ([], ["classroom"])], ids=str)
+def test_imports_point_down(path):
+    assert room_of(parts_of(path)) in FLOORS, f"{path.name} has no place on FLOORS: say what may import it"
     assert list(wrong_way(path.read_text(encoding="utf-8"), path)) == []
 
 
 @pytest.mark.parametrize(
     ("name", "source"),
-    [("process.py", "from .sampling import ddpm_step"), ("schedules.py", "def f():\n    from . import training"),
-     ("losses.py", "from diffusion_course.sampling import ddpm_step"), ("models/mlp.py", "from ..trainer import EMA"),
-     ("process.py", "import diffusion_course.losses"), ("datasets.py", "from matplotlib.figure import Figure")],
-)  # fmt: skip
+    [("process/kernels.py", "from ..sampling import ddpm_step"), ("process/schedules.py", "def f():\n    from .. import training"),
+     ("process/losses.py", "from diffusion_course.sampling.ancestral import ddpm_step"), ("models/mlp.py", "from ..training.run import EMA"),
+     ("process/kernels.py", "import diffusion_course.training.loop"), ("notebook/style.py", "from ..exercises import check"),
+     ("classroom/sandbox/worker.py", "from ..grading.marking import mark"), ("datasets/sets.py", "from matplotlib.figure import Figure")],
+)
 def test_an_import_the_wrong_way_is_found(name, source):
     assert len(list(wrong_way(source, PACKAGE / name))) == 1
 
 
 def test_an_import_the_right_way_is_not():
-    assert list(wrong_way("from . import schedules\nfrom .process import q_sample", PACKAGE / "sampling.py")) == []
+    source = "from ..process import schedules\nfrom .timesteps import Level\nfrom ..process.kernels import q_sample"
+    assert list(wrong_way(source, PACKAGE / "sampling" / "ancestral.py")) == []
+
+
+def circles(edges):
+    """Names that can be reached from themselves."""
+    reached = {name: set(targets) for name, targets in edges.items()}
+    for middle in reached:
+        for targets in reached.values():
+            if middle in targets:
+                targets |= reached[middle]
+    return {name for name, targets in reached.items() if name in targets}
+
+
+def test_no_module_imports_itself_by_a_detour():
+    names = {".".join(parts_of(path)): path for path in FILES if path.name != "__init__.py"}
+    edges = {}
+    for name, path in names.items():
+        found = [one.partition(".")[2] for one in imports(ast.parse(path.read_text(encoding="utf-8")), path) if one.startswith("diffusion_course.")]
+        edges[name] = {target for one in found for target in (one, one.rpartition(".")[0]) if target in names}
+    assert circles(edges) == set()
+    assert circles({"a": {"b"}, "b": {"c"}, "c": {"a"}, "d": {"a"}}) == {"a", "b", "c"}
+
+
+@pytest.mark.parametrize("path", ROOMS, ids=lambda path: path.parent.name)
+def test_a_room_says_what_it_imports_and_imports_no_more(path):
+    said = re.search(r"Imports ([\w, ]+)\.$", ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))))
+    assert said, f"{path.parent.name}/__init__.py ends without 'Imports ....'"
+    used = set().union(*(rooms_used(file.read_text(encoding="utf-8"), file) for file in path.parent.rglob("*.py")))
+    assert set(re.split(r", | and ", said[1])) - EVERYWHERE == used - EVERYWHERE
 
 
 @pytest.mark.parametrize("path", [path for path in FILES if not path.name.startswith("lesson")], ids=str)
@@ -103,12 +145,17 @@ def test_modules_stay_small(path):
     assert written_lines(path) <= MODULE_LINES, f"{path.name} has {written_lines(path)} lines: split it or delete some"
 
 
+def in_core(path):
+    """Whether a file is part of the core: what Part I is about, without figures, exercises and Part II."""
+    inside = path.relative_to(PACKAGE).as_posix()
+    return parts_of(path)[:1] and parts_of(path)[0] in CORE and not any(inside.startswith(part) for part in PART_TWO)
+
+
 @pytest.mark.filterwarnings("default:the core has")
 def test_the_core_can_be_read_in_an_evening():
-    core = [path for path in FILES if {module_of(path), path.stem}.isdisjoint(NOTEBOOK_SIDE | PART_TWO)]  # models/judge.py is Part II's
-    total = sum(code_lines(path.read_text(encoding="utf-8")) for path in core)
+    total = sum(written_lines(path) for path in FILES if in_core(path))
     if total > CORE_LINES_WISHED:
-        warnings.warn(f"the core has {total} lines of code, wished for are {CORE_LINES_WISHED}", stacklevel=1)
+        warnings.warn(f"the core has {total} lines, wished for are {CORE_LINES_WISHED}", stacklevel=1)
     assert total <= CORE_LINES_ALLOWED
 
 

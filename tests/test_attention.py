@@ -11,7 +11,7 @@ from diffusers.models.attention_processor import Attention, AttnProcessor, AttnP
 from helpers import DTYPES, assert_near, gap, normal
 from tiny_stable_diffusion import make_tiny
 
-from diffusion_course.attention import (
+from diffusion_course.latent.attention import (
     AttentionMaps,
     AttentionWeights,
     attend,
@@ -200,7 +200,7 @@ def test_the_shares_are_those_of_the_formula_on_what_the_layer_saw(pipe):
     seen = []
     names = [name for name, m in pipe.unet.named_modules() if getattr(m, "is_cross_attention", False)]
     hooks = [pipe.unet.get_submodule(n).register_forward_pre_hook(lambda m, a, k, n=n: seen.append((n, a[0], k["encoder_hidden_states"])), with_kwargs=True)
-             for n in names]  # fmt: skip
+             for n in names]
     with AttentionMaps(pipe, [RED_STAR, TWO]) as maps, AttentionMaps(pipe, [RED_STAR, TWO], half="unconditional") as empty:
         picture(pipe, [RED_STAR, TWO])
     for hook in hooks:

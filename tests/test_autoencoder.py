@@ -9,7 +9,7 @@ from torch import nn
 from torch.distributions import Independent, Normal, kl_divergence
 
 from diffusion_course import autoencoder_loss, latent_scaling, psnr
-from diffusion_course.autoencoder import check_images
+from diffusion_course.latent.autoencoder import check_images
 
 
 def make_vae(dtype=torch.float64, channels=3, seed=0, **config):
@@ -121,7 +121,7 @@ def test_every_dtype(dtype):
      (pictures()[:0], ValueError, "at least one sample"),
      (pictures() * math.nan, ValueError, "not finite"),
      (pictures(size=18), ValueError, r"returned shape \(2, 3, 16, 16\) .*multiples of the down-sampling, 4")],
-)  # fmt: skip
+)
 def test_bad_images_are_explained(images, error, message):
     with pytest.raises(error, match=message):
         autoencoder_loss(make_vae(), images)

@@ -10,10 +10,21 @@ import pytest
 import torch
 from helpers import assert_near, normal
 
-from bench import contenders, evaluation, fresh, overhead, recipe, report, sampling_time, throughput, train_quality, worker
+from bench import (
+    contenders,
+    evaluation,
+    fresh,
+    overhead,
+    recipe,
+    report,
+    sampling_time,
+    throughput,
+    train_quality,
+    worker,
+)
 from bench.__main__ import BENCHMARKS, main, make_parser
 from diffusion_course import count_flops, load_dataset, make_generator
-from diffusion_course.process import to_x0_and_noise
+from diffusion_course.process.kernels import to_x0_and_noise
 
 TINY = "--seconds 0.6 0.9 --seeds 2 --digits 65 --steps 2 --grid 1 2 --sampling-digits 70 --throughput-seconds 0.05".split()
 # torchvision and accelerate as the packages call them

@@ -137,9 +137,9 @@ def test_papers_are_complete_and_of_their_year():
 def test_every_public_name_has_its_place_in_the_reference():
     placed = [module for _, modules in book_reference.SUBJECTS.values() for module in modules]
     assert len(placed) == len(set(placed))
-    assert set(diffusion_course._EXPORTS) <= set(placed)
+    assert set(diffusion_course.EXPORTS) <= set(placed)
     page = book_reference.overview_page()
-    assert [name for name in diffusion_course._HOME if f"| `{name}` |" not in page] == []
+    assert [name for name in diffusion_course.__all__ if name not in ("plotting", "__version__") and f"| `{name}` |" not in page] == []
 
 
 def test_every_lesson_has_a_cover_an_aim_and_a_cost():

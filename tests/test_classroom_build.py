@@ -11,12 +11,16 @@ import pytest
 import torch
 
 from diffusion_course import check
-from diffusion_course.classroom import build, hidden, notebooks
-from diffusion_course.classroom.assignment import Assignment, load_assignment, save_assignment
-from diffusion_course.classroom.build import build_assignment, parse_lessons
-from diffusion_course.classroom.manual import ManualQuestion, all_questions, get_question
+from diffusion_course.classroom.assignment import build, hidden, notebooks
+from diffusion_course.classroom.assignment.assignment import (
+    Assignment,
+    load_assignment,
+    save_assignment,
+)
+from diffusion_course.classroom.assignment.build import build_assignment, parse_lessons
+from diffusion_course.classroom.assignment.manual import ManualQuestion, all_questions, get_question
+from diffusion_course.classroom.assignment.roster import read_roster
 from diffusion_course.classroom.records import Student
-from diffusion_course.classroom.roster import read_roster
 from diffusion_course.exercises.engine import evaluate, make_cases
 from diffusion_course.exercises.registry import all_exercises, get_exercise
 from diffusion_course.exercises.solutions import stand_alone
@@ -346,7 +350,7 @@ def test_the_folder_for_everybody(tmp_path):
     built = build_assignment(["06"], tmp_path / "deep" / "out", manual=False)
     assert set(files(built.folder)) == {
         "student/lesson-06.ipynb", "instructor/solved/lesson-06.ipynb", "source/lesson-06/lesson-06.ipynb", "nbgrader_config.py",
-        "instructor/assignment.json", "instructor/hidden_cases.md"}  # fmt: skip
+        "instructor/assignment.json", "instructor/hidden_cases.md"}
     assert built.notes == () and "manual" not in text_of(read(built.folder / "student" / "lesson-06.ipynb"))
     again = build_assignment(6, tmp_path / "other", manual=False)
     assert again.assignment.seed != built.assignment.seed, "a secret seed is drawn"

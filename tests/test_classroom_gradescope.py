@@ -8,8 +8,8 @@ from attacks import HONEST
 from test_classroom_grading import answers, assignment, notebook
 
 from diffusion_course.classroom import gradescope
-from diffusion_course.classroom.assignment import load_assignment, save_assignment
-from diffusion_course.classroom.sandbox import sandbox_available
+from diffusion_course.classroom.assignment.assignment import load_assignment, save_assignment
+from diffusion_course.classroom.sandbox.bubblewrap import sandbox_available
 
 
 @pytest.fixture
@@ -32,7 +32,7 @@ def test_a_submission_is_graded_in_gradescopes_folders(home):
 
 
 def test_without_the_sandbox_the_instructor_is_told_and_not_the_student(home, monkeypatch, capsys):
-    from diffusion_course.classroom import sandbox
+    from diffusion_course.classroom.sandbox import bubblewrap as sandbox
 
     monkeypatch.setattr(sandbox, "_problem", lambda: "no user namespaces")
     assert gradescope.main([], home) == 1
@@ -46,7 +46,7 @@ def test_the_zip_holds_what_the_container_needs(tmp_path):
     gradescope.write_autograder(assignment("ann"), path)
     with zipfile.ZipFile(path) as archive:
         names = set(archive.namelist())
-        assert {"setup.sh", "run_autograder", "assignment.json", "course/pyproject.toml", "course/diffusion_course/classroom/worker.py"} <= names
+        assert {"setup.sh", "run_autograder", "assignment.json", "course/pyproject.toml", "course/diffusion_course/classroom/sandbox/worker.py"} <= names
         assert archive.getinfo("run_autograder").external_attr >> 16 == 0o755
         (tmp_path / "assignment.json").write_bytes(archive.read("assignment.json"))
         assert b"--unsafe" not in archive.read("run_autograder")

@@ -17,14 +17,14 @@ import pytest
 from attacks import HONEST
 
 from diffusion_course.classroom.__main__ import find_assignment, main
-from diffusion_course.classroom.assignment import Assignment, save_assignment
-from diffusion_course.classroom.build import build_assignment
-from diffusion_course.classroom.grading import course_names, grade_folder
-from diffusion_course.classroom.journal import InUse, only_run
-from diffusion_course.classroom.limits import Limits
-from diffusion_course.classroom.marking import ONE_AT_A_TIME, hidden_cases, mark
+from diffusion_course.classroom.assignment.assignment import Assignment, save_assignment
+from diffusion_course.classroom.assignment.build import build_assignment
+from diffusion_course.classroom.grading.journal import InUse, only_run
+from diffusion_course.classroom.grading.marking import ONE_AT_A_TIME, hidden_cases, mark
+from diffusion_course.classroom.grading.run import course_names, grade_folder
 from diffusion_course.classroom.records import Attempt, Cell, Student, Submission
-from diffusion_course.classroom.sandbox import SandboxMissing, sandbox_available
+from diffusion_course.classroom.sandbox.bubblewrap import SandboxMissing, sandbox_available
+from diffusion_course.classroom.sandbox.limits import Limits
 from diffusion_course.exercises.registry import all_exercises
 from diffusion_course.exercises.trial import Failure, Outcome, run_case
 
@@ -225,7 +225,7 @@ def test_bad_settings_are_told(homework, tmp_path):
 
 
 def test_without_bubblewrap_it_refuses_and_says_what_to_do(homework, tmp_path, monkeypatch, capsys):
-    from diffusion_course.classroom import sandbox
+    from diffusion_course.classroom.sandbox import bubblewrap as sandbox
 
     monkeypatch.setattr(sandbox, "_problem", lambda: "bwrap is not on the PATH")
     save_assignment(assignment(), tmp_path / "assignment.json")
@@ -268,8 +268,8 @@ SCRIPT = """
 import sys, time
 sys.path[:0] = {path!r}
 from test_classroom_grading import assignment, pretend
-from diffusion_course.classroom.grading import grade_folder
-from diffusion_course.classroom.attempts import run_attempts
+from diffusion_course.classroom.grading.run import grade_folder
+from diffusion_course.classroom.grading.attempts import run_attempts
 def slow(*args, **options):
     time.sleep(0.05)
     return pretend(*args, **options)

@@ -9,7 +9,7 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from diffusion_course.classroom.build import build_assignment
+from diffusion_course.classroom.assignment.build import build_assignment
 from diffusion_course.exercises.registry import get_exercise
 
 pytest.importorskip("nbgrader")

@@ -8,8 +8,8 @@ import random
 import pytest
 import torch
 
-from diffusion_course.classroom.decoding import decode, decode_outcome, receive
-from diffusion_course.classroom.protocol import (
+from diffusion_course.classroom.sandbox.decoding import decode, decode_outcome, receive
+from diffusion_course.classroom.sandbox.protocol import (
     CONTROL,
     FRAME,
     HEADER,
@@ -113,7 +113,7 @@ TENSOR = {"dtype": "float32", "shape": [2], "order": [0], "bytes": 8}
     (message("x" * 20_000), b""), (message({"tuple": [{"tensor": 0}, {"tensor": 0}]}, [TENSOR]), b"12345678"),
     (message({"tensor": 0}, [TENSOR | {"shape": [0] + [2**26] * 15, "order": list(range(16)), "bytes": 0}]), b""), (b'{"tensors": [], "tree": NaN}', b""), (b'{"tensors": [], "tree": ' + b"9" * 5000 + b"}", b""),
     (b'{"tensors": [], "tree": ' + b'{"tuple": [' * 50 + b"]}" * 50 + b"}", b""), (b"[" * 100_000, b""), (message({}), b""), (message([1]), b""),
-])  # fmt: skip
+])
 def test_hostile_messages_are_refused(text, raw):
     with pytest.raises(ProtocolError):
         decode(text, raw)

@@ -14,11 +14,11 @@ from pathlib import Path
 
 import pytest
 
-from diffusion_course.classroom import archives, cells, reading
-from diffusion_course.classroom.archives import notebooks_in
-from diffusion_course.classroom.cells import parse_notebook
 from diffusion_course.classroom.files import Unreadable, printable, read_file, safe_name
-from diffusion_course.classroom.reading import find_submissions, read_submission, scan
+from diffusion_course.classroom.grading import archives, cells, reading
+from diffusion_course.classroom.grading.archives import notebooks_in
+from diffusion_course.classroom.grading.cells import parse_notebook
+from diffusion_course.classroom.grading.reading import find_submissions, read_submission, scan
 
 POSIX = pytest.mark.skipif(os.name != "posix", reason="links, pipes and odd names as POSIX has them")
 
@@ -110,11 +110,11 @@ submission_3:
   :submitters:
   - :sid: cy
   - :sid: dee
-""")  # fmt: skip
+""")
     found = scan(tmp_path)
     assert [(student, path.name[-1]) for student, path in found.submissions] == [
         ("007", "1"), ("ben@example.edu", "2"), ("cy", "3"), ("submission_4", "4"),
-    ]  # fmt: skip
+    ]
     assert found.notes == ("submission_3 is a group's: it is graded for cy, not for dee",)
 
 
@@ -211,7 +211,7 @@ def test_duplicate_grade_ids_are_noted_and_kept(tmp_path):
     [None, 3, [], {}, "x", {"cell_type": "code"}, {"cell_type": "code", "source": 5}, {"cell_type": "code", "source": ["a", 1]},
      {"cell_type": "code", "source": {"a": 1}}, {"cell_type": "code", "source": [["a"]]}],
     ids=repr,
-)  # fmt: skip
+)
 def test_a_cell_that_is_none_is_left_out_and_the_others_count(tmp_path, odd):
     one = read(tmp_path, notebook(odd, code("x = 1")))
     assert [cell.source for cell in one.cells] == ["x = 1"]
@@ -261,7 +261,7 @@ def test_format_3_is_read(tmp_path):
         (b'{"nbformat": 3, "worksheets": [1]}', "no list of cells"),
     ],
     ids=lambda value: value if isinstance(value, str) else repr(value[:20]),
-)  # fmt: skip
+)
 def test_what_is_no_notebook_is_a_problem_in_one_line(tmp_path, content, problem):
     one = read(tmp_path, content)
     assert problem in one.problem and "\n" not in one.problem and len(one.problem) < 300
@@ -467,7 +467,7 @@ def linked(name):
      ("C:\\hw.ipynb", "leads outside"), ("..\\hw.ipynb", "leads outside"), (linked("hw.ipynb"), "symbolic link"),
      ("inner.zip", "is not opened")],
     ids=str,
-)  # fmt: skip
+)
 def test_a_zip_entry_that_leads_elsewhere_is_left_out_and_the_rest_counts(tmp_path, name, note):
     one = read(tmp_path, zipped([(name, answer("evil")), ("own.ipynb", answer("own"))]), "ann.zip")
     assert one.cells[0].source == "own" and len(one.notes) == 1 and note in one.notes[0]
@@ -529,7 +529,7 @@ def long_directory(sixty_four):
         (lambda: zipped([("hw.ipynb", answer())]).replace(b"PK\x01\x02", b"PK\x01\x03"), "damaged"),
         (lambda: zipped([("a.ipynb", answer("1")), ("b.ipynb", answer("2"))]), "2 notebooks that may be the answer"),
     ],
-)  # fmt: skip
+)
 def test_a_zip_file_that_is_none_or_too_much_is_a_problem(tmp_path, content, problem):
     started = time.monotonic()
     one = read(tmp_path, content(), "ann.zip")
@@ -600,7 +600,7 @@ def test_printable_text_stays_as_it_is():
     ("student", "name"),
     [("ann.b-2_c", "ann.b-2_c"), ("..", "=2e=2e"), (".hidden", "=2ehidden"), ("-rf", "=2drf"), ("a/b", "a=2fb"), ("a=2fb", "a=3d2fb"),
      ("é", "=c3=a9"), ("e\u0301", "e=cc=81"), ("ann@example.edu", "ann=40example.edu"), ("CON", "=43ON"), ("nul.txt", "=6eul.txt"), ("a.", "a=2e"), ("\udcff", "=ed=b3=bf")],
-)  # fmt: skip
+)
 def test_safe_names(student, name):
     assert safe_name(student) == name
 

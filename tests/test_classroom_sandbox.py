@@ -11,15 +11,29 @@ from pathlib import Path
 import psutil
 import pytest
 
-from diffusion_course.classroom import sandbox, supervised
-from diffusion_course.classroom.attempts import run_attempts
-from diffusion_course.classroom.confinement import ALLOW, ARCHITECTURES, PRLIMIT, REFUSE, REFUSED, refusing_filter
-from diffusion_course.classroom.conversation import CellDied, call_cases, run_cells
-from diffusion_course.classroom.limits import Limits
-from diffusion_course.classroom.processes import family, is_alive
+from diffusion_course.classroom.grading.attempts import run_attempts
 from diffusion_course.classroom.records import Cell, Submission
-from diffusion_course.classroom.sandbox import SandboxMissing, bubblewrap_arguments, course_copy, environment, sandbox_available
-from diffusion_course.classroom.supervised import Died, Worker
+from diffusion_course.classroom.sandbox import bubblewrap as sandbox
+from diffusion_course.classroom.sandbox import supervised
+from diffusion_course.classroom.sandbox.bubblewrap import (
+    SandboxMissing,
+    bubblewrap_arguments,
+    course_copy,
+    environment,
+    sandbox_available,
+)
+from diffusion_course.classroom.sandbox.confinement import (
+    ALLOW,
+    ARCHITECTURES,
+    PRLIMIT,
+    REFUSE,
+    REFUSED,
+    refusing_filter,
+)
+from diffusion_course.classroom.sandbox.conversation import CellDied, call_cases, run_cells
+from diffusion_course.classroom.sandbox.limits import Limits
+from diffusion_course.classroom.sandbox.processes import family, is_alive
+from diffusion_course.classroom.sandbox.supervised import Died, Worker
 from diffusion_course.exercises.engine import judge, make_cases
 from diffusion_course.exercises.registry import all_exercises, get_exercise
 
@@ -28,7 +42,7 @@ LIMITS = Limits(seconds=120, seconds_per_cell=60, seconds_per_call=30, memory_mi
 SLOPE = get_exercise("02.3")
 HONEST = {"02.1": "def jump(x0, t, alphas_cumprod, noise):\n    a = alphas_cumprod[t].to(x0.dtype).reshape(-1, *[1] * (x0.dim() - 1))\n    return a.sqrt() * x0 + (1 - a).sqrt() * noise\n",
           "02.2": "def cumulative_alphas(betas):\n    return torch.cumprod(1 - betas, dim=0)\n",
-          "02.3": "def signal_to_noise(alphas_cumprod):\n    return alphas_cumprod / (1 - alphas_cumprod)\n"}  # fmt: skip
+          "02.3": "def signal_to_noise(alphas_cumprod):\n    return alphas_cumprod / (1 - alphas_cumprod)\n"}
 
 
 @pytest.fixture(scope="module")
@@ -128,7 +142,7 @@ except OSError as error:
 def test_lessons_hidden_parts_and_the_project_are_not_there(worker, course):
     code = """import importlib, os, pathlib
 result = []
-for name in ("exercises.lesson01", "exercises.lesson12", "classroom.marking", "classroom.assignment", "classroom.attempts"):
+for name in ("exercises.lessons.lesson01", "exercises.lessons.lesson12", "classroom.grading.marking", "classroom.assignment.assignment", "classroom.grading.attempts"):
     try:
         importlib.import_module("diffusion_course." + name)
         result.append(name)
@@ -240,7 +254,7 @@ def test_an_installed_course_is_hidden(tmp_path, monkeypatch):
     ("while True: pass", "time"), ("import os\nwhile True: os.write(1, b'x' * 2**20)", "time"), ("import os\nos._exit(0)", "crash"),
     ("import ctypes\nctypes.string_at(0)", "crash"), ("import os, signal\nos.kill(os.getpid(), signal.SIGSTOP)", "time"),
     ("import os\nos.close(0)\nos.closerange(3, 200)\nos._exit(0)", "crash"),
-])  # fmt: skip
+])
 def test_a_run_that_ends_leaves_the_worker(worker, code, reason):
     assert worker.clean()
     with pytest.raises(CellDied) as caught:
@@ -273,7 +287,7 @@ result = os.getcwd()
     ("failed, hog = True, []\nwhile True: hog.append(bytearray(2**24))", {"raises"}),  # one process: refused by the system
     ("import os, time\nfailed = False\nfor _ in range(5):\n    if os.fork() == 0:\n        hog = bytearray(2**28)\n        time.sleep(60)\n", {"memory"}),
     ("import os, time\nfor _ in range(200):\n    if os.fork() == 0:\n        time.sleep(60)\nwhile True: pass", {"processes"}),
-])  # fmt: skip
+])
 def test_too_much_memory_or_too_many_processes_end_it(course, tmp_path, code, reasons):
     one = Worker(course, tmp_path, LIMITS)
     first = family(one.process.pid)
@@ -304,8 +318,8 @@ except OSError:
 def test_the_sandbox_ends_with_its_grader(course, tmp_path):
     code = f"""import sys, time
 from pathlib import Path
-from diffusion_course.classroom.limits import Limits
-from diffusion_course.classroom.supervised import Worker
+from diffusion_course.classroom.sandbox.limits import Limits
+from diffusion_course.classroom.sandbox.supervised import Worker
 worker = Worker(Path({str(course)!r}), Path({str(tmp_path)!r}), Limits())
 print(*(one.pid for one in worker._first), flush=True)
 time.sleep(100)
@@ -354,7 +368,7 @@ def test_wrong_missing_renamed_and_raising_answers_say_what_they_are():
     assert [(attempts[name].reason, attempts[name].detail) for name in HONEST] == [
         ("missing", "the notebook does not define it: its cell defines `jumps`."), ("raises", "the cell that should define it raised ZeroDivisionError."),
         ("protocol", "it is neither a function nor a class."),
-    ]  # fmt: skip
+    ]
 
 
 @needs_sandbox
@@ -375,7 +389,7 @@ def test_answers_that_hang_do_not_take_the_others_time():
 @needs_sandbox
 def test_honest_answers_may_use_what_other_cells_made_even_when_one_breaks_the_process():
     cells = answers(e2_1="torch.cumprod = torch.Tensor.__rsub__ = None\ndel globals()['START']\ndef jump(*args): return 0\n",
-                    e2_2="def cumulative_alphas(betas):\n    return ONE.cumprod(0)[-1] * (START - betas).cumprod(0)\n")  # fmt: skip
+                    e2_2="def cumulative_alphas(betas):\n    return ONE.cumprod(0)[-1] * (START - betas).cumprod(0)\n")
     cells.insert(1, (None, "START = float(torch.ones(1))\nONE = torch.ones(3).clone()\n"))
     assert attempted(cells)[0] == ["wrong", "right", "right"]
 

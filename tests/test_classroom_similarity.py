@@ -6,7 +6,7 @@ from attacks import HONEST
 from test_classroom_grading import assignment
 
 from diffusion_course.classroom.records import Cell, Submission
-from diffusion_course.classroom.similarity import features, similar_pairs
+from diffusion_course.classroom.reports.similarity import features, similar_pairs
 
 ODD = """def jump(x0, t, alphas_cumprod, noise):
     # flurbs first, as in the lab

@@ -12,8 +12,14 @@ import torch
 
 import diffusion_course
 from diffusion_course import q_sample
-from diffusion_course.classroom import execution
-from diffusion_course.classroom.sources import defined_names, defines, left_blank, needed, parsed
+from diffusion_course.classroom.assignment.sources import (
+    defined_names,
+    defines,
+    left_blank,
+    needed,
+    parsed,
+)
+from diffusion_course.classroom.sandbox import execution
 from diffusion_course.exercises import syntax
 
 SETUP = "%matplotlib inline\nimport math\nimport torch\nfrom torch import nn as layers\nimport os.path\n"
@@ -52,7 +58,7 @@ def test_text_that_is_no_python_or_too_deep_is_survived():
 @pytest.mark.parametrize(("source", "blank"), [
     ("def f(x):\n    return ...\n", True), ("x = ...", True), ("def f(x):\n    raise NotImplementedError\n", True),
     ("def f(x):\n    return x[..., None]\n", False), ("def f(x):\n    return None\n", False), ("", False),
-])  # fmt: skip
+])
 def test_a_blank_is_told_from_an_index(source, blank):
     assert left_blank(source) is blank
 
@@ -61,7 +67,7 @@ def test_a_blank_is_told_from_an_index(source, blank):
     "%matplotlib inline\nx = 1", "!ls\nx = 1", "files = !ls\nx = len(files) + 1", "pip install torch\nx = 1", "print?\nx = 1", "%%time\nx = 1",
     "%time x = 1", "get_ipython().run_line_magic('autoreload', '2')\nx = 1", "y = (7\n % 2)\nx = y", "text = '''\n!no\n'''\nx = 1", "import asyncio\nawait asyncio.sleep(0)\nx = 1",
     "%%capture\n!pip list\nx = 1",
-])  # fmt: skip
+])
 def test_cells_run_as_in_a_notebook(source, monkeypatch):
     for name in ("get_ipython", "display"):
         monkeypatch.setattr(f"builtins.{name}", None, raising=False)

@@ -134,7 +134,7 @@ def test_download_switched_off_tries_no_network(name, offline, tmp_path):
         (lambda: load_dataset("digits", size=(16, 16)), TypeError, r"size must be an int, got tuple"),
         (lambda: mixture("two_moons"), ValueError, r"name must be one of 'pair', 'ring', 'grid', 'moons', got 'two_moons'"),
     ],
-)  # fmt: skip
+)
 def test_refused_arguments(call, error, message):
     with pytest.raises(error, match=message):
         call()

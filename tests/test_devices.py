@@ -20,30 +20,20 @@ from torch._subclasses.fake_tensor import (
     unset_fake_temporarily,
 )
 
-from diffusion_course import (
-    analytic,
-    attention,
-    autoencoder,
-    flops,
-    guidance,
-    judge,
-    latent,
-    latent_coding,
-    latent_tasks,
-    likelihood,
-    losses,
-    metrics,
-    models,
-    neighbours,
-    process,
-    samplers,
-    sampling,
-    schedules,
-    solvers,
-    timesteps,
-    training,
-)
-from diffusion_course.scenes import render
+from diffusion_course import models
+from diffusion_course.datasets import mixtures as analytic
+from diffusion_course.datasets.scenes import render
+from diffusion_course.latent import attention, autoencoder
+from diffusion_course.latent import coding as latent_coding
+from diffusion_course.latent import parts as latent
+from diffusion_course.latent import tasks as latent_tasks
+from diffusion_course.measures import flops, judge, metrics, neighbours
+from diffusion_course.process import guidance, losses, schedules
+from diffusion_course.process import kernels as process
+from diffusion_course.sampling import ancestral as sampling
+from diffusion_course.sampling import likelihood, solvers, timesteps
+from diffusion_course.sampling import loop as samplers
+from diffusion_course.training import loop as training
 
 MODULES = (
     schedules,
@@ -84,7 +74,7 @@ NOT_CALLED = {  # public names that are no call on tensors, or that belong to an
     "LatentParts": "networks in a bag", "load_parts": "reads files: test_latent", "latent_levels": "Python numbers",
     "Attended": "a result", "word_positions": "strings and a tokenizer", "check_plain": "reads a module's settings",
     **dict.fromkeys(("ode_terms", "ode_log_likelihood"), "autograd needs a real device: test_likelihood.test_on_a_gpu"),
-}  # fmt: skip
+}
 
 
 SCENES = [[0, 1, 3, 0, 1, 1, -1, -1, -1, -1], [2, 3, 6, 4, 0, 0, 13, 9, 2, 1]]  # codes are numbers on the CPU
@@ -198,7 +188,7 @@ def latent_call(name, *args, **options):
         inputs = {
             "images": on.pictures, "mask": on.put("mask", torch.ones(8, 8)), "latents": on.put("latents", torch.ones(2, 4, 2, 2)),
             "words": on.put("words", torch.ones(1, 16, 24)), "levels": [NOW, NEXT, timesteps.CLEAN],
-        }  # fmt: skip
+        }
         with mock.patch.object(latent_tasks, "latent_levels", real_levels):
             result = getattr(module, name)(on.build(tiny_parts), *(inputs.get(a, a) for a in args), **options)
         return [state.x for state in result] if name == "sample_latents" else [result]
@@ -352,7 +342,7 @@ CALLS = {
     "models.DigitClassifier": (lambda on: [(m := on.build(models.DigitClassifier))(i := on.put("x", torch.ones(2, 1, 16, 16))), m.features(i)],
                                [(2, 10), (2, 64)], F32),
     "models.timestep_embedding": (lambda on: [models.timestep_embedding(on.t, 8)], [(4, 8)], F32),
-}  # fmt: skip
+}
 # Functions that promise a Python number, and how many reads of a tensor that number costs: no more are allowed.
 NUMBERS = {
     "training.train_step": (train_step, 1),
@@ -499,7 +489,7 @@ MIXED = [
     ("analytic.GaussianMixture.conditional_model", "cond", r"cond is on cpu and xt on cuda:0"),
     ("analytic.GaussianMixture.log_prob", "weights", r"weights.* on cpu.*"),
     ("analytic.GaussianMixture.log_prob", "covariances", r"covariances.* on cpu.*"),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(("name", "odd", "message"), MIXED, ids=[f"{n}-{o}" for n, o, _ in MIXED])

@@ -9,9 +9,10 @@ from matplotlib.figure import Figure
 from nbclient import NotebookClient
 from PIL import Image
 
-from diffusion_course import display, validation
-from diffusion_course.display import Progress, png_bytes, show, show_source, source_text
-from diffusion_course.style import figure
+from diffusion_course import validation
+from diffusion_course.notebook import display
+from diffusion_course.notebook.display import Progress, png_bytes, show, show_source, source_text
+from diffusion_course.notebook.style import figure
 
 
 def drawing():
@@ -180,9 +181,9 @@ def test_bad_progress(total, error):
 
 def test_in_a_real_kernel():
     cells = [
-        "from diffusion_course.display import Progress, show, show_source\n"
-        "from diffusion_course.interactive import Explorer\n"
-        "from diffusion_course.style import figure",
+        "from diffusion_course.notebook.display import Progress, show, show_source\n"
+        "from diffusion_course.notebook.interactive import Explorer\n"
+        "from diffusion_course.notebook.style import figure",
         "show(figure(2, 1)[0], alt='An empty frame.')",
         "for step in Progress(range(3), 'walk', interval=0): pass",
         "show_source(figure)",
@@ -199,6 +200,6 @@ def test_in_a_real_kernel():
     assert base64.b64decode(picture["image/png"]).startswith(b"\x89PNG")
     assert progress["text/plain"] == "[progress] walk: 3 steps" and "3 of 3 steps" in progress["text/html"]
     assert source["text/markdown"] == f"```python\n{source['text/plain']}\n```"
-    assert source["text/plain"].startswith("# diffusion_course/style.py\ndef figure(")
+    assert source["text/plain"].startswith("# diffusion_course/notebook/style.py\ndef figure(")
     assert explorer["text/plain"] == "Explorer(t=4): t is 4"
     assert set(explorer) == {"text/plain", "image/png", "application/vnd.jupyter.widget-view+json"}

@@ -8,8 +8,9 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
-from diffusion_course import flops, models
-from diffusion_course.flops import count_flops, count_parameters, flops_by_module
+from diffusion_course import models
+from diffusion_course.measures import flops
+from diffusion_course.measures.flops import count_flops, count_parameters, flops_by_module
 from diffusion_course.models.unet import UNet
 
 
@@ -102,7 +103,7 @@ NETWORKS = [
     (unet(), (3, 1, 16, 16), None),
     (unet(blocks_per_level=2, attention_levels=(0, 1), num_classes=10), (3, 1, 8, 16), torch.zeros(3, dtype=torch.int64, device="meta")),
     (unet(attention_levels=(1,), context_dim=12, out_channels=2), (3, 1, 16, 16), TOKENS),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(("make", "shape", "cond"), NETWORKS)
@@ -123,7 +124,7 @@ def test_a_foreign_network():
 
     with torch.device("meta"):
         network = UNet2DModel(16, 1, 1, block_out_channels=(32, 64), down_block_types=("DownBlock2D", "AttnDownBlock2D"),
-                              up_block_types=("AttnUpBlock2D", "UpBlock2D"), layers_per_block=1)  # fmt: skip
+                              up_block_types=("AttnUpBlock2D", "UpBlock2D"), layers_per_block=1)
         inputs = torch.empty(2, 1, 16, 16), torch.zeros(2, dtype=torch.int64)
     assert count_flops(network, *inputs) == by_torch(network, *inputs) > 0
 
@@ -202,7 +203,7 @@ def test_names_and_depth():
      (nn.TransformerEncoderLayer(8, 2, batch_first=True), (torch.ones(2, 4, 8),)),
      (Function(lambda a: torch.einsum("ij,jk,kl->il", a, a, a)), (torch.ones(3, 3),)),
      (Function(lambda a: torch.einsum("...i,...i->...", a, a)), (torch.ones(3, 3),))],
-)  # fmt: skip
+)
 def test_what_cannot_be_counted_is_refused_and_not_forgotten(network, inputs):
     with pytest.raises(NotImplementedError, match="not counted"):
         count_flops(network, *inputs)

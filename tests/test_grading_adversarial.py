@@ -4,12 +4,12 @@ import psutil
 import pytest
 from attacks import ATTACKS, EXERCISES, SECRET, cells
 
-from diffusion_course.classroom.assignment import Assignment
-from diffusion_course.classroom.attempts import run_attempts
-from diffusion_course.classroom.grading import grade_one
-from diffusion_course.classroom.limits import Limits
+from diffusion_course.classroom.assignment.assignment import Assignment
+from diffusion_course.classroom.grading.attempts import run_attempts
+from diffusion_course.classroom.grading.run import grade_one
 from diffusion_course.classroom.records import Cell, Submission
-from diffusion_course.classroom.sandbox import course_copy, sandbox_available
+from diffusion_course.classroom.sandbox.bubblewrap import course_copy, sandbox_available
+from diffusion_course.classroom.sandbox.limits import Limits
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(not sandbox_available(), reason="bubblewrap is not usable here")]
 ASSIGNMENT = Assignment("attacks", "Attacks", EXERCISES, (), seed=77)

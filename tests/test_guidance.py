@@ -353,7 +353,7 @@ def test_guided_chain_on_two_gaussians_moves_as_the_exact_affine_chain():
     exact, s = data.conditional_model(SCHEDULE.alphas_cumprod, [0, 1]), 2.5
     guided = ClassifierFreeGuidance(exact, s, negative_cond=1)  # class 0 away from class 1: two Gaussians of equal width
     x = p_sample_loop(guided, (4000, 2), *TABLES, cond=torch.zeros(4000, dtype=torch.long),
-                      generator=torch.Generator().manual_seed(0), dtype=F64)  # fmt: skip
+                      generator=torch.Generator().manual_seed(0), dtype=F64)
     mean, levels = torch.zeros(2, dtype=F64), [1.0, *SCHEDULE.alphas_cumprod.tolist()]
     for i in range(12, 0, -1):
         now, before = levels[i], levels[i - 1]
@@ -464,7 +464,7 @@ def run(model=class_network, scale=2.0, x=X, t=T, cond=C, **settings):
         (lambda: scale_from_w(2.0, "both"), ValueError, r"base must be one of 'cond', 'uncond', got 'both'"),
         (lambda: w_from_scale(2.0, "eps"), ValueError, r"base must be one of"),
     ],
-)  # fmt: skip
+)
 def test_refused_arguments(call, error, message):
     with pytest.raises(error, match=message):
         call()

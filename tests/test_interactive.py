@@ -6,8 +6,8 @@ import ipywidgets
 import pytest
 from PIL import Image
 
-from diffusion_course.interactive import Explorer
-from diffusion_course.style import figure
+from diffusion_course.notebook.interactive import Explorer
+from diffusion_course.notebook.style import figure
 
 
 class Draw:

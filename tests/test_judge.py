@@ -1,9 +1,16 @@
 import pytest
 import torch
 
-from diffusion_course import Judge, faithful, load_pretrained, read_scenes, render_scenes, sample_scenes
-from diffusion_course.judge import JUDGE_SIZES, judge_loss
-from diffusion_course.scenes.words import ATTRIBUTES
+from diffusion_course import (
+    Judge,
+    faithful,
+    load_pretrained,
+    read_scenes,
+    render_scenes,
+    sample_scenes,
+)
+from diffusion_course.datasets.scenes.words import ATTRIBUTES
+from diffusion_course.measures.judge import JUDGE_SIZES, judge_loss
 
 
 def seeded(seed=0):

@@ -39,11 +39,11 @@ from diffusion_course import (
     slerp,
     text_to_image,
 )
-from diffusion_course.checkpoints import sha256_of
-from diffusion_course.latent import MINIATURE, NETWORKS
-from diffusion_course.pretrained import data_dir
-from diffusion_course.samplers import SAMPLERS
-from diffusion_course.scenes import captions, render_scenes, sample_scenes
+from diffusion_course.datasets.scenes import captions, render_scenes, sample_scenes
+from diffusion_course.files.checkpoints import sha256_of
+from diffusion_course.files.pretrained import data_dir
+from diffusion_course.latent.parts import MINIATURE, NETWORKS
+from diffusion_course.sampling.loop import SAMPLERS
 
 # diffusers calls np.array on tensors
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy keyword:DeprecationWarning")
@@ -58,7 +58,7 @@ STABLE_DIFFUSION_15 = {
     "_class_name": "PNDMScheduler", "_diffusers_version": "0.6.0", "beta_end": 0.012, "beta_schedule": "scaled_linear",
     "beta_start": 0.00085, "num_train_timesteps": 1000, "set_alpha_to_one": False, "skip_prk_steps": True, "steps_offset": 1,
     "trained_betas": None, "clip_sample": False,
-}  # fmt: skip
+}
 
 
 @pytest.fixture(scope="session")
@@ -215,7 +215,7 @@ def test_a_folder_without_a_spacing_follows_each_schedulers_default(models, samp
     assert_near(shown(text_to_image(parts, PROMPTS, sampler=sampler, generator=seeded(), **settings)), expected, TOLERANCE)
     mask, images = box_mask(parts), pictures(parts)
     expected = theirs(pipe, StableDiffusionInpaintPipeline, sampler, prompt=PROMPTS, image=shown(images), mask_image=mask,
-                      height=32, width=32, generator=seeded(), **settings)  # fmt: skip
+                      height=32, width=32, generator=seeded(), **settings)
     assert_near(
         shown(inpaint(parts, images, mask, PROMPTS, sampler=sampler, generator=seeded(), **settings)), expected, TOLERANCE
     )
@@ -242,7 +242,7 @@ def test_given_latents_other_sizes_and_rescaled_guidance(models, sampler):
     latents = normal(2, 4, 6, 10, dtype=torch.float32)
     settings = {"num_inference_steps": 8, "guidance_scale": 12.0}
     expected = theirs(pipe, StableDiffusionPipeline, sampler, prompt=PROMPTS, latents=latents.clone(), height=24, width=40,
-                      guidance_rescale=0.7, **settings)  # fmt: skip
+                      guidance_rescale=0.7, **settings)
     ours = text_to_image(parts, PROMPTS, latents=latents, sampler=sampler, rescale=0.7, **settings)
     assert_near(shown(ours), expected, TOLERANCE)
     drawn = text_to_image(parts, PROMPTS, height=24, width=40, sampler=sampler, generator=seeded())
@@ -487,7 +487,7 @@ BAD_CALLS = [
     (lambda p, i, m: slerp(i, i[:1], 0.5), ValueError, r"b must have the shape of a"),
     (lambda p, i, m: slerp(i, i, 1.5), ValueError, r"weight must be in \[0, 1\], a number or one for each of 2 samples, got float 1.5"),
     (lambda p, i, m: slerp(i, i, torch.tensor([0.1, 0.2, 0.3])), ValueError, r"weight must be in \[0, 1\].*got shape \(3,\)"),
-]  # fmt: skip
+]
 
 
 def one_pixel(mask):
@@ -541,7 +541,7 @@ def weights_of(folder, part):
 
 def test_what_the_parts_say_of_themselves(tiny):
     assert (tiny.device, tiny.dtype, tiny.factor, tiny.latent_shape(), tiny.latent_shape(24, 40)) == (
-        torch.device("cpu"), torch.float32, 4, (4, 8, 8), (4, 6, 10))  # fmt: skip
+        torch.device("cpu"), torch.float32, 4, (4, 8, 8), (4, 6, 10))
     assert (tiny.prediction_type, tiny.spacing, tiny.steps_offset, tiny.ends_clean) == ("v_prediction", "trailing", 1, True)
     assert repr(tiny) == "LatentParts(latents (4, 8, 8), 322,883 weights, v_prediction, float32 on cpu)"
     assert not any(getattr(tiny, part).training for part in NETWORKS)
@@ -571,7 +571,7 @@ def test_a_dtype_that_is_none(folder, dtype):
     [("no/such/folder", FileNotFoundError, r"there is no folder no/such/folder.*load_stable_diffusion"),
      ("stable-diffusion-v1-5/stable-diffusion-v1-5", FileNotFoundError, r"For a name on the hub use load_stable_diffusion"),
      (3, TypeError, r"path must be that of a folder, or None for the miniature, got int 3")],
-)  # fmt: skip
+)
 def test_no_folder(path, error, message):
     with pytest.raises(error, match=message):
         load_parts(path)
@@ -665,7 +665,7 @@ def test_a_tokenizer_with_more_words_than_the_text_encoder(folder):
     [{"beta_schedule": "linear", "beta_start": 1e-4, "beta_end": 0.02}, {"beta_schedule": "squaredcos_cap_v2"},
      {"trained_betas": [0.1, 0.2, 0.3], "num_train_timesteps": 3}, {"rescale_betas_zero_snr": True},
      {"num_train_timesteps": 50}],
-)  # fmt: skip
+)
 def test_the_schedule_is_the_schedulers(folder, settings):
     path = folder / "scheduler" / "scheduler_config.json"
     edit(path, **settings)
@@ -685,7 +685,7 @@ def shipped(folders, tmp_path, monkeypatch):
         f"{MINIATURE}/{part}": {"file": str(weights_of(folder, part).relative_to(tmp_path / "data")), "sha256": sha256_of(weights_of(folder, part)),
                                 "model": NETWORKS[part], "config": {}, "schedule": None, "made_by": {"command": "make train"}}
         for part in NETWORKS
-    }  # fmt: skip
+    }
     (tmp_path / "data" / "manifest.json").write_text(json.dumps(entries), encoding="utf-8")
     monkeypatch.setenv("DIFFUSION_COURSE_DATA", str(tmp_path / "data"))
     return folder

@@ -323,7 +323,7 @@ X0 = torch.ones(3, 2)
         (lambda f: ode_log_likelihood(lambda xt, t: X0.clone().requires_grad_(), X0, LINEAR), ValueError, r"no way from its output"),
         (lambda f: ode_log_likelihood(f, X0, LINEAR, steps=3), TypeError, r"unexpected keyword argument 'steps'"),
     ],
-)  # fmt: skip
+)
 def test_refused(call, error, message):
     with pytest.raises(error, match=message):
         call(lambda xt, t: 0.1 * xt)

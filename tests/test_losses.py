@@ -2,7 +2,17 @@ import math
 
 import pytest
 import torch
-from helpers import DTYPES, SHAPES, TYPES, assert_near, column, every_prediction, normal, unchanged, wavy_network
+from helpers import (
+    DTYPES,
+    SHAPES,
+    TYPES,
+    assert_near,
+    column,
+    every_prediction,
+    normal,
+    unchanged,
+    wavy_network,
+)
 from numpy.polynomial.hermite_e import hermegauss
 from scipy.special import log_ndtr
 from torch.distributions import Normal, kl_divergence
@@ -17,11 +27,11 @@ from diffusion_course import (
     loss_weight,
     make_schedule,
     prediction_target,
-    process,
     q_posterior,
     q_sample,
     to_x0_and_noise,
 )
+from diffusion_course.process import kernels as process
 
 SHORT = make_schedule("linear", 7, beta_start=0.05, beta_end=0.5)
 BAR, T = SHORT.alphas_cumprod, torch.arange(7)
@@ -429,7 +439,7 @@ NAN = X.clone().index_fill_(0, torch.tensor([3]), math.inf)
         (lambda: elbo_terms(wavy_network, NAN, BAR), ValueError, r"x0 holds 2 values"),
         (lambda: elbo_terms(wavy_network, X[:0], BAR), ValueError, r"x0 needs a batch axis"),
     ],
-)  # fmt: skip
+)
 def test_refused_arguments(call, error, message):
     with pytest.raises(error, match=message):
         call()

@@ -12,10 +12,17 @@ from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.profiler import ProfilerActivity, profile
 
-from diffusion_course import memory
-from diffusion_course.memory import STABLE_DIFFUSION_15, LiveBytes, MemoryEstimate, measure_peak, predict_memory, shortage
-from diffusion_course.memory import prediction as inside
-from diffusion_course.memory.counting import container_memory
+from diffusion_course.latent import memory
+from diffusion_course.latent.memory import (
+    STABLE_DIFFUSION_15,
+    LiveBytes,
+    MemoryEstimate,
+    measure_peak,
+    predict_memory,
+    shortage,
+)
+from diffusion_course.latent.memory import prediction as inside
+from diffusion_course.latent.memory.counting import container_memory
 
 TOLERANCE = 0.005  # of the tensors' peak; measured: 0.0011 and less
 KERNELS = 0.25  # what kernels may take on top inside one operation, on this architecture at 128x128; measured: 0.19

@@ -20,7 +20,7 @@ from diffusion_course import (
     load_pretrained,
     mmd,
 )
-from diffusion_course.metrics import _kernel_sum
+from diffusion_course.measures.metrics import _kernel_sum
 
 
 def seeded(seed=0):
@@ -137,7 +137,7 @@ def test_unequal_sets_are_cut_in_proportion():
 def test_the_generator_decides():
     a, b = gaussian_features(200, 7)
     for f in (lambda g: frechet_infinity(a, b, generator=g).value, lambda g: kernel_distance(a, b, generator=g),
-              lambda g: bootstrap_interval(torch.mean, a, generator=g)):  # fmt: skip
+              lambda g: bootstrap_interval(torch.mean, a, generator=g)):
         assert f(seeded(1)) == f(seeded(1)) != f(seeded(2))
 
 
@@ -222,7 +222,7 @@ BAD = [
     (torch.ones(5, 2), np.ones((5, 2)), TypeError, r"features_b must be a torch\.Tensor, got ndarray"),
     (torch.ones(5, 2), torch.full((5, 2), np.inf), ValueError, r"features_b holds 10 values that are not finite"),
     (torch.ones(5, 2), torch.ones(5, 2, device="meta"), ValueError, r"features_b is on meta and features_a on cpu"),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize("function", [frechet_distance, frechet_infinity, mmd, kernel_distance])
@@ -262,7 +262,7 @@ X = torch.ones(40, 2)
         (lambda: extract_features(lambda x: x[:3], X), ValueError, r"one row for each image, \(40, D\), got shape \(3, 2\)"),
         (lambda: extract_features(lambda x: "no", X), ValueError, r"got str 'no'"),
     ],
-)  # fmt: skip
+)
 def test_refused_arguments(call, error, message):
     with pytest.raises(error, match=message):
         call()

@@ -19,11 +19,11 @@ from diffusion_course import (
     sample_scenes,
     shipped_files,
 )
-from diffusion_course.checkpoints import sha256_of
-from diffusion_course.latent import MINIATURE, NETWORKS
-from diffusion_course.latent_coding import decode_latents, encode_images
-from diffusion_course.latent_tasks import text_to_image
-from diffusion_course.pretrained import data_dir
+from diffusion_course.files.checkpoints import sha256_of
+from diffusion_course.files.pretrained import data_dir
+from diffusion_course.latent.coding import decode_latents, encode_images
+from diffusion_course.latent.parts import MINIATURE, NETWORKS
+from diffusion_course.latent.tasks import text_to_image
 
 FOLDER = data_dir() / MINIATURE
 

@@ -160,7 +160,7 @@ def test_classifier_shapes_and_features():
         (lambda: DigitClassifier()(torch.ones(2, 1, 8, 8)), r"takes images \(B, 1, 16, 16\), got shape \(2, 1, 8, 8\)"),
         (lambda: DigitClassifier().features(torch.ones(16, 16)), r"got shape \(16, 16\)"),
     ],
-)  # fmt: skip
+)
 def test_refused_shapes(call, message):
     with pytest.raises(ValueError, match=message):
         call()

@@ -181,7 +181,7 @@ def helper(table):
         "x = (1 - a).sqrt() * x.detach() + x.mean(2, keepdim=True)", "a = helper(table).to(x.dtype)", "for i in range(3 - 1):",
         "x += max(i, 2) * x[1:]", "x += min(i, 2) * x[:]", "x -= min(i, 2) * x[1:]", "without x += min(i, 2) * x[1:]",
         "return -x / 2", "return x.float() / 2", "return -x.float() // 2", "return table.cumsum(0)", "return -table.cumprod(0)",
-    ):  # fmt: skip
+    ):
         assert line in lines, line
 
 

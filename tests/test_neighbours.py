@@ -159,7 +159,7 @@ A, B = torch.ones(6, 3), torch.ones(7, 3)
         (lambda: memorisation(A, B, torch.ones(7, 4)), ValueError, r"samples and held_out must hold points of one shape"),
         (lambda: memorisation(A, B, A / 0), ValueError, r"held_out holds 18 values that are not finite"),
     ],
-)  # fmt: skip
+)
 def test_refused_arguments(call, error, message):
     with pytest.raises(error, match=message):
         call()

@@ -323,7 +323,7 @@ def test_the_costs_are_written_where_they_are_quoted(tmp_path):
     course.quote({"01_a": {"minutes": 1.26, "peak_mib": 1536}}, readme, tmp_path)
     assert readme.read_text().splitlines() == [
         "| [01 A](notebooks/01_a.ipynb) | add noise | 1.3 | 1536 |", "| [02 B](notebooks/02_b.ipynb) | jump | 9.9 | 9 |",
-    ]  # fmt: skip
+    ]
     assert "# **Measured cost:** 1.3 min on 2 cores, 1.5 GB of memory at the peak.\n" in source.read_text()
 
 

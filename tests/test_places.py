@@ -11,9 +11,9 @@ from helpers import assert_near
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from diffusion_course import captions, make_generator, make_schedule, parse_caption, sample_scenes
-from diffusion_course.pretrained import data_dir
-from diffusion_course.scenes.captions import KIND_WORDS
-from diffusion_course.scenes.words import COLOURS, KINDS
+from diffusion_course.datasets.scenes.captions import KIND_WORDS
+from diffusion_course.datasets.scenes.words import COLOURS, KINDS
+from diffusion_course.files.pretrained import data_dir
 from tools.places import (
     AXES,
     MARK,

@@ -8,8 +8,8 @@ import torch
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
-from diffusion_course import plotting, style
-from diffusion_course.display import png_bytes
+from diffusion_course.notebook import plotting, style
+from diffusion_course.notebook.display import png_bytes
 
 GRID = torch.linspace(-4, 4, 81)
 NORMAL = torch.exp(-(GRID**2) / 2) / (2 * torch.pi) ** 0.5
@@ -69,9 +69,9 @@ def test_every_text_lies_inside_the_picture(name):
 
 def test_pyplot_is_never_imported():
     code = (
-        "import sys, torch, diffusion_course.plotting as p, diffusion_course.display as d\n"
+        "import sys, torch, diffusion_course.notebook.plotting as p, diffusion_course.notebook.display as d\n"
         "d.show(p.image_grid(torch.zeros(1, 1, 4, 4)), alt='grey')\n"
-        "import diffusion_course.interactive\n"
+        "import diffusion_course.notebook.interactive\n"
         "assert 'matplotlib.pyplot' not in sys.modules and 'ipywidgets' not in sys.modules\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)

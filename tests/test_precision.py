@@ -6,8 +6,13 @@ from helpers import normal
 from torch import nn
 
 from diffusion_course import UNet, make_schedule, train
-from diffusion_course.checkpoints import load_tensors
-from diffusion_course.precision import autocast, has_fast_bfloat16, resolve_precision, set_layout
+from diffusion_course.files.checkpoints import load_tensors
+from diffusion_course.training.precision import (
+    autocast,
+    has_fast_bfloat16,
+    resolve_precision,
+    set_layout,
+)
 
 SCHEDULE = make_schedule("linear", 50, beta_start=1e-3, beta_end=0.3)
 IMAGES = normal(24, 1, 8, 8, dtype=torch.float32)

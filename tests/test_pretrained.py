@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from diffusion_course import load_dataset, load_pretrained, shipped_files
-from diffusion_course.checkpoints import sha256_of
-from diffusion_course.pretrained import data_dir
+from diffusion_course.files.checkpoints import sha256_of
+from diffusion_course.files.pretrained import data_dir
 
 
 @pytest.fixture

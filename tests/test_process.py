@@ -2,7 +2,17 @@ import math
 
 import pytest
 import torch
-from helpers import DTYPES, LENGTHS, SHAPES, TYPES, assert_near, column, every_prediction, normal, unchanged
+from helpers import (
+    DTYPES,
+    LENGTHS,
+    SHAPES,
+    TYPES,
+    assert_near,
+    column,
+    every_prediction,
+    normal,
+    unchanged,
+)
 
 from diffusion_course import (
     convert_prediction,
@@ -225,7 +235,7 @@ def with_t(t):
     return [
         lambda: q_step(X, t, SHORT.betas), lambda: q_sample(X, t, BAR), lambda: q_posterior(X, X, t, BAR),
         lambda: convert_prediction(X, X, t, BAR, source="epsilon", target="sample"),
-    ]  # fmt: skip
+    ]
 
 
 @pytest.mark.parametrize(
@@ -241,7 +251,7 @@ def with_t(t):
         (torch.zeros(4, 1, dtype=torch.long), ValueError, r"one index for each sample of \w+: expected shape \(4,\), got shape \(4, 1\)"),
         (T.to("meta"), ValueError, r"t is on meta and \w+ on cpu"),
     ],
-)  # fmt: skip
+)
 def test_refused_t_everywhere(t, error, message):
     for call in with_t(t):
         with pytest.raises(error, match=message):
@@ -285,7 +295,7 @@ def test_refused_t_everywhere(t, error, message):
         (lambda: posterior_coefficients(-BAR[3], BAR[0]), ValueError, r"0 <= alpha_bar"),
         (lambda: posterior_coefficients(BAR[3], 2 + BAR[0]), ValueError, r"alpha_bar_prev <= 1"),
     ],
-)  # fmt: skip
+)
 def test_refused_arguments(call, error, message):
     with pytest.raises(error, match=message):
         call()

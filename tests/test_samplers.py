@@ -30,9 +30,9 @@ from diffusion_course import (
     p_sample_loop,
     sample_iter,
     sample_loop,
-    solvers,
 )
-from diffusion_course.timesteps import SPACINGS, sigma_of
+from diffusion_course.sampling import solvers
+from diffusion_course.sampling.timesteps import SPACINGS, sigma_of
 
 SCHEDULE = make_schedule("linear", 50, beta_end=0.2)
 BAR = SCHEDULE.alphas_cumprod
@@ -69,7 +69,7 @@ def test_times_are_n_strictly_decreasing_indices(total, spacing):
      ("linspace", 7, [999, 832, 666, 500, 333, 166, 0]), ("leading", 7, [852, 710, 568, 426, 284, 142, 0]),
      ("trailing", 7, [999, 856, 713, 570, 428, 285, 142]),
      ("linspace", 1, [0]), ("leading", 1, [0]), ("trailing", 1, [999])],
-)  # fmt: skip
+)
 def test_times_by_hand(spacing, n, times):
     assert inference_timesteps(1000, n, spacing).tolist() == times
     assert spacing != "trailing" or inference_timesteps(1000, n).tolist() == times
@@ -585,7 +585,7 @@ def step(name, now=NOISY, prev=LESS, **kwargs):
         (lambda: step("dpmpp_2m", last=(LESS, Estimate(X, X))), ValueError, r"a step goes to less noise"),
         (lambda: list(iterate_levels(make_denoise(wavy_network), X, [NOISY])), ValueError, r"a chain needs at least two levels"),
     ],
-)  # fmt: skip
+)
 def test_refused_arguments(call, error, message):
     with pytest.raises(error, match=message):
         call()

@@ -38,8 +38,14 @@ from diffusers.schedulers import (
 )
 from helpers import assert_near, column, gap, normal
 
-from diffusion_course import from_x0_and_noise, inference_timesteps, make_schedule, sample_iter, to_x0_and_noise
-from diffusion_course.schedules import alpha_bar_at
+from diffusion_course import (
+    from_x0_and_noise,
+    inference_timesteps,
+    make_schedule,
+    sample_iter,
+    to_x0_and_noise,
+)
+from diffusion_course.process.schedules import alpha_bar_at
 
 # diffusers calls np.array on tensors
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy keyword:DeprecationWarning")
@@ -152,7 +158,7 @@ def our_chain(name, model, times, dtype, prediction_type="epsilon", **options):
     states = sample_iter(
         model, SHAPE, SCHEDULE.to(dtype=dtype), sampler=name, timesteps=times, x_init=start(dtype), prediction_type=prediction_type,
         generator=torch.Generator().manual_seed(5), **options,
-    )  # fmt: skip
+    )
     return torch.stack([state.x for state in states])
 
 

@@ -15,9 +15,9 @@ from diffusion_course import (
     p_sample_iter,
     p_sample_loop,
     q_posterior,
-    sampling,
     to_x0_and_noise,
 )
+from diffusion_course.sampling import ancestral as sampling
 
 SHORT = make_schedule("linear", 7, beta_start=0.05, beta_end=0.5)
 BAR = SHORT.alphas_cumprod
@@ -342,7 +342,7 @@ def run(*given, model=wavy_network, shape=(4, 2), **kwargs):
         (lambda: ddpm_step(X, X, 0.4, 0.5, variance_type="beta"), ValueError, r"variance_type must be one of"),
         (lambda: ddpm_step(X, X, 0.4, 0.5, clip_x0=float("nan")), ValueError, r"clip_x0 must be positive or None, got nan"),
     ],
-)  # fmt: skip
+)
 def test_refused_arguments(call, error, message):
     with pytest.raises(error, match=message):
         call()

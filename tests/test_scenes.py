@@ -14,10 +14,10 @@ from diffusion_course import (
     sample_scenes,
     scene_to_code,
 )
-from diffusion_course.scenes.backgrounds import BACKGROUND_PAINTERS
-from diffusion_course.scenes.render import RGB
-from diffusion_course.scenes.shapes import SHAPES
-from diffusion_course.scenes.words import (
+from diffusion_course.datasets.scenes.backgrounds import BACKGROUND_PAINTERS
+from diffusion_course.datasets.scenes.render import RGB
+from diffusion_course.datasets.scenes.shapes import SHAPES
+from diffusion_course.datasets.scenes.words import (
     ATTRIBUTES,
     BACKGROUNDS,
     CHOICES,
@@ -125,7 +125,7 @@ def test_captions_have_several_wordings():
         ("a small green cat to the right of a pink house on the sea", [1, 3, 7, 6, 0, -1, 13, 3, 0, 0]),
         ("a yellow moon inside a large black ball", [3, -1, 0, 8, 0, 1, 5, 2, 0, -1]),
     ],
-)  # fmt: skip
+)
 def test_what_a_text_asks_for(text, code):
     assert parse_caption(text).tolist() == code
 
@@ -152,7 +152,7 @@ def test_sizes_show_the_same_scene():
 
 
 def test_chunks_do_not_show(monkeypatch):
-    from diffusion_course.scenes import render
+    from diffusion_course.datasets.scenes import render
 
     codes = sample_scenes(20, generator=seeded())
     whole = render_scenes(codes, generator=seeded(1))
@@ -218,7 +218,7 @@ def test_large_covers_more_than_small_and_patterns_show_a_second_tone():
         ([[0.5, 0, 1, 0, 0, 0, -1, -1, -1, -1]], "layout must be one of 0..3, got 0.5"),
         ("a red star", "codes must hold rows"),
     ],
-)  # fmt: skip
+)
 def test_codes_without_a_meaning_are_refused(codes, message):
     for function in (render_scenes, captions):
         with pytest.raises(ValueError, match=message):

@@ -195,7 +195,7 @@ def test_betas_that_fall_are_fine_where_nothing_is_promised():
         (lambda: rescale_zero_terminal_snr(f64(1.0, 0.1)), ValueError, r"betas\[0\] = 1\.0"),
         (lambda: make_schedule("linear", 1, zero_terminal_snr=True), ValueError, "at least 2 steps"),
     ],
-)  # fmt: skip
+)
 def test_refused_arguments(call, error, message):
     with pytest.raises(error, match=message):
         call()
@@ -234,7 +234,7 @@ def test_fractional_times(schedule):
         (torch.tensor([2.0, 6.5]), ValueError, r"t must lie in \[0, 6\].*to 6\.5"),
         (torch.tensor([math.nan]), ValueError, r"t must lie in \[0, 6\]"),
     ],
-)  # fmt: skip
+)
 def test_refused_fractional_times(t, error, message):
     with pytest.raises(error, match=message):
         alpha_bar_at(make_schedule("linear", 7).alphas_cumprod, t)

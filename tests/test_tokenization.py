@@ -10,7 +10,7 @@ from collections import Counter
 import pytest
 import torch
 
-from diffusion_course.tokenization import (
+from diffusion_course.latent.tokenization import (
     END,
     START,
     Vocabulary,
@@ -46,7 +46,7 @@ HOSTILE = [
     "⭐️🐟 a star🌟 👩‍👩‍👧", "x²  Ⅷ ٣ ½", "\x00\x1c\x85\u200b\ufeff", "</w> a</w>", "<|endoftext|>", "a <|startoftext|> star<|endoftext|>fish",
     "<|ENDOFTEXT|>!!", "!!<|StartOfText|>??", "_under_score_", "#@£%", "a\u0000b", "\U0001f3fd", " ".join(["star"] * 1000),
     " ".join(f"wörd{i}" for i in range(1000)),
-]  # fmt: skip
+]
 
 
 @pytest.fixture(scope="module")

@@ -13,8 +13,8 @@ import torch
 from torch import nn
 
 from diffusion_course import EMA, MLP, diffusion_loss, make_schedule, mixture, train, train_step
-from diffusion_course.checkpoints import load_tensors, save_tensors
-from diffusion_course.trainer import Trainer
+from diffusion_course.files.checkpoints import load_tensors, save_tensors
+from diffusion_course.training.run import Trainer
 
 SCHEDULE = make_schedule("linear", 50, beta_start=1e-3, beta_end=0.3)
 SETTINGS = {"num_steps": 20, "batch_size": 8, "warmup_steps": 3, "report_every": 5, "checkpoint_every": 5}
@@ -288,7 +288,7 @@ SHARED = """
     from accelerate import Accelerator
     from test_precision import IMAGES, SCHEDULE, SETTINGS, unet
     from diffusion_course import train
-    from diffusion_course.checkpoints import save_tensors
+    from diffusion_course.files.checkpoints import save_tensors
     torch.set_num_threads(1)
     accelerator, model = Accelerator(cpu=True), unet(num_classes=3)
     with torch.no_grad():

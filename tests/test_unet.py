@@ -122,7 +122,7 @@ WHOLE = {
     "attention below": ({"channel_mult": (1, 2), "attention_levels": (1,), "num_heads": 2}, None),
     "two blocks, three levels, tokens": (
         {"channel_mult": (1, 2, 1), "blocks_per_level": 2, "attention_levels": (0, 2), "num_heads": 2, "context_dim": 3}, 3),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", WHOLE)

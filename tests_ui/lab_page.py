@@ -22,7 +22,10 @@ READY = """async () => {
     await widget.sessionContext.session.kernel.info;
     return true;
 }"""
-PROMPTS = "() => [...document.querySelectorAll('.jp-CodeCell .jp-InputPrompt')].map(one => one.textContent)"
+PROMPTS = (
+    "() => [...document.querySelectorAll('.jp-CodeCell .jp-InputPrompt')].map(one =>"
+    " one.textContent)"
+)
 # From the key press to the new picture, on the page's own clock.
 WATCH_PICTURE = """(box) => {
     const state = window.pressed = {};
@@ -38,25 +41,48 @@ class Lab:
     def __init__(self, folder: Path):
         self.root = folder / "root"
         self.root.mkdir()
-        config, settings = folder / "config", folder / "settings" / "@jupyterlab" / "notebook-extension"
+        config, settings = (
+            folder / "config",
+            folder / "settings" / "@jupyterlab" / "notebook-extension",
+        )
         (config / "labconfig").mkdir(parents=True)
         settings.mkdir(parents=True)
         news = {"disabledExtensions": {"@jupyterlab/apputils-extension:announcements": True}}
         (config / "labconfig" / "page_config.json").write_text(json.dumps(news))
-        (settings / "tracker.jupyterlab-settings").write_text(json.dumps({"windowingMode": "none"}))  # every cell is in the page
+        (settings / "tracker.jupyterlab-settings").write_text(
+            json.dumps({"windowingMode": "none"})
+        )  # every cell is in the page
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.port = free.getsockname()[1]
-        places = {name: str(folder / name.lower()) for name in ("JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR", "IPYTHONDIR")}
-        environment = os.environ | places | {"JUPYTER_CONFIG_DIR": str(config), "DIFFUSION_COURSE_PROGRESS": "off"}
+        places = {
+            name: str(folder / name.lower())
+            for name in ("JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR", "IPYTHONDIR")
+        }
+        environment = (
+            os.environ
+            | places
+            | {"JUPYTER_CONFIG_DIR": str(config), "DIFFUSION_COURSE_PROGRESS": "off"}
+        )
         command = [
-            sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", "--ip=127.0.0.1", f"--port={self.port}",
-            "--ServerApp.port_retries=0", f"--IdentityProvider.token={TOKEN}", f"--ServerApp.root_dir={self.root}",
-            f"--LabApp.workspaces_dir={folder / 'workspaces'}", f"--LabApp.user_settings_dir={folder / 'settings'}",
+            sys.executable,
+            "-m",
+            "jupyterlab",
+            "--no-browser",
+            "--allow-root",
+            "--ip=127.0.0.1",
+            f"--port={self.port}",
+            "--ServerApp.port_retries=0",
+            f"--IdentityProvider.token={TOKEN}",
+            f"--ServerApp.root_dir={self.root}",
+            f"--LabApp.workspaces_dir={folder / 'workspaces'}",
+            f"--LabApp.user_settings_dir={folder / 'settings'}",
             "--LabApp.expose_app_in_browser=True",
-        ]  # fmt: skip
+        ]
         self.log = (folder / "lab.log").open("w")
-        self.process = subprocess.Popen(command, env=environment, cwd=self.root, stdout=self.log, stderr=self.log)
+        self.process = subprocess.Popen(
+            command, env=environment, cwd=self.root, stdout=self.log, stderr=self.log
+        )
         self._wait()
 
     def _wait(self):
@@ -104,10 +130,19 @@ def wait_until(condition, seconds, what, pause=0.25):
 def run_all(page):
     """Run the notebook from top to bottom and wait for the last cell."""
     wait_until(lambda: page.evaluate(READY), 60, "the notebook and its kernel are ready")
-    page.evaluate("() => { window.jupyterapp.commands.execute('notebook:run-all-cells').catch(() => {}); }")
-    wait_until(lambda: page.evaluate(PROMPTS).count("[*]:") > 0, 60, "the first cell runs", pause=0.05)
+    page.evaluate(
+        "() => { window.jupyterapp.commands.execute('notebook:run-all-cells').catch(() => {}); }"
+    )
+    wait_until(
+        lambda: page.evaluate(PROMPTS).count("[*]:") > 0, 60, "the first cell runs", pause=0.05
+    )
     done = re.compile(r"\[\d+\]:")
-    wait_until(lambda: all(map(done.fullmatch, page.evaluate(PROMPTS))), RUN_SECONDS, "every cell has run", pause=1)
+    wait_until(
+        lambda: all(map(done.fullmatch, page.evaluate(PROMPTS))),
+        RUN_SECONDS,
+        "every cell has run",
+        pause=1,
+    )
 
 
 def explorers(page):
@@ -119,15 +154,26 @@ def explorers(page):
 def picture_of(box):
     """(source, alt text, state in words) of an explorer."""
     image = box.locator("img")
-    return image.get_attribute("src"), image.get_attribute("alt"), box.locator("[role=status]").inner_text()
+    return (
+        image.get_attribute("src"),
+        image.get_attribute("alt"),
+        box.locator("[role=status]").inner_text(),
+    )
 
 
 def press(page, box, control):
-    """Move one control by keyboard; returns milliseconds from the key to the new picture, on the page's clock."""
+    """Move one control by keyboard; returns milliseconds from the key to the new picture, on the
+    page's clock.
+    """
     before = picture_of(box)
     slider = "noUi-handle" in (control.get_attribute("class") or "")
-    # JupyterLab takes arrow keys from a closed list, so a list is opened by Space and closed by Enter.
-    ways = (["ArrowRight"], ["ArrowLeft"]) if slider else (["Space", "ArrowDown", "Enter"], ["Space", "ArrowUp", "Enter"])
+    # JupyterLab takes arrow keys from a closed list, so a list is opened by Space and closed by
+    # Enter.
+    ways = (
+        (["ArrowRight"], ["ArrowLeft"])
+        if slider
+        else (["Space", "ArrowDown", "Enter"], ["Space", "ArrowUp", "Enter"])
+    )
     for keys in ways:
         control.focus()
         for key in keys:
@@ -145,7 +191,11 @@ def press(page, box, control):
 
 def answer(page, exercise_id, source):
     """Type `source` into the exercise's cell, run it, and return what the check printed."""
-    cell = page.locator(".jp-CodeCell").filter(has_text=re.compile(rf'check\("{re.escape(exercise_id)}"')).first
+    cell = (
+        page.locator(".jp-CodeCell")
+        .filter(has_text=re.compile(rf'check\("{re.escape(exercise_id)}"'))
+        .first
+    )
     index = cell.evaluate("node => [...document.querySelectorAll('.jp-Cell')].indexOf(node)")
     cell = page.locator(".jp-Cell").nth(index)
     cell.locator(".cm-content").click()

@@ -1,4 +1,6 @@
-"""The built book in a browser: every page in light, dark and at 360 pixels, its links, its search, and without a server."""
+"""The built book in a browser: every page in light, dark and at 360 pixels, its links, its search,
+and without a server.
+"""
 
 import functools
 import html.parser
@@ -15,9 +17,12 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 BOOK = ROOT / "build" / "book" / "html"
 FOUND = sorted(path.relative_to(BOOK).as_posix() for path in BOOK.rglob("*.html"))
-PAGES = [page for page in FOUND if not page.startswith("_static/")] or ["index.html"]  # there lie the theme's templates
+PAGES = [page for page in FOUND if not page.startswith("_static/")] or [
+    "index.html"
+]  # there lie the theme's templates
 LESSONS = [page for page in PAGES if page.startswith("notebooks/")]
-# A word of one page, and that page: in a lesson's text, in a docstring, in the glossary, in a generated list.
+# A word of one page, and that page: in a lesson's text, in a docstring, in the glossary, in a
+# generated list.
 PLANTED = {
     "RePaint": "notebooks/11_pipeline.html",
     "Mann-Whitney": "notebooks/07_measuring_samples.html",
@@ -25,8 +30,8 @@ PLANTED = {
     "Bińkowski": "references.html",
     "memorisation": "glossary.html",
 }
-# axe-core sees a page without what repeats thousands of times: the paths in formulas, and in code the second and later words
-# of one kind (class) on one ground.
+# axe-core sees a page without what repeats thousands of times: the paths in formulas, and in code
+# the second and later words of one kind (class) on one ground.
 ONE_OF_EACH = """() => {
     document.querySelectorAll('mjx-container').forEach(one => { one.textContent = 'formula'; });
     const seen = new Set();
@@ -58,8 +63,8 @@ FORMULAS = """() => {
         raw,
     };
 }"""
-# What sticks out to the right and lies in no box that scrolls; boxes that scroll and cannot be reached by keyboard; formulas
-# whose beginning is not in view.
+# What sticks out to the right and lies in no box that scrolls; boxes that scroll and cannot be
+# reached by keyboard; formulas whose beginning is not in view.
 OVERFLOW = """() => {
     const scrolls = (node) => {
         for (let box = node; box && box !== document.body; box = box.parentElement)
@@ -116,7 +121,9 @@ def address():
         def log_message(self, *args):
             pass
 
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=str(BOOK)))
+    server = http.server.ThreadingHTTPServer(
+        ("127.0.0.1", 0), functools.partial(Quiet, directory=str(BOOK))
+    )
     threading.Thread(target=server.serve_forever, daemon=True).start()
     yield f"http://127.0.0.1:{server.server_port}"
     server.shutdown()
@@ -136,7 +143,9 @@ def findings(artefacts):
     found = {}
     yield found
     worker = os.environ.get("PYTEST_XDIST_WORKER", "all")
-    (artefacts / f"axe-{worker}.json").write_text(json.dumps(found, indent=1, sort_keys=True) + "\n")
+    (artefacts / f"axe-{worker}.json").write_text(
+        json.dumps(found, indent=1, sort_keys=True) + "\n"
+    )
 
 
 def opened(page, url):
@@ -152,14 +161,22 @@ def serious(page, axe, findings, name, scheme):
         page.evaluate(ONE_OF_EACH)
     grave = []
     # What is not a colour is the same in the dark.
-    rules = {"runOnly": {"type": "rule", "values": ["color-contrast", "link-in-text-block"]}} if scheme == "dark" else {}
-    # Without preload, in which axe-core asks the page's folder for what a style sheet imports from its own.
+    rules = (
+        {"runOnly": {"type": "rule", "values": ["color-contrast", "link-in-text-block"]}}
+        if scheme == "dark"
+        else {}
+    )
+    # Without preload, in which axe-core asks the page's folder for what a style sheet imports from
+    # its own.
     options = {"resultTypes": ["violations"], "preload": False, **rules}
     for rule in page.evaluate("(options) => axe.run(document, options)", options)["violations"]:
         seen = findings.setdefault(f"{rule['impact']}: {rule['id']}", {})
         seen[f"{name} {scheme}"] = len(rule["nodes"])
         if rule["impact"] in SERIOUS:
-            grave += [f"{scheme} {rule['id']}: {node['html'][:160]} {node['any'][:1]}" for node in rule["nodes"][:3]]
+            grave += [
+                f"{scheme} {rule['id']}: {node['html'][:160]} {node['any'][:1]}"
+                for node in rule["nodes"][:3]
+            ]
     return grave
 
 
@@ -182,7 +199,9 @@ def test_a_page(address, open_page, axe, findings, artefacts, name):
     if name in LESSONS:
         assert on_paper(page) == {"wide": [], "small": []}
     page.set_viewport_size({"width": 1200, "height": 900})
-    page.wait_for_timeout(450)  # the theme looks for boxes that scroll 300 ms after the last change of size
+    page.wait_for_timeout(
+        450
+    )  # the theme looks for boxes that scroll 300 ms after the last change of size
     grave = serious(page, axe, findings, name, "light")
     page.emulate_media(color_scheme="dark")
     page.wait_for_function("() => document.documentElement.dataset.theme === 'dark'")
@@ -229,7 +248,11 @@ def test_every_link_and_anchor_resolves():
             if urlsplit(target).scheme or target.startswith("//"):
                 continue
             place, anchor = urldefrag(target)
-            path = (BOOK / name).parent / unquote(urlsplit(place).path) if urlsplit(place).path else BOOK / name
+            path = (
+                (BOOK / name).parent / unquote(urlsplit(place).path)
+                if urlsplit(place).path
+                else BOOK / name
+            )
             if path.is_dir():
                 path = path / "index.html"
             if not path.is_file():
@@ -249,7 +272,9 @@ def test_nothing_is_fetched_from_elsewhere():
 
 
 class Loads(html.parser.HTMLParser):
-    """Addresses from which a page would load something by itself: scripts, styles, pictures, frames."""
+    """Addresses from which a page would load something by itself: scripts, styles, pictures,
+    frames.
+    """
 
     def __init__(self, text):
         super().__init__()
@@ -258,7 +283,11 @@ class Loads(html.parser.HTMLParser):
 
     def handle_starttag(self, tag, attributes):
         values = dict(attributes)
-        loaded = values.get("href") if tag == "link" and values.get("rel") != "canonical" else values.get("src")
+        loaded = (
+            values.get("href")
+            if tag == "link" and values.get("rel") != "canonical"
+            else values.get("src")
+        )
         if loaded and loaded.startswith(("http:", "https:", "//")):
             self.outside.append(loaded)
 
@@ -271,8 +300,12 @@ def test_search_finds_a_planted_word(address, open_page, scheme):
         page.goto(f"{base}/search.html?q={word}")
         page.wait_for_selector("#search-results li a", timeout=20_000)
         page.wait_for_timeout(300)
-        found = page.locator("#search-results li a").evaluate_all("links => links.map(one => one.getAttribute('href'))")
-        assert any(link.split("#")[0].split("?")[0].endswith(expected) for link in found), f"{word}: {found}"
+        found = page.locator("#search-results li a").evaluate_all(
+            "links => links.map(one => one.getAttribute('href'))"
+        )
+        assert any(link.split("#")[0].split("?")[0].endswith(expected) for link in found), (
+            f"{word}: {found}"
+        )
     assert watch.errors == [] and watch.outside == []
 
 
@@ -291,7 +324,11 @@ def test_a_page_without_a_server(open_page, name):
     page, watch = open_page()
     opened(page, (BOOK / name).as_uri())
     formulas = page.evaluate(FORMULAS)
-    assert formulas["count"] and (formulas["unset"], formulas["errors"], formulas["raw"]) == ([], [], [])
+    assert formulas["count"] and (formulas["unset"], formulas["errors"], formulas["raw"]) == (
+        [],
+        [],
+        [],
+    )
     assert all(picture["drawn"] for picture in page.evaluate(PICTURES))
     assert watch.errors == [] and watch.outside == []
 
@@ -299,7 +336,9 @@ def test_a_page_without_a_server(open_page, name):
 def test_a_mention_leads_to_its_equation(address, open_page):
     page, _ = open_page()
     opened(page, f"{address}/notebooks/06_fast_samplers.html")
-    page.evaluate("() => document.querySelectorAll('details').forEach(one => { one.open = true; })")  # it stands in an answer
+    page.evaluate(
+        "() => document.querySelectorAll('details').forEach(one => { one.open = true; })"
+    )  # it stands in an answer
     page.locator("a", has_text="04.8").first.click()
     page.wait_for_url("**/notebooks/04_ddpm_posterior.html#eq-04-8")
     page.wait_for_function(FORMULAS_ARE_SET, timeout=60_000)
@@ -323,13 +362,19 @@ def test_a_loop_can_be_paused_and_keeps_still_for_those_who_ask(address, open_pa
     loop = page.locator(".course-animation")
     moving = loop.locator("img").get_attribute("src")
     loop.get_by_role("button", name="Pause").click()
-    assert loop.locator("img").get_attribute("src") == loop.locator("source").get_attribute("srcset") != moving
+    assert (
+        loop.locator("img").get_attribute("src")
+        == loop.locator("source").get_attribute("srcset")
+        != moving
+    )
     loop.get_by_role("button", name="Play").click()
     assert loop.locator("img").get_attribute("src") == moving
     quiet, _ = open_page(reduced_motion="reduce")
     opened(quiet, f"{address}/notebooks/04_ddpm_posterior.html")
     shown = quiet.locator(".course-animation img")
-    assert shown.evaluate("image => image.currentSrc") == quiet.locator(".course-animation source").get_attribute("srcset")
+    assert shown.evaluate("image => image.currentSrc") == quiet.locator(
+        ".course-animation source"
+    ).get_attribute("srcset")
     assert quiet.locator(".course-animation button").count() == 0
 
 
@@ -342,5 +387,7 @@ def test_print_shows_what_is_folded_and_no_navigation(address, open_page, artefa
     for part in (".bd-sidebar-primary", ".bd-sidebar-secondary", ".bd-header-article", ".copybtn"):
         assert not any(node.is_visible() for node in page.locator(part).all()), part
     loop = page.locator(".course-animation")
-    assert loop.locator("img").get_attribute("src") == loop.locator("source").get_attribute("srcset")
+    assert loop.locator("img").get_attribute("src") == loop.locator("source").get_attribute(
+        "srcset"
+    )
     page.pdf(path=artefacts / "book-04.pdf")

@@ -1,4 +1,6 @@
-"""Every lesson in JupyterLab, in a browser: run it, move its explorers by keyboard, answer an exercise wrongly and rightly."""
+"""Every lesson in JupyterLab, in a browser: run it, move its explorers by keyboard, answer an
+exercise wrongly and rightly.
+"""
 
 import json
 import os
@@ -16,14 +18,18 @@ COSTS = json.loads((NOTEBOOKS / "cost.json").read_text(encoding="utf-8"))["lesso
 def part(lessons, chosen):
     """The lessons of part "2/4": the costliest first, each to the part that has least so far."""
     number, parts = map(int, chosen.split("/"))
-    assert 1 <= number <= parts, f"COURSE_UI_PART is {chosen!r}; write the part and how many there are, such as 2/4"
+    assert 1 <= number <= parts, (
+        f"COURSE_UI_PART is {chosen!r}; write the part and how many there are, such as 2/4"
+    )
     shares = [[] for _ in range(parts)]
     for name in sorted(lessons, key=lambda name: -COSTS[name]["minutes"]):
         min(shares, key=lambda share: sum(COSTS[one]["minutes"] for one in share)).append(name)
     return sorted(shares[number - 1])
 
 
-LESSONS = part([path.stem for path in NOTEBOOKS.glob("*.ipynb")], os.environ.get("COURSE_UI_PART", "1/1"))
+LESSONS = part(
+    [path.stem for path in NOTEBOOKS.glob("*.ipynb")], os.environ.get("COURSE_UI_PART", "1/1")
+)
 PRESSES = 6
 
 
@@ -45,7 +51,10 @@ def latencies(artefacts):
 
 def typed(exercise, function):
     """What a learner would type, for an answer that is taken from the registry."""
-    lines = [f"from diffusion_course.exercises.registry import get_exercise\n{exercise.answer_name} = {function}"]
+    lines = [
+        f"from diffusion_course.exercises.registry import get_exercise\n{exercise.answer_name} ="
+        f" {function}"
+    ]
     return "\n".join([*lines, f'check("{exercise.id}", {exercise.answer_name})'])
 
 
@@ -60,9 +69,16 @@ def test_a_lesson_in_the_browser(lab, open_page, artefacts, latencies, name):
     page.goto(lab.lesson(name))
     try:
         run_all(page)
-        outputs = page.locator(".jp-OutputArea-output[data-mime-type='application/vnd.jupyter.stderr']")
+        outputs = page.locator(
+            ".jp-OutputArea-output[data-mime-type='application/vnd.jupyter.stderr']"
+        )
         assert outputs.all_inner_texts() == []
-        assert page.locator(".jp-OutputArea-output[data-mime-type='application/vnd.jupyter.error']").count() == 0
+        assert (
+            page.locator(
+                ".jp-OutputArea-output[data-mime-type='application/vnd.jupyter.error']"
+            ).count()
+            == 0
+        )
         assert page.locator(".jupyter-widgets-error-widget").count() == 0
         boxes = explorers(page)
         assert boxes, "the lesson has no live explorer"
@@ -72,8 +88,14 @@ def test_a_lesson_in_the_browser(lab, open_page, artefacts, latencies, name):
         if exercises := [one for one in all_exercises(int(name[:2])) if not one.is_value]:
             exercise = exercises[0]
             wrong = typed(exercise, f'get_exercise("{exercise.id}").wrong_answers[0].function')
-            assert f"known mistake: {exercise.wrong_answers[0].name}." in answer(page, exercise.id, wrong)
-            right = f'import torch\n{exercise.render(exercise.solution_source())}\ncheck("{exercise.id}", {exercise.answer_name})'
+            assert f"known mistake: {exercise.wrong_answers[0].name}." in answer(
+                page, exercise.id, wrong
+            )
+            right = (
+                "import"
+                f' torch\n{exercise.render(exercise.solution_source())}\ncheck("{exercise.id}",'
+                f" {exercise.answer_name})"
+            )
             assert f"{exercise.id} is right" in answer(page, exercise.id, right)
         assert watch.errors == [] and watch.outside == [] and watch.refused == []
     finally:
@@ -82,7 +104,9 @@ def test_a_lesson_in_the_browser(lab, open_page, artefacts, latencies, name):
 
 
 def move(page, box):
-    """Move every control of an explorer by keyboard, then the first to and fro; returns the milliseconds of each press."""
+    """Move every control of an explorer by keyboard, then the first to and fro; returns the
+    milliseconds of each press.
+    """
     box.scroll_into_view_if_needed()
     box.evaluate(WATCH_PICTURE)
     first = picture_of(box)
@@ -90,4 +114,7 @@ def move(page, box):
     controls = box.locator(".noUi-handle, select")
     assert controls.count()
     taken = [press(page, box, controls.nth(index)) for index in range(controls.count())]
-    return [round(value) for value in taken + [press(page, box, controls.nth(0)) for _ in range(PRESSES)]]
+    return [
+        round(value)
+        for value in taken + [press(page, box, controls.nth(0)) for _ in range(PRESSES)]
+    ]

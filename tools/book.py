@@ -1,7 +1,9 @@
-"""Build the book: `python -m tools.book` writes build/book/html, which needs no server and no network (`make book`).
+"""Build the book: `python -m tools.book` writes build/book/html, which needs no server and no
+network (`make book`).
 
-The pages are assembled in build/book/source: what people wrote in book/ and docs/, the committed notebooks, and the reference,
-bibliography and lesson map, which are generated. Sphinx then runs on them, with warnings as errors. Nothing is executed.
+The pages are assembled in build/book/source: what people wrote in book/ and docs/, the committed
+notebooks, and the reference, bibliography and lesson map, which are generated. Sphinx then runs on
+them, with warnings as errors. Nothing is executed.
 """
 
 import argparse
@@ -15,7 +17,7 @@ from pathlib import Path
 
 import nbformat
 
-from diffusion_course.checkpoints import write_bytes
+from diffusion_course.files.checkpoints import write_bytes
 from tools import book_lessons, book_reference
 from tools.notebooks import NOTEBOOKS, ROOT
 
@@ -43,7 +45,9 @@ def pages() -> dict[str, bytes]:
     found["docs/mini-stable-diffusion.md"] = CARD.read_bytes()
     found["figures/digits.png"] = (NOTEBOOKS / "figures" / "digits.png").read_bytes()
     for path in book_lessons.lessons():
-        found[f"notebooks/{path.name}"] = f"{nbformat.writes(book_lessons.prepare(path))}\n".encode()
+        found[f"notebooks/{path.name}"] = (
+            f"{nbformat.writes(book_lessons.prepare(path))}\n".encode()
+        )
         found[f"downloads/{path.name}"] = path.read_bytes()
         found[f"figures/{path.name[:2]}.png"] = book_lessons.cover(path)[1]
     found["api/index.md"] = book_reference.overview_page().encode()
@@ -56,8 +60,10 @@ def machine() -> str:
     """What the costs were measured on, in words."""
     facts = book_lessons.costs()["machine"]
     fast = "with" if facts["bfloat16_in_hardware"] else "without"
-    return (f"{facts['cores']} cores {fast} bfloat16 in hardware, {facts['memory_gib']} GiB of memory, {facts['device']}, "
-            f"torch {facts['torch']}")  # fmt: skip
+    return (
+        f"{facts['cores']} cores {fast} bfloat16 in hardware, {facts['memory_gib']} GiB of memory,"
+        f" {facts['device']}, torch {facts['torch']}"
+    )
 
 
 def lesson_map() -> str:
@@ -69,15 +75,26 @@ def lesson_map() -> str:
         cost = measured[path.stem]
         alt = book_lessons.cover(path)[0]
         cards += [
-            f":::{{grid-item-card}} {title}", f":link: notebooks/{path.stem}", ":link-type: doc",
-            f":link-alt: Lesson {title}", f":img-top: figures/{path.name[:2]}.png", f":img-alt: {alt}", "",
-            f"{aim[0].upper()}{aim[1:]}.", "", f"*{cost['minutes']:.1f} min, {cost['peak_mib'] / 1024:.1f} GB*", ":::", "",
-        ]  # fmt: skip
+            f":::{{grid-item-card}} {title}",
+            f":link: notebooks/{path.stem}",
+            ":link-type: doc",
+            f":link-alt: Lesson {title}",
+            f":img-top: figures/{path.name[:2]}.png",
+            f":img-alt: {alt}",
+            "",
+            f"{aim[0].upper()}{aim[1:]}.",
+            "",
+            f"*{cost['minutes']:.1f} min, {cost['peak_mib'] / 1024:.1f} GB*",
+            ":::",
+            "",
+        ]
     return "\n".join([*cards, "::::"])
 
 
 def assemble(source: Path) -> None:
-    """Write the pages; a file that did not change keeps its time, one that is no longer wanted goes."""
+    """Write the pages; a file that did not change keeps its time, one that is no longer wanted
+    goes.
+    """
     wanted = pages()
     for path in source.rglob("*"):
         if path.is_file() and path.relative_to(source).as_posix() not in wanted:
@@ -96,9 +113,16 @@ def folder_size(folder: Path) -> int:
 
 def main(argv: list[str] | None = None) -> int:
     """Command line; the exit code is Sphinx's."""
-    parser = argparse.ArgumentParser(prog="python -m tools.book", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m tools.book", description=__doc__.splitlines()[0]
+    )
     parser.add_argument("--fresh", action="store_true", help="build every page anew")
-    parser.add_argument("--output", type=Path, default=BUILD / "html", help="where the pages go (default: build/book/html)")
+    parser.add_argument(
+        "--output",
+        type=Path,
+        default=BUILD / "html",
+        help="where the pages go (default: build/book/html)",
+    )
     args = parser.parse_args(argv)
     if names := missing():
         how = "Run: pip install -c constraints.txt -e '.[test,book]', or make book"
@@ -111,7 +135,9 @@ def main(argv: list[str] | None = None) -> int:
     assemble(source)
     options = ["-b", "html", "-c", BOOK, "-d", BUILD / "doctrees", "-q", "-W", "--keep-going"]
     command = [sys.executable, "-m", "sphinx", *options, source, args.output]
-    code = subprocess.run(list(map(str, command)), cwd=ROOT, env=os.environ | {"DIFFUSION_COURSE_PROGRESS": "off"}).returncode
+    code = subprocess.run(
+        list(map(str, command)), cwd=ROOT, env=os.environ | {"DIFFUSION_COURSE_PROGRESS": "off"}
+    ).returncode
     if code == 0:
         count = sum(1 for _ in args.output.rglob("*.html"))
         size, seconds = folder_size(args.output) / 2**20, time.perf_counter() - start

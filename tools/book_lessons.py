@@ -1,6 +1,8 @@
-"""Lessons as the book shows them: alt texts, folded hints and solutions, links to other places, pictures for the cover.
+"""Lessons as the book shows them: alt texts, folded hints and solutions, links to other places,
+pictures for the cover.
 
-Nothing here needs Sphinx. Equations are numbered in the lessons by their tag, such as (04.2); the anchor follows from the number.
+Nothing here needs Sphinx. Equations are numbered in the lessons by their tag, such as (04.2); the
+anchor follows from the number.
 """
 
 import base64
@@ -21,7 +23,8 @@ MENTION = re.compile(r"\((\d\d\.\d+)\)")
 ARXIV = re.compile(r"\b(\d{4}\.\d{4,5})\b(?!\.)")
 CITED = re.compile(r"(?:arXiv[: ]+|arxiv\.org/abs/)(\d{4}\.\d{4,5})")
 CHECKED = re.compile(r'^check\("(\d\d\.\d+)"', re.MULTILINE)
-# The address of the repository and its branch: with it, every lesson gets links that open it in Colab and Binder.
+# The address of the repository and its branch: with it, every lesson gets links that open it in
+# Colab and Binder.
 REPOSITORY, BRANCH = "COURSE_REPOSITORY", "COURSE_BRANCH"
 # The picture of each lesson on the cover, by the start of its alt text.
 COVERS = {
@@ -52,13 +55,18 @@ def anchor(number: str) -> str:
 
 
 def equations() -> dict[str, str]:
-    """Number of each equation of the course and the page that it stands on; raises ValueError where a number is used twice."""
+    """Number of each equation of the course and the page that it stands on; raises ValueError where
+    a number is used twice.
+    """
     found: dict[str, str] = {}
     for path in lessons():
         for cell in nbformat.read(path, as_version=4).cells:
             for number in TAG.findall(cell.source) if cell.cell_type == "markdown" else ():
                 if number in found or not path.name.startswith(number[:2]):
-                    raise ValueError(f"{path.name}: equation ({number}) is used before or belongs to another lesson")
+                    raise ValueError(
+                        f"{path.name}: equation ({number}) is used before or belongs to another"
+                        " lesson"
+                    )
                 found[number] = f"notebooks/{path.stem}"
     return found
 
@@ -69,8 +77,13 @@ def costs() -> dict[str, dict]:
 
 
 def aims() -> dict[str, tuple[str, str]]:
-    """Title of each lesson and what a reader can do after it, from README's table: one place says it."""
-    row = re.compile(r"^\| \[(?P<title>[^\]]+)\]\(notebooks/(?P<stem>\w+)\.ipynb\) \| (?P<aim>[^|]+) \|", re.MULTILINE)
+    """Title of each lesson and what a reader can do after it, from README's table: one place says
+    it.
+    """
+    row = re.compile(
+        r"^\| \[(?P<title>[^\]]+)\]\(notebooks/(?P<stem>\w+)\.ipynb\) \| (?P<aim>[^|]+) \|",
+        re.MULTILINE,
+    )
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     return {match["stem"]: (match["title"], match["aim"].strip()) for match in row.finditer(text)}
 
@@ -93,27 +106,45 @@ def alt_text(data: dict) -> str:
 
 
 def cover(path: Path) -> tuple[str, bytes]:
-    """(alt text, PNG) of the picture that stands for a lesson; raises LookupError where the lesson no longer has it."""
+    """(alt text, PNG) of the picture that stands for a lesson; raises LookupError where the lesson
+    no longer has it.
+    """
     start = COVERS[path.name[:2]]
     for alt, png in pictures(nbformat.read(path, as_version=4)):
         if alt.startswith(start):
             return alt, png
-    raise LookupError(f"{path.name} has no picture whose alt text starts with {start!r}; choose another in COVERS")
+    raise LookupError(
+        f"{path.name} has no picture whose alt text starts with {start!r}; choose another in COVERS"
+    )
 
 
 def launch_links(name: str, repository: str | None, branch: str) -> list[tuple[str, str]]:
-    """(label, address) of the places that can open a notebook of a repository: Binder for three hosts, Colab for GitHub."""
-    found = re.match(r"https://(github\.com|gitlab\.com|bitbucket\.org)/(.+?)(?:\.git)?/?$", repository or "")
+    """(label, address) of the places that can open a notebook of a repository: Binder for three
+    hosts, Colab for GitHub.
+    """
+    found = re.match(
+        r"https://(github\.com|gitlab\.com|bitbucket\.org)/(.+?)(?:\.git)?/?$", repository or ""
+    )
     if not found:
         if repository:
             hosts = "GitHub, GitLab or Bitbucket"
-            raise ValueError(f"{REPOSITORY}={repository!r} is not an https address of a repository on {hosts}.")
+            raise ValueError(
+                f"{REPOSITORY}={repository!r} is not an https address of a repository on {hosts}."
+            )
         return []
     host, project = found.groups()
     kind = {"github.com": "gh", "gitlab.com": "gl", "bitbucket.org": "bb"}[host]
-    links = [("Open in Colab", f"https://colab.research.google.com/github/{project}/blob/{branch}/notebooks/{name}")]
+    links = [
+        (
+            "Open in Colab",
+            f"https://colab.research.google.com/github/{project}/blob/{branch}/notebooks/{name}",
+        )
+    ]
     place = project if kind != "gl" else project.replace("/", "%2F")
-    binder = ("Open in Binder", f"https://mybinder.org/v2/{kind}/{place}/{branch}?labpath=notebooks/{name}")
+    binder = (
+        "Open in Binder",
+        f"https://mybinder.org/v2/{kind}/{place}/{branch}?labpath=notebooks/{name}",
+    )
     return [*(links if kind == "gh" else []), binder]
 
 
@@ -134,8 +165,13 @@ def help_for(exercise_id: str) -> str:
     from diffusion_course.exercises.registry import get_exercise
 
     exercise = get_exercise(exercise_id)
-    hints = [folded(f"{exercise_id}, hint {n} of 3", exercise.render(hint)) for n, hint in enumerate(exercise.hints, start=1)]
-    solution = f"From: {exercise.derivation}.\n\n```python\n{exercise.solution_source().rstrip()}\n```"
+    hints = [
+        folded(f"{exercise_id}, hint {n} of 3", exercise.render(hint))
+        for n, hint in enumerate(exercise.hints, start=1)
+    ]
+    solution = (
+        f"From: {exercise.derivation}.\n\n```python\n{exercise.solution_source().rstrip()}\n```"
+    )
     if exercise.is_value:
         solution += f"\n\nIt gives {exercise.reference(**exercise.chosen):.6g}."
     return "\n\n".join([*hints, folded(f"{exercise_id}, solution", solution)])
@@ -158,7 +194,11 @@ def prepare(path: Path) -> NotebookNode:
                 cell.metadata["mystnb"] = {"image": {"alt": alt_text(data)}}
         for exercise_id in sorted(set(CHECKED.findall(cell.source)) - helped):
             helped.add(exercise_id)
-            cells.append(nbformat.v4.new_markdown_cell(help_for(exercise_id), id=f"help-{exercise_id.replace('.', '-')}"))
+            cells.append(
+                nbformat.v4.new_markdown_cell(
+                    help_for(exercise_id), id=f"help-{exercise_id.replace('.', '-')}"
+                )
+            )
     notebook.cells = cells
     return notebook
 

@@ -1,4 +1,6 @@
-"""Pages that the book generates: the package's functions by subject, and the papers with what cites them."""
+"""Pages that the book generates: the package's functions by subject, and the papers with what cites
+them.
+"""
 
 import inspect
 import re
@@ -10,32 +12,40 @@ from typing import NamedTuple
 
 import nbformat
 
-from diffusion_course import _EXPORTS
+from diffusion_course import EXPORTS
 from tools.book_lessons import ARXIV, CITED, lessons
 from tools.notebooks import ROOT
 
 REFERENCES = ROOT / "book" / "references.bib"
-# Subjects in the order of CONTRIBUTING's map; every module that exports a name is in one of them.
-SUBJECTS = {
-    "process": ("The process", ("schedules", "process", "losses", "guidance")),
-    "samplers": ("Samplers", ("sampling", "timesteps", "solvers", "samplers")),
-    "data": ("Data", ("analytic", "scenes", "datasets")),
-    "networks": ("Networks", ("models", "flops")),
-    "measures": ("Measures", ("likelihood", "metrics", "neighbours")),
-    "training": ("Training", ("trainer", "training", "pretrained", "seeds")),
-    "latents": (
-        "Latents and words",
-        ("judge", "autoencoder", "tokenization", "attention", "latent", "latent_coding", "latent_tasks"),
-    ),
-    "stable_diffusion": ("A real Stable Diffusion", ("memory", "stable_diffusion")),
-    "figures": ("Figures and explorers", ("style", "display", "plotting", "interactive", "animation")),
+# The reference has a page for each room of the package, small rooms together: title and rooms.
+PAGES = {
+    "process": ("The process", ("process",)),
+    "sampling": ("Sampling and likelihood", ("sampling",)),
+    "datasets": ("Data", ("datasets",)),
+    "models": ("Networks", ("models",)),
+    "measures": ("Measures", ("measures",)),
+    "training": ("Training", ("training", "files", "seeds")),
+    "latent": ("A Stable Diffusion taken apart", ("latent",)),
+    "notebook": ("Figures and explorers", ("notebook",)),
     "exercises": ("Exercises", ("exercises",)),
 }
 # Types that a public function returns and that nobody makes by hand.
 RETURNED = {
-    "flops": ("ModuleCost",), "pretrained": ("ShippedFile",), "memory": ("Peak",), "exercises": ("engine.Result",),
-}  # fmt: skip
-NOT_EXPORTED = {"plotting": None, "style": ("figure",)}  # modules that lessons import by name: all of __all__, or these
+    "measures.flops": ("ModuleCost",),
+    "files.pretrained": ("ShippedFile",),
+    "latent.memory": ("Peak",),
+    "exercises": ("engine.Result",),
+}
+# Names that a room alone offers and that lessons use.
+NOT_EXPORTED = {
+    "notebook.plotting": tuple(import_module("diffusion_course.notebook.plotting").__all__),
+    "notebook.style": ("figure",),
+}
+MODULES = {**EXPORTS, **NOT_EXPORTED}  # what the reference lists of each module
+SUBJECTS = {
+    stem: (title, tuple(module for module in MODULES if module.partition(".")[0] in rooms))
+    for stem, (title, rooms) in PAGES.items()
+}
 
 
 class Paper(NamedTuple):
@@ -50,9 +60,7 @@ class Paper(NamedTuple):
 
 def names_of(module: str) -> tuple[str, ...]:
     """The public names of a module, in the order in which the package lists them."""
-    if module in NOT_EXPORTED:
-        return NOT_EXPORTED[module] or tuple(import_module(f"diffusion_course.{module}").__all__)
-    return _EXPORTS[module]
+    return MODULES[module]
 
 
 def summary(thing: object) -> str:
@@ -74,12 +82,32 @@ def subject_page(title: str, modules: tuple[str, ...]) -> str:
         dotted = f"diffusion_course.{short}"
         module = import_module(dotted)
         heading = f"``{short}``"
-        parts += ["", heading, "-" * len(heading), "", f".. automodule:: {dotted}", "   :no-members:", ""]
+        parts += [
+            "",
+            heading,
+            "-" * len(heading),
+            "",
+            f".. automodule:: {dotted}",
+            "   :no-members:",
+            "",
+        ]
         for name in names_of(short):
             is_class = inspect.isclass(getattr(module, name))
-            kind = "autoclass" if is_class else "autofunction" if described(module, name) else "autodata"
+            kind = (
+                "autoclass"
+                if is_class
+                else "autofunction"
+                if described(module, name)
+                else "autodata"
+            )
             parts.append(f".. {kind}:: {dotted}.{name}")
-            parts += ["   :no-value:"] if kind == "autodata" else ["   :members:"] if kind == "autoclass" else []
+            parts += (
+                ["   :no-value:"]
+                if kind == "autodata"
+                else ["   :members:"]
+                if kind == "autoclass"
+                else []
+            )
             parts.append("")
         for name in RETURNED.get(short, ()):
             parts += [f".. autoclass:: {dotted}.{name}", "   :members:", ""]
@@ -89,19 +117,28 @@ def subject_page(title: str, modules: tuple[str, ...]) -> str:
 def overview_page() -> str:
     """The reference's first page: every public name in one line, by subject."""
     parts = [
-        "# The package", "",
-        "Every public function and class, by subject, from the docstrings that the code carries. Shapes: B is the batch, \"...\" "
-        "is whatever one sample is, T the number of steps. Indices run from 0 to T - 1; the papers' t is the index + 1. "
-        "Each entry links to its lines. `from diffusion_course import NAME` works for every name here but those of `plotting` "
-        "and `style`.", "",
+        "# The package",
+        "",
+        (
+            "Every public function and class, by subject, from the docstrings that the code"
+            ' carries. Shapes: B is the batch, "..." is whatever one sample is, T the number of'
+            " steps. Indices run from 0 to T - 1; the papers' t is the index + 1. Each entry links"
+            " to its lines. `from diffusion_course import NAME` works for every name here but those"
+            " of `notebook.plotting` and `notebook.style`."
+        ),
+        "",
         "```{toctree}\n:hidden:\n\n" + "\n".join(SUBJECTS) + "\n```",
-    ]  # fmt: skip
+    ]
     for stem, (title, modules) in SUBJECTS.items():
         parts += ["", f"## [{title}]({stem}.rst)", "", "| name | what it is |", "|---|---|"]
         for short in modules:
             module = import_module(f"diffusion_course.{short}")
             for name in names_of(short):
-                text = summary(getattr(module, name)) if described(module, name) else f"A constant of `{short}`."
+                text = (
+                    summary(getattr(module, name))
+                    if described(module, name)
+                    else f"A constant of `{short}`."
+                )
                 parts.append(f"| `{name}` | {escaped(text)} |")
     return "\n".join(parts) + "\n"
 
@@ -116,11 +153,23 @@ def escaped(text: str) -> str:
 def papers(path: Path = REFERENCES) -> list[Paper]:
     """The entries of the bibliography, by year and first author."""
     found = []
-    for key, body in re.findall(r"@misc\{([\w-]+),\n(.*?)\n\}", path.read_text(encoding="utf-8"), flags=re.DOTALL):
+    for key, body in re.findall(
+        r"@misc\{([\w-]+),\n(.*?)\n\}", path.read_text(encoding="utf-8"), flags=re.DOTALL
+    ):
         fields = dict(re.findall(r"^\s*(\w+) = \{(.*)\},?$", body, flags=re.MULTILINE))
         authors = tuple(fields["author"].split(" and "))
-        found.append(Paper(key, authors, fields["title"].replace("{", "").replace("}", ""), fields["year"], fields["eprint"]))
-    return sorted(found, key=lambda paper: (paper.authors[0].partition(",")[0].lower(), paper.arxiv))
+        found.append(
+            Paper(
+                key,
+                authors,
+                fields["title"].replace("{", "").replace("}", ""),
+                fields["year"],
+                fields["eprint"],
+            )
+        )
+    return sorted(
+        found, key=lambda paper: (paper.authors[0].partition(",")[0].lower(), paper.arxiv)
+    )
 
 
 def cited_in_lessons() -> dict[str, list[str]]:
@@ -148,7 +197,9 @@ def documented() -> Iterator[tuple[str, object]]:
     for _, modules in SUBJECTS.values():
         for short in modules:
             module = import_module(f"diffusion_course.{short}")
-            yield from ((name, getattr(module, name)) for name in names_of(short) if described(module, name))
+            yield from (
+                (name, getattr(module, name)) for name in names_of(short) if described(module, name)
+            )
 
 
 def spoken(author: str) -> str:
@@ -161,15 +212,26 @@ def bibliography_page() -> str:
     """The papers, with links, and where the course uses each."""
     in_lessons, in_code = cited_in_lessons(), cited_in_code()
     parts = [
-        "# Papers", "",
-        "What the lessons and docstrings cite, by first author. The year is that of the first version on arXiv. "
-        "{download}`The same as BibTeX <references.bib>`.", "",
-    ]  # fmt: skip
+        "# Papers",
+        "",
+        (
+            "What the lessons and docstrings cite, by first author. The year is that of the first"
+            " version on arXiv. {download}`The same as BibTeX <references.bib>`."
+        ),
+        "",
+    ]
     for paper in papers():
         names = ", ".join(map(spoken, paper.authors)).replace(", others", " and others")
-        places = [f"[lesson {stem[:2]}](notebooks/{stem}.ipynb)" for stem in in_lessons.get(paper.arxiv, ())]
+        places = [
+            f"[lesson {stem[:2]}](notebooks/{stem}.ipynb)"
+            for stem in in_lessons.get(paper.arxiv, ())
+        ]
         places += [f"`{name}`" for name in in_code.get(paper.arxiv, ())]
         used = f" Used in: {', '.join(places)}." if places else ""
         link = f"[arXiv {paper.arxiv}](https://arxiv.org/abs/{paper.arxiv})"
-        parts += [f"(arxiv-{paper.arxiv.replace('.', '-')})=", f"{names}. *{paper.title}.* {paper.year}. {link}.{used}", ""]
+        parts += [
+            f"(arxiv-{paper.arxiv.replace('.', '-')})=",
+            f"{names}. *{paper.title}.* {paper.year}. {link}.{used}",
+            "",
+        ]
     return "\n".join(parts)

@@ -1,9 +1,11 @@
-"""Make the course's environment if it is missing: `python3 tools/bootstrap.py` (standard library only).
+"""Make the course's environment if it is missing: `python3 tools/bootstrap.py` (standard library
+only).
 
-`.venv` is made with the tested versions of constraints.txt. A stamp in it remembers what was installed, so that a second
-run starts at once; an environment whose installation was killed carries no finished stamp and is made again.
-An environment that the user names (`--venv PATH`) only gets what it lacks: nothing in it is replaced.
-What pip says goes to build/bootstrap.log; a bar shows how far it is, and where the output is no terminal, a few lines do.
+`.venv` is made with the tested versions of constraints.txt. A stamp in it remembers what was
+installed, so that a second run starts at once; an environment whose installation was killed carries
+no finished stamp and is made again. An environment that the user names (`--venv PATH`) only gets
+what it lacks: nothing in it is replaced. What pip says goes to build/bootstrap.log; a bar shows how
+far it is, and where the output is no terminal, a few lines do.
 """
 
 from __future__ import annotations
@@ -23,16 +25,17 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 LOG = ROOT / "build" / "bootstrap.log"
-QUIET = ("--progress-bar", "off", "--no-color", "--disable-pip-version-check")  # the log is read, by people and by the bar
 LAST_LINES = 15  # of the log, shown when something fails
+# People and the bar read the log.
+QUIET = ("--progress-bar", "off", "--no-color", "--disable-pip-version-check")
 STAMP = "diffusion-course.json"
 EXTRA = "test"  # always installed; the book and its browser tests ask for more by --extra
 MIN_PYTHON = (3, 11)
 NEEDED_BYTES = 8 * 2**30 if (sys.platform, platform.machine()) == ("linux", "x86_64") else 3 * 2**30
 # Prints what is installed as `name==version` lines; run by the user's own interpreter.
 LIST_INSTALLED = (
-    "import importlib.metadata as m\n"
-    "print('\\n'.join(sorted({d.metadata['Name'] + '==' + d.version for d in m.distributions() if d.metadata['Name']})))"
+    "import importlib.metadata as m\nprint('\\n'.join(sorted({d.metadata['Name'] + '==' + d.version"
+    " for d in m.distributions() if d.metadata['Name']})))"
 )
 
 
@@ -47,7 +50,9 @@ def interpreter(venv: Path) -> Path | None:
 
 
 def wanted(root: Path) -> str:
-    """Hash of everything that decides what gets installed, with the place the editable install points to."""
+    """Hash of everything that decides what gets installed, with the place the editable install
+    points to.
+    """
     digest = hashlib.sha256(str(root).encode())
     for name in ("pyproject.toml", "constraints.txt"):
         digest.update((root / name).read_bytes())
@@ -66,12 +71,16 @@ def read_stamp(venv: Path) -> dict:
 def write_stamp(venv: Path, *, made_here: bool, installed: str | None, extras: list[str]) -> None:
     """Write the stamp whole or not at all; `installed` is None while an installation is under way."""
     part = venv / (STAMP + ".part")
-    part.write_text(json.dumps({"made_here": made_here, "installed": installed, "extras": extras}), encoding="utf-8")
+    part.write_text(
+        json.dumps({"made_here": made_here, "installed": installed, "extras": extras}),
+        encoding="utf-8",
+    )
     os.replace(part, venv / STAMP)
 
 
 def run(command: list, *, dry_run: bool, hint: str, venv: Path | None = None) -> None:
-    """Run one command with its output in the log; a failure shows the log's end and becomes a SetupError with the hint.
+    """Run one command with its output in the log; a failure shows the log's end and becomes a
+    SetupError with the hint.
 
     With `venv`, where pip installs to, a bar follows the log until the command is done.
     """
@@ -84,7 +93,8 @@ def run(command: list, *, dry_run: bool, hint: str, venv: Path | None = None) ->
         start = log.tell()
         print(line, file=log, flush=True)
         bar = None if venv is None else Bar(venv)
-        process = subprocess.Popen(list(map(str, command)), stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT)
+        options = {"stdin": subprocess.DEVNULL, "stdout": log, "stderr": subprocess.STDOUT}
+        process = subprocess.Popen(list(map(str, command)), **options)
         try:
             while (code := finished(process)) is None:
                 if bar:
@@ -116,18 +126,19 @@ def log_from(start: int) -> str:
 
 
 def pip_progress(text: str, wanted: int, installed: int) -> tuple[float, str, str]:
-    """How far an installation is, from what pip has written: a share of 1, the stage, and the file that it is at.
+    """How far an installation is, from what pip has written: a share of 1, the stage, and the file
+    that it is at.
 
-    Each package is looked up, fetched and installed, and each of the three is a third of the bar. How many there are is only
-    known at the end of looking up; until then it is taken to be `wanted`. `installed` counts those that are in place: of this
-    pip says nothing.
+    Each package is looked up, fetched and installed, and each of the three is a third of the bar.
+    How many there are is only known at the end of looking up; until then it is taken to be
+    `wanted`. `installed` counts those that are in place: of this pip says nothing.
     """
-    known = set(re.findall(r"^\s*(?:Collecting|Requirement already satisfied:) ([\w.-]+)", text, flags=re.MULTILINE))
-    has = set(re.findall(r"^\s*Requirement already satisfied: ([\w.-]+)", text, flags=re.MULTILINE))
-    archive = r"^\s*(?:Downloading|Using cached|Processing) (\S+\.(?:whl|tar\.gz)(?: \(.*\))?)$"
-    files = re.findall(archive, text, flags=re.MULTILINE)
+    has = set(re.findall(r"(?m)^\s*Requirement already satisfied: ([\w.-]+)", text))
+    known = has | set(re.findall(r"(?m)^\s*Collecting ([\w.-]+)", text))
+    archive = r"(?m)^\s*(?:Downloading|Using cached|Processing) (\S+\.(?:whl|tar\.gz)(?: \(.*\))?)$"
+    files = re.findall(archive, text)
     at = files[-1].rpartition("/")[2].replace("-py3-none-any.whl", "") if files else ""
-    if listed := re.search(r"^Installing collected packages: (.+)$", text, flags=re.MULTILINE):
+    if listed := re.search(r"(?m)^Installing collected packages: (.+)$", text):
         count = len(listed[1].split(", "))
         return 2 / 3 + min(installed / count, 1) / 3, f"installing {count} packages", ""
     looked_up = min(len(known) / max(wanted, 1), 1)
@@ -136,7 +147,9 @@ def pip_progress(text: str, wanted: int, installed: int) -> tuple[float, str, st
 
 
 class Bar:
-    """How far pip is: a bar that is drawn over itself on a terminal, elsewhere one line for each stage."""
+    """How far pip is: a bar that is drawn over itself on a terminal, elsewhere a line for each
+    stage.
+    """
 
     WIDTH = 24
 
@@ -148,7 +161,8 @@ class Bar:
 
     def count(self) -> int:
         """How many packages the environment holds."""
-        return sum(1 for top in ("lib/*/site-packages", "Lib/site-packages") for _ in self.venv.glob(f"{top}/*.dist-info"))
+        places = ("lib/*/site-packages", "Lib/site-packages")  # POSIX, Windows
+        return sum(1 for place in places for _ in self.venv.glob(f"{place}/*.dist-info"))
 
     def installed(self) -> int:
         """How many came since the start."""
@@ -161,7 +175,8 @@ class Bar:
         minutes, seconds = divmod(int(time.monotonic() - self.start), 60)
         if self.is_terminal:
             full = round(self.WIDTH * self.share)
-            line = f"[{'#' * full}{'.' * (self.WIDTH - full)}] {self.share:4.0%} {minutes}:{seconds:02d} {stage} {at}"
+            drawn = "#" * full + "." * (self.WIDTH - full)
+            line = f"[{drawn}] {self.share:4.0%} {minutes}:{seconds:02d} {stage} {at}"
             width = shutil.get_terminal_size().columns - 1
             print("\r" + line[:width].ljust(width), end="", flush=True)
         elif stage != self.stage:
@@ -185,60 +200,90 @@ def check_machine(place: Path, *, skip_disk: bool) -> None:
     """Refuse a Python that is too old and a disk that is too full, before anything is written."""
     if sys.version_info < MIN_PYTHON:
         raise SetupError(
-            f"Python {'.'.join(map(str, MIN_PYTHON))} or newer is needed, {sys.executable} is {platform.python_version()}. "
-            "Name a newer one: make lab PYTHON=python3.12"
+            f"Python {'.'.join(map(str, MIN_PYTHON))} or newer is needed, {sys.executable} is"
+            f" {platform.python_version()}. Name a newer one: make lab PYTHON=python3.12"
         )
     free = shutil.disk_usage(place).free
     if free < NEEDED_BYTES and not skip_disk:
         raise SetupError(
-            f"{free / 2**30:.1f} GiB are free in {place}, the installation needs about {NEEDED_BYTES / 2**30:.0f} GiB "
-            "(PyTorch brings its CUDA libraries on Linux). Free some space, or run tools/bootstrap.py --skip-disk-check "
-            "if your pip installs a smaller CPU build."
+            f"{free / 2**30:.1f} GiB are free in {place}, the installation needs about"
+            f" {NEEDED_BYTES / 2**30:.0f} GiB (PyTorch brings its CUDA libraries on Linux). Free"
+            " some space, or run tools/bootstrap.py --skip-disk-check if your pip installs a"
+            " smaller CPU build."
         )
 
 
 def make_venv(venv: Path, *, dry_run: bool) -> None:
     """Make an environment with pip in it, also on a Debian whose python3 has no ensurepip."""
     stamp = read_stamp(venv)
-    if venv.exists() and stamp.get("made_here"):  # ours and unfinished: what it holds cannot be trusted
+    if venv.exists() and stamp.get(
+        "made_here"
+    ):  # ours and unfinished: what it holds cannot be trusted
         print(f"+ removing the unfinished {venv}")
         if not dry_run:
             shutil.rmtree(venv)
-    outer_pip, ensurepip = (importlib.util.find_spec(name) is not None for name in ("pip", "ensurepip"))
+    outer_pip, ensurepip = (
+        importlib.util.find_spec(name) is not None for name in ("pip", "ensurepip")
+    )
     if not outer_pip and not ensurepip:
         raise SetupError(
-            f"{sys.executable} has neither pip nor ensurepip. Install pip (on Debian: apt install python3-pip) and try again."
+            f"{sys.executable} has neither pip nor ensurepip. Install pip (on Debian: apt install"
+            " python3-pip) and try again."
         )
     if not dry_run:
         venv.mkdir(parents=True)
         write_stamp(venv, made_here=True, installed=None, extras=[])
     hint = f"{sys.executable} could not make an environment in {venv}: see the message above."
-    if outer_pip:  # pip of 22.3 and later installs into another environment, so ensurepip is not needed
+    if (
+        outer_pip
+    ):  # pip of 22.3 and later installs into another environment, so ensurepip is not needed
         run([sys.executable, "-m", "venv", "--without-pip", venv], dry_run=dry_run, hint=hint)
         python = interpreter(venv) or venv / "bin" / "python"
-        hint = f"pip could not be installed into {venv}. Is there a network? Is pip 22.3 or newer (python3 -m pip --version)?"
-        run([sys.executable, "-m", "pip", "--python", python, "install", *QUIET, "pip>=24"], dry_run=dry_run, hint=hint)
+        hint = (
+            f"pip could not be installed into {venv}. Is there a network? Is pip 22.3 or newer"
+            " (python3 -m pip --version)?"
+        )
+        run(
+            [sys.executable, "-m", "pip", "--python", python, "install", *QUIET, "pip>=24"],
+            dry_run=dry_run,
+            hint=hint,
+        )
     else:
         run([sys.executable, "-m", "venv", venv], dry_run=dry_run, hint=hint)
 
 
 def install(venv: Path, root: Path, extras: list[str], *, made_here: bool, dry_run: bool) -> None:
-    """Install the course editable: under the tested versions where we made the environment, else around what is there."""
+    """Install the course editable: under the tested versions where we made the environment, else
+    around what is there.
+    """
     python = interpreter(venv) or venv / "bin" / "python"
     if made_here:
         constraints = root / "constraints.txt"
-        hint = f"pip could not install the course into {venv}. With no network it cannot; else its last lines, above, say why."
+        hint = (
+            f"pip could not install the course into {venv}. With no network it cannot; else its"
+            " last lines, above, say why."
+        )
     else:
         constraints = venv / (STAMP + ".installed.txt")
         if not dry_run:
-            listed = subprocess.run([str(python), "-c", LIST_INSTALLED], capture_output=True, text=True, check=True).stdout
+            listed = subprocess.run(
+                [str(python), "-c", LIST_INSTALLED], capture_output=True, text=True, check=True
+            ).stdout
             ours = "diffusion-course=="
-            constraints.write_text("\n".join(line for line in listed.splitlines() if not line.startswith(ours)), encoding="utf-8")
+            constraints.write_text(
+                "\n".join(line for line in listed.splitlines() if not line.startswith(ours)),
+                encoding="utf-8",
+            )
         hint = (
-            f"{venv} holds a package that the course cannot work with, or lacks one that cannot be fetched: pip's lines above "
-            "name it. Nothing was replaced. Update that package yourself, or leave VENV out to get an environment of its own."
+            f"{venv} holds a package that the course cannot work with, or lacks one that cannot be"
+            " fetched: pip's lines above name it. Nothing was replaced. Update that package"
+            " yourself, or leave VENV out to get an environment of its own."
         )
-    pip = [python, "-m", "pip"] if dry_run or has_pip(python) else [sys.executable, "-m", "pip", "--python", python]
+    pip = (
+        [python, "-m", "pip"]
+        if dry_run or has_pip(python)
+        else [sys.executable, "-m", "pip", "--python", python]
+    )
     command = [*pip, "install", *QUIET, "-c", constraints, "-e", f"{root}[{','.join(extras)}]"]
     try:
         run(command, dry_run=dry_run, hint=hint, venv=venv)
@@ -248,9 +293,16 @@ def install(venv: Path, root: Path, extras: list[str], *, made_here: bool, dry_r
 
 
 def bootstrap(
-    venv: Path, root: Path, *, named_by_user: bool, dry_run: bool = False, skip_disk: bool = False, extras: tuple = ()
+    venv: Path,
+    root: Path,
+    *,
+    named_by_user: bool,
+    dry_run: bool = False,
+    skip_disk: bool = False,
+    extras: tuple = (),
 ) -> str:
-    """Bring the environment to what pyproject.toml asks for; returns "ready", "made", "updated" or "reused".
+    """Bring the environment to what pyproject.toml asks for; returns "ready", "made", "updated" or
+    "reused".
 
     `extras` come on top of those that it has.
     """
@@ -261,15 +313,24 @@ def bootstrap(
     extras = [EXTRA, *sorted({*had, *extras} - {EXTRA})]
     ours = stamp.get("made_here", False)
     if named_by_user and not python and not ours:
-        raise SetupError(f"VENV={venv} holds no Python. Name an existing environment, or leave VENV out to get one in .venv.")
+        raise SetupError(
+            f"VENV={venv} holds no Python. Name an existing environment, or leave VENV out to get"
+            " one in .venv."
+        )
     if venv.exists() and not python and not ours and any(venv.iterdir()):
-        raise SetupError(f"{venv} exists and is not a Python environment. Move it away and try again.")
+        raise SetupError(
+            f"{venv} exists and is not a Python environment. Move it away and try again."
+        )
     fresh = not python or (ours and stamp.get("installed") is None)
     if not dry_run:
         LOG.unlink(missing_ok=True)
     if fresh:
         check_machine(venv.parent, skip_disk=skip_disk)
-        print(f"Setting up {venv}: PyTorch, JupyterLab and the course. This takes a few minutes, once.", flush=True)
+        print(
+            f"Setting up {venv}: PyTorch, JupyterLab and the course. This takes a few minutes,"
+            " once.",
+            flush=True,
+        )
         if venv.exists() and not ours:
             venv.rmdir()  # empty, checked above
         make_venv(venv, dry_run=dry_run)
@@ -285,19 +346,32 @@ def bootstrap(
 
 
 def main(argv: list | None = None) -> int:
-    """Command line: exit code 0 when the environment is ready, 1 with a message that says what to do."""
+    """Command line: exit code 0 when the environment is ready, 1 with a message that says what to
+    do.
+    """
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--venv", type=Path, help="reuse this environment instead of making .venv")
-    parser.add_argument("--extra", action="append", default=[], help="install this extra of pyproject.toml too; may be repeated")
+    parser.add_argument(
+        "--extra",
+        action="append",
+        default=[],
+        help="install this extra of pyproject.toml too; may be repeated",
+    )
     parser.add_argument("--dry-run", action="store_true", help="show the commands and run none")
     parser.add_argument("--skip-disk-check", action="store_true")
     args = parser.parse_args(argv)
     default = ROOT / ".venv"
-    venv = Path(os.path.abspath((args.venv or default).expanduser()))  # not resolve(): a venv may be a link
+    venv = Path(
+        os.path.abspath((args.venv or default).expanduser())
+    )  # not resolve(): a venv may be a link
     start = time.monotonic()
     try:
         with only_one(ROOT):
-            options = {"dry_run": args.dry_run, "skip_disk": args.skip_disk_check, "extras": tuple(args.extra)}
+            options = {
+                "dry_run": args.dry_run,
+                "skip_disk": args.skip_disk_check,
+                "extras": tuple(args.extra),
+            }
             done = bootstrap(venv, ROOT, named_by_user=venv != default, **options)
     except (SetupError, OSError) as error:
         print(f"\nSet-up failed: {error}", file=sys.stderr)
@@ -308,7 +382,9 @@ def main(argv: list | None = None) -> int:
 
 
 class only_one:
-    """A lock for the time of a set-up: two at once would destroy each other's work. Freed by the system if killed."""
+    """A lock for the time of a set-up: two at once would destroy each other's work. Freed by the
+    system if killed.
+    """
 
     def __init__(self, root: Path) -> None:
         self.path = root / "build" / "bootstrap.lock"

@@ -1,7 +1,9 @@
-"""Run every lesson from a fresh kernel, write it as HTML and measure its cost: `python -m tools.course [--write] [NAME ...]`.
+"""Run every lesson from a fresh kernel, write it as HTML and measure its cost: `python -m
+tools.course [--write] [NAME ...]`.
 
-The cost card (wall minutes, peak memory) is printed and written to build/course/cost.json; `--write` also puts the
-measured lessons into notebooks/cost.json, the copy that README, the lessons and the instructor's guide quote.
+The cost card (wall minutes, peak memory) is printed and written to build/course/cost.json;
+`--write` also puts the measured lessons into notebooks/cost.json, the copy that README, the lessons
+and the instructor's guide quote.
 """
 
 import argparse
@@ -19,7 +21,7 @@ import psutil
 from nbconvert import HTMLExporter
 from nbformat import NotebookNode
 
-from diffusion_course.checkpoints import write_bytes
+from diffusion_course.files.checkpoints import write_bytes
 from tools.notebook_checks import FIGURE
 from tools.notebooks import NOTEBOOKS, ROOT, execute, normalise
 
@@ -27,7 +29,9 @@ CARD, GUIDE = NOTEBOOKS / "cost.json", ROOT / "docs" / "instructors.md"
 
 
 class PeakMemory:
-    """Largest resident memory, in bytes, of this process's new child processes (the kernel and its own children)."""
+    """Largest resident memory, in bytes, of this process's new child processes (the kernel and its
+    own children).
+    """
 
     def __init__(self, interval: float = 0.2) -> None:
         self.peak, self.interval = 0, interval
@@ -36,7 +40,9 @@ class PeakMemory:
 
     def _watch(self) -> None:
         while not self._stop.wait(self.interval):
-            self.peak = max(self.peak, sum(map(resident, psutil.Process().children(recursive=True))))
+            self.peak = max(
+                self.peak, sum(map(resident, psutil.Process().children(recursive=True)))
+            )
 
     def __enter__(self) -> "PeakMemory":
         self._thread.start()
@@ -65,7 +71,10 @@ def run_lesson(path: Path) -> tuple[NotebookNode, dict]:
     with PeakMemory() as memory:
         execute(notebook, path.parent)
     minutes = (time.perf_counter() - start) / 60
-    return normalise(notebook, path.stem), {"minutes": round(minutes, 2), "peak_mib": round(memory.peak / 2**20)}
+    return normalise(notebook, path.stem), {
+        "minutes": round(minutes, 2),
+        "peak_mib": round(memory.peak / 2**20),
+    }
 
 
 def to_html(notebook: NotebookNode, title: str) -> str:
@@ -74,13 +83,20 @@ def to_html(notebook: NotebookNode, title: str) -> str:
         for output in cell.get("outputs", ()):
             data = output.get("data", {})
             if "image/png" in data and (match := FIGURE.search(str(data.get("text/plain", "")))):
-                output.metadata["image/png"] = output.metadata.get("image/png", {}) | {"alt": match["alt"]}
-    return HTMLExporter(template_name="classic").from_notebook_node(notebook, {"metadata": {"name": title}})[0]
+                output.metadata["image/png"] = output.metadata.get("image/png", {}) | {
+                    "alt": match["alt"]
+                }
+    return HTMLExporter(template_name="classic").from_notebook_node(
+        notebook, {"metadata": {"name": title}}
+    )[0]
 
 
 def table(lessons: dict[str, dict]) -> str:
     """The cost card as the Markdown table that README quotes."""
-    rows = [f"| {name} | {cost['minutes']:.1f} | {cost['peak_mib']} |" for name, cost in sorted(lessons.items())]
+    rows = [
+        f"| {name} | {cost['minutes']:.1f} | {cost['peak_mib']} |"
+        for name, cost in sorted(lessons.items())
+    ]
     return "\n".join(["| lesson | minutes | peak MiB |", "|---|---:|---:|", *rows])
 
 
@@ -89,7 +105,7 @@ def machine() -> dict:
     import torch
 
     from diffusion_course import default_device
-    from diffusion_course.precision import has_fast_bfloat16
+    from diffusion_course.training.precision import has_fast_bfloat16
 
     memory = round(psutil.virtual_memory().total / 2**30)
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
@@ -106,45 +122,73 @@ def machine() -> dict:
 def save(path: Path, lessons: dict[str, dict], measured_on: dict) -> None:
     """Write the card whole; lessons that were not measured now keep what the file says."""
     known = json.loads(path.read_text(encoding="utf-8"))["lessons"] if path.exists() else {}
-    text = json.dumps({"machine": measured_on, "lessons": known | lessons}, indent=1, sort_keys=True)
+    text = json.dumps(
+        {"machine": measured_on, "lessons": known | lessons}, indent=1, sort_keys=True
+    )
     write_bytes(path, f"{text}\n".encode())
 
 
 def quote(lessons: dict[str, dict], readme: Path, sources: Path) -> None:
-    """Write the costs into README's table of lessons and into the first cell of each lesson's source."""
+    """Write the costs into README's table of lessons and into the first cell of each lesson's
+    source.
+    """
     text = readme.read_text(encoding="utf-8")
     for name, cost in lessons.items():
         row = rf"(\({NOTEBOOKS.name}/{name}\.ipynb\) \|[^|\n]*\|)[^|\n]*\|[^|\n]*\|"
         text = re.sub(row, rf"\1 {cost['minutes']:.1f} | {cost['peak_mib']} |", text)
         source = sources / f"{name}.py"
-        line = f"**Measured cost:** {cost['minutes']:.1f} min on 2 cores, {cost['peak_mib'] / 1024:.1f} GB of memory at the peak."
-        lesson = re.sub(r"\*\*Measured cost:\*\* .*", line, source.read_text(encoding="utf-8"), count=1)
+        line = (
+            f"**Measured cost:** {cost['minutes']:.1f} min on 2 cores,"
+            f" {cost['peak_mib'] / 1024:.1f} GB of memory at the peak."
+        )
+        lesson = re.sub(
+            r"\*\*Measured cost:\*\* .*", line, source.read_text(encoding="utf-8"), count=1
+        )
         write_bytes(source, lesson.encode())
     write_bytes(readme, text.encode())
 
 
 def quote_weeks(lessons: dict[str, dict], guide: Path) -> None:
-    """Write the costs into the rows of the instructor's guide that name lessons: | week | 09, 10 | minutes | peak MiB | ..."""
+    """Write the costs into the rows of the instructor's guide that name lessons: | week | 09, 10 |
+    minutes | peak MiB | ...
+    """
     by_number = {name[:2]: cost for name, cost in lessons.items()}
 
     def row(found: re.Match) -> str:
         costs = [by_number[number] for number in found[2].split(", ")]
-        minutes, peak = sum(cost["minutes"] for cost in costs), max(cost["peak_mib"] for cost in costs)
+        minutes, peak = (
+            sum(cost["minutes"] for cost in costs),
+            max(cost["peak_mib"] for cost in costs),
+        )
         return f"{found[1]}{found[2]} | {minutes:.1f} | {peak} |"
 
     text = guide.read_text(encoding="utf-8")
-    write_bytes(guide, re.sub(r"(?m)^(\| \d+ \| )(\d\d(?:, \d\d)*) \|[^|\n]*\|[^|\n]*\|", row, text).encode())
+    write_bytes(
+        guide,
+        re.sub(r"(?m)^(\| \d+ \| )(\d\d(?:, \d\d)*) \|[^|\n]*\|[^|\n]*\|", row, text).encode(),
+    )
 
 
 def main(argv: list[str] | None = None) -> int:
     """Command line; 1 when a lesson fails (the others still run)."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("names", nargs="*", metavar="NAME", help="lessons by the start of their file name, such as 03")
+    parser.add_argument(
+        "names",
+        nargs="*",
+        metavar="NAME",
+        help="lessons by the start of their file name, such as 03",
+    )
     parser.add_argument("--write", action="store_true", help="update notebooks/cost.json too")
     args = parser.parse_args(argv)
-    paths = [p for p in sorted(NOTEBOOKS.glob("*.ipynb")) if not args.names or p.stem.startswith(tuple(args.names))]
+    paths = [
+        p
+        for p in sorted(NOTEBOOKS.glob("*.ipynb"))
+        if not args.names or p.stem.startswith(tuple(args.names))
+    ]
     if not paths:
-        print(f"no lesson starts with {args.names}; build them first: make notebooks", file=sys.stderr)
+        print(
+            f"no lesson starts with {args.names}; build them first: make notebooks", file=sys.stderr
+        )
         return 1
     output = ROOT / "build" / "course"
     output.mkdir(parents=True, exist_ok=True)
@@ -163,7 +207,12 @@ def main(argv: list[str] | None = None) -> int:
         save(CARD, lessons, machine())
         quote(lessons, ROOT / "README.md", NOTEBOOKS / "source")
         quote_weeks(json.loads(CARD.read_text(encoding="utf-8"))["lessons"], GUIDE)
-    print(table(lessons), f"\nHTML in {output.relative_to(ROOT)}", *(f"FAILED: {name}" for name in failed), sep="\n")
+    print(
+        table(lessons),
+        f"\nHTML in {output.relative_to(ROOT)}",
+        *(f"FAILED: {name}" for name in failed),
+        sep="\n",
+    )
     return 1 if failed else 0
 
 

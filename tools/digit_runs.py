@@ -1,4 +1,6 @@
-"""The training runs on handwritten digits: two noise predictors and the classifier whose features measure them."""
+"""The training runs on handwritten digits: two noise predictors and the classifier whose features
+measure them.
+"""
 
 import time
 from collections.abc import Iterator
@@ -19,15 +21,19 @@ BATCH = 128
 def train_digits(job: Job) -> Iterator[Report]:
     """Train a noise predictor on the training digits at 16x16.
 
-    "digits_classes" learns the classes, and one in ten labels is dropped, so that it can be guided. Under ``accelerate launch``
-    the processes share each batch.
+    "digits_classes" learns the classes, and one in ten labels is dropped, so that it can be guided.
+    Under ``accelerate launch`` the processes share each batch.
     """
     accelerator = Accelerator(cpu=job.device.type == "cpu")
     device = accelerator.device
     torch.manual_seed(SEED)  # the network's first weights
     model = UNet(**(DIGITS_CLASSES if job.part == "digits_classes" else DIGITS)).to(device)
     data = load_dataset("digits", split="train", size=16)
-    classes = {"cond": data.labels.to(device), "cond_dropout": 0.1} if job.part == "digits_classes" else {}
+    classes = (
+        {"cond": data.labels.to(device), "cond_dropout": 0.1}
+        if job.part == "digits_classes"
+        else {}
+    )
     for state in train(
         model,
         data.images.to(device),
@@ -44,8 +50,11 @@ def train_digits(job: Job) -> Iterator[Report]:
         accelerator=accelerator,
         **classes,
     ):
-        yield Report(state.step, state.seconds, f"loss {state.loss:.4f}", {job.part: state.ema_model})
-    accelerator.wait_for_everyone()  # a process that leaves at once can abort: gloo's threads still let go of tensors
+        yield Report(
+            state.step, state.seconds, f"loss {state.loss:.4f}", {job.part: state.ema_model}
+        )
+    # A process that leaves at once can abort: gloo's threads still let go of tensors
+    accelerator.wait_for_everyone()
     accelerator.end_training()
 
 
@@ -61,7 +70,9 @@ def train_classifier(job: Job) -> Iterator[Report]:
     for step in range(1, steps + 1):
         index = torch.randint(len(images), (128,), device=device)
         dy, dx = torch.randint(-1, 2, (2,)).tolist()
-        batch = torch.roll(images[index], (dy, dx), (2, 3)) + 0.1 * torch.randn(128, 1, 16, 16, device=device)
+        batch = torch.roll(images[index], (dy, dx), (2, 3)) + 0.1 * torch.randn(
+            128, 1, 16, 16, device=device
+        )
         loss = nn.functional.cross_entropy(model(batch), labels[index], label_smoothing=0.05)
         optimizer.zero_grad()
         loss.backward()
@@ -69,6 +80,11 @@ def train_classifier(job: Job) -> Iterator[Report]:
         rate.step()
         if step % 200 == 0 or step == steps:
             with torch.no_grad():
-                right = (model(test.images.to(device)).argmax(1).cpu() == test.labels).float().mean().item()
+                right = (
+                    (model(test.images.to(device)).argmax(1).cpu() == test.labels)
+                    .float()
+                    .mean()
+                    .item()
+                )
             text = f"loss {loss.item():.4f}, test accuracy {right:.4f}"
             yield Report(step, time.perf_counter() - start, text, {job.part: model})

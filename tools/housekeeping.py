@@ -1,4 +1,5 @@
-"""`make help` and `make clean` (standard library only, as they run before there is an environment)."""
+"""`make help` and `make clean` (standard library only, as they run before there is an environment).
+"""
 
 import re
 import shutil
@@ -15,7 +16,8 @@ def targets(makefile: str) -> list[tuple[str, str]]:
 
 
 def clean(root: Path) -> list[Path]:
-    """Remove build/ and caches below `root`, never inside an environment; returns what was removed."""
+    """Remove build/ and caches below `root`, never inside an environment; returns what was removed.
+    """
     found = [root / "build", *(path for name in CACHES for path in root.rglob(name))]
     removed = []
     for path in found:
@@ -28,7 +30,10 @@ def clean(root: Path) -> list[Path]:
 
 if __name__ == "__main__":
     if sys.argv[1:] == ["clean"]:
-        print("\n".join(f"removed {path.relative_to(ROOT)}" for path in clean(ROOT)) or "nothing to remove")
+        print(
+            "\n".join(f"removed {path.relative_to(ROOT)}" for path in clean(ROOT))
+            or "nothing to remove"
+        )
     else:
         print("make TARGET [ARGS=...] [VENV=an environment of yours] [PYTHON=python3.12]\n")
         for name, text in targets((ROOT / "Makefile").read_text(encoding="utf-8")):

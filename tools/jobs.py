@@ -1,4 +1,6 @@
-"""What the training parts have in common: a job's settings, and how finished weights are written and entered in the manifest."""
+"""What the training parts have in common: a job's settings, and how finished weights are written
+and entered in the manifest.
+"""
 
 import json
 import os
@@ -11,9 +13,9 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
-from diffusion_course.checkpoints import save_tensors, sha256_of, write_bytes
-from diffusion_course.precision import has_fast_bfloat16
-from diffusion_course.pretrained import MANIFEST
+from diffusion_course.files.checkpoints import save_tensors, sha256_of, write_bytes
+from diffusion_course.files.pretrained import MANIFEST
+from diffusion_course.training.precision import has_fast_bfloat16
 
 ROOT = Path(__file__).resolve().parent.parent
 SEED = 0
@@ -21,7 +23,9 @@ MINIATURE = "mini-stable-diffusion"
 
 
 class Job(NamedTuple):
-    """One run of a part: its name, optimiser steps, where to compute, the folders of checkpoints and of weights, the seed."""
+    """One run of a part: its name, optimiser steps, where to compute, the folders of checkpoints
+    and of weights, the seed.
+    """
 
     part: str
     steps: int
@@ -37,7 +41,9 @@ class Job(NamedTuple):
 
 
 class Report(NamedTuple):
-    """What a run says now and then: its step, seconds so far, a line of text, and the networks to ship by name."""
+    """What a run says now and then: its step, seconds so far, a line of text, and the networks to
+    ship by name.
+    """
 
     step: int
     seconds: float
@@ -46,9 +52,11 @@ class Report(NamedTuple):
 
 
 class Part(NamedTuple):
-    """How one part is trained: a function of the job, the shipped run's steps, and what the manifest says of its networks.
+    """How one part is trained: a function of the job, the shipped run's steps, and what the
+    manifest says of its networks.
 
-    goes_on: it starts from shipped weights; their own making stays in the manifest as "after". seed: of pictures and noise.
+    goes_on: it starts from shipped weights; their own making stays in the manifest as "after".
+    seed: of pictures and noise.
     """
 
     train: Callable[[Job], Iterator[Report]]
@@ -76,15 +84,23 @@ def made_by(job: Job, report: Report) -> dict:
 
 
 def ship(job: Job, part: Part, report: Report) -> list[Path]:
-    """Write every network of the report into ``job.data`` with its entry in the manifest; return the files."""
+    """Write every network of the report into ``job.data`` with its entry in the manifest; return
+    the files.
+    """
     files = []
     for name, network in report.networks.items():
         if name.startswith(MINIATURE):
             file = write_folder(network, job.data / name)
         else:
             file = job.data / f"{name}.safetensors"
-            save_tensors(file, network.state_dict(), {"model": type(network).__name__, "config": part.config})
-        entry = {"file": file.relative_to(job.data).as_posix(), "sha256": sha256_of(file), "model": type(network).__name__}
+            save_tensors(
+                file, network.state_dict(), {"model": type(network).__name__, "config": part.config}
+            )
+        entry = {
+            "file": file.relative_to(job.data).as_posix(),
+            "sha256": sha256_of(file),
+            "model": type(network).__name__,
+        }
         entry |= {"config": part.config, "schedule": part.schedule, "made_by": made_by(job, report)}
         if part.goes_on:
             entry["made_by"]["after"] = read_manifest(job.data)[name]["made_by"]
@@ -106,9 +122,11 @@ def add_to_manifest(data: Path, name: str, entry: dict) -> None:
 
 
 def write_folder(network: nn.Module, folder: Path) -> Path:
-    """Write a network in float16 as ``save_pretrained`` does, each file whole or not at all; return the file of weights.
+    """Write a network in float16 as ``save_pretrained`` does, each file whole or not at all; return
+    the file of weights.
 
-    The configuration says float32: transformers loads a network in the dtype that it names, diffusers in float32.
+    The configuration says float32: transformers loads a network in the dtype that it names,
+    diffusers in float32.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent) as work:
@@ -116,7 +134,9 @@ def write_folder(network: nn.Module, folder: Path) -> Path:
         network.float()
         config = Path(work) / "config.json"
         settings = json.loads(config.read_text(encoding="utf-8").replace('"float16"', '"float32"'))
-        settings.pop("_name_or_path", None)  # where the network was loaded from: a folder of this machine
+        settings.pop(
+            "_name_or_path", None
+        )  # where the network was loaded from: a folder of this machine
         config.write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
         for file in Path(work).iterdir():
             file.chmod(0o644)

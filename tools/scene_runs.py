@@ -1,6 +1,8 @@
-"""The training runs on scenes: judge, autoencoder, caption reader, denoiser. ``tools.train`` drives them.
+"""The training runs on scenes: judge, autoencoder, caption reader, denoiser. ``tools.train`` drives
+them.
 
-Pictures are drawn anew for every step. Step k of a run always sees the same ones, whatever was stopped and resumed before.
+Pictures are drawn anew for every step. Step k of a run always sees the same ones, whatever was
+stopped and resumed before.
 """
 
 import torch
@@ -9,12 +11,12 @@ from diffusers.models.attention_processor import AttnProcessor
 from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
-from diffusion_course.autoencoder import autoencoder_loss
-from diffusion_course.judge import JUDGE_SIZES, judge_loss
+from diffusion_course.datasets.scenes import captions, parse_caption, render_scenes, sample_scenes
+from diffusion_course.latent.autoencoder import autoencoder_loss
+from diffusion_course.measures.judge import JUDGE_SIZES, judge_loss
 from diffusion_course.models import Judge
-from diffusion_course.precision import has_fast_bfloat16
-from diffusion_course.scenes import captions, parse_caption, render_scenes, sample_scenes
-from diffusion_course.trainer import Run
+from diffusion_course.training.precision import has_fast_bfloat16
+from diffusion_course.training.run import Run
 
 SIZE = 64
 VAE_CONFIG = {
@@ -52,13 +54,19 @@ DEFAULTS = {"warmup_steps": 100, "max_grad_norm": 1.0, "seed": 0, "compile": Fal
 
 
 def settings(device: torch.device, **given: object) -> dict:
-    """Return the config of a run; bfloat16 where the device multiplies it faster (AVX-512 counts: convolutions gain here)."""
-    fast = has_fast_bfloat16(device) or (device.type == "cpu" and torch.cpu.get_capabilities().get("avx512_bf16", False))
+    """Return the config of a run; bfloat16 where the device multiplies it faster (AVX-512 counts:
+    convolutions gain here).
+    """
+    fast = has_fast_bfloat16(device) or (
+        device.type == "cpu" and torch.cpu.get_capabilities().get("avx512_bf16", False)
+    )
     return DEFAULTS | {"precision": "bfloat16" if fast else "float32"} | given
 
 
 class SceneRun(Run):
-    """A run that draws its pictures: ``codes`` and ``pictures`` return this process's share of the step's batch."""
+    """A run that draws its pictures: ``codes`` and ``pictures`` return this process's share of the
+    step's batch.
+    """
 
     split = "train"
 
@@ -78,7 +86,9 @@ class SceneRun(Run):
 
 
 class JudgeRun(SceneRun):
-    """The judge sees every combination, in pictures with a little noise or blur, as a generator's are."""
+    """The judge sees every combination, in pictures with a little noise or blur, as a generator's
+    are.
+    """
 
     split = "all"
 
@@ -88,7 +98,12 @@ class JudgeRun(SceneRun):
         codes = self.codes(g)
         images = self.pictures(codes, g)
         noise = torch.randn(images.shape, generator=self.generator, device=self.device)
-        images = images + 0.08 * torch.rand(len(images), 1, 1, 1, generator=self.generator, device=self.device) * noise
+        images = (
+            images
+            + 0.08
+            * torch.rand(len(images), 1, 1, 1, generator=self.generator, device=self.device)
+            * noise
+        )
         return judge_loss(self.model, self.network(images), codes.to(self.device))
 
 
@@ -100,7 +115,9 @@ class AutoencoderTask(nn.Module):
         self.vae, self.kl_weight = vae, kl_weight
 
     def forward(self, images: Tensor, generator: torch.Generator) -> Tensor:
-        return autoencoder_loss(self.vae, images, kl_weight=self.kl_weight, generator=generator).total
+        return autoencoder_loss(
+            self.vae, images, kl_weight=self.kl_weight, generator=generator
+        ).total
 
 
 class AutoencoderRun(SceneRun):
@@ -113,7 +130,8 @@ class AutoencoderRun(SceneRun):
 
 
 def new_autoencoder() -> AutoencoderKL:
-    """Return an untrained autoencoder; plain attention trains faster than the fused kind on a CPU."""
+    """Return an untrained autoencoder; plain attention trains faster than the fused kind on a CPU.
+    """
     vae = AutoencoderKL(**VAE_CONFIG).to(memory_format=torch.channels_last)
     vae.set_attn_processor(AttnProcessor())
     return vae
@@ -125,7 +143,9 @@ def new_judge() -> Judge:
 
 
 class CaptionReader(nn.Module):
-    """The text encoder with one answer for each attribute of a scene, read off the end token; "not said" is an answer too."""
+    """The text encoder with one answer for each attribute of a scene, read off the end token; "not
+    said" is an answer too.
+    """
 
     def __init__(self, text_encoder: CLIPTextModel) -> None:
         super().__init__()
@@ -138,9 +158,18 @@ class CaptionReader(nn.Module):
 
 
 class ReaderRun(SceneRun):
-    """The text encoder learns alone what a caption asks for, before it learns with the denoiser what to show it."""
+    """The text encoder learns alone what a caption asks for, before it learns with the denoiser
+    what to show it.
+    """
 
-    def __init__(self, model: nn.Module, config: dict, device: torch.device, accelerator: object, tokenizer: CLIPTokenizer):
+    def __init__(
+        self,
+        model: nn.Module,
+        config: dict,
+        device: torch.device,
+        accelerator: object,
+        tokenizer: CLIPTokenizer,
+    ):
         super().__init__(model, config, device, accelerator)
         self.tokenizer = tokenizer
 
@@ -149,15 +178,28 @@ class ReaderRun(SceneRun):
         g = self.generator_of_step()
         texts = captions(self.codes(g), generator=g)
         asked = torch.stack([parse_caption(text) for text in texts]).to(self.device)
-        logits = self.network(token_ids(self.tokenizer, texts).to(self.device)).float().split(self.model.sizes, 1)
-        answers = torch.where(asked < 0, asked.new_tensor(JUDGE_SIZES), asked)  # the last choice: not said
-        return sum(nn.functional.cross_entropy(part, answer) for part, answer in zip(logits, answers.unbind(1), strict=True))
+        logits = (
+            self.network(token_ids(self.tokenizer, texts).to(self.device))
+            .float()
+            .split(self.model.sizes, 1)
+        )
+        answers = torch.where(
+            asked < 0, asked.new_tensor(JUDGE_SIZES), asked
+        )  # the last choice: not said
+        return sum(
+            nn.functional.cross_entropy(part, answer)
+            for part, answer in zip(logits, answers.unbind(1), strict=True)
+        )
 
 
 class TextDenoiser(nn.Module):
-    """U-Net and text encoder as one network ``model(xt, t, cond)`` with token ids (B, L) as condition."""
+    """U-Net and text encoder as one network ``model(xt, t, cond)`` with token ids (B, L) as
+    condition.
+    """
 
-    def __init__(self, unet: UNet2DConditionModel, text_encoder: CLIPTextModel, null_ids: Tensor) -> None:
+    def __init__(
+        self, unet: UNet2DConditionModel, text_encoder: CLIPTextModel, null_ids: Tensor
+    ) -> None:
         super().__init__()
         self.unet, self.text_encoder = unet, text_encoder
         self.register_buffer("null_class", null_ids)  # the empty prompt, for label dropout
@@ -173,12 +215,20 @@ def token_ids(tokenizer: CLIPTokenizer, texts: list[str]) -> Tensor:
 
 def new_text_encoder(tokenizer: CLIPTokenizer) -> CLIPTextModel:
     """Return an untrained text encoder for the vocabulary."""
-    ids = {f"{name}_token_id": getattr(tokenizer, f"{name}_token_id") for name in ("bos", "eos", "pad")}
-    return CLIPTextModel(CLIPTextConfig(**TEXT_CONFIG, vocab_size=len(tokenizer), **ids, attn_implementation="eager"))
+    ids = {
+        f"{name}_token_id": getattr(tokenizer, f"{name}_token_id") for name in ("bos", "eos", "pad")
+    }
+    return CLIPTextModel(
+        CLIPTextConfig(**TEXT_CONFIG, vocab_size=len(tokenizer), **ids, attn_implementation="eager")
+    )
 
 
-def new_denoiser(text_encoder: CLIPTextModel, tokenizer: CLIPTokenizer, unet: nn.Module | None = None) -> TextDenoiser:
-    """Return a text encoder with a U-Net, by default an untrained one; plain attention trains faster than the fused on a CPU."""
+def new_denoiser(
+    text_encoder: CLIPTextModel, tokenizer: CLIPTokenizer, unet: nn.Module | None = None
+) -> TextDenoiser:
+    """Return a text encoder with a U-Net, by default an untrained one; plain attention trains
+    faster than the fused on a CPU.
+    """
     unet = UNet2DConditionModel(**UNET_CONFIG) if unet is None else unet
     unet.set_attn_processor(AttnProcessor())
     return TextDenoiser(unet, text_encoder, token_ids(tokenizer, [""])[0])

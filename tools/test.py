@@ -1,4 +1,6 @@
-"""What `make test` runs: the unit tests, then every notebook compared with its stored outputs by nbval."""
+"""What `make test` runs: the unit tests, then every notebook compared with its stored outputs by
+nbval.
+"""
 
 import os
 import subprocess
@@ -10,7 +12,9 @@ WORKERS = 2
 
 
 def environment(cores: int, workers: int = WORKERS) -> dict[str, str]:
-    """Thread limits that keep `workers` processes from fighting over the cores; a limit set by the user stays."""
+    """Thread limits that keep `workers` processes from fighting over the cores; a limit set by the
+    user stays.
+    """
     threads = str(max(1, cores // workers))
     return {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads} | dict(os.environ)
 
@@ -24,11 +28,15 @@ def commands(flags: list[str], notebooks: list[str]) -> list[list[str]]:
 
 def main(flags: list[str]) -> int:
     """Run both; the exit code is the first one that is not zero."""
-    notebooks = sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "notebooks").glob("*.ipynb"))
+    notebooks = sorted(
+        path.relative_to(ROOT).as_posix() for path in (ROOT / "notebooks").glob("*.ipynb")
+    )
     codes = []
     for command in commands(flags, notebooks):
         print("+ python -m " + " ".join(command[2:]), flush=True)
-        codes.append(subprocess.run(command, cwd=ROOT, env=environment(os.cpu_count() or 1)).returncode)
+        codes.append(
+            subprocess.run(command, cwd=ROOT, env=environment(os.cpu_count() or 1)).returncode
+        )
     return next((code for code in codes if code), 0)
 
 

@@ -16,11 +16,16 @@ ARTEFACTS = ROOT / "build" / "ui"
 
 
 def commands(flags: list[str]) -> list[list[str]]:
-    """The pytest calls: pages two at a time, lessons one by one since their latencies are measured; given a path, only that."""
+    """The pytest calls: pages two at a time, lessons one by one since their latencies are measured;
+    given a path, only that.
+    """
     pytest = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider"]
     if any(flag.startswith("tests_ui") for flag in flags):
         return [[*pytest, *flags]]
-    return [[*pytest, "-n", str(WORKERS), "tests_ui/test_book.py", *flags], [*pytest, "tests_ui/test_lab.py", *flags]]
+    return [
+        [*pytest, "-n", str(WORKERS), "tests_ui/test_book.py", *flags],
+        [*pytest, "tests_ui/test_lab.py", *flags],
+    ]
 
 
 def axe_by_rule() -> Counter[str]:
@@ -33,7 +38,9 @@ def axe_by_rule() -> Counter[str]:
 
 
 def main(flags: list[str]) -> int:
-    """Build the book unless only lessons are tried, then run the tests; the exit code is the first that is not zero."""
+    """Build the book unless only lessons are tried, then run the tests; the exit code is the first
+    that is not zero.
+    """
     if not any("test_lab" in flag for flag in flags) and (code := book.main([])):
         return code
     for old in ARTEFACTS.glob("axe-*.json"):
@@ -41,7 +48,9 @@ def main(flags: list[str]) -> int:
     codes = []
     for command in commands(flags):
         print("+ python -m " + " ".join(command[2:]), flush=True)
-        codes.append(subprocess.run(command, cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)}).returncode)
+        codes.append(
+            subprocess.run(command, cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)}).returncode
+        )
     for rule, count in sorted(axe_by_rule().items()):
         print(f"axe-core, {rule}: {count}")
     return next((code for code in codes if code), 0)

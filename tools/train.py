@@ -1,10 +1,12 @@
-"""Make the weights that the course ships: ``python -m tools.train PART`` (``make train PART=digits``).
+"""Make the weights that the course ships: ``python -m tools.train PART`` (``make train
+PART=digits``).
 
-A run writes a checkpoint and a log to build/train/ and goes on from them when started again. At the end it writes its weights
-to data/ and their entries to data/manifest.json: sha256, command, seed, time and machine.
+A run writes a checkpoint and a log to build/train/ and goes on from them when started again. At the
+end it writes its weights to data/ and their entries to data/manifest.json: sha256, command, seed,
+time and machine.
 
-Parts on digits: digits, digits_classes, digit_classifier. Parts of the miniature Stable Diffusion, in this order: judge, vae,
-text_encoder, denoiser, denoiser_more, text_places, denoiser_places.
+Parts on digits: digits, digits_classes, digit_classifier. Parts of the miniature Stable Diffusion,
+in this order: judge, vae, text_encoder, denoiser, denoiser_more, text_places, denoiser_places.
 """
 
 import argparse
@@ -16,7 +18,7 @@ from pathlib import Path
 import torch
 
 from diffusion_course import default_device
-from diffusion_course.checkpoints import write_bytes
+from diffusion_course.files.checkpoints import write_bytes
 from tools.denoiser_parts import train_denoiser, train_denoiser_more, train_denoiser_places
 from tools.digit_runs import DIGITS, DIGITS_CLASSES, train_classifier, train_digits
 from tools.digit_runs import SCHEDULE as DIGITS_SCHEDULE
@@ -40,21 +42,44 @@ PARTS = {
 
 def main(argv: list[str] | None = None) -> int:
     """Run one part and ship its weights; return the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m tools.train", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m tools.train", description=__doc__.splitlines()[0]
+    )
     parser.add_argument("part", choices=sorted(PARTS), help="which weights to make")
     parser.add_argument("--steps", type=int, help="optimiser steps (default: the shipped run's)")
-    parser.add_argument("--device", default=str(default_device()), help="where to train (default: %(default)s)")
-    parser.add_argument("--data", type=Path, default=ROOT / "data", help="where the weights go (default: data/)")
-    parser.add_argument("--work", type=Path, default=ROOT / "build" / "train", help="checkpoint and log (default: build/train/)")
+    parser.add_argument(
+        "--device", default=str(default_device()), help="where to train (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--data", type=Path, default=ROOT / "data", help="where the weights go (default: data/)"
+    )
+    parser.add_argument(
+        "--work",
+        type=Path,
+        default=ROOT / "build" / "train",
+        help="checkpoint and log (default: build/train/)",
+    )
     args = parser.parse_args(argv)
     part = PARTS[args.part]
-    job = Job(args.part, args.steps or part.steps, torch.device(args.device), args.work, args.data, part.seed)
+    job = Job(
+        args.part,
+        args.steps or part.steps,
+        torch.device(args.device),
+        args.work,
+        args.data,
+        part.seed,
+    )
     args.work.mkdir(parents=True, exist_ok=True)
-    if int(os.environ.get("RANK", "0")):  # not the first process of accelerate launch: that one reports and writes
+    if int(
+        os.environ.get("RANK", "0")
+    ):  # not the first process of accelerate launch: that one reports and writes
         for _ in part.train(job):
             pass
         return 0
-    report, clock = None, args.work / f"{args.part}-seconds.json"  # of the stretches before, if the run goes on from a checkpoint
+    report, clock = (
+        None,
+        args.work / f"{args.part}-seconds.json",
+    )  # of the stretches before, if the run goes on from a checkpoint
     before = json.loads(clock.read_text()) if clock.is_file() and job.checkpoint.is_file() else 0.0
     with open(args.work / f"{args.part}.log", "a", encoding="utf-8") as log:
         for report in part.train(job):
@@ -64,7 +89,10 @@ def main(argv: list[str] | None = None) -> int:
             print(line, flush=True)
             print(line, file=log, flush=True)
     if report is None:
-        print(f"{args.part}: the run was complete already; delete {job.checkpoint} to train anew.", file=sys.stderr)
+        print(
+            f"{args.part}: the run was complete already; delete {job.checkpoint} to train anew.",
+            file=sys.stderr,
+        )
         return 1
     for file in ship(job, part, report):
         print(f"wrote {file} ({file.stat().st_size / 2**20:.2f} MiB)")

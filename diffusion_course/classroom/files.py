@@ -8,7 +8,9 @@ import re
 import stat
 
 _KEPT = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-.")
-_RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\.|$)", re.IGNORECASE)  # device names on Windows
+_RESERVED = re.compile(
+    r"(con|prn|aux|nul|com\d|lpt\d)(\.|$)", re.IGNORECASE
+)  # device names on Windows
 _LONGEST_NAME = 100
 
 
@@ -19,13 +21,20 @@ class Unreadable(Exception):
 def read_file(path: str | os.PathLike, limit: int) -> bytes:
     """Return the content of a regular file of at most `limit` bytes.
 
-    A symbolic link is not followed, and a pipe or device is neither opened for long nor read. Raises Unreadable that says
-    what is wrong.
+    A symbolic link is not followed, and a pipe or device is neither opened for long nor read.
+    Raises Unreadable that says what is wrong.
     """
     try:
         _must_be_regular(os.lstat(path))
-        flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
-        with open(os.open(path, flags), "rb") as file:  # what was looked at may have been exchanged since
+        flags = (
+            os.O_RDONLY
+            | getattr(os, "O_NOFOLLOW", 0)
+            | getattr(os, "O_NONBLOCK", 0)
+            | getattr(os, "O_BINARY", 0)
+        )
+        with open(
+            os.open(path, flags), "rb"
+        ) as file:  # what was looked at may have been exchanged since
             status = os.fstat(file.fileno())
             _must_be_regular(status)
             content = b"" if status.st_size > limit else file.read(limit + 1)
@@ -34,7 +43,10 @@ def read_file(path: str | os.PathLike, limit: int) -> bytes:
     except ValueError as error:
         raise Unreadable(f"its name cannot be opened ({error})") from error
     if len(content) > limit or status.st_size > limit:
-        raise Unreadable(f"it is larger than {limit / 2**20:g} MiB ({max(status.st_size, len(content)) / 2**20:.1f} MiB)")
+        raise Unreadable(
+            f"it is larger than {limit / 2**20:g} MiB"
+            f" ({max(status.st_size, len(content)) / 2**20:.1f} MiB)"
+        )
     return content
 
 
@@ -60,14 +72,17 @@ def is_folder(path: str | os.PathLike) -> bool:
 
 
 def printable(text: str, limit: int = 200) -> str:
-    """Return `text` in one line that any file or terminal takes: what cannot be printed is spelled as an escape.
+    """Return `text` in one line that any file or terminal takes: what cannot be printed is spelled
+    as an escape.
 
-    Bytes of a file name that are not UTF-8 become `\\xNN`. Longer than `limit` characters, it is cut.
+    Bytes of a file name that are not UTF-8 become `\\xNN`. Longer than `limit` characters, it is
+    cut.
     """
     decoded = text.encode("utf-8", "surrogateescape" if _is_file_name(text) else "backslashreplace")
     shown = decoded.decode("utf-8", "backslashreplace")
     spelled = "".join(
-        letter if letter.isprintable() else letter.encode("unicode_escape").decode("ascii") for letter in shown[: limit + 1]
+        letter if letter.isprintable() else letter.encode("unicode_escape").decode("ascii")
+        for letter in shown[: limit + 1]
     )
     return spelled if len(spelled) <= limit else spelled[: limit - 3] + "..."
 
@@ -81,15 +96,20 @@ def _is_file_name(text: str) -> bool:
 
 
 def safe_name(student_id: str) -> str:
-    """Return a spelling of `student_id` that is a plain file name everywhere; different ids give different names.
+    """Return a spelling of `student_id` that is a plain file name everywhere; different ids give
+    different names.
 
-    ASCII letters, digits, `_`, `-` and inner dots stay, every other byte becomes `=xx`. Above 100 characters the end is
-    replaced by a hash. Raises ValueError for an empty id.
+    ASCII letters, digits, `_`, `-` and inner dots stay, every other byte becomes `=xx`. Above 100
+    characters the end is replaced by a hash. Raises ValueError for an empty id.
     """
     if not student_id:
         raise ValueError("a student id must not be empty")
     spelled = "".join(
-        letter if letter in _KEPT else "".join(f"={byte:02x}" for byte in letter.encode("utf-8", "surrogatepass"))
+        (
+            letter
+            if letter in _KEPT
+            else "".join(f"={byte:02x}" for byte in letter.encode("utf-8", "surrogatepass"))
+        )
         for letter in student_id
     )
     if spelled[0] in ".-":

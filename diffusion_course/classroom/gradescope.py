@@ -1,6 +1,8 @@
-"""Gradescope: results in its format, and the autograder's zip. https://gradescope-autograders.readthedocs.io/en/latest/specs/
+"""Gradescope: results in its format, and the autograder's zip.
+https://gradescope-autograders.readthedocs.io/en/latest/specs/
 
-`python -m diffusion_course.classroom.gradescope` runs inside Gradescope's container, as run_autograder of the zip says.
+`python -m diffusion_course.classroom.gradescope` runs inside Gradescope's container, as
+run_autograder of the zip says.
 """
 
 from __future__ import annotations
@@ -12,8 +14,8 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
-from ..checkpoints import write_bytes
-from .assignment import Assignment, load_assignment, save_assignment
+from ..files.checkpoints import write_bytes
+from .assignment.assignment import Assignment, load_assignment, save_assignment
 from .records import Graded
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -31,20 +33,33 @@ exec /autograder/venv/bin/python -m diffusion_course.classroom.gradescope{flags}
 
 
 def results(graded: Graded) -> dict[str, Any]:
-    """Return Gradescope's results.json of one submission: a test for each exercise; manual questions are left to its rubric."""
+    """Return Gradescope's results.json of one submission: a test for each exercise; manual
+    questions are left to its rubric.
+    """
     tests = [
         {
-            "name": f"{mark.exercise_id} {mark.title}", "score": mark.points, "max_score": mark.max_points,
-            "status": "passed" if mark.status == "right" else "failed", "output": mark.feedback, "visibility": "visible",
+            "name": f"{mark.exercise_id} {mark.title}",
+            "score": mark.points,
+            "max_score": mark.max_points,
+            "status": "passed" if mark.status == "right" else "failed",
+            "output": mark.feedback,
+            "visibility": "visible",
         }
-        for mark in graded.marks if mark.status != "manual"
-    ]  # fmt: skip
+        for mark in graded.marks
+        if mark.status != "manual"
+    ]
     return {"score": graded.points, "tests": tests, "stdout_visibility": "hidden"}
 
 
 def refusal() -> dict[str, Any]:
-    """Return results.json for a submission that could not be graded: the student is told so, the reason goes to stdout."""
-    return {"score": 0, "output": "This could not be graded. Your instructor has been told why.", "stdout_visibility": "hidden"}
+    """Return results.json for a submission that could not be graded: the student is told so, the
+    reason goes to stdout.
+    """
+    return {
+        "score": 0,
+        "output": "This could not be graded. Your instructor has been told why.",
+        "stdout_visibility": "hidden",
+    }
 
 
 def write_autograder(assignment: Assignment, path: str | Path, *, unsafe: bool = False) -> None:
@@ -53,13 +68,19 @@ def write_autograder(assignment: Assignment, path: str | Path, *, unsafe: bool =
     Raises FileNotFoundError where the course was installed without its repository.
     """
     if missing := [name for name in SHIPPED if not (ROOT / name).is_file()]:
-        raise FileNotFoundError(f"{', '.join(missing)} not found in {ROOT}: make the zip from a clone of the repository.")
+        raise FileNotFoundError(
+            f"{', '.join(missing)} not found in {ROOT}: make the zip from a clone of the"
+            " repository."
+        )
     package = sorted(one for one in (ROOT / "diffusion_course").rglob("*.py"))
     files = [*(ROOT / name for name in SHIPPED), *package]
     files += sorted(one for one in (ROOT / "data").rglob("*") if one.is_file())
     content = io.BytesIO()
     with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name, text in (("setup.sh", SETUP), ("run_autograder", RUN.format(flags=" --unsafe" if unsafe else ""))):
+        for name, text in (
+            ("setup.sh", SETUP),
+            ("run_autograder", RUN.format(flags=" --unsafe" if unsafe else "")),
+        ):
             entry = zipfile.ZipInfo(name)
             entry.external_attr = 0o755 << 16
             archive.writestr(entry, text)
@@ -75,7 +96,9 @@ def write_autograder(assignment: Assignment, path: str | Path, *, unsafe: bool =
 
 
 def student_of(metadata: Path, assignment: Assignment) -> str:
-    """Return who handed in, by Gradescope's metadata: the id on the roster that is the student's number or address."""
+    """Return who handed in, by Gradescope's metadata: the id on the roster that is the student's
+    number or address.
+    """
     user = json.loads(metadata.read_text(encoding="utf-8"))["users"][0]
     names = [str(user[key]) for key in ("sid", "email", "id") if user.get(key)]
     roster = {student.id for student in assignment.roster}
@@ -84,10 +107,10 @@ def student_of(metadata: Path, assignment: Assignment) -> str:
 
 def main(arguments: list[str], home: Path = Path("/autograder")) -> int:
     """Grade /autograder/submission into /autograder/results/results.json."""
-    from .attempts import run_attempts
-    from .grading import grade_one
-    from .limits import Limits
-    from .reading import read_submission
+    from .grading.attempts import run_attempts
+    from .grading.reading import read_submission
+    from .grading.run import grade_one
+    from .sandbox.limits import Limits
 
     out = home / "results" / "results.json"
     try:
@@ -95,7 +118,9 @@ def main(arguments: list[str], home: Path = Path("/autograder")) -> int:
         student = student_of(home / "submission_metadata.json", assignment)
         submission = read_submission(home / "submission", student, assignment=assignment.name)
         unsafe = "--unsafe" in arguments
-        graded = grade_one(assignment, submission, Limits(), unsafe=unsafe, course=None, attempt=run_attempts)
+        graded = grade_one(
+            assignment, submission, Limits(), unsafe=unsafe, course=None, attempt=run_attempts
+        )
     except Exception as error:  # the instructor reads stdout; the student must not
         print(f"{type(error).__name__}: {error}")
         write_bytes(out, json.dumps(refusal()).encode())

@@ -1,4 +1,6 @@
-"""What the parts of the classroom kit hand to each other. Plain data; nothing here runs a student's code."""
+"""What the parts of the classroom kit hand to each other. Plain data; nothing here runs a student's
+code.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,9 @@ class Student:
 
 @dataclasses.dataclass(frozen=True)
 class Cell:
-    """A code cell of a submission, in order; `grade_id` is nbgrader's, None for a cell that is not an answer."""
+    """A code cell of a submission, in order; `grade_id` is nbgrader's, None for a cell that is not
+    an answer.
+    """
 
     source: str
     grade_id: str | None = None
@@ -34,17 +38,23 @@ class Submission:
     path: Path
     sha256: str
     cells: tuple[Cell, ...] = ()
-    written: Mapping[str, str] = dataclasses.field(default_factory=dict)  # manual question id -> the student's text
+    written: Mapping[str, str] = dataclasses.field(
+        default_factory=dict
+    )  # manual question id -> the student's text
     problem: str | None = None
-    notes: tuple[str, ...] = ()  # for the instructor: what was left out, which of several notebooks was read
+    notes: tuple[
+        str, ...
+    ] = ()  # for the instructor: what was left out, which of several notebooks was read
 
 
 @dataclasses.dataclass(frozen=True)
 class Attempt:
-    """What the untrusted worker did for one exercise: an outcome for each hidden case, or why there are none.
+    """What the untrusted worker did for one exercise: an outcome for each hidden case, or why there
+    are none.
 
-    `reason`: "missing" (no such name), "course" (the course's own function), "raises" (its cell did not run), "time", "memory",
-    "output", "crash", "protocol" (the answer was not plain data); `detail` is one line for the student.
+    `reason`: "missing" (no such name), "course" (the course's own function), "raises" (its cell did
+    not run), "time", "memory", "output", "crash", "protocol" (the answer was not plain data);
+    `detail` is one line for the student.
     """
 
     outcomes: tuple[Outcome, ...] = ()
@@ -68,7 +78,9 @@ class Mark:
 
 @dataclasses.dataclass(frozen=True)
 class Graded:
-    """A graded submission. `notes` are for the instructor (what the sandbox stopped, which course functions are called)."""
+    """A graded submission. `notes` are for the instructor (what the sandbox stopped, which course
+    functions are called).
+    """
 
     student: str
     sha256: str

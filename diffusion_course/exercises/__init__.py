@@ -17,8 +17,9 @@ _record = Record(default_path())
 def check(exercise_id: str, answer: Any, **parameters: Any) -> Result:
     """Judge `answer` (a function, or the number you found), print the verdict and return it.
 
-    `parameters` are the numbers of a find-the-number exercise where an assignment gives others than the lesson.
-    Raises LookupError for an unknown id, ValueError for a parameter that is not offered.
+    `parameters` are the numbers of a find-the-number exercise where an assignment gives others than
+    the lesson. Raises LookupError for an unknown id, ValueError for a parameter that is not
+    offered.
     """
     wanted = get_exercise(exercise_id)
     if parameters:
@@ -34,19 +35,29 @@ def check(exercise_id: str, answer: Any, **parameters: Any) -> Result:
 
 
 def hint(exercise_id: str) -> None:
-    """Print the next of the three hints; the last one repeats. Raises LookupError for an unknown id."""
+    """Print the next of the three hints; the last one repeats. Raises LookupError for an unknown
+    id.
+    """
     hints = get_exercise(exercise_id).hints
     index = _record.next_hint(exercise_id, len(hints))
     print(f"Hint {index + 1} of {len(hints)}: {hints[index]}")
     if index + 1 == len(hints):
-        print(f"That is the last hint. solution({exercise_id!r}) shows a solution once you have tried.")
+        print(
+            f"That is the last hint. solution({exercise_id!r}) shows a solution once you have"
+            " tried."
+        )
 
 
 def solution(exercise_id: str, *, insist: bool = False) -> None:
-    """Print a solution, after at least one real attempt or when you insist. Raises LookupError for an unknown id."""
+    """Print a solution, after at least one real attempt or when you insist. Raises LookupError for
+    an unknown id.
+    """
     wanted = get_exercise(exercise_id)
     if not insist and _record.attempts(exercise_id) == 0:
-        print(f"Try {exercise_id} first: an attempt is what makes it stay. solution({exercise_id!r}, insist=True) shows it now.")
+        print(
+            f"Try {exercise_id} first: an attempt is what makes it stay. solution({exercise_id!r},"
+            " insist=True) shows it now."
+        )
         return
     print(f"One solution of {exercise_id}, {wanted.title} ({wanted.derivation}):\n")
     print(wanted.solution_source().rstrip())
@@ -57,22 +68,26 @@ def solution(exercise_id: str, *, insist: bool = False) -> None:
 
 def exercise(exercise_id: str) -> None:
     """Show the statement and the stub of an exercise. Raises LookupError for an unknown id."""
-    from ..display import publish
+    from ..notebook.display import publish
 
     wanted = get_exercise(exercise_id)
     points = "1 point" if wanted.points == 1 else f"{wanted.points} points"
     statement, stub = (wanted.render(text).strip() for text in (wanted.statement, wanted.stub))
     plain = f"Exercise {wanted.id}: {wanted.title} ({points})\n\n{statement}\n\n{stub}"
-    markdown = f"**Exercise {wanted.id}: {wanted.title}** ({points})\n\n{statement}\n\n```python\n{stub}\n```"
+    markdown = (
+        f"**Exercise {wanted.id}: {wanted.title}**"
+        f" ({points})\n\n{statement}\n\n```python\n{stub}\n```"
+    )
     publish({"text/plain": plain, "text/markdown": markdown})
 
 
 def progress() -> None:
-    """Print which exercises are done, tried or open, with attempts, hints and points; in a notebook, draw it too.
+    """Print which exercises are done, tried or open, with attempts, hints and points; in a
+    notebook, draw it too.
 
     It is kept in a file on this machine; DIFFUSION_COURSE_PROGRESS names another one, or is "off".
     """
-    from ..display import in_notebook, show
+    from ..notebook.display import in_notebook, show
     from .overview import as_text, picture, rows
 
     table = rows(_record)

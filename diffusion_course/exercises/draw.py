@@ -7,7 +7,8 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-# Four images of width four: there a (B,) coefficient broadcasts along the wrong axis and raises nothing.
+# Four images of width four: there a (B,) coefficient broadcasts along the wrong axis and raises
+# nothing.
 _BATCHES = (
     ("images", (4, 3, 4, 4), torch.float32),
     ("points", (5, 2), torch.float64),
@@ -23,13 +24,23 @@ def normal(generator: torch.Generator, *shape: int, dtype: torch.dtype = torch.f
     return torch.randn(shape, generator=generator, dtype=dtype)
 
 
-def betas(generator: torch.Generator, num_steps: int, low: float = 0.02, high: float = 0.5) -> Tensor:
+def betas(
+    generator: torch.Generator, num_steps: int, low: float = 0.02, high: float = 0.5
+) -> Tensor:
     """Return increasing random betas (T,), float64, in (low, high)."""
-    return low + (high - low) * torch.rand(num_steps, generator=generator, dtype=torch.float64).sort().values
+    return (
+        low
+        + (high - low)
+        * torch.rand(num_steps, generator=generator, dtype=torch.float64).sort().values
+    )
 
 
-def batches(generator: torch.Generator, num_steps: int) -> Iterator[tuple[str, Tensor, Tensor, Tensor]]:
-    """Yield (note, x, t, noise) for several ranks and dtypes; t (B,) holds 0 and T-1 wherever the batch has room."""
+def batches(
+    generator: torch.Generator, num_steps: int
+) -> Iterator[tuple[str, Tensor, Tensor, Tensor]]:
+    """Yield (note, x, t, noise) for several ranks and dtypes; t (B,) holds 0 and T-1 wherever the
+    batch has room.
+    """
     for note, shape, dtype in _BATCHES:
         x, noise = normal(generator, *shape, dtype=dtype), normal(generator, *shape, dtype=dtype)
         if note.startswith("transposed"):

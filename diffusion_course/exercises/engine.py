@@ -1,7 +1,9 @@
-"""Judge an answer: run it on the cases, find the first thing that is wrong, and name the mistake if it is a known one.
+"""Judge an answer: run it on the cases, find the first thing that is wrong, and name the mistake if
+it is a known one.
 
-`evaluate` does both halves here. A grader runs the first half (`trial.run_case`) elsewhere and calls `judge` on the
-outcomes it gets back. Nothing in this module prints, and no message holds a value of the reference.
+`evaluate` does both halves here. A grader runs the first half (`trial.run_case`) elsewhere and
+calls `judge` on the outcomes it gets back. Nothing in this module prints, and no message holds a
+value of the reference.
 """
 
 from __future__ import annotations
@@ -23,8 +25,10 @@ from .trial import Outcome, bound_arguments, run_case
 class Result:
     """The verdict on one answer.
 
-    check: what failed ("raises", a name of compare.ORDER, "inputs", "random", a property's name) or None.
-    mistake: the name of the catalogued wrong answer, or None. case: the note of the case that shows it.
+    check: what failed ("raises", a name of compare.ORDER, "inputs", "random", a property's name) or
+    None.
+    mistake: the name of the catalogued wrong answer, or None. case: the note of the case that shows
+    it.
     """
 
     exercise_id: str
@@ -56,20 +60,34 @@ def make_cases(exercise: Exercise, seed: int = 0) -> list[Case]:
 
 
 def evaluate(exercise: Exercise, answer: Any, *, seed: int = 0) -> Result:
-    """Return the verdict on `answer` (a function, or a value for a find-the-number exercise); prints nothing."""
+    """Return the verdict on `answer` (a function, or a value for a find-the-number exercise);
+    prints nothing.
+    """
     if answer is None or answer is ...:
         return _unanswered(exercise)
     if not exercise.is_value and not callable(answer):
-        finding = _Finding("type", f"Pass the function itself, check({exercise.id!r}, {exercise.answer_name}), not a value.")
+        finding = _Finding(
+            "type",
+            f"Pass the function itself, check({exercise.id!r}, {exercise.answer_name}), not a"
+            " value.",
+        )
         return _wrong(exercise, finding, None)
     function = (lambda **_: answer) if exercise.is_value else answer
     cases = make_cases(exercise, seed)
     outcomes = [run_case(exercise, function, case) for case in cases]
     result = judge(exercise, cases, outcomes)
     code = getattr(answer, "__code__", None)
-    written = outcomes[0].failure is None and outcomes[0].output is None and code is not None and code.co_names
+    written = (
+        outcomes[0].failure is None
+        and outcomes[0].output is None
+        and code is not None
+        and code.co_names
+    )
     if result.status == "unanswered" and written:
-        return _unanswered(exercise, " Your function returns None: if you have written it, its `return` is missing.")
+        return _unanswered(
+            exercise,
+            " Your function returns None: if you have written it, its `return` is missing.",
+        )
     return result
 
 
@@ -88,7 +106,10 @@ def judge(exercise: Exercise, cases: Sequence[Case], outcomes: Sequence[Outcome]
 
 
 def _unanswered(exercise: Exercise, note: str = "") -> Result:
-    message = f"{exercise.id} not answered yet.{note} Replace the `...` and run the cell again; hint({exercise.id!r}) helps."
+    message = (
+        f"{exercise.id} not answered yet.{note} Replace the `...` and run the cell again;"
+        f" hint({exercise.id!r}) helps."
+    )
     return Result(exercise.id, "unanswered", message)
 
 
@@ -101,7 +122,10 @@ def _wrong(exercise: Exercise, finding: _Finding, mistake: WrongAnswer | None) -
 
 
 def _first_finding(
-    exercise: Exercise, cases: Sequence[Case], expected: Sequence[Outcome], outcomes: Sequence[Outcome]
+    exercise: Exercise,
+    cases: Sequence[Case],
+    expected: Sequence[Outcome],
+    outcomes: Sequence[Outcome],
 ) -> _Finding | None:
     trials = list(zip(cases, expected, outcomes, strict=True))
     for case, _, outcome in trials:
@@ -109,7 +133,11 @@ def _first_finding(
             failure = outcome.failure
             line = f" in line {failure.line} of it" if failure.line else ""
             text = f"your code raises {failure.type_name}{line}: {failure.message}"
-            return _Finding("raises", f"{_in(case)}{text}\nInputs: {_describe(bound_arguments(exercise, case))}.", case)
+            return _Finding(
+                "raises",
+                f"{_in(case)}{text}\nInputs: {_describe(bound_arguments(exercise, case))}.",
+                case,
+            )
     differences = [
         difference(want.output, outcome.output, exercise.tolerance, bound_arguments(exercise, case))
         for case, want, outcome in trials
@@ -121,26 +149,44 @@ def _first_finding(
     for case, want, outcome in trials:
         if finding := _side_effect(exercise, case, want, outcome):
             return finding
-    wrong = [(case, found) for case, found in zip(cases, differences, strict=True) if found is not None]
+    wrong = [
+        (case, found) for case, found in zip(cases, differences, strict=True) if found is not None
+    ]
     if not wrong:
         return None
     case, found = wrong[0]
     count = f" {len(wrong)} of {len(cases)} cases differ." if len(cases) > 1 else ""
-    return _Finding("value", f"{_in(case)}{found.message}{_returned_input(exercise, cases, outcomes)}{count}", case)
+    return _Finding(
+        "value",
+        f"{_in(case)}{found.message}{_returned_input(exercise, cases, outcomes)}{count}",
+        case,
+    )
 
 
 def _side_effect(exercise: Exercise, case: Case, want: Outcome, got: Outcome) -> _Finding | None:
     if got.changed:
         names = " and ".join(f"`{name}`" for name in got.changed)
-        text = f"your function changes its input {names} in place. Make a new one: the caller still needs the old."
+        text = (
+            f"your function changes its input {names} in place. Make a new one: the caller still"
+            " needs the old."
+        )
         return _Finding("inputs", _in(case) + text, case)
     if got.used_global_random and not want.used_global_random:
-        text = "your function draws from the global random state. Use only the randomness it is given."
+        text = (
+            "your function draws from the global random state. Use only the randomness it is given."
+        )
         return _Finding("random", _in(case) + text, case)
     if got.ignored_generator and not want.ignored_generator:
-        return _Finding("random", f"{_in(case)}your function does not draw from the generator it is given.", case)
+        return _Finding(
+            "random",
+            f"{_in(case)}your function does not draw from the generator it is given.",
+            case,
+        )
     if not got.reproducible:
-        text = "called twice with a generator in the same state, your function gives two different outputs."
+        text = (
+            "called twice with a generator in the same state, your function gives two different"
+            " outputs."
+        )
         return _Finding("random", _in(case) + text, case)
     for demand in exercise.properties:
         if not demand.holds(case, got, want):
@@ -177,18 +223,26 @@ def _returned_input(exercise: Exercise, cases: Sequence[Case], outcomes: Sequenc
 
 
 def self_check(exercise: Exercise, seeds: Sequence[int] = (0, 1)) -> list[str]:
-    """Return what is wrong with the exercise itself: a reference that fails, a wrong answer that passes or is misnamed."""
+    """Return what is wrong with the exercise itself: a reference that fails, a wrong answer that
+    passes or is misnamed.
+    """
     problems = []
     for choice in itertools.product(*exercise.parameters.values()):
         bound = exercise.with_parameters(**dict(zip(exercise.parameters, choice, strict=True)))
         for seed in seeds:
-            if (result := evaluate(bound, _answer(bound, bound.reference), seed=seed)).status != "right":
-                problems.append(f"{bound.id}, {choice}, seed {seed}: the reference is refused: {result.message}")
+            if (
+                result := evaluate(bound, _answer(bound, bound.reference), seed=seed)
+            ).status != "right":
+                problems.append(
+                    f"{bound.id}, {choice}, seed {seed}: the reference is refused: {result.message}"
+                )
             for wrong in bound.wrong_answers:
                 result = evaluate(bound, _answer(bound, wrong.function), seed=seed)
                 if result.mistake != wrong.name:
                     said = f"{result.status}, named {result.mistake!r}"
-                    problems.append(f"{bound.id}, {choice}, seed {seed}: wrong answer {wrong.name!r} is {said}")
+                    problems.append(
+                        f"{bound.id}, {choice}, seed {seed}: wrong answer {wrong.name!r} is {said}"
+                    )
     return problems
 
 

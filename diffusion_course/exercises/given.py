@@ -1,4 +1,5 @@
-"""What answers are called with besides tensors: stand-in networks, fields and decoders. Nothing here is part of an answer.
+"""What answers are called with besides tensors: stand-in networks, fields and decoders. Nothing
+here is part of an answer.
 
 The classroom's sandbox has this module and `calls`, and not the lessons' exercises.
 """
@@ -29,27 +30,42 @@ class TwoLayers(nn.Module):
 
 
 class IndexedNetwork:
-    """A stand-in network whose noise depends on the index, so that a wrong one shows; t must be (B,) int64 in 0..T-1.
+    """A stand-in network whose noise depends on the index, so that a wrong one shows; t must be
+    (B,) int64 in 0..T-1.
 
     `strict=False` leaves the range of t unchecked.
     """
 
-    def __init__(self, num_steps: int, amplitude: float = 0.2, frequency: float = 3.0, strict: bool = False) -> None:
-        self.num_steps, self.amplitude, self.frequency, self.strict = num_steps, amplitude, frequency, strict
+    def __init__(
+        self, num_steps: int, amplitude: float = 0.2, frequency: float = 3.0, strict: bool = False
+    ) -> None:
+        self.num_steps, self.amplitude, self.frequency, self.strict = (
+            num_steps,
+            amplitude,
+            frequency,
+            strict,
+        )
 
     def __call__(self, xt: Tensor, t: Tensor) -> Tensor:
         """Return the noise, of xt's shape."""
         if not isinstance(t, Tensor) or t.dtype != torch.int64 or t.shape != xt.shape[:1]:
             got = f"{t.dtype} {tuple(t.shape)}" if isinstance(t, Tensor) else type(t).__name__
-            raise TypeError(f"the network takes t as an int64 tensor of shape ({len(xt)},), one index per sample; it got {got}.")
+            raise TypeError(
+                f"the network takes t as an int64 tensor of shape ({len(xt)},), one index per"
+                f" sample; it got {got}."
+            )
         if self.strict and (t.min() < 0 or t.max() >= self.num_steps):
-            raise ValueError(f"the network knows the indices 0..{self.num_steps - 1}; it got {t.tolist()}.")
+            raise ValueError(
+                f"the network knows the indices 0..{self.num_steps - 1}; it got {t.tolist()}."
+            )
         level = ((t + 1) / self.num_steps).to(xt.dtype).reshape(-1, *(1,) * (xt.ndim - 1))
         return 0.6 * level * xt + self.amplitude * torch.sin(self.frequency * level)
 
 
 class Field:
-    """A velocity field whose Jacobian is neither symmetric nor diagonal, and differs from point to point."""
+    """A velocity field whose Jacobian is neither symmetric nor diagonal, and differs from point to
+    point.
+    """
 
     def __init__(self, generator: torch.Generator, num_dims: int, dtype: torch.dtype) -> None:
         self.mix = draw.normal(generator, num_dims, num_dims, dtype=dtype) / num_dims**0.5
@@ -57,11 +73,15 @@ class Field:
     def __call__(self, x: Tensor) -> Tensor:
         """Return the velocity, of x's shape."""
         flat = x.flatten(1)
-        return (torch.tanh(flat @ self.mix) + 0.8 * flat + 0.3 * flat.roll(1, dims=1) ** 2).reshape(x.shape)
+        return (torch.tanh(flat @ self.mix) + 0.8 * flat + 0.3 * flat.roll(1, dims=1) ** 2).reshape(
+            x.shape
+        )
 
 
 class ClassNetwork:
-    """A stand-in network with classes. It counts its calls in `sizes` and wants xt, t and cond of one length."""
+    """A stand-in network with classes. It counts its calls in `sizes` and wants xt, t and cond of
+    one length.
+    """
 
     def __init__(self, null_class: int) -> None:
         self.null_class = null_class
@@ -70,16 +90,27 @@ class ClassNetwork:
     def __call__(self, xt: Tensor, t: Tensor, cond: Tensor) -> Tensor:
         """Return the noise, of xt's shape."""
         for name, value in (("t", t), ("cond", cond)):
-            if not isinstance(value, Tensor) or value.dtype != torch.int64 or value.shape != xt.shape[:1]:
-                got = f"{value.dtype} {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
-                raise TypeError(f"the network takes {name} as an int64 tensor of shape ({len(xt)},), got {got}.")
+            if (
+                not isinstance(value, Tensor)
+                or value.dtype != torch.int64
+                or value.shape != xt.shape[:1]
+            ):
+                got = (
+                    f"{value.dtype} {tuple(value.shape)}"
+                    if isinstance(value, Tensor)
+                    else type(value).__name__
+                )
+                raise TypeError(
+                    f"the network takes {name} as an int64 tensor of shape ({len(xt)},), got {got}."
+                )
         self.sizes.append(len(xt))
         level = (0.9 * cond + 0.05 * t).to(xt.dtype).reshape(-1, *(1,) * (xt.ndim - 1))
         return torch.tanh(xt + level.sin()) + 0.1 * level
 
 
 class DroppingNetwork:
-    """A stand-in network with dropout that is the same in each call: in training mode every other number is left out.
+    """A stand-in network with dropout that is the same in each call: in training mode every other
+    number is left out.
 
     `training`, `train(mode)` and `eval()` are those of any module, and its weight wants gradients.
     """
@@ -117,7 +148,9 @@ class Decoder:
 
 
 def slope(xhat: Tensor, sigma: float) -> Tensor:
-    """A stand-in for the network in EDM form: the noise of data N(0.3, 0.5), bent a little; defined at sigma = 0 too."""
+    """A stand-in for the network in EDM form: the noise of data N(0.3, 0.5), bent a little; defined
+    at sigma = 0 too.
+    """
     return sigma * (xhat - 0.3) / (0.5 + sigma**2) + 0.3 * torch.sin(xhat) * math.exp(-sigma)
 
 

@@ -11,32 +11,48 @@ from .trial import Outcome, run_case
 
 
 def alike(exercise: Exercise, first: Outcome, second: Outcome, *, any_dtype: bool = False) -> bool:
-    """True where two outcomes are the same up to the exercise's tolerance: values or exception, and side effects."""
+    """True where two outcomes are the same up to the exercise's tolerance: values or exception, and
+    side effects.
+    """
     if first.failure is not None or second.failure is not None:
-        # The numbers are the sizes that do not fit; their order depends on which operand comes first.
+        # The numbers are the sizes that do not fit; their order depends on which operand comes
+        # first.
         failures = (first.failure, second.failure)
-        marks = [one and (one.type_name, sorted(re.findall(r"\d+", one.message))) for one in failures]
+        marks = [
+            one and (one.type_name, sorted(re.findall(r"\d+", one.message))) for one in failures
+        ]
         return marks[0] == marks[1]
-    effects = [(one.changed, one.used_global_random, one.ignored_generator, one.reproducible) for one in (first, second)]
+    effects = [
+        (one.changed, one.used_global_random, one.ignored_generator, one.reproducible)
+        for one in (first, second)
+    ]
     if effects[0] != effects[1]:
         return False
     return difference(first.output, second.output, exercise.tolerance, any_dtype=any_dtype) is None
 
 
 def name_mistake(
-    exercise: Exercise, cases: Sequence[Case], expected: Sequence[Outcome], outcomes: Sequence[Outcome]
+    exercise: Exercise,
+    cases: Sequence[Case],
+    expected: Sequence[Outcome],
+    outcomes: Sequence[Outcome],
 ) -> WrongAnswer | None:
-    """Return the wrong answer whose outcomes the answer has wherever they differ from the reference's.
+    """Return the wrong answer whose outcomes the answer has wherever they differ from the
+    reference's.
 
-    Of several, the one that agrees on most cases; a case on which a wrong answer is right says nothing about it. A
-    dtype of the answer's own does not hide the mistake, but one that agrees in dtype too goes first.
+    Of several, the one that agrees on most cases; a case on which a wrong answer is right says
+    nothing about it. A dtype of the answer's own does not hide the mistake, but one that agrees in
+    dtype too goes first.
     """
     best, most = None, 0.0
     for wrong in exercise.wrong_answers:
         telling = agreeing = 0
         for case, want, got in zip(cases, expected, outcomes, strict=True):
             one = run_case(exercise, wrong.function, case)
-            agrees, tells = alike(exercise, one, got, any_dtype=True), not alike(exercise, want, one)
+            agrees, tells = (
+                alike(exercise, one, got, any_dtype=True),
+                not alike(exercise, want, one),
+            )
             if tells and not agrees:
                 telling = 0
                 break

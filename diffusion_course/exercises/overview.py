@@ -13,9 +13,16 @@ STATES = ("done", "tried", "open")
 def rows(record: Record) -> list[tuple[str, str, int, int, int, str]]:
     """Return (id, state, tries, hints, points, title) of every exercise."""
     return [
-        (one.id, record.state(one.id), record.attempts(one.id), record.hints(one.id), one.points, one.title)
+        (
+            one.id,
+            record.state(one.id),
+            record.attempts(one.id),
+            record.hints(one.id),
+            one.points,
+            one.title,
+        )
         for one in all_exercises()
-    ]  # fmt: skip
+    ]
 
 
 def as_text(table: list[tuple[str, str, int, int, int, str]]) -> str:
@@ -35,23 +42,41 @@ def picture(table: list[tuple[str, str, int, int, int, str]]) -> tuple[Any, str]
         boxes.setdefault(lesson, []).append((number, state))
     counts = {state: sum(row[1] == state for row in table) for state in STATES}
     title = f"{counts['done']} of {len(table)} exercises done"
-    told = [f"lesson {lesson}: {sum(state == 'done' for _, state in own)} of {len(own)} done" for lesson, own in boxes.items()]
-    alt = f"Exercises by lesson. {counts['done']} done, {counts['tried']} tried, {counts['open']} open. " + "; ".join(told) + "."
+    told = [
+        f"lesson {lesson}: {sum(state == 'done' for _, state in own)} of {len(own)} done"
+        for lesson, own in boxes.items()
+    ]
+    alt = (
+        f"Exercises by lesson. {counts['done']} done, {counts['tried']} tried, {counts['open']}"
+        " open. " + "; ".join(told) + "."
+    )
     return _grid(boxes, title), alt
 
 
 def _grid(boxes: dict[str, list[tuple[str, str]]], title: str) -> Any:
     """Draw a row of boxes for each lesson; a box tells its state by colour and by a mark."""
-    from ..style import COLORS, figure
+    from ..notebook.style import COLORS, figure
 
-    looks = {"done": (COLORS[0], "white", "\u2713"), "tried": ("#F2D8C9", "black", "~"), "open": ("white", "#595959", "")}
+    looks = {
+        "done": (COLORS[0], "white", "\u2713"),
+        "tried": ("#F2D8C9", "black", "~"),
+        "open": ("white", "#595959", ""),
+    }
     most = max(map(len, boxes.values()))
     fig, ax = figure(0.62 * most + 2.4, 0.36 * len(boxes) + 0.7)
 
     def box(column: float, row: float, state: str, number: str = "") -> None:
         back, front, mark = looks[state]
         ax.barh(row, 0.92, height=0.84, left=column, color=back, edgecolor="#595959", linewidth=0.8)
-        ax.text(column + 0.46, row, f"{number} {mark}".strip(), color=front, ha="center", va="center", fontsize=9)
+        ax.text(
+            column + 0.46,
+            row,
+            f"{number} {mark}".strip(),
+            color=front,
+            ha="center",
+            va="center",
+            fontsize=9,
+        )
 
     for row, own in enumerate(boxes.values()):
         for column, (number, state) in enumerate(own):

@@ -1,6 +1,8 @@
-"""What the learner has tried, hinted and solved: in memory, and in a small file that several kernels may share.
+"""What the learner has tried, hinted and solved: in memory, and in a small file that several
+kernels may share.
 
-Another store needs only `Record`'s methods. The file holds counts by exercise id and nothing about the person.
+Another store needs only `Record`'s methods. The file holds counts by exercise id and nothing about
+the person.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from ..checkpoints import write_bytes
+from ..files.checkpoints import write_bytes
 from .engine import Result
 
 VARIABLE = "DIFFUSION_COURSE_PROGRESS"
@@ -27,9 +29,11 @@ _EMPTY = {"attempts": 0, "done": False, "hints": 0}
 
 
 def default_path() -> Path | None:
-    """Return the file that keeps progress, None where it is switched off or there is no home folder (then it warns).
+    """Return the file that keeps progress, None where it is switched off or there is no home folder
+    (then it warns).
 
-    DIFFUSION_COURSE_PROGRESS names the file, or is "off"; without it the file is in the platform's folder for user data.
+    DIFFUSION_COURSE_PROGRESS names the file, or is "off"; without it the file is in the platform's
+    folder for user data.
     """
     chosen = os.environ.get(VARIABLE, "").strip()
     if chosen.lower() == "off":
@@ -45,23 +49,28 @@ def default_path() -> Path | None:
             given = os.environ.get("XDG_DATA_HOME", "")
             folder = given if os.path.isabs(given) else Path.home() / ".local" / "share"
     except RuntimeError as error:
-        warnings.warn(f"progress is not kept: {error} Set {VARIABLE} to a file of yours.", stacklevel=2)
+        warnings.warn(
+            f"progress is not kept: {error} Set {VARIABLE} to a file of yours.", stacklevel=2
+        )
         return None
     return Path(folder) / "diffusion_course" / "progress.json"
 
 
 class Record:
-    """Attempts, hints and right answers by exercise id; `path` is the file, None keeps them in the process only.
+    """Attempts, hints and right answers by exercise id; `path` is the file, None keeps them in the
+    process only.
 
-    An event is added to what the file says at that moment, under a lock. What cannot be written stays in memory and is
-    written as soon as that works; a warning says so once.
+    An event is added to what the file says at that moment, under a lock. What cannot be written
+    stays in memory and is written as soon as that works; a warning says so once.
     """
 
     def __init__(self, path: Path | None = None) -> None:
         self._path = path
         self._stored: dict[str, dict[str, Any]] = {}
         self._pending: dict[str, dict[str, Any]] = {}
-        self._shown: dict[str, int] = {}  # hints in this process: a restarted kernel begins with the first again
+        self._shown: dict[
+            str, int
+        ] = {}  # hints in this process: a restarted kernel begins with the first again
         self._warned = False
         self._version: tuple[int, int, int] | None = None  # of the file when it was read
         self._read()
@@ -86,7 +95,9 @@ class Record:
         return self._entry(exercise_id)["hints"]
 
     def next_hint(self, exercise_id: str, available: int) -> int:
-        """Return the index of the hint to show now and remember it; the last one repeats. `available` >= 1."""
+        """Return the index of the hint to show now and remember it; the last one repeats.
+        `available` >= 1.
+        """
         index = min(self._shown.get(exercise_id, 0), available - 1)
         self._shown[exercise_id] = index + 1
         if index + 1 > self.hints(exercise_id):
@@ -94,16 +105,24 @@ class Record:
         return index
 
     def forget(self, exercise_id: str | None = None) -> None:
-        """Forget one exercise, or all. Raises OSError where the file has them and cannot be changed."""
+        """Forget one exercise, or all. Raises OSError where the file has them and cannot be
+        changed.
+        """
 
         def kept(entries: Mapping[str, Any]) -> dict[str, Any]:
-            return {name: entry for name, entry in entries.items() if exercise_id not in (None, name)}
+            return {
+                name: entry for name, entry in entries.items() if exercise_id not in (None, name)
+            }
 
         if self._path is not None and self._path.exists():
             with _locked(self._path):
                 self._stored = kept(_load(self._path))
                 _save(self._path, self._stored)
-        self._stored, self._pending, self._shown = kept(self._stored), kept(self._pending), kept(self._shown)
+        self._stored, self._pending, self._shown = (
+            kept(self._stored),
+            kept(self._pending),
+            kept(self._shown),
+        )
 
     def _entry(self, exercise_id: str) -> dict[str, Any]:
         self._read()
@@ -135,7 +154,10 @@ class Record:
         except (FileNotFoundError, NotADirectoryError):
             self._version, self._stored = None, {}
         except ValueError:
-            with contextlib.suppress(OSError), _locked(self._path):  # where it cannot be set aside the next event says why
+            with (
+                contextlib.suppress(OSError),
+                _locked(self._path),
+            ):  # where it cannot be set aside the next event says why
                 self._stored = _load(self._path)
         except OSError as error:
             self._not_kept(error)
@@ -143,8 +165,15 @@ class Record:
     def _not_kept(self, error: OSError) -> None:
         if not self._warned:
             self._warned = True
-            text = f"progress is not kept in {self._path} now ({error.strerror or error}). It lasts as long as this session"
-            warnings.warn(f"{text}, and is written when that works. Set {VARIABLE} to another file, or to off.", stacklevel=4)
+            text = (
+                f"progress is not kept in {self._path} now ({error.strerror or error}). It lasts as"
+                " long as this session"
+            )
+            warnings.warn(
+                f"{text}, and is written when that works. Set {VARIABLE} to another file, or to"
+                " off.",
+                stacklevel=4,
+            )
 
 
 def _merged(entries: Mapping[str, Any], events: Mapping[str, Any]) -> dict[str, Any]:
@@ -153,19 +182,29 @@ def _merged(entries: Mapping[str, Any], events: Mapping[str, Any]) -> dict[str, 
     for name, event in events.items():
         old = merged.get(name, _EMPTY)
         attempts, done = old["attempts"] + event["attempts"], old["done"] or event["done"]
-        merged[name] = {"attempts": attempts, "done": done, "hints": max(old["hints"], event["hints"])}
+        merged[name] = {
+            "attempts": attempts,
+            "done": done,
+            "hints": max(old["hints"], event["hints"]),
+        }
     return merged
 
 
 def _parse(path: Path) -> dict[str, Any]:
-    """Return the entries of the file, none where there is no file. Raises ValueError where it is broken, OSError."""
+    """Return the entries of the file, none where there is no file. Raises ValueError where it is
+    broken, OSError.
+    """
     try:
         data = json.loads(path.read_bytes())
     except FileNotFoundError:
         return {}
     except RecursionError as error:
         raise ValueError("it is nested too deeply") from error
-    if not isinstance(data, dict) or type(data.get("format")) is not int or data["format"] != FORMAT:
+    if (
+        not isinstance(data, dict)
+        or type(data.get("format")) is not int
+        or data["format"] != FORMAT
+    ):
         raise ValueError(f"it has no format {FORMAT}")
     entries = data.get("exercises")
     if not isinstance(entries, dict) or not all(_is_entry(entry) for entry in entries.values()):
@@ -174,7 +213,9 @@ def _parse(path: Path) -> dict[str, Any]:
 
 
 def _load(path: Path) -> dict[str, Any]:
-    """Return the entries; a broken file is renamed to NAME.broken-N and said. Call it under the lock. Raises OSError."""
+    """Return the entries; a broken file is renamed to NAME.broken-N and said. Call it under the
+    lock. Raises OSError.
+    """
     try:
         return _parse(path)
     except ValueError as error:
@@ -182,7 +223,10 @@ def _load(path: Path) -> dict[str, Any]:
         while os.path.lexists(kept := path.with_name(f"{path.name}.broken-{number}")):
             number += 1
         path.rename(kept)
-        text = f"the file with your progress could not be read ({str(error)[:80]}). It is kept as {kept.name}"
+        text = (
+            f"the file with your progress could not be read ({str(error)[:80]}). It is kept as"
+            f" {kept.name}"
+        )
         warnings.warn(f"{text} in {path.parent}; a new one begins.", stacklevel=4)
         return {}
 
@@ -200,7 +244,9 @@ def _save(path: Path, entries: Mapping[str, Any]) -> None:
 
 @contextlib.contextmanager
 def _locked(path: Path) -> Iterator[None]:
-    """Hold NAME.lock beside the file. Raises TimeoutError where another holds it too long, OSError where none can be made."""
+    """Hold NAME.lock beside the file. Raises TimeoutError where another holds it too long, OSError
+    where none can be made.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     lock, token = path.with_name(f"{path.name}.lock"), secrets.token_hex(8)
     end = time.monotonic() + LOCK_SECONDS
@@ -237,7 +283,9 @@ def _is_stale(lock: Path) -> bool:
 
 
 def _remove_stale(lock: Path) -> None:
-    """Remove a lock that was left; a second lock keeps two processes from removing each other's new one."""
+    """Remove a lock that was left; a second lock keeps two processes from removing each other's new
+    one.
+    """
     guard = lock.with_name(f"{lock.name}.removing")
     if not _create(guard, ""):
         if _is_stale(guard):

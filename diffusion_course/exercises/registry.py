@@ -1,18 +1,28 @@
 """What an exercise is, and where the exercises are found.
 
 How to add an exercise
-1. Open `lessonNN.py`. Write a function `_cases(generator)` that yields `Case(args, kwargs, note)`: several shapes,
-   float32 and float64, the first and the last index, a length of 1. Draw every number from `generator`.
-2. Write the exercise as one `Exercise(...)` and add it to the module's `EXERCISES`. Its `reference` is the package's own
+1. Open `lessonNN.py`. Write a function `_cases(generator)` that yields `Case(args, kwargs, note)`:
+  several shapes,
+   float32 and float64, the first and the last index, a length of 1. Draw every number from
+   `generator`.
+2. Write the exercise as one `Exercise(...)` and add it to the module's `EXERCISES`. Its `reference`
+  is the package's own
    function where one exists. The stub defines one name and holds a `...` where the learner writes.
-3. Add at least three `WrongAnswer(name, function, explanation)`: the mistakes people make, with the signature of the
+3. Add at least three `WrongAnswer(name, function, explanation)`: the mistakes people make, with the
+  signature of the
    reference. The explanation says why it is wrong and does not give the answer away.
-4. A "find the number" exercise has `cases=None` and a reference that returns the number. Its arguments come from
-   `parameters`: name -> choices, the lesson uses the first. Write `<<name>>` where statement or stub shows the value.
-   A class gets them spread over its students: offer at least twelve combinations whose answers all differ.
-5. What `solution()` shows must run with torch alone: write `solution` where the reference's source does not.
-6. Add two other correct solutions to `tests/exercise_variants.py` (or a file of the lesson, `..._NN.py`) and run
-   `pytest tests/test_exercises.py`. It says which wrong answers the cases cannot tell from the reference or each other.
+4. A "find the number" exercise has `cases=None` and a reference that returns the number. Its
+  arguments come from
+   `parameters`: name -> choices, the lesson uses the first. Write `<<name>>` where statement or
+   stub shows the value.
+   A class gets them spread over its students: offer at least twelve combinations whose answers all
+   differ.
+5. What `solution()` shows must run with torch alone: write `solution` where the reference's source
+  does not.
+6. Add two other correct solutions to `tests/exercise_variants.py` (or a file of the lesson,
+  `..._NN.py`) and run
+   `pytest tests/test_exercises.py`. It says which wrong answers the cases cannot tell from the
+   reference or each other.
 """
 
 from __future__ import annotations
@@ -35,7 +45,9 @@ from .syntax import parse
 
 @dataclasses.dataclass(frozen=True)
 class Case:
-    """One call of the answer: positional and keyword arguments, and a note that names the case to the learner."""
+    """One call of the answer: positional and keyword arguments, and a note that names the case to
+    the learner.
+    """
 
     args: tuple[Any, ...] = ()
     kwargs: Mapping[str, Any] = dataclasses.field(default_factory=dict)
@@ -53,7 +65,9 @@ class WrongAnswer:
 
 @dataclasses.dataclass(frozen=True)
 class Property:
-    """A further demand on an answer: `holds(case, outcome, expected)` sees the `trial.Outcome` of answer and reference."""
+    """A further demand on an answer: `holds(case, outcome, expected)` sees the `trial.Outcome` of
+    answer and reference.
+    """
 
     name: str
     holds: Callable[[Case, Any, Any], bool]
@@ -62,7 +76,9 @@ class Property:
 
 @dataclasses.dataclass(frozen=True)
 class Tolerance:
-    """Values agree when |answer - reference| <= atol + rtol |reference|; half precision gets at least 0.03 of each."""
+    """Values agree when |answer - reference| <= atol + rtol |reference|; half precision gets at
+    least 0.03 of each.
+    """
 
     rtol: float = 1e-4
     atol: float = 1e-6
@@ -78,11 +94,12 @@ class Tolerance:
 class Exercise:
     """One exercise as data: what the learner reads, what is right, what is wrong and why.
 
-    `reference` is called with the arguments of each case, or with `parameters` when `cases` is None (find the number).
-    `call(answer, *args, **kwargs)` says how to get a comparable output from an answer, where calling it is not enough.
-    `solution` is what the learner is shown at last; empty, it is the source of the reference.
-    `may_change` names the arguments that the answer is allowed to change (a network, an optimiser).
-    Raises ValueError with the id where a part is missing or contradicts another.
+    `reference` is called with the arguments of each case, or with `parameters` when `cases` is None
+    (find the number). `call(answer, *args, **kwargs)` says how to get a comparable output from an
+    answer, where calling it is not enough. `solution` is what the learner is shown at last; empty,
+    it is the source of the reference. `may_change` names the arguments that the answer is allowed
+    to change (a network, an optimiser). Raises ValueError with the id where a part is missing or
+    contradicts another.
     """
 
     id: str
@@ -124,12 +141,18 @@ class Exercise:
         return {name: choices[0] for name, choices in self.parameters.items()}
 
     def with_parameters(self, **values: Any) -> Exercise:
-        """Return the same exercise with other parameters; raises ValueError for a name or value that is not offered."""
+        """Return the same exercise with other parameters; raises ValueError for a name or value
+        that is not offered.
+        """
         for name, value in values.items():
             if value not in self.parameters.get(name, ()):
                 offered = {key: list(choices) for key, choices in self.parameters.items()}
-                raise ValueError(f"exercise {self.id}: {name}={value!r} is not offered; choose from {offered}")
-        single = {name: (values.get(name, choices[0]),) for name, choices in self.parameters.items()}
+                raise ValueError(
+                    f"exercise {self.id}: {name}={value!r} is not offered; choose from {offered}"
+                )
+        single = {
+            name: (values.get(name, choices[0]),) for name, choices in self.parameters.items()
+        }
         return dataclasses.replace(self, parameters=single)
 
     def render(self, text: str) -> str:
@@ -137,7 +160,9 @@ class Exercise:
         return re.sub(r"<<(\w+)>>", lambda found: str(self.chosen[found[1]]), text)
 
     def solution_source(self) -> str:
-        """The solution's text, which defines `answer_name` and needs only torch: the one given, else the reference's source."""
+        """The solution's text, which defines `answer_name` and needs only torch: the one given,
+        else the reference's source.
+        """
         if self.solution:
             return self.render(self.solution)
         source = stand_alone(self.reference)
@@ -178,21 +203,26 @@ def _problems(exercise: Exercise) -> Iterable[str]:
         yield "a parameter has no choices"
     if exercise.parameters and not exercise.is_value:
         yield "only a find-the-number exercise has parameters; put the others into cases"
-    if unknown := set(re.findall(r"<<(\w+)>>", exercise.statement + exercise.stub)) - set(exercise.parameters):
+    if unknown := set(re.findall(r"<<(\w+)>>", exercise.statement + exercise.stub)) - set(
+        exercise.parameters
+    ):
         yield f"<<...>> names {sorted(unknown)}, which are not parameters"
 
 
 @functools.cache
 def _load() -> dict[str, Exercise]:
     found: dict[str, Exercise] = {}
-    package = __name__.rpartition(".")[0]
-    for module in sorted(pkgutil.iter_modules(importlib.import_module(package).__path__), key=lambda info: info.name):
+    package = __name__.rpartition(".")[0] + ".lessons"
+    modules = pkgutil.iter_modules(importlib.import_module(package).__path__)
+    for module in sorted(modules, key=lambda info: info.name):
         number = re.fullmatch(r"lesson(\d\d)", module.name)
         if number is None:
             continue
         for exercise in importlib.import_module(f"{package}.{module.name}").EXERCISES:
             if exercise.lesson != int(number[1]):
-                raise ValueError(f"exercise {exercise.id} of lesson {exercise.lesson} is in {module.name}.py")
+                raise ValueError(
+                    f"exercise {exercise.id} of lesson {exercise.lesson} is in {module.name}.py"
+                )
             if exercise.id in found:
                 raise ValueError(f"two exercises have the id {exercise.id}")
             found[exercise.id] = exercise
@@ -208,6 +238,10 @@ def get_exercise(exercise_id: str) -> Exercise:
     """Return one exercise; raises LookupError that lists near ids where there is none."""
     exercises = _load()
     if exercise_id not in exercises:
-        near = difflib.get_close_matches(str(exercise_id), exercises, n=6, cutoff=0.5) or list(exercises)
-        raise LookupError(f"there is no exercise {exercise_id!r}. Near it: {', '.join(sorted(near))}.")
+        near = difflib.get_close_matches(str(exercise_id), exercises, n=6, cutoff=0.5) or list(
+            exercises
+        )
+        raise LookupError(
+            f"there is no exercise {exercise_id!r}. Near it: {', '.join(sorted(near))}."
+        )
     return exercises[exercise_id]

@@ -1,4 +1,6 @@
-"""The source of a function as a learner can paste it: without type annotations, whose names a notebook may not have."""
+"""The source of a function as a learner can paste it: without type annotations, whose names a
+notebook may not have.
+"""
 
 from __future__ import annotations
 
@@ -14,9 +16,11 @@ from .syntax import parse
 
 @functools.cache
 def stand_alone(function: Callable[..., Any]) -> str:
-    """Return the source of `function`, dedented, without the annotations of its own and of its inner functions.
+    """Return the source of `function`, dedented, without the annotations of its own and of its
+    inner functions.
 
-    Everything else stays to the letter, comments too. Raises OSError where Python does not find the source.
+    Everything else stays to the letter, comments too. Raises OSError where Python does not find the
+    source.
     """
     source = textwrap.dedent(inspect.getsource(function))
     cuts = [cut for node in ast.walk(parse(source)) for cut in _annotations(node)]
@@ -31,7 +35,9 @@ def stand_alone(function: Callable[..., Any]) -> str:
 
 
 def _annotations(node: ast.AST) -> list[tuple[tuple[int, int], tuple[int, int]]]:
-    """Return (start, end) of what an argument's or a function's annotation takes up, with its `:` or `->`."""
+    """Return (start, end) of what an argument's or a function's annotation takes up, with its `:`
+    or `->`.
+    """
     if isinstance(node, ast.arg) and node.annotation is not None:
         begin = (node.lineno, node.col_offset + len(node.arg.encode("utf-8")))
         return [(begin, (node.annotation.end_lineno, node.annotation.end_col_offset))]

@@ -1,7 +1,7 @@
 """Call an answer on one case and write down what happened as plain data.
 
-A trial holds only tensors, numbers, strings and containers of them, so that it can be judged in another process than the
-one that ran the answer. Nothing here knows what is right.
+A trial holds only tensors, numbers, strings and containers of them, so that it can be judged in
+another process than the one that ran the answer. Nothing here knows what is right.
 """
 
 from __future__ import annotations
@@ -19,7 +19,9 @@ import torch
 
 from .registry import Case, Exercise
 
-_NUMPY_SCALARS = {kind for kind in np.sctypeDict.values() if issubclass(kind, (np.floating, np.integer, np.bool_))}
+_NUMPY_SCALARS = {
+    kind for kind in np.sctypeDict.values() if issubclass(kind, (np.floating, np.integer, np.bool_))
+}
 _BITS = 900  # a larger int does not become a float, with which it would be compared
 _DEPTH = 6  # containers deeper than this are no answer; also stops a list that holds itself
 
@@ -33,7 +35,9 @@ class Foreign:
 
 @dataclasses.dataclass(frozen=True)
 class Failure:
-    """An exception that the answer raised: its type, its first line, the line of the answer (1 is its `def`) if known."""
+    """An exception that the answer raised: its type, its first line, the line of the answer (1 is
+    its `def`) if known.
+    """
 
     type_name: str
     message: str
@@ -53,21 +57,31 @@ class Outcome:
 
     @property
     def is_blank(self) -> bool:
-        """True where the answer has not been written: it returns None or `...`, or trips over a `...`."""
+        """True where the answer has not been written: it returns None or `...`, or trips over a
+        `...`.
+        """
         if self.failure is None:
             return self.output is None or self.output is ...
         return self.failure.type_name == "NotImplementedError" or "ellipsis" in self.failure.message
 
 
 def run_case(exercise: Exercise, answer: Callable[..., Any], case: Case) -> Outcome:
-    """Call `answer` on clones of the case's arguments; the caller's global random state is left as it was."""
+    """Call `answer` on clones of the case's arguments; the caller's global random state is left as
+    it was.
+    """
     before = bound_arguments(exercise, case)
     args, kwargs = clone((case.args, dict(case.kwargs)))
     after = bound_arguments(exercise, Case(args, kwargs))
     output, failure, used_global_random = _call(exercise, answer, args, kwargs, seed=0)
-    changed = tuple(name for name in before if name not in exercise.may_change and not unchanged(before[name], after[name]))
+    changed = tuple(
+        name
+        for name in before
+        if name not in exercise.may_change and not unchanged(before[name], after[name])
+    )
     generators = [name for name, value in before.items() if isinstance(value, torch.Generator)]
-    ignored = any(torch.equal(before[name].get_state(), after[name].get_state()) for name in generators)
+    ignored = any(
+        torch.equal(before[name].get_state(), after[name].get_state()) for name in generators
+    )
     reproducible = True
     if generators and failure is None:
         again_args, again_kwargs = clone((case.args, dict(case.kwargs)))
@@ -81,19 +95,28 @@ def bound_arguments(exercise: Exercise, case: Case) -> dict[str, Any]:
     return dict(inspect.signature(exercise.reference).bind(*case.args, **case.kwargs).arguments)
 
 
-def _call(exercise: Exercise, answer: Any, args: tuple, kwargs: dict, seed: int) -> tuple[Any, Failure | None, bool]:
+def _call(
+    exercise: Exercise, answer: Any, args: tuple, kwargs: dict, seed: int
+) -> tuple[Any, Failure | None, bool]:
     saved = torch.get_rng_state(), np.random.get_state(), random.getstate()
     try:
-        # A fixed start makes an answer that wrongly draws from the global state give the same verdict every time.
+        # A fixed start makes an answer that wrongly draws from the global state give the same
+        # verdict every time.
         torch.default_generator.manual_seed(seed)
         np.random.seed(seed)
         random.seed(seed)
         started = _random_states()
         output, failure = None, None
         try:
-            output = answer(*args, **kwargs) if exercise.call is None else exercise.call(answer, *args, **kwargs)
+            output = (
+                answer(*args, **kwargs)
+                if exercise.call is None
+                else exercise.call(answer, *args, **kwargs)
+            )
             output = plain(output)
-        except Exception as error:  # whatever the learner's code raises is a finding, not a crash of the check
+        except (
+            Exception
+        ) as error:  # whatever the learner's code raises is a finding, not a crash of the check
             failure = Failure(type(error).__name__, _first_line(error), _line_in(answer, error))
             output = None
         return output, failure, _random_states() != started
@@ -145,12 +168,16 @@ def clone(value: Any) -> Any:
 def plain(value: Any, depth: int = 0) -> Any:
     """Copy an output into plain data; anything unexpected becomes `Foreign`.
 
-    Types are compared exactly: an object that pretends to be a number or a tensor, or a tensor subclass whose operators
-    are its own, must not take part in a comparison.
+    Types are compared exactly: an object that pretends to be a number or a tensor, or a tensor
+    subclass whose operators are its own, must not take part in a comparison.
     """
     kind = type(value)
     if kind in (torch.Tensor, torch.nn.Parameter):
-        return value.detach().clone() if value.layout == torch.strided else Foreign(f"{value.layout} tensor")
+        return (
+            value.detach().clone()
+            if value.layout == torch.strided
+            else Foreign(f"{value.layout} tensor")
+        )
     if kind is int and value.bit_length() > _BITS:
         return Foreign("a very large int")
     if value is None or value is ... or kind in (bool, int, float, str):
@@ -163,22 +190,38 @@ def plain(value: Any, depth: int = 0) -> Any:
         if kind is dict and all(type(key) is str for key in value):
             return {key: plain(item, depth + 1) for key, item in value.items()}
         if dataclasses.is_dataclass(kind):
-            return tuple(plain(getattr(value, field.name), depth + 1) for field in dataclasses.fields(kind))
-    return Foreign(kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}")
+            return tuple(
+                plain(getattr(value, field.name), depth + 1) for field in dataclasses.fields(kind)
+            )
+    return Foreign(
+        kind.__qualname__
+        if kind.__module__ == "builtins"
+        else f"{kind.__module__}.{kind.__qualname__}"
+    )
 
 
 def unchanged(before: Any, after: Any) -> bool:
-    """True where two pieces of data hold the same values; objects that are no data count as unchanged."""
+    """True where two pieces of data hold the same values; objects that are no data count as
+    unchanged.
+    """
     if isinstance(before, torch.Tensor):
-        if not isinstance(after, torch.Tensor) or before.shape != after.shape or before.dtype != after.dtype:
+        if (
+            not isinstance(after, torch.Tensor)
+            or before.shape != after.shape
+            or before.dtype != after.dtype
+        ):
             return False
         if before.device != after.device or before.device.type == "meta":
             return before.device == after.device
         return torch.equal(_bits(before), _bits(after))
     if isinstance(before, torch.nn.Module):
-        return before.training == after.training and unchanged(dict(before.state_dict()), dict(after.state_dict()))
+        return before.training == after.training and unchanged(
+            dict(before.state_dict()), dict(after.state_dict())
+        )
     if isinstance(before, Mapping):
-        return list(before) == list(after) and all(unchanged(before[key], after[key]) for key in before)
+        return list(before) == list(after) and all(
+            unchanged(before[key], after[key]) for key in before
+        )
     if isinstance(before, (tuple, list)):
         return len(before) == len(after) and all(map(unchanged, before, after))
     if isinstance(before, (bool, int, float, str)):

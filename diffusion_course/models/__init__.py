@@ -1,9 +1,15 @@
-"""Networks: ``model(xt, t, cond=None)`` returns a tensor like xt."""
+"""Networks: ``model(xt, t, cond=None)`` returns a tensor like xt. Imports validation."""
 
-from .classifier import DigitClassifier
-from .embedding import timestep_embedding
-from .judge import Judge
-from .mlp import MLP
-from .unet import UNet
+from ..lazy import flat, lazily
 
-__all__ = ["MLP", "DigitClassifier", "Judge", "UNet", "timestep_embedding"]
+EXPORTS = {
+    "mlp": ("MLP",),
+    "classifier": ("DigitClassifier",),
+    "judge": ("Judge",),
+    "unet": ("UNet",),
+    "embedding": ("timestep_embedding",),
+}
+# Offered by this folder alone.
+ALSO = {"blocks": ("Attention", "ResBlock"), "embedding": ("Conditioning",)}
+__all__ = [*flat(EXPORTS), *flat(ALSO)]
+__getattr__, __dir__ = lazily(__name__, EXPORTS, ALSO)

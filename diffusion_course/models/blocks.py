@@ -6,28 +6,38 @@ from torch.nn import functional as F
 
 from ..validation import describe
 
-GROUP = 16  # channels normalised together: with fewer, bfloat16 group normalisation in channels-last is slow on CPUs
+# Channels normalised together: with fewer, bfloat16 group normalisation in channels-last is slow on
+# CPUs
+GROUP = 16
 
 
 def group_norm(channels: int) -> nn.GroupNorm:
-    """Return group normalisation over groups of 16 channels. Raises ValueError unless 16 divides ``channels``."""
+    """Return group normalisation over groups of 16 channels. Raises ValueError unless 16 divides
+    ``channels``.
+    """
     if channels < 1 or channels % GROUP:
-        raise ValueError(f"channels must be a multiple of {GROUP} (group normalisation), got {channels}.")
+        raise ValueError(
+            f"channels must be a multiple of {GROUP} (group normalisation), got {channels}."
+        )
     return nn.GroupNorm(channels // GROUP, channels)
 
 
 def zero_init(layer: nn.Module) -> nn.Module:
-    """Set all weights of ``layer`` to zero and return it: a residual branch that ends in it starts as nothing."""
+    """Set all weights of ``layer`` to zero and return it: a residual branch that ends in it starts
+    as nothing.
+    """
     for parameter in layer.parameters():
         nn.init.zeros_(parameter)
     return layer
 
 
 class ResBlock(nn.Module):
-    """x (B, C_in, H, W) and an embedding (B, E) -> (B, C_out, H, W): two convolutions, a scale and shift between them.
+    """x (B, C_in, H, W) and an embedding (B, E) -> (B, C_out, H, W): two convolutions, a scale and
+    shift between them.
 
-    The second normalisation is followed by h (1 + scale) + shift, both linear in the embedding (arXiv 2105.05233, section 3,
-    "adaptive group normalization"). The last convolution starts at zero, so a new block is its skip connection.
+    The second normalisation is followed by h (1 + scale) + shift, both linear in the embedding
+    (arXiv 2105.05233, section 3, "adaptive group normalization"). The last convolution starts at
+    zero, so a new block is its skip connection.
     """
 
     def __init__(self, in_channels: int, out_channels: int, emb_dim: int) -> None:
@@ -37,7 +47,11 @@ class ResBlock(nn.Module):
         self.scale_shift = nn.Linear(emb_dim, 2 * out_channels)
         self.norm2 = group_norm(out_channels)
         self.conv2 = zero_init(nn.Conv2d(out_channels, out_channels, 3, padding=1))
-        self.skip = nn.Identity() if in_channels == out_channels else nn.Conv2d(in_channels, out_channels, 1)
+        self.skip = (
+            nn.Identity()
+            if in_channels == out_channels
+            else nn.Conv2d(in_channels, out_channels, 1)
+        )
 
     def forward(self, x: Tensor, emb: Tensor) -> Tensor:
         h = self.conv1(F.silu(self.norm1(x)))
@@ -47,16 +61,21 @@ class ResBlock(nn.Module):
 
 
 class Attention(nn.Module):
-    """Every position of x (B, C, H, W) reads from all positions, or from the tokens of a context (B, L, D); adds to x.
+    """Every position of x (B, C, H, W) reads from all positions, or from the tokens of a context
+    (B, L, D); adds to x.
 
-    softmax(q k^T / sqrt(C / num_heads)) v in each head (arXiv 1706.03762, eq. 1). ``context_dim`` D makes it cross-attention;
-    without it the context is x itself. The output layer starts at zero. Raises ValueError if the heads do not divide C.
+    softmax(q k^T / sqrt(C / num_heads)) v in each head (arXiv 1706.03762, eq. 1). ``context_dim`` D
+    makes it cross-attention; without it the context is x itself. The output layer starts at zero.
+    Raises ValueError if the heads do not divide C.
     """
 
     def __init__(self, channels: int, num_heads: int, context_dim: int | None = None) -> None:
         super().__init__()
         if num_heads < 1 or channels % num_heads:
-            raise ValueError(f"num_heads must divide the channels, got num_heads={num_heads} for {channels} channels.")
+            raise ValueError(
+                f"num_heads must divide the channels, got num_heads={num_heads} for {channels}"
+                " channels."
+            )
         self.num_heads = num_heads
         self.norm = group_norm(channels)
         self.query = nn.Linear(channels, channels)
@@ -67,16 +86,26 @@ class Attention(nn.Module):
         h = self.norm(x).flatten(2).mT  # (B, HW, C)
         context = h if context is None else context  # (B, L, D)
         q, k, v = self.query(h), *self.key_value(context).chunk(2, -1)
-        q, k, v = (z.unflatten(-1, (self.num_heads, -1)).transpose(1, 2) for z in (q, k, v))  # (B, heads, HW or L, C / heads)
+        q, k, v = (
+            z.unflatten(-1, (self.num_heads, -1)).transpose(1, 2) for z in (q, k, v)
+        )  # (B, heads, HW or L, C / heads)
         h = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)  # (B, HW, C)
         return x + self.out(h).mT.unflatten(2, x.shape[2:])
 
 
 class Block(nn.Module):
-    """A residual block, then self-attention if asked for, then cross-attention if there is a context."""
+    """A residual block, then self-attention if asked for, then cross-attention if there is a
+    context.
+    """
 
     def __init__(
-        self, in_channels: int, out_channels: int, emb_dim: int, *, num_heads: int | None, context_dim: int | None
+        self,
+        in_channels: int,
+        out_channels: int,
+        emb_dim: int,
+        *,
+        num_heads: int | None,
+        context_dim: int | None,
     ) -> None:
         super().__init__()
         self.res = ResBlock(in_channels, out_channels, emb_dim)
@@ -91,10 +120,16 @@ class Block(nn.Module):
 
 
 def check_context(context: Tensor | None, xt: Tensor, context_dim: int) -> None:
-    """Raise ValueError unless ``context`` is a batch of tokens (B, L, context_dim) for xt (B, ...)."""
-    right = isinstance(context, Tensor) and context.ndim == 3 and len(context) == len(xt) and context.shape[2] == context_dim
+    """Raise ValueError unless ``context`` is a batch of tokens (B, L, context_dim) for xt (B, ...).
+    """
+    right = (
+        isinstance(context, Tensor)
+        and context.ndim == 3
+        and len(context) == len(xt)
+        and context.shape[2] == context_dim
+    )
     if not right:
         raise ValueError(
-            f"this network takes tokens cond (B, L, {context_dim}), one row of them for each sample of xt, "
-            f"got {describe(context)} for xt with {describe(xt)}."
+            f"this network takes tokens cond (B, L, {context_dim}), one row of them for each sample"
+            f" of xt, got {describe(context)} for xt with {describe(xt)}."
         )

@@ -8,7 +8,8 @@ from ..validation import describe
 class DigitClassifier(nn.Module):
     """Small convolutional classifier for digits (B, 1, 16, 16) in [-1, 1]: returns logits (B, 10).
 
-    ``features`` returns the 64 numbers before the last layer. Raises ValueError for images of another shape.
+    ``features`` returns the 64 numbers before the last layer. Raises ValueError for images of
+    another shape.
     """
 
     def __init__(self) -> None:
@@ -31,7 +32,9 @@ class DigitClassifier(nn.Module):
     def features(self, images: Tensor) -> Tensor:
         """Return the features (B, 64) of images (B, 1, 16, 16)."""
         if images.ndim != 4 or images.shape[1:] != (1, 16, 16):
-            raise ValueError(f"the digit classifier takes images (B, 1, 16, 16), got {describe(images)}.")
+            raise ValueError(
+                f"the digit classifier takes images (B, 1, 16, 16), got {describe(images)}."
+            )
         return self.body(images)
 
     def forward(self, images: Tensor) -> Tensor:

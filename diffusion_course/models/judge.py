@@ -1,4 +1,6 @@
-"""A convolutional classifier with several answers: one of ``sizes[k]`` choices for each attribute k of a picture."""
+"""A convolutional classifier with several answers: one of ``sizes[k]`` choices for each attribute k
+of a picture.
+"""
 
 from collections.abc import Sequence
 
@@ -8,10 +10,11 @@ from ..validation import describe
 
 
 class Judge(nn.Module):
-    """Classifier of pictures (B, 3, 64, 64) in [-1, 1]: returns logits (B, sum(sizes)), the attributes' choices in a row.
+    """Classifier of pictures (B, 3, 64, 64) in [-1, 1]: returns logits (B, sum(sizes)), the
+    attributes' choices in a row.
 
-    ``features`` returns the 128 numbers before the last layer; ``split`` cuts the logits into one (B, sizes[k]) for each
-    attribute. Raises ValueError for pictures of another shape.
+    ``features`` returns the 128 numbers before the last layer; ``split`` cuts the logits into one
+    (B, sizes[k]) for each attribute. Raises ValueError for pictures of another shape.
     """
 
     def __init__(self, sizes: Sequence[int]) -> None:
@@ -20,7 +23,11 @@ class Judge(nn.Module):
         layers: list[nn.Module] = []
         width = 3
         for out, stride in ((32, 2), (48, 1), (64, 2), (96, 1), (128, 2), (128, 1), (128, 2)):
-            layers += [nn.Conv2d(width, out, 3, stride, 1, bias=False), nn.BatchNorm2d(out), nn.SiLU()]
+            layers += [
+                nn.Conv2d(width, out, 3, stride, 1, bias=False),
+                nn.BatchNorm2d(out),
+                nn.SiLU(),
+            ]
             width = out
         self.body = nn.Sequential(*layers, nn.Flatten(), nn.Linear(width * 4 * 4, 128), nn.SiLU())
         self.head = nn.Linear(128, sum(self.sizes))
@@ -28,7 +35,10 @@ class Judge(nn.Module):
     def features(self, images: Tensor) -> Tensor:
         """Return the features (B, 128) of pictures (B, 3, 64, 64)."""
         if images.ndim != 4 or images.shape[1:] != (3, 64, 64):
-            raise ValueError(f"the judge takes pictures (B, 3, 64, 64) in [-1, 1], got {describe(images)}. Resize them.")
+            raise ValueError(
+                f"the judge takes pictures (B, 3, 64, 64) in [-1, 1], got {describe(images)}."
+                " Resize them."
+            )
         return self.body(images)
 
     def split(self, logits: Tensor) -> tuple[Tensor, ...]:

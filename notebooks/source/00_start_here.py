@@ -22,7 +22,7 @@
 
 # %%
 from diffusion_course import load_parts, seed_everything, show, text_to_image
-from diffusion_course.plotting import image_grid
+from diffusion_course.notebook import image_grid
 
 my_words = "a large red ball on the sea"
 pictures = text_to_image(load_parts(), [my_words] * 4, generator=seed_everything(0))
@@ -33,7 +33,7 @@ show(fig, alt=f"Four small pictures, drawn from the words: {my_words}.")
 # This is a Stable Diffusion in miniature. It is trained on scenes that the course draws itself, and knows these words:
 
 # %%
-from diffusion_course.scenes import words
+from diffusion_course.datasets.scenes import words
 
 for name in ("KINDS", "COLOURS", "PATTERNS", "SIZES", "BACKGROUNDS"):
     print(f"{name.lower()}: {', '.join(getattr(words, name))}")

@@ -54,7 +54,7 @@ from diffusion_course import (
     show,
     show_source,
 )
-from diffusion_course.interactive import Explorer
+from diffusion_course.notebook import Explorer
 
 generator = seed_everything(0)
 

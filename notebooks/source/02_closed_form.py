@@ -19,7 +19,17 @@ import math
 import torch
 
 import diffusion_course as dc
-from diffusion_course import NoiseSchedule, check, exercise, make_schedule, plotting, q_sample, q_step, seed_everything, show
+from diffusion_course import (
+    NoiseSchedule,
+    check,
+    exercise,
+    make_schedule,
+    plotting,
+    q_sample,
+    q_step,
+    seed_everything,
+    show,
+)
 
 generator = seed_everything(0)
 photo = dc.load_dataset("photos", size=96).images[:1].double()  # (1, 3, 96, 96) in [-1, 1]

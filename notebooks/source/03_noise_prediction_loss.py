@@ -33,8 +33,17 @@ import torch
 from torch.distributions import Normal, kl_divergence
 from torch.testing import assert_close
 
-from diffusion_course import GaussianMixture, make_schedule, mixture, plotting, q_sample, seed_everything, show, show_source
-from diffusion_course.style import COLORS, figure, panels
+from diffusion_course import (
+    GaussianMixture,
+    make_schedule,
+    mixture,
+    plotting,
+    q_sample,
+    seed_everything,
+    show,
+    show_source,
+)
+from diffusion_course.notebook import COLORS, figure, panels
 
 generator = seed_everything(0)
 

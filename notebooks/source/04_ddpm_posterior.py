@@ -19,8 +19,17 @@
 import torch
 from torch.testing import assert_close
 
-from diffusion_course import NoiseSchedule, make_generator, make_schedule, plotting, q_posterior, q_step, seed_everything, show
-from diffusion_course.style import figure
+from diffusion_course import (
+    NoiseSchedule,
+    make_generator,
+    make_schedule,
+    plotting,
+    q_posterior,
+    q_step,
+    seed_everything,
+    show,
+)
+from diffusion_course.notebook import figure
 
 generator = seed_everything(0)
 

@@ -21,8 +21,17 @@ from torch import nn
 from torch.nn import functional as F
 from torch.testing import assert_close
 
-from diffusion_course import UNet, load_dataset, make_generator, make_schedule, plotting, q_sample, seed_everything, show
-from diffusion_course.style import figure
+from diffusion_course import (
+    UNet,
+    load_dataset,
+    make_generator,
+    make_schedule,
+    plotting,
+    q_sample,
+    seed_everything,
+    show,
+)
+from diffusion_course.notebook import figure
 
 generator = seed_everything(0)
 linear = make_schedule("linear")
@@ -192,7 +201,7 @@ print("by hand = torch; a sample alone = the same sample in a batch")
 # **Add the input.** The block returns $x + f(x, t)$. And the last convolution of $f$ **starts at zero**: a new block is $x \mapsto x$, and a new network hands its input through and then outputs 0.
 
 # %%
-from diffusion_course.models.blocks import Attention, ResBlock
+from diffusion_course.models import Attention, ResBlock
 
 show_source(ResBlock)
 

@@ -22,8 +22,17 @@ import math
 import torch
 from torch.testing import assert_close
 
-from diffusion_course import GaussianMixture, make_generator, make_schedule, mixture, plotting, seed_everything, show, show_source
-from diffusion_course.style import COLORS, figure, panels
+from diffusion_course import (
+    GaussianMixture,
+    make_generator,
+    make_schedule,
+    mixture,
+    plotting,
+    seed_everything,
+    show,
+    show_source,
+)
+from diffusion_course.notebook import COLORS, figure, panels
 
 generator = seed_everything(0)
 
@@ -561,7 +570,13 @@ for n in (20, 80, 320):
 # 200 real digits against the 1,597 others give the level to compare with: even real digits are not at 0, because 200 are few.
 
 # %%
-from diffusion_course import Progress, frechet_distance, load_dataset, load_pretrained, shipped_files
+from diffusion_course import (
+    Progress,
+    frechet_distance,
+    load_dataset,
+    load_pretrained,
+    shipped_files,
+)
 
 network, classifier = load_pretrained("digits"), load_pretrained("digit_classifier")
 schedule = shipped_files()["digits"].noise_schedule()

@@ -20,8 +20,16 @@ import math
 import torch
 from torch.testing import assert_close
 
-from diffusion_course import frechet_distance, load_dataset, load_pretrained, make_generator, plotting, seed_everything, show
-from diffusion_course.style import figure
+from diffusion_course import (
+    frechet_distance,
+    load_dataset,
+    load_pretrained,
+    make_generator,
+    plotting,
+    seed_everything,
+    show,
+)
+from diffusion_course.notebook import figure
 
 generator = seed_everything(0)
 

@@ -20,8 +20,16 @@
 import torch
 from torch.testing import assert_close
 
-from diffusion_course import make_generator, make_schedule, mixture, plotting, sample_loop, seed_everything, show
-from diffusion_course.style import figure
+from diffusion_course import (
+    make_generator,
+    make_schedule,
+    mixture,
+    plotting,
+    sample_loop,
+    seed_everything,
+    show,
+)
+from diffusion_course.notebook import figure
 
 generator = seed_everything(0)
 
@@ -105,7 +113,7 @@ show(fig, alt="Left: points along the whole upper arc. Right: at s = 4 the point
 
 # %%
 from diffusion_course import show_source
-from diffusion_course.models.embedding import Conditioning
+from diffusion_course.models import Conditioning
 
 show_source(Conditioning)
 

@@ -24,7 +24,7 @@ from torch.nn import functional as F
 from torch.testing import assert_close
 
 from diffusion_course import load_parts, make_generator, plotting, seed_everything, show
-from diffusion_course.scenes import render_scenes, sample_scenes
+from diffusion_course.datasets.scenes import render_scenes, sample_scenes
 
 generator = seed_everything(0)
 
@@ -496,7 +496,7 @@ print(f"the encoder's own deviation is {posterior.std.mean() / posterior.mean.st
 # Half of one picture plus half of another is a double exposure. Is half of one *latent* plus half of another a scene in between? Look before you read on.
 
 # %%
-from diffusion_course.scenes import Scene, Thing, scene_to_code
+from diffusion_course.datasets.scenes import Scene, Thing, scene_to_code
 
 ends = torch.stack([scene_to_code(Scene("one", "night", (Thing("moon", "yellow", "plain", "large"),))),
                     scene_to_code(Scene("one", "meadow", (Thing("house", "red", "plain", "large"),)))])

@@ -21,8 +21,15 @@ from collections import Counter
 import torch
 from torch.testing import assert_close
 
-from diffusion_course import load_parts, make_generator, plotting, seed_everything, show, text_to_image
-from diffusion_course.style import figure
+from diffusion_course import (
+    load_parts,
+    make_generator,
+    plotting,
+    seed_everything,
+    show,
+    text_to_image,
+)
+from diffusion_course.notebook import figure
 
 generator = seed_everything(0)
 parts = load_parts()
@@ -135,7 +142,7 @@ assert made == ours
 # **On captions.** The course's vocabulary was learned from captions of scenes. Learn it again from 3,000 of them. The first merges are the ends of frequent words:
 
 # %%
-from diffusion_course.scenes import captions, sample_scenes
+from diffusion_course.datasets.scenes import captions, sample_scenes
 
 texts = captions(sample_scenes(3000, generator=generator), generator=generator)
 counts = Counter(word for text in texts for word in split_words(text))
@@ -149,7 +156,7 @@ print("the last 4:", " ".join("".join(pair) for pair in merges[-4:]))
 
 # %%
 from diffusion_course import load_vocabulary
-from diffusion_course.pretrained import data_dir
+from diffusion_course.files import data_dir
 
 vocabulary = load_vocabulary(data_dir() / "mini-stable-diffusion" / "tokenizer")
 ids = vocabulary.ids
@@ -455,8 +462,8 @@ show(fig, alt="Five rows of layers by eight tokens. In the last row, 8 x 8 on th
 
 # %%
 from diffusion_course import encode_prompt, load_pretrained
-from diffusion_course.judge import faithful, read_scenes
-from diffusion_course.scenes import parse_caption
+from diffusion_course.datasets.scenes import parse_caption
+from diffusion_course.measures import faithful, read_scenes
 
 judge = load_pretrained("judge")
 KINDS = ["star", "heart", "moon", "fish", "house", "tree", "boat", "flower"]

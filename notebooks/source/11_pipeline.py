@@ -46,8 +46,15 @@ print(parts)
 # The miniature learned from pictures of 14 kinds of things in 10 colours. Of the 140 pairs, 14 were held out: no training picture and no caption had them.
 
 # %%
-from diffusion_course.scenes import captions, parse_caption, render_scenes, sample_scenes
-from diffusion_course.scenes.words import COLOURS, HELD_OUT, KINDS
+from diffusion_course.datasets.scenes import (
+    COLOURS,
+    HELD_OUT,
+    KINDS,
+    captions,
+    parse_caption,
+    render_scenes,
+    sample_scenes,
+)
 
 print("never seen:", ", ".join(f"{COLOURS[colour]} {KINDS[kind]}" for kind, colour in sorted(HELD_OUT)))
 
@@ -63,7 +70,7 @@ my_prediction = "far lower"  # "about the same", "somewhat lower" or "far lower"
 
 # %%
 from diffusion_course import load_pretrained, text_to_image
-from diffusion_course.judge import faithful, read_scenes
+from diffusion_course.measures import faithful, read_scenes
 
 judge = load_pretrained("judge")
 
@@ -187,7 +194,7 @@ show(fig, alt="Eight drawn scenes: a red star at night, a blue fish above a whit
 # %%
 from diffusers import DDIMScheduler, StableDiffusionPipeline
 
-from diffusion_course.pretrained import data_dir
+from diffusion_course.files import data_dir
 
 scheduler = DDIMScheduler.from_pretrained(data_dir() / "mini-stable-diffusion" / "scheduler")
 components = {"vae": parts.vae, "unet": parts.unet, "text_encoder": parts.text_encoder, "tokenizer": parts.tokenizer, "scheduler": scheduler,
@@ -259,7 +266,7 @@ show(fig, alt="Three rows of ten pictures. The first estimates are blurred patch
 # Which settles first: the background, the layout or the size? Decide before you look.
 
 # %% tags=["nbval-ignore-output"]
-from diffusion_course.scenes import ATTRIBUTES
+from diffusion_course.datasets.scenes import ATTRIBUTES
 
 states = []
 finished = text_to_image(parts, prompts["train"][:24], num_inference_steps=10, generator=make_generator(7), callback=states.append)

@@ -20,8 +20,15 @@
 import torch
 from torch.testing import assert_close
 
-from diffusion_course import load_pretrained, load_stable_diffusion, make_generator, plotting, seed_everything, show
-from diffusion_course.style import figure
+from diffusion_course import (
+    load_pretrained,
+    load_stable_diffusion,
+    make_generator,
+    plotting,
+    seed_everything,
+    show,
+)
+from diffusion_course.notebook import figure
 
 generator = seed_everything(0)
 
@@ -156,7 +163,7 @@ print(full)
 
 # %%
 from diffusion_course import show_source
-from diffusion_course.memory import LiveBytes
+from diffusion_course.latent.memory import LiveBytes
 
 show_source(LiveBytes._see, LiveBytes.__torch_dispatch__)
 
@@ -188,7 +195,7 @@ print(f"weights {sum(p.nbytes for p in convolution.parameters()):,} bytes, outpu
 # What the whole pipeline does is written down once, with the same tensors alive at the same time. The prediction runs these lines on fake tensors:
 
 # %%
-from diffusion_course.memory.prediction import dry_run
+from diffusion_course.latent.memory import dry_run
 
 show_source(dry_run)
 

@@ -1,0 +1,3 @@
+"""An assignment: what is asked of whom, as notebooks and as the grader's secrets. Imports
+exercises.
+"""

@@ -1,0 +1,166 @@
+"""Build an assignment: notebooks for students and instructor, nbgrader's source, the grader's
+secrets. Whole or not at all.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import secrets
+import shutil
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+
+from ...exercises.registry import all_exercises
+from .assignment import Assignment, save_assignment
+from .hidden import describe_cases
+from .manual import all_questions
+from .notebooks import make_notebook, to_bytes
+from .roster import read_roster
+
+# nbgrader's own stub raises an error below the student's answer; this one does not.
+_NBGRADER_CONFIG = """# Read by nbgrader when it is run in this folder. In a course of your own, copy these lines.
+c = get_config()  # noqa: F821
+c.ClearSolutions.code_stub = {"python": "# Write your answer above, in place of the `...`."}
+"""
+
+
+@dataclasses.dataclass(frozen=True)
+class Built:
+    """What was built and where; `print` shows it. `notes` say what is missing and why."""
+
+    folder: Path
+    assignment: Assignment
+    files: tuple[str, ...]
+    notes: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        one = self.assignment
+        manual = one.max_points - one.exercise_points
+        lines = [f"{one.name}: {len(one.exercises)} exercises with {one.exercise_points:g} points"]
+        lines[0] += (
+            f", {len(one.manual)} manual questions with {manual:g} points,"
+            f" {len(one.roster) or 'any number of'} students"
+        )
+        lines += [f"  {self.folder / name}" for name in self.files]
+        return "\n".join([*lines, *self.notes])
+
+
+def parse_lessons(lessons: str | int | Iterable[str | int]) -> tuple[int, ...]:
+    """Return lesson numbers in order, from 2, "02", "02,04" or several of these.
+
+    Raises ValueError for what is no number of a lesson that has exercises or questions.
+    """
+    given = [lessons] if isinstance(lessons, (str, int)) else list(lessons)
+    words = [word.strip() for one in given for word in str(one).split(",") if word.strip()]
+    there = sorted({part.lesson for part in (*all_exercises(), *all_questions())})
+    if bad := [
+        word for word in words if not (word.isascii() and word.isdigit() and int(word) in there)
+    ]:
+        raise ValueError(
+            f"no such lesson: {', '.join(bad)}. There are"
+            f" {', '.join(f'{one:02d}' for one in there)}."
+        )
+    if not words:
+        raise ValueError(
+            f"no lesson is given. There are {', '.join(f'{one:02d}' for one in there)}."
+        )
+    return tuple(sorted({int(word) for word in words}))
+
+
+def build_assignment(
+    lessons: str | int | Iterable[str | int],
+    out: str | Path,
+    *,
+    name: str | None = None,
+    title: str | None = None,
+    roster: str | Path | None = None,
+    seed: int | None = None,
+    manual: bool = True,
+) -> Built:
+    """Write an assignment of these lessons into the new folder `out`, whole or not at all, and
+    return what was built.
+
+    lessons: 2, "02", "02,04" or several of these; name: of the notebook, letters, digits, - and _;
+    roster: a CSV file with the column id; seed: secret, from 0 on, drawn if it is None; manual:
+    with the questions that a person marks. Raises FileExistsError if `out` is there and not empty,
+    and what `read_roster`, `parse_lessons` and `Assignment` raise.
+    """
+    numbers = parse_lessons(lessons)
+    exercises = tuple(exercise.id for number in numbers for exercise in all_exercises(number))
+    questions = (
+        tuple(question.id for number in numbers for question in all_questions(number))
+        if manual
+        else ()
+    )
+    padded = [f"{number:02d}" for number in numbers]
+    assignment = Assignment(
+        name=name or f"lesson{'s' if len(padded) > 1 else ''}-{'-'.join(padded)}",
+        title=title or f"Lesson{'s' if len(padded) > 1 else ''} {', '.join(padded)}",
+        exercises=exercises,
+        manual=questions,
+        seed=secrets.randbits(62) if seed is None else seed,
+        roster=() if roster is None else read_roster(roster),
+    )
+    out = Path(out)
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise FileExistsError(
+            f"{out} is there already. Remove it or name another folder: an assignment is never"
+            " overwritten."
+        )
+    out.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}."))
+    try:
+        notes = _write(assignment, temporary)
+        temporary.chmod(0o755)
+        if out.exists():
+            out.rmdir()  # empty; Windows cannot rename onto it
+        os.replace(temporary, out)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+    files = sorted(path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file())
+    return Built(out, assignment, tuple(_shortened(files, assignment)), notes)
+
+
+def _write(assignment: Assignment, folder: Path) -> tuple[str, ...]:
+    file = f"{assignment.name}.ipynb"
+    for student in [one.id for one in assignment.roster] or [""]:
+        for kind, place in (
+            ("student", folder / "student"),
+            ("solved", folder / "instructor" / "solved"),
+        ):
+            _save(place / student / file, to_bytes(make_notebook(assignment, kind, student)))
+    save_assignment(assignment, folder / "instructor" / "assignment.json")
+    _save(folder / "instructor" / "hidden_cases.md", describe_cases(assignment).encode("utf-8"))
+    if assignment.has_own_numbers:
+        why = (
+            "nbgrader hands the same notebook to everybody, and here every student has numbers of"
+            " his own"
+        )
+        return (
+            (
+                f"No source/ for nbgrader: {why}. For nbgrader build without a roster, and grade"
+                " with that assignment.json."
+            ),
+        )
+    _save(folder / "source" / assignment.name / file, to_bytes(make_notebook(assignment, "source")))
+    _save(folder / "nbgrader_config.py", _NBGRADER_CONFIG.encode("utf-8"))
+    return ()
+
+
+def _save(path: Path, content: bytes) -> None:
+    """The whole folder is temporary until it is renamed, so a plain write is enough."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
+
+
+def _shortened(files: list[str], assignment: Assignment) -> list[str]:
+    """Of the students' files name those of the first student and say how many more there are."""
+    more = len(assignment.roster) - 1
+    if more < 1:
+        return files
+    own = [f"/{one.id}/{assignment.name}.ipynb" for one in assignment.roster]
+    kept = [name for name in files if not name.endswith(tuple(own[1:]))]
+    return [f"{name} (and {more} more)" if name.endswith(own[0]) else name for name in kept]

@@ -1,0 +1,156 @@
+"""Which cells of a submission answer an exercise, told from their text alone."""
+
+from __future__ import annotations
+
+import ast
+import functools
+import re
+from collections.abc import Sequence
+
+from ...exercises.registry import Exercise
+from ...exercises.syntax import parse
+from ..records import Submission
+
+_IMPORTS = (ast.Import, ast.ImportFrom)
+_FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
+
+
+def grade_id(exercise_id: str) -> str:
+    """nbgrader's name of the answer cell of an exercise."""
+    return f"answer-{exercise_id.replace('.', '-')}"
+
+
+@functools.lru_cache(256)
+def parsed(source: str) -> ast.Module:
+    """The syntax tree of a cell, without its magics and shell lines; an empty one where it has
+    none.
+    """
+    for text in (source, re.sub(r"(?m)^([ \t]*)[%!?].*$", r"\1pass", source)):
+        try:
+            return parse(text)
+        except (SyntaxError, ValueError, RecursionError, MemoryError):
+            continue
+    return ast.Module([], [])
+
+
+def defines(source: str, name: str) -> bool:
+    """Whether a cell defines `name` at its top level."""
+    for node in parsed(source).body:
+        if isinstance(node, _FUNCTIONS) and node.name == name:
+            return True
+        targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
+        if any(isinstance(target, ast.Name) and target.id == name for target in targets):
+            return True
+    return False
+
+
+def answer_cells(submission: Submission, exercise: Exercise) -> list[int]:
+    """The numbers of the cells that answer an exercise: by nbgrader's name of the cell, or by what
+    they define.
+    """
+    own = grade_id(exercise.id)
+    return [
+        index
+        for index, cell in enumerate(submission.cells)
+        if cell.grade_id == own
+        or (cell.grade_id is None and defines(cell.source, exercise.answer_name))
+    ]
+
+
+def answer_sources(submission: Submission, exercise: Exercise) -> list[str]:
+    """The text of the cells that answer an exercise."""
+    return [submission.cells[index].source for index in answer_cells(submission, exercise)]
+
+
+def left_blank(source: str) -> bool:
+    """Whether a cell still holds a `...` that is no index, or raises NotImplementedError."""
+    nodes = list(ast.walk(parsed(source)))
+    indices = {
+        id(part)
+        for node in nodes
+        if isinstance(node, ast.Subscript)
+        for part in ast.walk(node.slice)
+    }
+    marks = (
+        isinstance(node, ast.Constant) and node.value is ... and id(node) not in indices
+        for node in nodes
+    )
+    return any(marks) or any(getattr(node, "id", None) == "NotImplementedError" for node in nodes)
+
+
+def defined_names(source: str) -> list[str]:
+    """The functions, classes and variables that a cell defines at its top level."""
+    return sorted(
+        {
+            name
+            for node in parsed(source).body
+            for name in _defined(node)
+            if not isinstance(node, _IMPORTS)
+        }
+    )
+
+
+def needed(own: Sequence[str], others: Sequence[str], answers: Sequence[str] = ()) -> str:
+    """The statements of other cells that an answer needs by name, directly or through each other,
+    in their order.
+
+    A name is taken from an import if there is one, else from `others`, else from the cells that
+    answer other exercises.
+    """
+    statements = [
+        (rank, node)
+        for rank, group in ((1, others), (2, answers))
+        for one in group
+        for node in parsed(one).body
+    ]
+    ranked = [(0 if isinstance(node, _IMPORTS) else rank, node) for rank, node in statements]
+    best: dict[str, int] = {}
+    for rank, node in ranked:
+        for name in _defined(node):
+            best[name] = min(rank, best.get(name, rank))
+    mine = {name for one in own for node in parsed(one).body for name in _defined(node)}
+    waiting = {name for one in own for name in _loaded(parsed(one))} - mine
+    kept: set[int] = set()
+    seen: set[str] = set()
+    while waiting:
+        name = waiting.pop()
+        seen.add(name)
+        for place, (rank, node) in enumerate(ranked):
+            if place not in kept and rank == best.get(name) and name in _defined(node):
+                kept.add(place)
+                waiting |= _loaded(node) - mine - seen
+    stars = {place for place, (_, node) in enumerate(ranked) if "*" in _defined(node)}
+    return "\n".join(_text(node) for place, (_, node) in enumerate(ranked) if place in kept | stars)
+
+
+def _text(node: ast.AST) -> str:
+    try:
+        return ast.unparse(node)
+    except RecursionError:
+        return ""
+
+
+def _defined(statement: ast.AST) -> set[str]:
+    """The names that a statement binds at the top level; what is inside a function or class does
+    not count.
+    """
+    if isinstance(statement, _IMPORTS):
+        return {(alias.asname or alias.name).partition(".")[0] for alias in statement.names}
+    found, waiting = set(), [statement]
+    while waiting:  # no recursion: a long sum is a deep tree
+        node = waiting.pop()
+        if isinstance(node, _FUNCTIONS):
+            found.add(node.name)
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            found.add(node.id)
+        else:
+            waiting += ast.iter_child_nodes(node)
+    return found
+
+
+def _loaded(node: ast.AST) -> set[str]:
+    return {
+        part.id
+        for part in ast.walk(node)
+        if isinstance(part, ast.Name) and isinstance(part.ctx, ast.Load)
+    }

@@ -1,0 +1,1 @@
+"""From a folder of submissions to points. Imports assignment, sandbox and reports."""

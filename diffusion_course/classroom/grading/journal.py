@@ -1,0 +1,111 @@
+"""What is graded already: one file for each submission, written whole, so that a run that was
+killed can go on.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+
+from ...files.checkpoints import write_bytes
+from ..assignment.assignment import Assignment
+from ..files import safe_name
+from ..records import Graded, Mark
+
+PACKAGE = Path(__file__).resolve().parents[2]
+
+
+class InUse(RuntimeError):
+    """Another run writes to the same folder."""
+
+
+def grading_key(assignment: Assignment, settings: str) -> str:
+    """Return a digest of everything besides the submission that marks depend on: assignment,
+    settings, exercises, grader.
+    """
+    digest = hashlib.sha256(repr((dataclasses.astuple(assignment), settings)).encode())
+    for folder in ("exercises", "classroom"):
+        for path in sorted((PACKAGE / folder).rglob("*.py")):
+            digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+class Journal:
+    """The folder of graded submissions."""
+
+    def __init__(self, folder: Path, key: str) -> None:
+        self.folder, self.key = folder, key
+        folder.mkdir(parents=True, exist_ok=True)
+        for left in folder.glob(".*"):  # cut short when a run was killed
+            left.unlink()
+
+    def path(self, student: str) -> Path:
+        """The file of a student."""
+        return self.folder / f"{safe_name(student)}.json"
+
+    def get(self, student: str, sha256: str) -> Graded | None:
+        """Return what was graded of this very submission by this very grader, or None."""
+        try:
+            content = json.loads(self.path(student).read_text(encoding="utf-8"))
+            if (content["key"], content["sha256"], content["student"]) != (
+                self.key,
+                sha256,
+                student,
+            ):
+                return None
+            marks = tuple(Mark(**one) for one in content["marks"])
+            return Graded(student, sha256, marks, tuple(content["notes"]))
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+
+    def put(self, graded: Graded) -> None:
+        """Keep one graded submission."""
+        content = {"key": self.key, **dataclasses.asdict(graded)}
+        write_bytes(
+            self.path(graded.student),
+            (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode("utf-8"),
+        )
+
+
+@contextmanager
+def only_run(out: Path) -> Iterator[None]:
+    """Hold the folder for this process; raises InUse where another one that lives holds it."""
+    out.mkdir(parents=True, exist_ok=True)
+    path = out / ".running"
+    for _ in range(2):
+        try:
+            handle = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY)
+            break
+        except FileExistsError:
+            holder = _holder(path)
+            if holder is not None:
+                raise InUse(
+                    f"process {holder} grades into {out} already. Wait for it, or name another"
+                    " folder."
+                ) from None
+            path.unlink(missing_ok=True)  # its run was killed
+    else:
+        raise InUse(f"{path} appears again and again. Is another run starting?")
+    try:
+        with os.fdopen(handle, "w") as file:
+            file.write(f"{os.getpid()} {psutil.Process().create_time()}")
+        yield
+    finally:
+        path.unlink(missing_ok=True)
+
+
+def _holder(path: Path) -> int | None:
+    """The process that wrote the file, if it still lives."""
+    try:
+        pid, created = path.read_text().split()
+        alive = abs(psutil.Process(int(pid)).create_time() - float(created)) < 1
+    except (OSError, ValueError, psutil.Error):
+        return None
+    return int(pid) if alive else None

@@ -1,0 +1,80 @@
+"""System calls that no notebook needs, refused in the sandbox: memory that is counted nowhere, and
+reaching into other processes.
+
+The filter is a program for Linux's seccomp in its classic form, one jump for each call:
+https://www.kernel.org/doc/html/latest/userspace-api/seccomp_filter.html. It is there for the two
+usual processors; on others the sandbox does without it.
+"""
+
+from __future__ import annotations
+
+import platform
+import struct
+
+# (name, number on x86_64, number on aarch64)
+REFUSED = (
+    ("memfd_create", 319, 279),
+    ("memfd_secret", 447, 447),
+    ("shmget", 29, 194),
+    ("shmat", 30, 196),
+    ("msgget", 68, 186),
+    ("semget", 64, 190),
+    ("mq_open", 240, 180),
+    ("add_key", 248, 217),
+    ("request_key", 249, 218),
+    ("keyctl", 250, 219),
+    ("ptrace", 101, 117),
+    ("process_vm_readv", 310, 270),
+    ("process_vm_writev", 311, 271),
+    ("pidfd_getfd", 438, 438),
+    ("kcmp", 312, 272),
+    ("bpf", 321, 280),
+    ("perf_event_open", 298, 241),
+    ("userfaultfd", 323, 282),
+    ("io_uring_setup", 425, 425),
+    ("io_uring_enter", 426, 426),
+    ("io_uring_register", 427, 427),
+    ("mount", 165, 40),
+    ("umount2", 166, 39),
+    ("pivot_root", 155, 41),
+    ("unshare", 272, 97),
+    ("setns", 308, 268),
+    ("open_by_handle_at", 304, 265),
+    ("personality", 135, 92),
+)
+PRLIMIT = {"x86_64": 302, "aarch64": 261}
+ARCHITECTURES = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
+X32 = 0x40000000  # x86_64's calls of another kind, with numbers of their own
+ALLOW, REFUSE = 0x7FFF0000, 0x00050000 | 1  # EPERM
+LOAD, EQUAL, AT_LEAST, RETURN = 0x20, 0x15, 0x35, 0x06
+NUMBER, ARCHITECTURE, FIRST_ARGUMENT = 0, 4, 16
+
+
+def _step(code: int, value: int, if_true: int = 0, if_false: int = 0) -> bytes:
+    return struct.pack("=HBBI", code, if_true, if_false, value)
+
+
+def refusing_filter(machine: str | None = None) -> bytes | None:
+    """Return the filter for a processor (this one's, as `platform.machine` names it), or None where
+    there is none for it.
+    """
+    machine = machine or platform.machine()
+    if machine not in ARCHITECTURES:
+        return None
+    numbers = [row[1 + list(ARCHITECTURES).index(machine)] for row in REFUSED]
+    steps = [
+        _step(LOAD, ARCHITECTURE),
+        _step(EQUAL, ARCHITECTURES[machine], 1, 0),
+        _step(RETURN, REFUSE),
+    ]
+    steps += [_step(LOAD, NUMBER), _step(AT_LEAST, X32, 0, 1), _step(RETURN, REFUSE)]
+    for number in numbers:
+        steps += [_step(EQUAL, number, 0, 1), _step(RETURN, REFUSE)]
+    # A process may set limits of its own (0), not those of another one.
+    steps += [
+        _step(EQUAL, PRLIMIT[machine], 0, 3),
+        _step(LOAD, FIRST_ARGUMENT),
+        _step(EQUAL, 0, 1, 0),
+        _step(RETURN, REFUSE),
+    ]
+    return b"".join([*steps, _step(RETURN, ALLOW)])

@@ -1,0 +1,28 @@
+"""How much a submission may take."""
+
+from __future__ import annotations
+
+import dataclasses
+
+
+@dataclasses.dataclass(frozen=True)
+class Limits:
+    """Limits for one submission: seconds of wall time (torch's import not counted), mebibytes,
+    processes.
+
+    Raises ValueError, with the name and the value, for one that is not positive.
+    """
+
+    seconds: float = 60.0
+    seconds_per_cell: float = 20.0
+    seconds_per_call: float = 10.0
+    memory_mib: int = 2048
+    processes: int = 48
+    disk_mib: int = 64
+
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            if not getattr(self, field.name) > 0:
+                raise ValueError(
+                    f"Limits: {field.name} must be positive, got {getattr(self, field.name)!r}."
+                )

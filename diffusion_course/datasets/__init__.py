@@ -1,0 +1,21 @@
+"""Data: exact Gaussian mixtures, image sets, and scenes drawn from words. Imports process."""
+
+from ..lazy import flat, lazily
+
+EXPORTS = {
+    "mixtures": ("GaussianMixture",),
+    "scenes": (
+        "Scene",
+        "Thing",
+        "captions",
+        "code_to_scene",
+        "is_held_out",
+        "parse_caption",
+        "render_scenes",
+        "sample_scenes",
+        "scene_to_code",
+    ),
+    "sets": ("ImageSet", "PointSet", "load_dataset", "mixture"),
+}
+__all__ = flat(EXPORTS)
+__getattr__, __dir__ = lazily(__name__, EXPORTS)

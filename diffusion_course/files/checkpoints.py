@@ -1,0 +1,100 @@
+"""Files that are written whole or not at all, and safetensors whose contents are checked on load.
+"""
+
+import hashlib
+import json
+import os
+import tempfile
+from pathlib import Path
+
+from torch import Tensor
+
+from ..validation import describe
+
+
+def write_bytes(path: str | Path, content: bytes) -> None:
+    """Write ``content`` to ``path`` whole or not at all: into a temporary file beside it, then
+    renamed over it.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def sha256_of(path: str | Path) -> str:
+    """Return the file's sha256 as 64 hexadecimal digits."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def save_tensors(
+    path: str | Path, tensors: dict[str, Tensor], metadata: dict | None = None
+) -> None:
+    """Write tensors and JSON-able ``metadata`` to a safetensors file, whole or not at all."""
+    from safetensors.torch import save
+
+    flat = {name: x.detach().contiguous().cpu() for name, x in tensors.items()}
+    write_bytes(path, save(flat, metadata={"json": json.dumps(metadata or {}, sort_keys=True)}))
+
+
+def check_sha256(path: str | Path, sha256: str) -> None:
+    """Raise ValueError, naming both, unless the file's sha256 is the one given."""
+    if (found := sha256_of(path)) != sha256:
+        raise ValueError(
+            f"{path} is damaged or not the file that belongs here: its sha256 is {found}, expected"
+            f" {sha256}. Restore it (git checkout of that file), or make it again (make train)."
+        )
+
+
+def load_tensors(path: str | Path, *, sha256: str | None = None) -> tuple[dict[str, Tensor], dict]:
+    """Return (tensors on the CPU, metadata) of a file that ``save_tensors`` wrote.
+
+    Raises FileNotFoundError if it is missing, ValueError if its sha256 is not the one given or it
+    is not a whole file.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no file {path}.")
+    if sha256 is not None:
+        check_sha256(path, sha256)
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}, json.loads(
+                (file.metadata() or {}).get("json", "{}")
+            )
+    except SafetensorError as error:
+        raise ValueError(
+            f"{path} is not a whole safetensors file ({error}). Delete it and make it again."
+        ) from error
+
+
+def load_into(module: object, tensors: dict[str, Tensor], source: str) -> None:
+    """Load tensors into ``module``; raise ValueError naming every missing, unexpected or wrongly
+    shaped one. All or nothing.
+    """
+    own = module.state_dict()
+    faults = [f"missing {name}" for name in own.keys() - tensors.keys()]
+    faults += [f"unexpected {name}" for name in tensors.keys() - own.keys()]
+    faults += [
+        f"{name}: {describe(tensors[name])} for {describe(own[name])}"
+        for name in own.keys() & tensors.keys()
+        if own[name].shape != tensors[name].shape
+    ]
+    if faults:
+        raise ValueError(
+            f"the weights of {source} do not fit {type(module).__name__}:"
+            f" {'; '.join(sorted(faults)[:5])}."
+        )
+    module.load_state_dict(tensors)

@@ -1,0 +1,125 @@
+"""The autoencoder of latent diffusion: its training loss, the error of its pictures, the scale of
+its latents.
+
+The network itself is diffusers' ``AutoencoderKL``. Its encoder answers with a Gaussian over
+latents, its decoder with a picture.
+"""
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from ..process.kernels import noise_like
+from ..process.losses import gaussian_kl
+from ..validation import (
+    check_alike,
+    check_batch,
+    check_finite,
+    describe,
+    values_are_free,
+    widest_float,
+)
+
+
+class AutoencoderLoss(NamedTuple):
+    """The loss () and its parts (): ``total = absolute + squared + kl_weight * kl``, each per
+    number of the picture.
+    """
+
+    total: Tensor
+    absolute: Tensor
+    squared: Tensor
+    kl: Tensor
+
+
+def check_images(name: str, images: object) -> None:
+    """Raise unless ``images`` is a floating batch (B, C, H, W) with values in [-1, 1] where they
+    can be read for free.
+    """
+    check_batch(name, images)
+    if images.ndim != 4:
+        raise ValueError(f"{name} must have shape (B, C, H, W), got {describe(images)}.")
+    check_finite(name, images)
+    if values_are_free(images) and images.abs().amax() > 1.001:
+        low, high = images.amin().item(), images.amax().item()
+        raise ValueError(
+            f"{name} must lie in [-1, 1], got values from {low:.3g} to {high:.3g}. "
+            f"From 0..255: {name} / 127.5 - 1. From a network: {name}.clamp(-1, 1)."
+        )
+
+
+def autoencoder_loss(
+    vae: nn.Module,
+    images: Tensor,
+    *,
+    kl_weight: float = 2e-3,
+    generator: torch.Generator | None = None,
+) -> AutoencoderLoss:
+    """Return mean |x - y| + mean (x - y)^2 + kl_weight * KL(q(z|x) || N(0, I)) / numbers in x, and
+    its three parts.
+
+    y = decode(z) with z = mean + std * noise drawn from ``generator`` (Kingma & Welling 2013, arXiv
+    1312.6114, eq. 7 and 10). Divided by ``kl_weight`` it is the negative bound on log p(x) in nats
+    per number of the picture, up to a constant, for a decoder with p(x|z) proportional to exp(-(|x
+    - y| + (x - y)^2) / kl_weight). Latent diffusion's own weight, 1e-6, has the same units. images:
+      (B, C, H, W) in [-1, 1]; ``vae`` has ``encode(x).latent_dist`` with ``mean`` and ``logvar``,
+      and ``decode(z).sample``, as diffusers' ``AutoencoderKL``. The sums are float32 at least, also
+      under autocast.
+    Raises ValueError for another shape or range, sides that the network cannot halve evenly, or a
+    negative ``kl_weight``.
+    """
+    check_images("images", images)
+    if not (kl_weight >= 0 and math.isfinite(kl_weight)):
+        raise ValueError(f"kl_weight must be a finite number >= 0, got {kl_weight!r}.")
+    posterior = vae.encode(images).latent_dist
+    wide = torch.promote_types(images.dtype, torch.float32)
+    mean, log_variance = posterior.mean.to(wide), posterior.logvar.to(wide)
+    latents = mean + (0.5 * log_variance).exp() * noise_like(mean, generator)
+    decoded = vae.decode(latents.to(images.dtype)).sample
+    if decoded.shape != images.shape:
+        raise ValueError(
+            f"the decoder returned shape {tuple(decoded.shape)} for images with {describe(images)}:"
+            " height and width must be multiples of the down-sampling,"
+            f" {round(images.shape[-1] / latents.shape[-1])}."
+        )
+    error = decoded.to(wide) - images.to(wide)
+    zero = torch.zeros((), dtype=wide, device=images.device)
+    kl = gaussian_kl(mean, log_variance, zero, zero).sum() / images.numel()
+    absolute, squared = error.abs().mean(), (error**2).mean()
+    return AutoencoderLoss(absolute + squared + kl_weight * kl, absolute, squared, kl)
+
+
+def psnr(images: Tensor, references: Tensor) -> Tensor:
+    """Return the peak signal-to-noise ratio (B,) in dB of each picture, 10 log10(2^2 / mean squared
+    error), for [-1, 1].
+
+    images, references: (B, ...), taken as they are: clamp what a network drew, as a screen does.
+    Equal pictures give infinity. Computed in float32 at least. Raises if shapes, dtypes or devices
+    differ.
+    """
+    check_batch("images", images)
+    check_alike("references", references, "images", images)
+    wide = torch.promote_types(images.dtype, torch.float32)
+    squared = (images.to(wide) - references.to(wide)) ** 2
+    return 10 * torch.log10(4 / squared.reshape(len(images), -1).mean(1))
+
+
+def latent_scaling(latents: Tensor) -> float:
+    """Return the scaling factor 1 / std of ``latents`` (N, ...): times it, all numbers together
+    have standard deviation 1.
+
+    The deviation is about the mean of all numbers, channels pooled (Rombach et al. 2021, arXiv
+    2112.10752, appendix G). Multiply after encoding, divide before decoding. Raises ValueError if
+    the latents are not finite or all equal.
+    """
+    check_batch("latents", latents)
+    check_finite("latents", latents)
+    std = latents.detach().to(widest_float(latents.device)).std(correction=0).item()
+    if not std > 0:
+        raise ValueError(
+            f"latents are all equal ({describe(latents)}), so no factor gives them standard"
+            " deviation 1."
+        )
+    return 1 / std

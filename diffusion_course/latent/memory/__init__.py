@@ -1,0 +1,24 @@
+"""The memory of a Stable Diffusion: counted, measured, and predicted from its configuration."""
+
+from .counting import LiveBytes, Peak, free_memory, measure_peak
+from .prediction import (
+    HEADROOM,
+    OFFLOADS,
+    STABLE_DIFFUSION_15,
+    MemoryEstimate,
+    predict_memory,
+    shortage,
+)
+
+__all__ = [
+    "HEADROOM",
+    "OFFLOADS",
+    "STABLE_DIFFUSION_15",
+    "LiveBytes",
+    "MemoryEstimate",
+    "Peak",
+    "free_memory",
+    "measure_peak",
+    "predict_memory",
+    "shortage",
+]

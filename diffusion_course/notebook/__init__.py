@@ -1,0 +1,14 @@
+"""What a notebook shows: figures, explorers, loops, progress. Imports validation."""
+
+from ..lazy import flat, lazily
+
+EXPORTS = {
+    "display": ("Progress", "show", "show_source"),
+    "interactive": ("Explorer",),
+    "animation": ("Animation",),
+    "plotting": ("plotting",),
+}
+# Offered by this folder alone.
+ALSO = {"style": ("COLORS", "figure", "panels"), "images": ("image_grid",)}
+__all__ = [*flat(EXPORTS), *flat(ALSO)]
+__getattr__, __dir__ = lazily(__name__, EXPORTS, ALSO)

@@ -1,0 +1,150 @@
+"""`Animation`: frames as a short loop, with a still for print and for people who prefer no motion.
+"""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import torch
+from matplotlib.figure import Figure
+from PIL import Image, features
+from torch import Tensor
+
+from .display import check_alt, png_bytes
+from .images import image_grid
+
+MOST_BYTES = 400_000  # of the stored HTML: a lesson has several figures and opens on a phone
+QUALITIES = (None, 90, 75, 60, 45, 30)  # None: without loss
+MOST_STILL_BYTES = 60_000
+HOLD = 1.0  # seconds that the last frame stays
+
+
+class Animation:
+    """A loop that plays a few times and rests on its last frame: `Animation(frames, alt="...")`.
+
+    Each frame is pictures (N, C, H, W) in [-1, 1], a Figure, or, with `draw`, whatever
+    `draw(frame)` turns into one of these; all frames are drawn to one size. `titles` gives each
+    frame of pictures its heading. `seconds` is the time of one round before the last frame is held,
+    `repeat` the number of rounds, 0 for no end. `still` is a Figure, or the index of the
+    frame that stands for the loop where it must not move: in print, where a reader asks the system
+    for less motion, and where a page shows pictures only. Options go to `plotting.image_grid`. The
+    loop is stored as WebP, without loss if that is small enough. Raises ValueError for no frames,
+    frames of several sizes, missing alt text, or more than 400 kB.
+    """
+
+    def __init__(
+        self,
+        frames: Iterable[Any],
+        alt: str,
+        *,
+        draw: Callable[[Any], Figure | Tensor] | None = None,
+        titles: Sequence[str] | None = None,
+        seconds: float = 4.0,
+        repeat: int = 3,
+        still: int | Figure = -1,
+        **options: Any,
+    ):
+        self.alt = check_alt(alt)
+        frames = [frame if draw is None else draw(frame) for frame in frames]
+        if not frames:
+            raise ValueError("Animation needs at least one frame, got none.")
+        if titles is not None and len(titles) != len(frames):
+            raise ValueError(
+                f"Animation: titles needs {len(frames)} entries, one per frame, got {len(titles)}."
+            )
+        if seconds <= 0 or repeat < 0:
+            raise ValueError(
+                f"Animation: seconds must be > 0 and repeat >= 0, got {seconds} and {repeat}."
+            )
+        titles = titles or [None] * len(frames)
+        drawn = [
+            png_bytes(_figure(frame, title, options))
+            for frame, title in zip(frames, titles, strict=True)
+        ]
+        self.still = png_bytes(still) if isinstance(still, Figure) else drawn[still]
+        self._images = [Image.open(io.BytesIO(png)).convert("RGB") for png in drawn]
+        sizes = sorted({image.size for image in self._images})
+        if len(sizes) > 1:
+            raise ValueError(
+                f"Animation: frames must have one size, got {sizes} pixels; fix the axes or shorten"
+                " the titles."
+            )
+        steps = [max(20, round(1000 * seconds / len(frames)))] * len(frames)
+        steps[-1] += round(1000 * HOLD)
+        self.kind, still = _smallest_loss(
+            [Image.open(io.BytesIO(self.still)).convert("RGB")], MOST_STILL_BYTES
+        )
+        self._still_uri = _uri(self.kind, still)
+        room = (MOST_BYTES - len(self._html(""))) * 3 // 4 - 100
+        _, self.moving = _smallest_loss(
+            self._images, room, save_all=True, duration=steps, loop=repeat
+        )
+        if len(self.moving) > room:
+            size = " x ".join(map(str, sizes[0]))
+            raise ValueError(
+                f"Animation: {len(drawn)} frames of {size} pixels take {len(self.moving)} bytes,"
+                f" {room} fit into a page beside the still; give fewer or smaller frames."
+            )
+
+    def _html(self, moving: str) -> str:
+        return (
+            '<div class="course-animation"><picture><source media="print, (prefers-reduced-motion:'
+            f' reduce)" srcset="{self._still_uri}"><img alt="{html.escape(self.alt)}"'
+            f' style="max-width: 100%; background: #fff" src="{moving}"></picture></div>'
+        )
+
+    def __repr__(self) -> str:
+        return f"[figure] {self.alt}"
+
+    def _repr_mimebundle_(self, include=None, exclude=None) -> dict[str, str]:
+        """Return the loop as HTML, the still for places that show pictures only, and the alt text.
+        """
+        return {
+            "text/plain": repr(self),
+            "text/html": self._html(_uri(self.kind, self.moving)),
+            "image/png": base64.b64encode(self.still).decode(),
+        }
+
+
+def _uri(kind: str, data: bytes) -> str:
+    return f"data:{kind};base64,{base64.b64encode(data).decode()}"
+
+
+def _smallest_loss(images: list[Image.Image], room: int, **options: Any) -> tuple[str, bytes]:
+    """Return (mime type, bytes) of pictures in the best quality that fits into `room` bytes, or in
+    the last one tried.
+    """
+    webp = features.check("webp")
+    more = {"append_images": images[1:]} if options else {}
+    for quality in QUALITIES if webp else QUALITIES[:1]:
+        buffer = io.BytesIO()
+        how = (
+            {"method": 4, **({"lossless": True} if quality is None else {"quality": quality})}
+            if webp
+            else {}
+        )
+        images[0].save(buffer, "WEBP" if webp else "PNG", **how, **options, **more)
+        if len(buffer.getvalue()) <= room:
+            break
+    return ("image/webp" if webp else "image/png"), buffer.getvalue()
+
+
+def _figure(frame: Any, title: str | None, options: dict[str, Any]) -> Figure:
+    """Return a frame as a Figure."""
+    if isinstance(frame, Figure):
+        if title is not None or options:
+            raise ValueError(
+                "Animation: titles and options are for frames of pictures; a Figure brings its own"
+                " title."
+            )
+        return frame
+    if not isinstance(frame, torch.Tensor):
+        raise TypeError(
+            "Animation: a frame must be a tensor of pictures (N, C, H, W) or a Figure, got"
+            f" {type(frame).__name__}."
+        )
+    return image_grid(frame, **({"title": title} if title is not None else {}), **options)

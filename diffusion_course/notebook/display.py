@@ -1,0 +1,234 @@
+"""What a notebook cell shows: figures with alt text, the package's own source lines, progress bars.
+"""
+
+from __future__ import annotations
+
+import ast
+import functools
+import html
+import inspect
+import io
+import sys
+import textwrap
+import time
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+
+@functools.cache
+def _formula_parser() -> Any:
+    """One parser of formulas for all figures: matplotlib makes one with every canvas, and what it
+    parsed is lost with it.
+    """
+    return FigureCanvasAgg(Figure()).get_renderer().mathtext_parser
+
+
+def png_bytes(fig: Figure) -> bytes:
+    """Return `fig` as PNG; the same figure always gives the same bytes (no date, no version
+    inside).
+    """
+    if not isinstance(fig, Figure):
+        raise TypeError(
+            f"expected a Figure, as plotting functions return, got {type(fig).__name__}."
+        )
+    canvas = fig.canvas if isinstance(fig.canvas, FigureCanvasAgg) else FigureCanvasAgg(fig)
+    canvas.get_renderer().mathtext_parser = _formula_parser()
+    buffer = io.BytesIO()
+    fig.savefig(buffer, format="png", dpi=fig.dpi, metadata={"Software": None})
+    return buffer.getvalue()
+
+
+def check_alt(alt: str) -> str:
+    """Return `alt` on one line; raise when there is no text that says what the picture shows."""
+    if not isinstance(alt, str) or not alt.strip():
+        raise ValueError(
+            f"alt text is missing, got {alt!r}; say in a sentence what the picture shows, for"
+            " readers who cannot see it."
+        )
+    return " ".join(alt.split())
+
+
+def in_notebook() -> bool:
+    """Return True inside a Jupyter kernel."""
+    ipython = sys.modules.get("IPython")
+    return getattr(ipython and ipython.get_ipython(), "kernel", None) is not None
+
+
+def publish(bundle: dict[str, Any], **options: Any) -> Any:
+    """Show a mimebundle in a notebook; elsewhere print its text."""
+    if not in_notebook():
+        print(bundle["text/plain"])
+        return None
+    from IPython.display import display
+
+    return display(bundle, raw=True, **options)
+
+
+def show(fig: Figure, alt: str = "") -> None:
+    """Show `fig` with `alt`, the sentence that says what is seen; raises ValueError when `alt` is
+    empty.
+    """
+    alt = check_alt(alt)
+    publish({"image/png": png_bytes(fig), "text/plain": f"[figure] {alt}"})
+
+
+def _without_docstrings(source: str) -> str:
+    """Return the source lines less those of docstrings (and the blank line after one)."""
+    lines = source.splitlines()
+    drop: set[int] = set()
+    for node in ast.walk(ast.parse(source)):
+        if not isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
+            continue
+        if ast.get_docstring(node) is None or len(node.body) == 1:
+            continue
+        first, last = node.body[0].lineno, node.body[0].end_lineno
+        drop.update(range(first, last + 1))
+        if last < len(lines) and not lines[last].strip():
+            drop.add(last + 1)
+    return "\n".join(line for number, line in enumerate(lines, 1) if number not in drop)
+
+
+def _file_name(obj: Any) -> str:
+    """Return the file of `obj` as a reader of the repository knows it, e.g.
+    diffusion_course/process/kernels.py.
+    """
+    if obj.__module__ == "__main__":
+        return "this notebook"
+    top = sys.modules[obj.__module__.partition(".")[0]]
+    path = Path(inspect.getsourcefile(obj))
+    is_package = hasattr(top, "__path__")
+    return path.relative_to(Path(top.__path__[0]).parent).as_posix() if is_package else path.name
+
+
+def source_text(*objects: Any, docstring: bool = False) -> str:
+    """Return the lines of functions, methods or classes, under a comment that names their file.
+
+    Raises TypeError for an object that has no Python source.
+    """
+    if not objects:
+        raise TypeError(
+            "show_source() needs a function or a class, for example show_source(q_sample)."
+        )
+    parts, previous = [], None
+    for obj in objects:
+        obj = inspect.unwrap(obj) if callable(obj) else obj
+        try:
+            source, name = textwrap.dedent(inspect.getsource(obj)).rstrip(), _file_name(obj)
+        except (TypeError, OSError, AttributeError) as error:
+            raise TypeError(
+                f"show_source: no Python source for {obj!r} of type {type(obj).__name__}; "
+                "pass a function, a method or a class that was defined in a file."
+            ) from error
+        heading = f"# {name}\n" if name != previous else ""
+        parts.append(heading + (source if docstring else _without_docstrings(source)))
+        previous = name
+    return "\n\n".join(parts)
+
+
+def show_source(*objects: Any, docstring: bool = False) -> None:
+    """Show the tested lines of functions, methods or classes as they stand in the package.
+
+    Docstrings are left out unless `docstring=True`.
+    """
+    source = source_text(*objects, docstring=docstring)
+    publish({"text/markdown": f"```python\n{source}\n```", "text/plain": source})
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.1f} min"
+
+
+class Progress:
+    """A progress bar whose stored text never changes, so that a notebook with one can be compared.
+
+    Iterate it, `for item in Progress(items, "sampling")`, or use it as a context with a number of
+    steps, `with Progress(300, "training") as progress: ... progress.update(message="loss 0.12")`.
+    In a notebook it redraws `text/html` under constant `text/plain`; elsewhere tqdm writes to
+    stderr. Raises ValueError for a negative number of steps, TypeError for neither a number nor an
+    iterable.
+    """
+
+    def __init__(
+        self, total: int | Iterable, label: str = "progress", *, unit: str = "step", interval=0.2
+    ):
+        self.items = total if isinstance(total, Iterable) else None
+        if self.items is not None:
+            total = len(self.items) if hasattr(self.items, "__len__") else None
+        elif isinstance(total, bool) or not isinstance(total, int):
+            raise TypeError(f"Progress needs a number of steps or an iterable, got {total!r}.")
+        if total is not None and total < 0:
+            raise ValueError(f"Progress needs a number of steps >= 0, got {total}.")
+        self.total, self.label, self.unit, self.interval = total, label, unit, interval
+        self.done, self.message, self.state = 0, "", "running"
+        self._handle = self._bar = None
+
+    @property
+    def text(self) -> str:
+        """The stored text: label and number of steps, nothing that varies from run to run."""
+        return f"[progress] {self.label}" + (
+            "" if self.total is None else f": {self.total} {self.unit}s"
+        )
+
+    def _html(self) -> str:
+        seconds = time.perf_counter() - self._start
+        rate = self.done / seconds if seconds > 0 else 0.0
+        count = f"{self.done}" + ("" if self.total is None else f" of {self.total}")
+        facts = [f"{count} {self.unit}s", f"{rate:.3g} per s"]
+        if self.state != "running":
+            facts.append(f"{self.state} after {_duration(seconds)}")
+        elif rate and self.total:
+            facts.append(f"about {_duration((self.total - self.done) / rate)} left")
+        text = html.escape(" · ".join(facts + ([self.message] if self.message else [])))
+        size = f'max="{max(self.total, 1)}" value="{self.done}"' if self.total is not None else ""
+        label = html.escape(self.label, quote=True)
+        return (
+            f'<div>{label} <progress aria-label="{label}" {size}></progress>'
+            f" <span>{text}</span></div>"
+        )
+
+    def _draw(self) -> None:
+        self._drawn = time.perf_counter()
+        bundle = {"text/plain": self.text, "text/html": self._html()}
+        if self._handle is None:
+            self._handle = publish(bundle, display_id=True)
+        else:
+            self._handle.update(bundle, raw=True)
+
+    def __enter__(self) -> Progress:
+        self._start = time.perf_counter()
+        if in_notebook():
+            self._draw()
+        else:
+            from tqdm import tqdm
+
+            self._bar = tqdm(total=self.total, desc=self.label, unit=self.unit)
+        return self
+
+    def update(self, steps: int = 1, message: str | None = None) -> None:
+        """Count `steps` more as done; `message` replaces the text at the end of the line."""
+        self.done += steps
+        self.message = self.message if message is None else message
+        if self._bar is not None:
+            self._bar.set_postfix_str(self.message, refresh=False)
+            self._bar.update(steps)
+        elif time.perf_counter() - self._drawn >= self.interval:
+            self._draw()
+
+    def __exit__(self, kind, value, traceback) -> None:
+        self.state = "done" if kind is None else "stopped"
+        if self._bar is not None:
+            self._bar.close()
+        else:
+            self._draw()
+
+    def __iter__(self) -> Iterator:
+        if self.items is None:
+            self.items = range(self.total)
+        with self:
+            for item in self.items:
+                yield item
+                self.update()
