@@ -253,21 +253,28 @@ def test_without_a_terminal_there_is_a_line_for_each_stage(tmp_path, capsys):
     assert capsys.readouterr().out == "  looking up versions (0:00)\n  fetching packages (0:00)\n  done (0:00)\n"
 
 
-@pytest.mark.parametrize("kind", ["xterm", "dumb"])
-def test_on_a_terminal_one_bar_is_drawn_over_itself_and_never_goes_back(kind, tmp_path, capsys, monkeypatch):
+def on_terminal(monkeypatch, kind):
     monkeypatch.setenv("TERM", kind)
     monkeypatch.setenv("COLUMNS", "60")
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
+
+
+def test_on_a_terminal_one_bar_is_drawn_over_itself_and_never_goes_back(tmp_path, capsys, monkeypatch):
+    on_terminal(monkeypatch, "xterm")
     shown_by(bootstrap.Bar(tmp_path))
     out = capsys.readouterr().out
-    if kind == "dumb":
-        assert "\r" not in out and "#" not in out
-        return
     assert out.count("\n") == 1 and out.endswith("\n")
     first, *drawn = out[:-1].split("\r")
     assert first == "" and {len(line) for line in drawn} == {59}, "what was longer must be overwritten"
     assert [line.partition("]")[2].split()[0] for line in drawn] == ["25%", "50%", "50%", "100%"]
     assert drawn[-1].startswith("[" + "#" * bootstrap.Bar.WIDTH + "]")
+
+
+def test_a_terminal_that_cannot_draw_gets_lines(tmp_path, capsys, monkeypatch):
+    on_terminal(monkeypatch, "dumb")
+    shown_by(bootstrap.Bar(tmp_path))
+    out = capsys.readouterr().out
+    assert "\r" not in out and out.count("\n") == 3
 
 
 def test_the_bar_counts_what_the_environment_gets_while_pip_runs(log, tmp_path, capsys):
@@ -297,7 +304,7 @@ def test_every_recipe_is_one_python_line_and_every_target_is_listed():
     makefile = (ROOT / "Makefile").read_text()
     recipes = [line.strip() for line in makefile.splitlines() if line.startswith("\t")]
     assert recipes and all(line.startswith(("@$(PYTHON) tools/", "@$(RUN) -m ")) for line in recipes)
-    wanted = {"help", "lab", "test", "course", "notebooks", "check", "lint", "train", "bench", "book", "test-ui", "doctor", "clean"}
+    wanted = {"help", "lab", "test", "test-all", "course", "notebooks", "check", "lint", "train", "bench", "book", "test-ui", "doctor", "clean"}
     assert {name for name, _ in housekeeping.targets(makefile)} == wanted
 
 
@@ -348,10 +355,11 @@ def test_two_workers_share_the_cores(monkeypatch):
     assert test_runner.environment(cores=16)["OMP_NUM_THREADS"] == "3"
 
 
-def test_make_test_runs_unit_tests_then_notebooks():
-    unit, notebooks = test_runner.commands([], ["notebooks/00_start_here.ipynb"])
-    assert unit[-1] == "tests" and notebooks[-2:] == ["--nbval", "notebooks/00_start_here.ipynb"]
-    assert test_runner.commands(["-k", "snr"], ["notebooks/00_start_here.ipynb"]) == [[*unit, "-k", "snr"]]
+def test_make_test_runs_unit_tests_and_notebooks_in_one_pool():
+    whole = test_runner.command([], "1/1")
+    assert {"tests/test_seeds.py", "notebooks/00_start_here.ipynb", "--nbval", "--dist"} <= set(whole)
+    chosen = test_runner.command(["-k", "snr"], "2/4")
+    assert chosen[-3:] == ["tests", "-k", "snr"] and "--part" not in chosen
 
 
 def test_browser_tests_run_pages_in_parallel_and_lessons_one_by_one():

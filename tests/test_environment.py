@@ -148,7 +148,7 @@ def test_ci_runs_the_documented_commands():
     script, readme = (ROOT / ".ci" / "run").read_text(), (ROOT / "README.md").read_text()
     commands = [line for line in script.splitlines() if "make test" in line and not line.startswith("echo")]
     tests, browser = commands
-    assert "set -euo pipefail" in script and tests == "make test" and browser.endswith(" make test-ui")
+    assert "set -euo pipefail" in script and (tests, browser) == ("make test", "make test-ui")
     assert script.rstrip().endswith(browser)
     assert all(command in readme for command in ("make test", "make test-ui"))
     assert (ROOT / ".ci" / "run").stat().st_mode & 0o111
