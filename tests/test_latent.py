@@ -162,6 +162,7 @@ CHAINS = [
 ]
 
 
+@pytest.mark.in_parts
 @pytest.mark.parametrize(("model", "sampler", "spacing", "n"), CHAINS)
 def test_the_four_tasks_equal_diffusers_pipelines(models, model, sampler, spacing, n):
     parts, pipe = models(model)

@@ -79,6 +79,7 @@ def test_the_autoencoder_keeps_fresh_scenes(parts):
     assert latent_scaling(latents) == pytest.approx(1, abs=0.03)  # the factor is in them already
 
 
+@pytest.mark.in_parts
 @pytest.mark.slow
 @pytest.mark.parametrize(("split", "floor"), [("train", 0.88), ("held_out", 0.78)])
 def test_pictures_show_what_the_words_say(parts, split, floor):

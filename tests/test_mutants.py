@@ -99,6 +99,7 @@ def survivors_of(exercise, found):
         return [mutant for mutant in found if not judge.refuses(mutant)]
 
 
+@pytest.mark.in_parts
 @pytest.mark.parametrize("exercise", all_exercises(), ids=lambda exercise: exercise.id)
 def test_every_mutant_is_refused_or_listed(exercise):
     found = made_of(exercise)
@@ -131,6 +132,7 @@ def test_a_listed_number_is_right_for_all_parameters_or_refused_for_others(exerc
             assert all(right) == (reason != ELSEWHERE), mutant.name
 
 
+@pytest.mark.in_parts
 @pytest.mark.parametrize("exercise", all_exercises(), ids=lambda exercise: exercise.id)
 def test_a_refused_mutant_is_refused_by_evaluate(exercise):
     found = [mutant for mutant in made_of(exercise) if mutant.name not in EQUIVALENT.get(exercise.id, {})]

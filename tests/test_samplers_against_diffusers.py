@@ -198,6 +198,7 @@ def test_whole_chains(name, spacing, n, prediction_type):
     compare(name, spacing, n, prediction_type, torch.float64, 1e-10)
 
 
+@pytest.mark.in_parts
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "spacing", "n"), chains(COUNTS[-2:]))
 def test_chains_of_nearly_all_steps(name, spacing, n):
