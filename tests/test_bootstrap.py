@@ -233,6 +233,8 @@ def test_how_far_pip_is():
     assert bootstrap.pip_progress("", wanted=6, installed=0) == (0.0, "looking up versions", "")
     share, stage, at = bootstrap.pip_progress(LOOKED_UP, wanted=6, installed=0)
     assert share == pytest.approx((3 / 6 + 1 / 6) / 3) and (stage, at) == ("looking up versions", "")
+    folder = "Processing /wheels/regex-2026.4.1+cpu-cp311-cp311-linux_x86_64.whl (from diffusion-course==0.1.0)\n"
+    assert bootstrap.pip_progress(folder, wanted=6, installed=0) == (pytest.approx(1 / 9), "fetching packages", "regex-2026.4.1+cpu")
     share, stage, at = bootstrap.pip_progress(LOOKED_UP + FETCHED, wanted=6, installed=0)
     assert share == pytest.approx((3 / 6 + 3 / 6) / 3) and (stage, at) == ("fetching packages", "tqdm-4.68.0 (79 kB)")
     for installed, share in ((0, 2 / 3), (1, 7 / 9), (3, 1), (9, 1)):

@@ -28,6 +28,12 @@ LOG = ROOT / "build" / "bootstrap.log"
 LAST_LINES = 15  # of the log, shown when something fails
 # People and the bar read the log.
 QUIET = ("--progress-bar", "off", "--no-color", "--disable-pip-version-check")
+# Name and version, name, size in lines of pip's: "Using cached torch-2.14.1-cp311-linux.whl (821 MB)",
+# from a folder "Processing /folder/torch-2.14.1-cp311-linux.whl (from ...)".
+FETCHED = (
+    r"(?m)^\s*(?:Downloading|Using cached|Processing) (?:\S*/)?(([\w.]+)-[\w.+!]+)\S*"
+    r"\.(?:whl|tar\.gz)(?: (\([\d.]+ [kMG]B\))| \(from .*)?$"
+)
 STAMP = "diffusion-course.json"
 EXTRA = "test"  # always installed; the book and its browser tests ask for more by --extra
 MIN_PYTHON = (3, 11)
@@ -134,15 +140,16 @@ def pip_progress(text: str, wanted: int, installed: int) -> tuple[float, str, st
     `wanted`. `installed` counts those that are in place: of this pip says nothing.
     """
     has = set(re.findall(r"(?m)^\s*Requirement already satisfied: ([\w.-]+)", text))
-    known = has | set(re.findall(r"(?m)^\s*Collecting ([\w.-]+)", text))
-    archive = r"(?m)^\s*(?:Downloading|Using cached|Processing) (\S+\.(?:whl|tar\.gz)(?: \(.*\))?)$"
-    files = re.findall(archive, text)
-    at = files[-1].rpartition("/")[2].replace("-py3-none-any.whl", "") if files else ""
+    looked_for = re.findall(r"(?m)^\s*Collecting ([\w.-]+)", text)
+    files = re.findall(FETCHED, text)
+    names = [*has, *looked_for, *(name for _, name, _ in files)]
+    known = {name.lower().replace("_", "-") for name in names}
+    at = " ".join(filter(None, files[-1][::2])) if files else ""
     if listed := re.search(r"(?m)^Installing collected packages: (.+)$", text):
         count = len(listed[1].split(", "))
         return 2 / 3 + min(installed / count, 1) / 3, f"installing {count} packages", ""
     looked_up = min(len(known) / max(wanted, 1), 1)
-    fetched = min((len(files) + len(has)) / max(wanted, len(known), 1), 1)
+    fetched = min((len(set(files)) + len(has)) / max(wanted, len(known), 1), 1)
     return (looked_up + fetched) / 3, "fetching packages" if files else "looking up versions", at
 
 
