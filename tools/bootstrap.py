@@ -28,8 +28,8 @@ LOG = ROOT / "build" / "bootstrap.log"
 LAST_LINES = 15  # of the log, shown when something fails
 # People and the bar read the log.
 QUIET = ("--progress-bar", "off", "--no-color", "--disable-pip-version-check")
-# Name and version, name, size in lines of pip's: "Using cached torch-2.14.1-cp311-linux.whl (821 MB)",
-# from a folder "Processing /folder/torch-2.14.1-cp311-linux.whl (from ...)".
+# Name and version, name, size in lines of pip's: "Using cached torch-2.14.1-cp311.whl (821 MB)",
+# from a folder "Processing /folder/torch-2.14.1-cp311.whl (from ...)".
 FETCHED = (
     r"(?m)^\s*(?:Downloading|Using cached|Processing) (?:\S*/)?(([\w.]+)-[\w.+!]+)\S*"
     r"\.(?:whl|tar\.gz)(?: (\([\d.]+ [kMG]B\))| \(from .*)?$"
