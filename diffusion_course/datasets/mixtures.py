@@ -15,14 +15,8 @@ from torch import Tensor
 from ..process.kernels import PREDICTION_TYPES, from_x0_and_noise, gather, noise_like
 from ..process.schedules import alpha_bar_at
 from ..validation import (
-    check_choice,
-    check_classes,
-    check_floating,
-    check_positive_int,
-    check_timesteps,
-    describe,
-    values_are_free,
-    widest_float,
+    check_choice, check_classes, check_floating, check_positive_int, check_timesteps, describe,
+    values_are_free, widest_float,
 )
 
 
@@ -102,8 +96,7 @@ class GaussianMixture:
             raise ValueError(f"alpha_bar must lie in [0, 1], got {alpha_bar}.")
         eye = torch.eye(self.dim, dtype=self.means.dtype, device=self.means.device)
         return GaussianMixture(
-            self.weights,
-            math.sqrt(alpha_bar) * self.means,
+            self.weights, math.sqrt(alpha_bar) * self.means,
             alpha_bar * self.covariances + (1 - alpha_bar) * eye,
         )
 
@@ -194,8 +187,7 @@ class GaussianMixture:
         gain = signal.sqrt() * self._variances / variances
         means = self.means + torch.einsum("nke,kde->nkd", gain * z, self._axes)
         return (
-            self._log_components(z, variances).softmax(1),
-            means,
+            self._log_components(z, variances).softmax(1), means,
             noise * self._variances / variances,
         )
 
@@ -281,11 +273,7 @@ class GaussianMixture:
         return exact
 
     def best_loss(
-        self,
-        t: int,
-        alphas_cumprod: Tensor,
-        *,
-        num_samples: int = 4096,
+        self, t: int, alphas_cumprod: Tensor, *, num_samples: int = 4096,
         generator: torch.Generator | None = None,
     ) -> float:
         """Return the least possible mean squared error of a noise prediction at index t: no network

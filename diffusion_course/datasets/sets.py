@@ -40,12 +40,8 @@ class ImageSet(NamedTuple):
 
 
 def load_dataset(
-    name: str,
-    *,
-    split: str = "all",
-    size: int | None = None,
-    root: str | Path = "~/.cache/diffusion_course",
-    download: bool = True,
+    name: str, *, split: str = "all", size: int | None = None,
+    root: str | Path = "~/.cache/diffusion_course", download: bool = True,
 ) -> ImageSet | PointSet:
     """Return a data set by name; the offline ones come with installed packages, the others are
     downloaded once.
@@ -116,9 +112,7 @@ def _photos() -> tuple[Tensor, Tensor]:
         top, left = ((n - side) // 2 for n in x.shape[1:])
         photos.append(
             interpolate(
-                x[None, :, top : top + side, left : left + side],
-                (384, 384),
-                mode="bilinear",
+                x[None, :, top : top + side, left : left + side], (384, 384), mode="bilinear",
                 antialias=True,
             )
         )
@@ -181,6 +175,5 @@ def _round_blobs(
     covariances = std**2 * torch.eye(2, dtype=torch.float64).repeat(k, 1, 1)
     return GaussianMixture(
         torch.tensor(weights or [1 / k] * k, dtype=torch.float64),
-        torch.tensor(centres, dtype=torch.float64),
-        covariances,
+        torch.tensor(centres, dtype=torch.float64), covariances,
     )

@@ -65,13 +65,8 @@ def shipped_files() -> dict[str, ShippedFile]:
         entries = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
         return {
             name: ShippedFile(
-                name=name,
-                path=folder / e["file"],
-                sha256=e["sha256"],
-                model=e["model"],
-                config=e["config"],
-                schedule=e["schedule"],
-                made_by=e["made_by"],
+                name=name, path=folder / e["file"], sha256=e["sha256"], model=e["model"],
+                config=e["config"], schedule=e["schedule"], made_by=e["made_by"],
             )
             for name, e in entries.items()
         }

@@ -8,36 +8,19 @@ from ..lazy import flat, lazily
 EXPORTS = {
     "autoencoder": ("AutoencoderLoss", "autoencoder_loss", "latent_scaling", "psnr"),
     "tokenization": (
-        "Vocabulary",
-        "bpe",
-        "byte_alphabet",
-        "decode_text",
-        "encode_text",
-        "learn_merges",
-        "load_vocabulary",
-        "merge_pair",
-        "split_words",
-        "train_vocabulary",
-        "word_symbols",
+        "Vocabulary", "bpe", "byte_alphabet", "decode_text", "encode_text", "learn_merges",
+        "load_vocabulary", "merge_pair", "split_words", "train_vocabulary", "word_symbols",
     ),
     "attention": (
-        "Attended",
-        "AttentionMaps",
-        "AttentionWeights",
-        "attend",
-        "attention_probabilities",
-        "split_heads",
-        "word_positions",
+        "Attended", "AttentionMaps", "AttentionWeights", "attend", "attention_probabilities",
+        "split_heads", "word_positions",
     ),
     "parts": ("LatentParts", "load_parts"),
     "coding": ("decode_latents", "encode_images", "encode_prompt", "slerp"),
     "tasks": ("image_to_image", "inpaint", "latent_levels", "sample_latents", "text_to_image"),
     "memory": ("STABLE_DIFFUSION_15", "MemoryEstimate", "measure_peak", "predict_memory"),
     "stable_diffusion": (
-        "CHECKPOINTS",
-        "find_checkpoint",
-        "load_stable_diffusion",
-        "make_scheduler",
+        "CHECKPOINTS", "find_checkpoint", "load_stable_diffusion", "make_scheduler"
     ),
 }
 __all__ = flat(EXPORTS)

@@ -14,12 +14,7 @@ from torch import Tensor, nn
 from ..process.kernels import noise_like
 from ..process.losses import gaussian_kl
 from ..validation import (
-    check_alike,
-    check_batch,
-    check_finite,
-    describe,
-    values_are_free,
-    widest_float,
+    check_alike, check_batch, check_finite, describe, values_are_free, widest_float
 )
 
 
@@ -51,10 +46,7 @@ def check_images(name: str, images: object) -> None:
 
 
 def autoencoder_loss(
-    vae: nn.Module,
-    images: Tensor,
-    *,
-    kl_weight: float = 2e-3,
+    vae: nn.Module, images: Tensor, *, kl_weight: float = 2e-3,
     generator: torch.Generator | None = None,
 ) -> AutoencoderLoss:
     """Return mean |x - y| + mean (x - y)^2 + kl_weight * KL(q(z|x) || N(0, I)) / numbers in x, and

@@ -11,11 +11,7 @@ from pathlib import Path
 import torch
 
 NETWORKS = (
-    "text_encoder",
-    "unet",
-    "vae",
-    "safety_checker",
-    "image_encoder",
+    "text_encoder", "unet", "vae", "safety_checker", "image_encoder"
 )  # the parts that have weights, if they are there
 FILES = ("model", "diffusion_pytorch_model")  # transformers' and diffusers' names for them
 TIMEOUT = 3.0  # seconds
@@ -124,12 +120,8 @@ def silence(timeout: float = TIMEOUT) -> str:
 
 
 def fetch(
-    repo_id: str,
-    *,
-    half: bool,
-    cache_dir: str | Path | None = None,
-    before_weights: Callable[[Path], None] = lambda folder: None,
-    timeout: float = TIMEOUT,
+    repo_id: str, *, half: bool, cache_dir: str | Path | None = None,
+    before_weights: Callable[[Path], None] = lambda folder: None, timeout: float = TIMEOUT,
 ) -> Path:
     """Download what a pipeline needs, the small files first, and return the folder in the cache;
     what is there is kept.
@@ -142,10 +134,7 @@ def fetch(
     def get(name: str) -> Path:
         return Path(
             hf_hub_download(
-                repo_id,
-                name,
-                cache_dir=cache_dir,
-                endpoint=constants.ENDPOINT,
+                repo_id, name, cache_dir=cache_dir, endpoint=constants.ENDPOINT,
                 etag_timeout=timeout,
             )
         )
@@ -172,12 +161,8 @@ def fetch(
 
 
 def locate(
-    ids: Sequence[str],
-    *,
-    half: bool,
-    cache_dir: str | Path | None = None,
-    check: Callable[[Path], None] = lambda folder: None,
-    timeout: float = TIMEOUT,
+    ids: Sequence[str], *, half: bool, cache_dir: str | Path | None = None,
+    check: Callable[[Path], None] = lambda folder: None, timeout: float = TIMEOUT,
 ) -> tuple[str, Path]:
     """Return (id, folder) of the first id that is in the cache, else of the first that the hub
     gives.
@@ -252,10 +237,7 @@ def load_folder(folder: Path, dtype: torch.dtype) -> object:
     try:
         with _without_progress_bars():
             return diffusers.StableDiffusionPipeline.from_pretrained(
-                folder,
-                **{keyword: dtype},
-                variant=variant,
-                use_safetensors=True,
+                folder, **{keyword: dtype}, variant=variant, use_safetensors=True,
                 local_files_only=True,
             )
     except Exception as error:  # noqa: BLE001 - what a damaged file raises depends on which one it is

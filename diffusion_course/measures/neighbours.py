@@ -12,12 +12,7 @@ import torch
 from torch import Tensor
 
 from ..validation import (
-    check_batch,
-    check_device,
-    check_finite,
-    check_positive_int,
-    describe,
-    widest_float,
+    check_batch, check_device, check_finite, check_positive_int, describe, widest_float
 )
 
 

@@ -99,12 +99,7 @@ class Block(nn.Module):
     """
 
     def __init__(
-        self,
-        in_channels: int,
-        out_channels: int,
-        emb_dim: int,
-        *,
-        num_heads: int | None,
+        self, in_channels: int, out_channels: int, emb_dim: int, *, num_heads: int | None,
         context_dim: int | None,
     ) -> None:
         super().__init__()

@@ -15,17 +15,10 @@ class DigitClassifier(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.body = nn.Sequential(
-            nn.Conv2d(1, 32, 3, padding=1),
-            nn.SiLU(),
-            nn.Conv2d(32, 32, 3, stride=2, padding=1),
-            nn.SiLU(),
-            nn.Conv2d(32, 64, 3, padding=1),
-            nn.SiLU(),
-            nn.Conv2d(64, 64, 3, stride=2, padding=1),
-            nn.SiLU(),
-            nn.Flatten(),
-            nn.Linear(64 * 4 * 4, 64),
-            nn.SiLU(),
+            nn.Conv2d(1, 32, 3, padding=1), nn.SiLU(), nn.Conv2d(32, 32, 3, stride=2, padding=1),
+            nn.SiLU(), nn.Conv2d(32, 64, 3, padding=1), nn.SiLU(),
+            nn.Conv2d(64, 64, 3, stride=2, padding=1), nn.SiLU(), nn.Flatten(),
+            nn.Linear(64 * 4 * 4, 64), nn.SiLU(),
         )
         self.head = nn.Linear(64, 10)
 

@@ -24,18 +24,10 @@ class UNet(nn.Module):
     """
 
     def __init__(
-        self,
-        in_channels: int = 1,
-        channels: int = 64,
-        channel_mult: tuple[int, ...] = (1, 2),
-        *,
-        blocks_per_level: int = 1,
-        attention_levels: tuple[int, ...] = (),
-        num_heads: int = 4,
-        num_classes: int | None = None,
-        context_dim: int | None = None,
-        out_channels: int | None = None,
-        patch_size: int = 1,
+        self, in_channels: int = 1, channels: int = 64, channel_mult: tuple[int, ...] = (1, 2), *,
+        blocks_per_level: int = 1, attention_levels: tuple[int, ...] = (), num_heads: int = 4,
+        num_classes: int | None = None, context_dim: int | None = None,
+        out_channels: int | None = None, patch_size: int = 1,
     ) -> None:
         super().__init__()
         levels = range(len(channel_mult))
@@ -99,8 +91,7 @@ class UNet(nn.Module):
             cond, context = None, cond
         emb = F.silu(self.conditioning(xt, t, cond))  # (B, 4 channels)
         h, skips = (
-            self.first(F.pixel_unshuffle(xt, self.patch_size)),
-            [],
+            self.first(F.pixel_unshuffle(xt, self.patch_size)), []
         )  # (B, C p^2, H / p, W / p) enters
         for i, blocks in enumerate(self.down):
             h = F.avg_pool2d(h, 2) if i else h

@@ -12,12 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ..validation import (
-    check_alike,
-    check_batch,
-    check_choice,
-    check_device,
-    describe,
-    values_are_free,
+    check_alike, check_batch, check_choice, check_device, describe, values_are_free
 )
 from .losses import call_model
 
@@ -75,10 +70,7 @@ def guided_prediction(
 
 
 def drop_condition(
-    cond: Tensor,
-    probability: float,
-    null: Tensor | int,
-    *,
+    cond: Tensor, probability: float, null: Tensor | int, *,
     generator: torch.Generator | None = None,
 ) -> Tensor:
     """Return a copy of ``cond`` in which each sample is "no condition" with this probability
@@ -112,14 +104,9 @@ class ClassifierFreeGuidance(nn.Module):
     """
 
     def __init__(
-        self,
-        model: Callable[..., Tensor],
-        guidance_scale: float,
-        *,
-        null_cond: Tensor | int | None = None,
-        negative_cond: Tensor | int | None = None,
-        interval: tuple[float, float] | None = None,
-        rescale: float = 0.0,
+        self, model: Callable[..., Tensor], guidance_scale: float, *,
+        null_cond: Tensor | int | None = None, negative_cond: Tensor | int | None = None,
+        interval: tuple[float, float] | None = None, rescale: float = 0.0,
     ) -> None:
         super().__init__()
         _check_settings(guidance_scale, rescale)
@@ -128,10 +115,7 @@ class ClassifierFreeGuidance(nn.Module):
                 f"interval must be (low, high), indices of t with low <= high, got {interval!r}."
             )
         self.model, self.guidance_scale, self.interval, self.rescale = (
-            model,
-            guidance_scale,
-            interval,
-            rescale,
+            model, guidance_scale, interval, rescale
         )
         null_cond = getattr(model, "null_class", None) if null_cond is None else null_cond
         away_from = null_cond if negative_cond is None else negative_cond

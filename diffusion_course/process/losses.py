@@ -12,23 +12,12 @@ import torch
 from torch import Tensor
 
 from ..validation import (
-    check_batch,
-    check_choice,
-    check_device,
-    check_positive_int,
-    check_table,
-    check_timesteps,
+    check_batch, check_choice, check_device, check_positive_int, check_table, check_timesteps,
     describe,
 )
 from .kernels import (
-    PREDICTION_TYPES,
-    from_x0_and_noise,
-    gather,
-    noise_like,
-    posterior_coefficients,
-    q_posterior,
-    q_sample,
-    to_x0_and_noise,
+    PREDICTION_TYPES, from_x0_and_noise, gather, noise_like, posterior_coefficients, q_posterior,
+    q_sample, to_x0_and_noise,
 )
 from .schedules import previous_alpha_bar, snr
 
@@ -67,13 +56,8 @@ def prediction_target(
 
 
 def loss_weight(
-    t: Tensor,
-    alphas_cumprod: Tensor,
-    *,
-    prediction_type: str = "epsilon",
-    weighting: str = "simple",
-    gamma: float = 5.0,
-    variance_type: str = "fixed_small",
+    t: Tensor, alphas_cumprod: Tensor, *, prediction_type: str = "epsilon",
+    weighting: str = "simple", gamma: float = 5.0, variance_type: str = "fixed_small",
 ) -> Tensor:
     """Return the weight (B,) of each sample's squared error, for an error measured in the
     prediction's own units.
@@ -130,17 +114,9 @@ def loss_weight(
 
 
 def diffusion_loss(
-    model: Callable[..., Tensor],
-    x0: Tensor,
-    alphas_cumprod: Tensor,
-    *,
-    cond: Tensor | None = None,
-    t: Tensor | None = None,
-    noise: Tensor | None = None,
-    prediction_type: str = "epsilon",
-    weighting: str = "simple",
-    gamma: float = 5.0,
-    generator: torch.Generator | None = None,
+    model: Callable[..., Tensor], x0: Tensor, alphas_cumprod: Tensor, *, cond: Tensor | None = None,
+    t: Tensor | None = None, noise: Tensor | None = None, prediction_type: str = "epsilon",
+    weighting: str = "simple", gamma: float = 5.0, generator: torch.Generator | None = None,
 ) -> Tensor:
     """Return the training loss () of one batch: E_{t, noise} of weight(t) * mean squared error
     (arXiv 2006.11239, eq. 14).
@@ -225,14 +201,9 @@ def _reconstruction(
 
 @torch.no_grad()
 def elbo_terms(
-    model: Callable[..., Tensor],
-    x0: Tensor,
-    alphas_cumprod: Tensor,
-    *,
-    prediction_type: str = "epsilon",
-    variance_type: str = "fixed_small",
-    num_levels: int | None = None,
-    cond: Tensor | None = None,
+    model: Callable[..., Tensor], x0: Tensor, alphas_cumprod: Tensor, *,
+    prediction_type: str = "epsilon", variance_type: str = "fixed_small",
+    num_levels: int | None = None, cond: Tensor | None = None,
     generator: torch.Generator | None = None,
 ) -> ElboTerms:
     """Return one Monte Carlo draw of every term of the bound on -log p(x0), in nats (arXiv

@@ -13,12 +13,7 @@ import torch
 from torch import Tensor
 
 from ..validation import (
-    check_choice,
-    check_device,
-    check_floating,
-    check_positive_int,
-    check_table,
-    describe,
+    check_choice, check_device, check_floating, check_positive_int, check_table, describe,
     values_are_free,
 )
 
@@ -151,8 +146,7 @@ def alpha_bar_at(alphas_cumprod: Tensor, t: Tensor) -> Tensor:
         )
     low = t.floor().long()
     sigmas, share = (
-        ((1 - alphas_cumprod) / alphas_cumprod).sqrt(),
-        (t - low).to(alphas_cumprod.dtype),
+        ((1 - alphas_cumprod) / alphas_cumprod).sqrt(), (t - low).to(alphas_cumprod.dtype)
     )
     sigma = (1 - share) * sigmas[low] + share * sigmas[(low + 1).clamp(max=last)]
     return torch.where(share == 0, alphas_cumprod[low], 1 / (1 + sigma**2))
@@ -262,10 +256,7 @@ class NoiseSchedule:
 
 
 def make_schedule(
-    name: str = "linear",
-    num_train_timesteps: int = 1000,
-    *,
-    zero_terminal_snr: bool = False,
+    name: str = "linear", num_train_timesteps: int = 1000, *, zero_terminal_snr: bool = False,
     **kwargs: float,
 ) -> NoiseSchedule:
     """Return the named schedule: "linear", "scaled_linear", "cosine" or "sigmoid".

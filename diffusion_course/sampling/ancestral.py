@@ -11,13 +11,7 @@ from torch import Tensor
 from ..process.kernels import as_alpha_bar, noise_like, posterior_coefficients, to_x0_and_noise
 from ..process.losses import VARIANCE_TYPES, call_model
 from ..validation import (
-    check_alike,
-    check_batch,
-    check_choice,
-    check_device,
-    check_floating,
-    check_table,
-    describe,
+    check_alike, check_batch, check_choice, check_device, check_floating, check_table, describe,
     values_are_free,
 )
 
@@ -34,15 +28,9 @@ class DDPMStep(NamedTuple):
 
 
 def ddpm_step(
-    model_output: Tensor,
-    xt: Tensor,
-    alpha_bar: Tensor | float,
-    alpha_bar_prev: Tensor | float,
-    noise: Tensor | None = None,
-    *,
-    prediction_type: str = "epsilon",
-    variance_type: str = "fixed_small",
-    clip_x0: float | None = None,
+    model_output: Tensor, xt: Tensor, alpha_bar: Tensor | float, alpha_bar_prev: Tensor | float,
+    noise: Tensor | None = None, *, prediction_type: str = "epsilon",
+    variance_type: str = "fixed_small", clip_x0: float | None = None,
     generator: torch.Generator | None = None,
 ) -> DDPMStep:
     """Draw x_{t-1} from p(x_{t-1} | x_t): the posterior of eq. 6 with x_0 replaced by the network's
@@ -56,8 +44,7 @@ def ddpm_step(
     check_batch("xt", xt)
     check_choice("variance_type", variance_type, VARIANCE_TYPES)
     alpha_bar, alpha_bar_prev = (
-        as_alpha_bar(alpha_bar, xt),
-        as_alpha_bar(alpha_bar_prev, xt, "alpha_bar_prev"),
+        as_alpha_bar(alpha_bar, xt), as_alpha_bar(alpha_bar_prev, xt, "alpha_bar_prev")
     )
     x0_pred, _ = to_x0_and_noise(model_output, xt, alpha_bar, prediction_type)
     if clip_x0 is not None:
@@ -86,8 +73,7 @@ def _check_tables(betas: Tensor, alphas: Tensor, alphas_cumprod: Tensor) -> None
         return
     tolerance = 1e-2 if betas.dtype in (torch.bfloat16, torch.float16) else 1e-5
     for name, table, expected in (
-        ("alphas", alphas, 1 - betas),
-        ("alphas_cumprod", alphas_cumprod, alphas.cumprod(0)),
+        ("alphas", alphas, 1 - betas), ("alphas_cumprod", alphas_cumprod, alphas.cumprod(0))
     ):
         gap = (table - expected).abs()
         if not (gap <= tolerance).all():
@@ -105,18 +91,10 @@ def _dtype_of(unet: object) -> torch.dtype:
 
 @torch.no_grad()
 def p_sample_iter(
-    unet: Callable[..., Tensor],
-    shape: tuple[int, ...],
-    betas: Tensor,
-    alphas: Tensor,
-    alphas_cumprod: Tensor,
-    *,
-    cond: Tensor | None = None,
-    x_init: Tensor | None = None,
-    prediction_type: str = "epsilon",
-    variance_type: str = "fixed_small",
-    clip_x0: float | None = None,
-    generator: torch.Generator | None = None,
+    unet: Callable[..., Tensor], shape: tuple[int, ...], betas: Tensor, alphas: Tensor,
+    alphas_cumprod: Tensor, *, cond: Tensor | None = None, x_init: Tensor | None = None,
+    prediction_type: str = "epsilon", variance_type: str = "fixed_small",
+    clip_x0: float | None = None, generator: torch.Generator | None = None,
     dtype: torch.dtype | None = None,
 ) -> Iterator[tuple[int, Tensor, Tensor]]:
     """Yield (t, x, x0_pred) after each reverse step, t from T-1 down to 0; the arguments are
@@ -145,13 +123,8 @@ def p_sample_iter(
         ts = torch.full(x.shape[:1], t, device=x.device, dtype=torch.long)
         output = call_model(unet, x, ts, cond)
         step = ddpm_step(
-            output,
-            x,
-            alphas_cumprod[t],
-            alphas_cumprod[t - 1] if t > 0 else last,
-            generator=generator,
-            prediction_type=prediction_type,
-            variance_type=variance_type,
+            output, x, alphas_cumprod[t], alphas_cumprod[t - 1] if t > 0 else last,
+            generator=generator, prediction_type=prediction_type, variance_type=variance_type,
             clip_x0=clip_x0,
         )
         x = step.x_prev
@@ -159,13 +132,8 @@ def p_sample_iter(
 
 
 def p_sample_loop(
-    unet: Callable[..., Tensor],
-    shape: tuple[int, ...],
-    betas: Tensor,
-    alphas: Tensor,
-    alphas_cumprod: Tensor,
-    *,
-    callback: Callable[[int, Tensor, Tensor], None] | None = None,
+    unet: Callable[..., Tensor], shape: tuple[int, ...], betas: Tensor, alphas: Tensor,
+    alphas_cumprod: Tensor, *, callback: Callable[[int, Tensor, Tensor], None] | None = None,
     **kwargs: object,
 ) -> Tensor:
     """Draw samples (B, ...) by running the whole reverse chain from N(0, I) (arXiv 2006.11239,

@@ -54,16 +54,9 @@ def _divergence(
 
 
 def ode_terms(
-    model: Callable[..., Tensor],
-    x0: Tensor,
-    schedule: NoiseSchedule,
-    *,
-    num_steps: int = 64,
-    trace: str = "exact",
-    num_probes: int = 1,
-    cond: Tensor | None = None,
-    prediction_type: str = "epsilon",
-    generator: torch.Generator | None = None,
+    model: Callable[..., Tensor], x0: Tensor, schedule: NoiseSchedule, *, num_steps: int = 64,
+    trace: str = "exact", num_probes: int = 1, cond: Tensor | None = None,
+    prediction_type: str = "epsilon", generator: torch.Generator | None = None,
 ) -> OdeTerms:
     """Follow the probability-flow ODE from x0 to x_T and return the parts of log p(x0) (arXiv
     2011.13456, eq. 39).
@@ -95,10 +88,8 @@ def ode_terms(
     def field(xt: Tensor, sigma: float, *, checked: bool = True) -> tuple[Tensor, Tensor]:
         """Return v (B, ...) and its divergence (B,) at a noise level."""
         t = torch.full(
-            xt.shape[:1],
-            _time_of(sigma, table),
-            dtype=torch.promote_types(x0.dtype, torch.float32),
-            device=xt.device,
+            xt.shape[:1], _time_of(sigma, table),
+            dtype=torch.promote_types(x0.dtype, torch.float32), device=xt.device,
         )
         alpha_bar = 1 / (1 + sigma**2)
         with torch.enable_grad():
@@ -120,8 +111,7 @@ def ode_terms(
     x, phi = x0.detach().to(widest_float(x0.device)), math.atan(table[0])
     v, divergence = field(x, table[0], checked=False)
     x, total = (
-        x + phi / 2 * v,
-        phi / 2 * divergence,
+        x + phi / 2 * v, phi / 2 * divergence
     )  # from 0 to phi: v grows like phi, so half of v phi
     start, end = (math.sqrt(sigma / (1 + sigma)) for sigma in (table[0], table[-1]))
     h = (end - start) / num_steps

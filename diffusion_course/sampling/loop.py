@@ -14,14 +14,7 @@ from ..process.losses import call_model
 from ..process.schedules import NoiseSchedule
 from ..validation import check_batch, check_choice, check_device, check_floating, describe
 from .solvers import (
-    Denoise,
-    Estimate,
-    Step,
-    ddim_step,
-    dpmpp_2m_step,
-    euler_ancestral_step,
-    euler_step,
-    heun_step,
+    Denoise, Estimate, Step, ddim_step, dpmpp_2m_step, euler_ancestral_step, euler_step, heun_step,
     posterior_step,
 )
 from .timesteps import Level, inference_timesteps, noise_levels
@@ -49,10 +42,7 @@ class SampleState(NamedTuple):
 
 
 def make_denoise(
-    model: Callable[..., Tensor],
-    *,
-    cond: Tensor | None = None,
-    prediction_type: str = "epsilon",
+    model: Callable[..., Tensor], *, cond: Tensor | None = None, prediction_type: str = "epsilon",
     clip_x0: float | None = None,
 ) -> Denoise:
     """Return ``denoise(xt, level) -> Estimate``: one call of ``model(xt, t[, cond])``, read by
@@ -77,13 +67,8 @@ def make_denoise(
 
 
 def iterate_levels(
-    denoise: Denoise,
-    x: Tensor,
-    levels: Sequence[Level],
-    *,
-    sampler: str | Step = "ddim",
-    generator: torch.Generator | None = None,
-    **options: object,
+    denoise: Denoise, x: Tensor, levels: Sequence[Level], *, sampler: str | Step = "ddim",
+    generator: torch.Generator | None = None, **options: object,
 ) -> Iterator[SampleState]:
     """Yield a state after each step from levels[0], where x (B, ...) is, to levels[-1]: the one
     loop of all samplers.
@@ -130,22 +115,12 @@ def _step_of(sampler: str | Step) -> Step:
 
 
 def sample_iter(
-    model: Callable[..., Tensor],
-    shape: tuple[int, ...],
-    schedule: NoiseSchedule,
-    *,
-    sampler: str | Step = "ddim",
-    num_inference_steps: int = 50,
-    spacing: str = "trailing",
-    timesteps: Tensor | Sequence[float] | None = None,
-    cond: Tensor | None = None,
-    x_init: Tensor | None = None,
-    prediction_type: str = "epsilon",
-    clip_x0: float | None = None,
-    generator: torch.Generator | None = None,
-    dtype: torch.dtype | None = None,
-    device: torch.device | str | None = None,
-    **options: object,
+    model: Callable[..., Tensor], shape: tuple[int, ...], schedule: NoiseSchedule, *,
+    sampler: str | Step = "ddim", num_inference_steps: int = 50, spacing: str = "trailing",
+    timesteps: Tensor | Sequence[float] | None = None, cond: Tensor | None = None,
+    x_init: Tensor | None = None, prediction_type: str = "epsilon", clip_x0: float | None = None,
+    generator: torch.Generator | None = None, dtype: torch.dtype | None = None,
+    device: torch.device | str | None = None, **options: object,
 ) -> Iterator[SampleState]:
     """Return an iterator over the steps from noise to data; the arguments are ``sample_loop``'s and
     are checked at once.
@@ -190,12 +165,8 @@ def _parameters(model: object) -> Iterator[Tensor]:
 
 
 def sample_loop(
-    model: Callable[..., Tensor],
-    shape: tuple[int, ...],
-    schedule: NoiseSchedule,
-    *,
-    callback: Callable[[SampleState], None] | None = None,
-    **kwargs: object,
+    model: Callable[..., Tensor], shape: tuple[int, ...], schedule: NoiseSchedule, *,
+    callback: Callable[[SampleState], None] | None = None, **kwargs: object,
 ) -> Tensor:
     """Draw samples (B, ...) from N(0, I) in a few steps with any sampler.
 

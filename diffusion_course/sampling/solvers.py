@@ -78,15 +78,8 @@ def _add_noise(
 
 
 def ddim_step(
-    denoise: Denoise,
-    xt: Tensor,
-    now: Level,
-    prev: Level,
-    *,
-    last: Before = None,
-    noise: Tensor | None = None,
-    generator: torch.Generator | None = None,
-    eta: float = 0.0,
+    denoise: Denoise, xt: Tensor, now: Level, prev: Level, *, last: Before = None,
+    noise: Tensor | None = None, generator: torch.Generator | None = None, eta: float = 0.0,
 ) -> SamplerStep:
     """Keep the estimated noise, lower its share (Song et al. 2020, arXiv 2010.02502, eq. 12 and
     16).
@@ -102,23 +95,15 @@ def ddim_step(
     estimate = denoise(xt, now)
     std = eta * math.sqrt((1 - abar_prev) / (1 - abar)) * math.sqrt(1 - abar / abar_prev)
     x_prev = mix(
-        math.sqrt(abar_prev),
-        estimate.x0,
-        math.sqrt(max(0.0, 1 - abar_prev - std**2)),
+        math.sqrt(abar_prev), estimate.x0, math.sqrt(max(0.0, 1 - abar_prev - std**2)),
         estimate.noise,
     )
     return SamplerStep(_add_noise(x_prev, std, noise, generator), estimate)
 
 
 def euler_step(
-    denoise: Denoise,
-    xt: Tensor,
-    now: Level,
-    prev: Level,
-    *,
-    last: Before = None,
-    noise: Tensor | None = None,
-    generator: torch.Generator | None = None,
+    denoise: Denoise, xt: Tensor, now: Level, prev: Level, *, last: Before = None,
+    noise: Tensor | None = None, generator: torch.Generator | None = None,
 ) -> SamplerStep:
     """Follow the probability-flow ODE dxhat / dsigma = noise_pred along its tangent (Karras et al.
     2022, arXiv 2206.00364).
@@ -137,15 +122,8 @@ def euler_step(
 
 
 def euler_ancestral_step(
-    denoise: Denoise,
-    xt: Tensor,
-    now: Level,
-    prev: Level,
-    *,
-    last: Before = None,
-    noise: Tensor | None = None,
-    generator: torch.Generator | None = None,
-    eta: float = 1.0,
+    denoise: Denoise, xt: Tensor, now: Level, prev: Level, *, last: Before = None,
+    noise: Tensor | None = None, generator: torch.Generator | None = None, eta: float = 1.0,
 ) -> SamplerStep:
     """Take an Euler step too far, to sigma_down, and add noise back up to sigma_prev.
 
@@ -165,14 +143,8 @@ def euler_ancestral_step(
 
 
 def heun_step(
-    denoise: Denoise,
-    xt: Tensor,
-    now: Level,
-    prev: Level,
-    *,
-    last: Before = None,
-    noise: Tensor | None = None,
-    generator: torch.Generator | None = None,
+    denoise: Denoise, xt: Tensor, now: Level, prev: Level, *, last: Before = None,
+    noise: Tensor | None = None, generator: torch.Generator | None = None,
 ) -> SamplerStep:
     """Take an Euler step, look at the slope where it lands, and go by the mean of both (arXiv
     2206.00364, Algorithm 1).
@@ -194,14 +166,8 @@ def heun_step(
 
 
 def dpmpp_2m_step(
-    denoise: Denoise,
-    xt: Tensor,
-    now: Level,
-    prev: Level,
-    *,
-    last: Before = None,
-    noise: Tensor | None = None,
-    generator: torch.Generator | None = None,
+    denoise: Denoise, xt: Tensor, now: Level, prev: Level, *, last: Before = None,
+    noise: Tensor | None = None, generator: torch.Generator | None = None,
 ) -> SamplerStep:
     """Extrapolate x0 from this step and the one before (Lu et al. 2022, DPM-Solver++(2M), arXiv
     2211.01095, Algorithm 2).
@@ -238,14 +204,8 @@ def _log_snr(level: Level) -> float:
 
 
 def posterior_step(
-    denoise: Denoise,
-    xt: Tensor,
-    now: Level,
-    prev: Level,
-    *,
-    last: Before = None,
-    noise: Tensor | None = None,
-    generator: torch.Generator | None = None,
+    denoise: Denoise, xt: Tensor, now: Level, prev: Level, *, last: Before = None,
+    noise: Tensor | None = None, generator: torch.Generator | None = None,
     variance_type: str = "fixed_small",
 ) -> SamplerStep:
     """Draw from the posterior at the estimate: ``sampling.ddpm_step`` between any two levels.
@@ -254,13 +214,7 @@ def posterior_step(
     _check_step(xt, now, prev)
     estimate = denoise(xt, now)
     step = ddpm_step(
-        estimate.x0,
-        xt,
-        now.alpha_bar,
-        prev.alpha_bar,
-        noise,
-        prediction_type="sample",
-        variance_type=variance_type,
-        generator=generator,
+        estimate.x0, xt, now.alpha_bar, prev.alpha_bar, noise, prediction_type="sample",
+        variance_type=variance_type, generator=generator,
     )
     return SamplerStep(step.x_prev, estimate)

@@ -19,15 +19,9 @@ if TYPE_CHECKING:
 
 
 def train_step(
-    unet: Callable[..., Tensor],
-    x0: Tensor,
-    optimizer: torch.optim.Optimizer,
-    alphas_cumprod: Tensor,
-    *,
-    cond: Tensor | None = None,
-    prediction_type: str = "epsilon",
-    weighting: str = "simple",
-    generator: torch.Generator | None = None,
+    unet: Callable[..., Tensor], x0: Tensor, optimizer: torch.optim.Optimizer,
+    alphas_cumprod: Tensor, *, cond: Tensor | None = None, prediction_type: str = "epsilon",
+    weighting: str = "simple", generator: torch.Generator | None = None,
 ) -> float:
     """Take one step of Algorithm 1 (Ho et al. 2020, arXiv 2006.11239) on the batch x0 (B, ...) and
     return the loss as a float.
@@ -36,12 +30,7 @@ def train_step(
     ValueError before any weight has changed if the loss is not finite.
     """
     loss = diffusion_loss(
-        unet,
-        x0,
-        alphas_cumprod,
-        cond=cond,
-        prediction_type=prediction_type,
-        weighting=weighting,
+        unet, x0, alphas_cumprod, cond=cond, prediction_type=prediction_type, weighting=weighting,
         generator=generator,
     )
     value = loss.item()
@@ -72,27 +61,12 @@ class TrainState:
 
 
 def train(
-    model: nn.Module,
-    data: Tensor,
-    schedule: NoiseSchedule,
-    *,
-    num_steps: int,
-    cond: Tensor | None = None,
-    batch_size: int = 128,
-    learning_rate: float = 1e-3,
-    warmup_steps: int = 100,
-    ema_decay: float = 0.999,
-    max_grad_norm: float = 1.0,
-    prediction_type: str = "epsilon",
-    weighting: str = "simple",
-    cond_dropout: float = 0.0,
-    precision: str = "auto",
-    compile: bool = False,
-    seed: int = 0,
-    report_every: int = 50,
-    checkpoint: str | Path | None = None,
-    checkpoint_every: int = 500,
-    resume: bool = False,
+    model: nn.Module, data: Tensor, schedule: NoiseSchedule, *, num_steps: int,
+    cond: Tensor | None = None, batch_size: int = 128, learning_rate: float = 1e-3,
+    warmup_steps: int = 100, ema_decay: float = 0.999, max_grad_norm: float = 1.0,
+    prediction_type: str = "epsilon", weighting: str = "simple", cond_dropout: float = 0.0,
+    precision: str = "auto", compile: bool = False, seed: int = 0, report_every: int = 50,
+    checkpoint: str | Path | None = None, checkpoint_every: int = 500, resume: bool = False,
     accelerator: "Accelerator | None" = None,
 ) -> Iterator[TrainState]:
     """Train ``model`` in place and yield a ``TrainState`` every ``report_every`` steps and at the
@@ -125,21 +99,14 @@ def train(
     config |= {"precision": precision, "compile": compile}
     trainer = Trainer(model, data, schedule, cond, config, accelerator)
     return run_training(
-        trainer,
-        report_every=report_every,
-        checkpoint=checkpoint,
-        checkpoint_every=checkpoint_every,
-        resume=resume,
+        trainer, report_every=report_every, checkpoint=checkpoint,
+        checkpoint_every=checkpoint_every, resume=resume,
     )
 
 
 def run_training(
-    trainer: Run,
-    *,
-    report_every: int = 50,
-    checkpoint: str | Path | None = None,
-    checkpoint_every: int = 500,
-    resume: bool = False,
+    trainer: Run, *, report_every: int = 50, checkpoint: str | Path | None = None,
+    checkpoint_every: int = 500, resume: bool = False,
 ) -> Iterator[TrainState]:
     """Take the steps of any ``Run``; yield a ``TrainState`` every ``report_every`` steps and at the
     end, write checkpoints.
@@ -152,10 +119,7 @@ def run_training(
         trainer.load(checkpoint)
     trainer.model.train()
     start, first, total, count = (
-        time.perf_counter(),
-        trainer.step_count,
-        torch.zeros((), device=trainer.device),
-        0,
+        time.perf_counter(), trainer.step_count, torch.zeros((), device=trainer.device), 0
     )
     while trainer.step_count < num_steps:
         total, count = total + trainer.step(), count + 1

@@ -58,10 +58,7 @@ class Run:
     """
 
     def __init__(
-        self,
-        model: nn.Module,
-        config: dict,
-        device: torch.device,
+        self, model: nn.Module, config: dict, device: torch.device,
         accelerator: "Accelerator | None" = None,
     ) -> None:
         check_positive_int("num_steps", config["num_steps"])
@@ -178,13 +175,8 @@ class Trainer(Run):
     """
 
     def __init__(
-        self,
-        model: nn.Module,
-        data: Tensor,
-        schedule: NoiseSchedule,
-        cond: Tensor | None,
-        config: dict,
-        accelerator: "Accelerator | None" = None,
+        self, model: nn.Module, data: Tensor, schedule: NoiseSchedule, cond: Tensor | None,
+        config: dict, accelerator: "Accelerator | None" = None,
     ) -> None:
         check_batch("data", data)
         check_finite("data", data)
@@ -223,11 +215,6 @@ class Trainer(Run):
         kind = {"prediction_type": c["prediction_type"], "weighting": c["weighting"]}
         cond = None if cond is None else cond[mine]
         return diffusion_loss(
-            self.network,
-            x0[mine],
-            self.alphas_cumprod,
-            t=t[mine],
-            noise=noise[mine],
-            cond=cond,
+            self.network, x0[mine], self.alphas_cumprod, t=t[mine], noise=noise[mine], cond=cond,
             **kind,
         )

@@ -37,8 +37,7 @@ class AttentionWeights:
             layers, heads = (module.to_q, module.to_k, module.to_v, module.to_out[0]), module.heads
         elif hasattr(module, "q_proj"):
             layers, heads = (
-                (module.q_proj, module.k_proj, module.v_proj, module.out_proj),
-                module.num_heads,
+                (module.q_proj, module.k_proj, module.v_proj, module.out_proj), module.num_heads
             )
         else:
             raise TypeError(

@@ -56,11 +56,7 @@ class AttentionMaps:
     """
 
     def __init__(
-        self,
-        parts: Any,
-        prompts: Sequence[str],
-        *,
-        half: str = "conditional",
+        self, parts: Any, prompts: Sequence[str], *, half: str = "conditional",
         keep: Collection[str] = (),
     ) -> None:
         check_choice("half", half, HALVES)
@@ -102,15 +98,8 @@ class AttentionMaps:
         self._hook = None
 
     def of(
-        self,
-        word: str | int,
-        *,
-        picture: int = 0,
-        occurrence: int | None = None,
-        layers: str = "",
-        step: int | None = None,
-        head: int | None = None,
-        size: tuple[int, int] | None = None,
+        self, word: str | int, *, picture: int = 0, occurrence: int | None = None, layers: str = "",
+        step: int | None = None, head: int | None = None, size: tuple[int, int] | None = None,
     ) -> Tensor:
         """Return the share of each pixel's attention that goes to a word, (H, W) of the picture,
         float32 in [0, 1].
@@ -138,11 +127,7 @@ class AttentionMaps:
         return torch.stack(maps).mean(0)
 
     def mass(
-        self,
-        *,
-        picture: int = 0,
-        layers: str = "",
-        step: int | None = None,
+        self, *, picture: int = 0, layers: str = "", step: int | None = None,
         head: int | None = None,
     ) -> Tensor:
         """Return the share of all attention that each token position gets, (L,), averaged as in
@@ -226,12 +211,8 @@ class _Recorder:
         self.name, self.processor, self.maps = name, processor, maps
 
     def __call__(
-        self,
-        attn: nn.Module,
-        hidden_states: Tensor,
-        encoder_hidden_states: Tensor | None = None,
-        attention_mask: Tensor | None = None,
-        temb: Tensor | None = None,
+        self, attn: nn.Module, hidden_states: Tensor, encoder_hidden_states: Tensor | None = None,
+        attention_mask: Tensor | None = None, temb: Tensor | None = None,
     ) -> Tensor:
         with torch.no_grad():
             check_floating("encoder_hidden_states", encoder_hidden_states)

@@ -2,12 +2,7 @@
 
 from .counting import LiveBytes, Peak, free_memory, measure_peak
 from .prediction import (
-    HEADROOM,
-    OFFLOADS,
-    STABLE_DIFFUSION_15,
-    MemoryEstimate,
-    predict_memory,
-    shortage,
+    HEADROOM, OFFLOADS, STABLE_DIFFUSION_15, MemoryEstimate, predict_memory, shortage
 )
 
 __all__ = [

@@ -104,17 +104,9 @@ class MemoryEstimate:
 
 
 def predict_memory(
-    model: object,
-    *,
-    height: int | None = None,
-    width: int | None = None,
-    batch: int = 1,
-    dtype: torch.dtype | None = None,
-    guidance: bool = True,
-    fused_attention: bool = True,
-    attention_slicing: bool = False,
-    vae_slicing: bool = False,
-    vae_tiling: bool = False,
+    model: object, *, height: int | None = None, width: int | None = None, batch: int = 1,
+    dtype: torch.dtype | None = None, guidance: bool = True, fused_attention: bool = True,
+    attention_slicing: bool = False, vae_slicing: bool = False, vae_tiling: bool = False,
     offload: str | None = None,
 ) -> MemoryEstimate:
     """Return the memory that ``batch`` pictures take, from the configuration alone.
@@ -133,8 +125,7 @@ def predict_memory(
     check_positive_int("batch", batch)
     configs = _configs(model)
     factor, native = (
-        2 ** (len(configs["vae"]["block_out_channels"]) - 1),
-        configs["unet"]["sample_size"],
+        2 ** (len(configs["vae"]["block_out_channels"]) - 1), configs["unet"]["sample_size"]
     )
     rows, columns = native if isinstance(native, (tuple, list)) else (native, native)
     height, width = (
@@ -164,10 +155,7 @@ def predict_memory(
 
 
 def dry_run(
-    networks: dict[str, nn.Module],
-    shape: tuple,
-    dtype: torch.dtype,
-    guidance: bool,
+    networks: dict[str, nn.Module], shape: tuple, dtype: torch.dtype, guidance: bool,
     begin: Callable,
 ) -> None:
     """Do what ``StableDiffusionPipeline`` does for pictures with latents of ``shape`` (B, h, w);
