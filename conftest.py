@@ -90,25 +90,35 @@ def is_costly(cell: dict) -> bool:
     return "nbval-ignore-output" in cell.get("metadata", {}).get("tags", ())
 
 
+def beginning(cells: list[dict]) -> int:
+    """How many code cells of a lesson are run in the parts that do not run it whole: the first
+    third, and from there on up to the first one that trains or times something.
+
+    A lesson's first third is definitions, predictions and the smallest case by hand, so it is
+    cheap; what comes after a training needs what was trained. A lesson that trains nothing after
+    its first third is always run whole.
+    """
+    third = -(-len(cells) // 3)
+    return next((at for at in range(third, len(cells)) if is_costly(cells[at])), len(cells))
+
+
 def in_other_parts(items: list[pytest.Item], part: str) -> list[pytest.Item]:
     """What a run of one part skips.
 
     Tests marked `in_parts` are counted through and dealt to the parts in turn, so that each part
-    has some of every function. Each lesson is run whole in one part. In the others it is run up to
-    its first cell that trains or times something (`is_costly`): the derivations before that are
-    cheap, and what comes after needs what was trained.
+    has some of every function. Each lesson is run whole in one part, its `beginning` in all.
     """
     number, parts = parse(part)
     dealt = [item for item in items if item.get_closest_marker("in_parts")]
     skipped = [item for index, item in enumerate(dealt) if index % parts != number - 1]
-    cells: dict[Path, list[pytest.Item]] = {}
+    lessons: dict[Path, list[pytest.Item]] = {}
     for item in items:
         if hasattr(item, "cell_num"):
-            cells.setdefault(item.path, []).append(item)
-    whole = lessons_of(part, [path.stem for path in cells], costs())
-    for path, lesson in cells.items():
-        first = next((at for at, item in enumerate(lesson) if is_costly(item.cell)), len(lesson))
-        skipped += [] if path.stem in whole else lesson[first:]
+            lessons.setdefault(item.path, []).append(item)
+    whole = lessons_of(part, [path.stem for path in lessons], costs())
+    for path, cells in lessons.items():
+        if path.stem not in whole:
+            skipped += cells[beginning([item.cell for item in cells]) :]
     return skipped
 
 

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import nbformat
 import pytest
 
-from conftest import in_other_parts, is_costly
+from conftest import beginning, in_other_parts, is_costly
 from tools import parts, test_ui
 from tools import test as test_runner
 
@@ -64,9 +64,13 @@ def test_the_parts_together_are_all_lessons_once_and_cost_about_the_same():
     assert parts.lessons_of("1/2", ["new", "b", "a"], {"a": 5.0, "b": 3.0}) == ["a"]  # a lesson without a measured cost
 
 
+def made(count, costly=()):
+    return [{"metadata": {"tags": ["nbval-ignore-output"] if at in costly else ["long"]}} for at in range(count)]
+
+
 def pretended(path, costly=()):
-    cells = [{"metadata": {"tags": ["nbval-ignore-output"] if at in costly else []}} for at in range(4)]
-    return [SimpleNamespace(path=Path(path), cell_num=at, cell=cell, get_closest_marker=lambda name: None) for at, cell in enumerate(cells)]
+    cells = enumerate(made(6, costly))
+    return [SimpleNamespace(path=Path(path), cell_num=at, cell=cell, get_closest_marker=lambda name: None) for at, cell in cells]
 
 
 def marked(count, *marks):
@@ -82,17 +86,29 @@ def test_every_marked_test_belongs_to_one_part_and_the_others_to_all():
     assert in_other_parts(items, parts.ALL) == []
 
 
-def test_a_lesson_is_run_whole_in_one_part_and_in_the_others_up_to_its_first_costly_cell(monkeypatch):
+@pytest.mark.parametrize(
+    ("count", "costly", "expected"),
+    [(6, (2,), 2), (6, (4, 5), 4), (6, (0, 1, 3), 3), (6, (), 6), (6, (0, 1), 6), (7, (2, 3), 3), (1, (0,), 1), (0, (), 0)],
+)
+def test_the_beginning_is_a_third_and_goes_on_to_the_first_costly_cell(count, costly, expected):
+    assert beginning(made(count, costly)) == expected
+
+
+def test_a_lesson_is_run_whole_in_one_part_and_its_beginning_in_the_others(monkeypatch):
     monkeypatch.setitem(in_other_parts.__globals__, "costs", lambda: {"a": 2.0, "b": 1.0})
-    a, b, other = pretended("notebooks/a.ipynb", costly=(2,)), pretended("notebooks/b.ipynb", costly=(0, 3)), marked(1)
+    a, b, other = pretended("notebooks/a.ipynb", costly=(3,)), pretended("notebooks/b.ipynb", costly=(0, 2)), marked(1)
     items = a + b + other
-    assert in_other_parts(items, "1/2") == b and in_other_parts(items, "2/2") == a[2:]
+    assert in_other_parts(items, "1/2") == b[2:] and in_other_parts(items, "2/2") == a[3:]
     assert in_other_parts(items, parts.ALL) == []
-    cheap = pretended("notebooks/a.ipynb")
-    assert in_other_parts(cheap + b, "2/2") == [], "without a costly cell a lesson is always run whole"
 
 
-def test_nbval_runs_a_lesson_of_another_part_up_to_its_first_costly_cell_and_says_why(tmp_path):
+@pytest.mark.parametrize("path", sorted((ROOT / "notebooks").glob("*.ipynb")), ids=lambda path: path.stem)
+def test_the_beginning_of_every_lesson_is_at_least_a_third_of_it(path):
+    cells = [cell for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
+    assert len(cells) / 3 <= beginning(cells) <= len(cells)
+
+
+def test_nbval_runs_the_beginning_of_a_lesson_of_another_part_and_says_why(tmp_path):
     cells = [nbformat.v4.new_code_cell(source) for source in ("print(1)", "print(2)", "raise SystemError")]
     cells[0].outputs = [nbformat.v4.new_output("stream", name="stdout", text="1\n")]
     cells[0].execution_count = 1

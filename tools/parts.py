@@ -5,7 +5,7 @@ commits runs everything. `COURSE_PART=2/4 make test` chooses another one; `COURS
 `make test-all` run all. In parts are
 
 - tests marked `in_parts`: every PARTS-th of a function's parameters,
-- lessons under nbval: a part's own are run whole, of the others the beginning (conftest.py),
+- lessons under nbval: a part's own are run whole, of the others the `beginning` (conftest.py),
 - lessons in JupyterLab.
 
 pytest itself knows the part by `--part`, and runs everything without it.
