@@ -153,7 +153,8 @@ def test_a_folder_that_is_no_environment_is_not_touched(course):
     (root / ".venv" / "precious").touch()
     with pytest.raises(bootstrap.SetupError, match="Move it away"):
         bootstrap.bootstrap(root / ".venv", root, named_by_user=False)
-    assert (root / ".venv" / "precious").exists() and commands == []
+    assert (root / ".venv" / "precious").exists()
+    assert commands == []
 
 
 def test_a_full_disk_and_an_old_python_are_named_before_anything_is_written(course, monkeypatch):
@@ -164,7 +165,8 @@ def test_a_full_disk_and_an_old_python_are_named_before_anything_is_written(cour
     monkeypatch.setattr(bootstrap, "MIN_PYTHON", (99, 0))
     with pytest.raises(bootstrap.SetupError, match="Python 99.0 or newer"):
         bootstrap.bootstrap(root / ".venv", root, named_by_user=False)
-    assert commands == [] and not (root / ".venv").exists()
+    assert commands == []
+    assert not (root / ".venv").exists()
 
 
 def test_without_pip_it_uses_ensurepip_and_without_both_says_so(course, monkeypatch):
@@ -200,8 +202,11 @@ def test_a_failing_command_ends_with_the_hint_after_the_end_of_its_log(log, capf
     shown = capfd.readouterr()
     assert shown.out == ""
     lines = shown.err.splitlines()
-    assert "no space left" in lines and "line 98." in lines and "line 50." not in lines
-    assert len(lines) == bootstrap.LAST_LINES + 1 and lines[-1] == f"(the end of {log})"
+    assert "no space left" in lines
+    assert "line 98." in lines
+    assert "line 50." not in lines
+    assert len(lines) == bootstrap.LAST_LINES + 1
+    assert lines[-1] == f"(the end of {log})"
     assert "line 50." in log.read_text()
 
 
@@ -210,7 +215,9 @@ def test_the_end_of_the_log_is_that_of_the_command_that_failed(log, capfd):
     with pytest.raises(bootstrap.SetupError):
         bootstrap.run([sys.executable, "-c", "raise SystemExit('the second')"], dry_run=False, hint="")
     shown = capfd.readouterr().err
-    assert "the second" in shown and "the first command" not in shown and "the first command" in log.read_text()
+    assert "the second" in shown
+    assert "the first command" not in shown
+    assert "the first command" in log.read_text()
 
 
 # What pip 26 writes with --progress-bar off.
@@ -232,11 +239,13 @@ INSTALLING = "Installing collected packages: tqdm, torch, diffusion-course\n"
 def test_how_far_pip_is():
     assert bootstrap.pip_progress("", wanted=6, installed=0) == (0.0, "looking up versions", "")
     share, stage, at = bootstrap.pip_progress(LOOKED_UP, wanted=6, installed=0)
-    assert share == pytest.approx((3 / 6 + 1 / 6) / 3) and (stage, at) == ("looking up versions", "")
+    assert share == pytest.approx((3 / 6 + 1 / 6) / 3)
+    assert (stage, at) == ("looking up versions", "")
     folder = "Processing /wheels/regex-2026.4.1+cpu-cp311-cp311-linux_x86_64.whl (from diffusion-course==0.1.0)\n"
     assert bootstrap.pip_progress(folder, wanted=6, installed=0) == (pytest.approx(1 / 9), "fetching packages", "regex-2026.4.1+cpu")
     share, stage, at = bootstrap.pip_progress(LOOKED_UP + FETCHED, wanted=6, installed=0)
-    assert share == pytest.approx((3 / 6 + 3 / 6) / 3) and (stage, at) == ("fetching packages", "tqdm-4.68.0 (79 kB)")
+    assert share == pytest.approx((3 / 6 + 3 / 6) / 3)
+    assert (stage, at) == ("fetching packages", "tqdm-4.68.0 (79 kB)")
     for installed, share in ((0, 2 / 3), (1, 7 / 9), (3, 1), (9, 1)):
         said = bootstrap.pip_progress(LOOKED_UP + FETCHED + INSTALLING, wanted=6, installed=installed)
         assert said == (pytest.approx(share), "installing 3 packages", "")
@@ -265,7 +274,8 @@ def test_on_a_terminal_one_bar_is_drawn_over_itself_and_never_goes_back(tmp_path
     on_terminal(monkeypatch, "xterm")
     shown_by(bootstrap.Bar(tmp_path))
     out = capsys.readouterr().out
-    assert out.count("\n") == 1 and out.endswith("\n")
+    assert out.count("\n") == 1
+    assert out.endswith("\n")
     first, *drawn = out[:-1].split("\r")
     assert first == "" and {len(line) for line in drawn} == {59}, "what was longer must be overwritten"
     assert [line.partition("]")[2].split()[0] for line in drawn] == ["25%", "50%", "50%", "100%"]
@@ -276,7 +286,8 @@ def test_a_terminal_that_cannot_draw_gets_lines(tmp_path, capsys, monkeypatch):
     on_terminal(monkeypatch, "dumb")
     shown_by(bootstrap.Bar(tmp_path))
     out = capsys.readouterr().out
-    assert "\r" not in out and out.count("\n") == 3
+    assert "\r" not in out
+    assert out.count("\n") == 3
 
 
 def test_the_bar_counts_what_the_environment_gets_while_pip_runs(log, tmp_path, capsys):
@@ -299,13 +310,15 @@ def test_dry_run_leaves_no_trace(tmp_path):
     script = [sys.executable, "tools/bootstrap.py", "--dry-run", "--skip-disk-check"]
     done = subprocess.run(script, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert "-m venv --without-pip" in done.stdout and not (tmp_path / ".venv").exists()
+    assert "-m venv --without-pip" in done.stdout
+    assert not (tmp_path / ".venv").exists()
 
 
 def test_every_recipe_is_one_python_line_and_every_target_is_listed():
     makefile = (ROOT / "Makefile").read_text()
     recipes = [line.strip() for line in makefile.splitlines() if line.startswith("\t")]
-    assert recipes and all(line.startswith(("@$(PYTHON) tools/", "@$(RUN) -m ")) for line in recipes)
+    assert recipes
+    assert all(line.startswith(("@$(PYTHON) tools/", "@$(RUN) -m ")) for line in recipes)
     wanted = {"help", "lab", "test", "test-all", "course", "notebooks", "check", "lint", "train", "bench", "book", "test-ui", "doctor", "clean"}
     assert {name for name, _ in housekeeping.targets(makefile)} == wanted
 
@@ -316,7 +329,8 @@ def test_clean_removes_caches_and_keeps_environments_and_sources(tmp_path):
     (tmp_path / ".venv" / "pyvenv.cfg").touch()
     (tmp_path / "pkg" / "module.py").touch()
     assert set(housekeeping.clean(tmp_path)) == {tmp_path / "build", tmp_path / "pkg" / "__pycache__"}
-    assert (tmp_path / ".venv/lib/__pycache__").exists() and (tmp_path / "pkg" / "module.py").exists()
+    assert (tmp_path / ".venv/lib/__pycache__").exists()
+    assert (tmp_path / "pkg" / "module.py").exists()
 
 
 def arguments(flags=(), *, platform="linux", environ=None, is_root=False):
@@ -326,8 +340,10 @@ def arguments(flags=(), *, platform="linux", environ=None, is_root=False):
 def test_lab_opens_the_first_lesson_on_loopback():
     given = arguments(["--port", "9000"], environ={"DISPLAY": ":0"})
     assert given[:2] == ["--port", "9000"]
-    assert "--ServerApp.ip=127.0.0.1" in given and "--LabApp.default_url=/lab/tree/notebooks/00_start_here.ipynb" in given
-    assert "--no-browser" not in given and "--allow-root" not in given
+    assert "--ServerApp.ip=127.0.0.1" in given
+    assert "--LabApp.default_url=/lab/tree/notebooks/00_start_here.ipynb" in given
+    assert "--no-browser" not in given
+    assert "--allow-root" not in given
 
 
 def test_lab_as_root_and_without_a_display():
@@ -361,13 +377,17 @@ def test_make_test_runs_unit_tests_and_notebooks_in_one_pool():
     whole = test_runner.command([], "1/1")
     assert {"tests/test_seeds.py", "notebooks/00_start_here.ipynb", "--nbval", "--dist"} <= set(whole)
     chosen = test_runner.command(["-k", "snr"], "2/4")
-    assert chosen[-3:] == ["tests", "-k", "snr"] and "--part" not in chosen
+    assert chosen[-3:] == ["tests", "-k", "snr"]
+    assert "--part" not in chosen
 
 
 def test_browser_tests_run_pages_in_parallel_and_lessons_one_by_one():
     pages, lessons = test_ui.commands(["-x"])
-    assert "tests_ui/test_book.py" in pages and "-n" in pages and pages[-1] == "-x"
-    assert "tests_ui/test_lab.py" in lessons and "-n" not in lessons
+    assert "tests_ui/test_book.py" in pages
+    assert "-n" in pages
+    assert pages[-1] == "-x"
+    assert "tests_ui/test_lab.py" in lessons
+    assert "-n" not in lessons
     assert [command[-2:] for command in test_ui.commands(["tests_ui/test_book.py", "-v"])] == [["tests_ui/test_book.py", "-v"]]
 
 

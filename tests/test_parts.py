@@ -98,7 +98,8 @@ def test_a_lesson_is_run_whole_in_one_part_and_its_beginning_in_the_others(monke
     monkeypatch.setitem(in_other_parts.__globals__, "costs", lambda: {"a": 2.0, "b": 1.0})
     a, b, other = pretended("notebooks/a.ipynb", costly=(3,)), pretended("notebooks/b.ipynb", costly=(0, 2)), marked(1)
     items = a + b + other
-    assert in_other_parts(items, "1/2") == b[2:] and in_other_parts(items, "2/2") == a[3:]
+    assert in_other_parts(items, "1/2") == b[2:]
+    assert in_other_parts(items, "2/2") == a[3:]
     assert in_other_parts(items, parts.ALL) == []
 
 
@@ -115,7 +116,8 @@ def test_nbval_runs_the_beginning_of_a_lesson_of_another_part_and_says_why(tmp_p
     cells[1].metadata["tags"] = ["nbval-ignore-output"]
     for name in ("long", "short"):
         nbformat.write(nbformat.v4.new_notebook(cells=cells if name == "short" else cells[:1]), tmp_path / f"{name}.ipynb")
-    assert is_costly(cells[1]) and not is_costly(cells[0])
+    assert is_costly(cells[1])
+    assert not is_costly(cells[0])
 
     def run(*flags):
         command = [sys.executable, "-m", "pytest", "-p", "conftest", "-c", str(ROOT / "pyproject.toml"), "-rs", "-p", "no:cacheprovider"]
@@ -126,7 +128,8 @@ def test_nbval_runs_the_beginning_of_a_lesson_of_another_part_and_says_why(tmp_p
     assert first == ["long"]
     done = run("--part", "1/2")
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "2 passed, 2 skipped" in done.stdout and "not in part 1/2; make test-all runs it" in done.stdout
+    assert "2 passed, 2 skipped" in done.stdout
+    assert "not in part 1/2; make test-all runs it" in done.stdout
     for flags in (("--part", "2/2"), ()):
         assert "1 failed, 3 passed" in run(*flags).stdout
 
@@ -137,7 +140,8 @@ def test_every_test_and_every_lesson_is_collected_longest_first():
     whole = parts.lessons_of("2/4", NAMES, parts.costs())
     assert sorted(order[: len(whole)]) == [f"notebooks/{name}.ipynb" for name in whole]
     minutes = [parts.costs().get(Path(name).stem, 1.0) for name in order[: len(whole)]]
-    assert minutes == sorted(minutes, reverse=True) and order[-1].startswith("notebooks/")
+    assert minutes == sorted(minutes, reverse=True)
+    assert order[-1].startswith("notebooks/")
     assert order.index("tests/test_training.py") < order.index("tests/test_analytic.py")
 
 
@@ -145,7 +149,8 @@ def test_what_is_said_at_the_end_names_the_lessons_and_how_to_run_the_rest():
     said = test_runner.summary("3/4")
     assert said.startswith("Part 3/4 of what takes long was run: lessons ")
     assert re.findall(r"\b\d\d\b", said) == [name[:2] for name in parts.lessons_of("3/4", NAMES, parts.costs())]
-    assert "COURSE_PART=2/4 make test" in said and "make test-all" in said
+    assert "COURSE_PART=2/4 make test" in said
+    assert "make test-all" in said
     assert "Everything" in test_runner.summary(parts.ALL)
 
 
@@ -165,5 +170,7 @@ def test_the_runner_gives_pytest_the_part(flags, environ, expected, monkeypatch,
     monkeypatch.setattr(test_runner.subprocess, "run", lambda command, **options: ran.append(command) or SimpleNamespace(returncode=5))
     assert test_runner.main(flags) == 5
     (command,) = ran
-    assert command[command.index("--part") + 1] == expected and "--nbval" in command and "--all" not in command
+    assert command[command.index("--part") + 1] == expected
+    assert "--nbval" in command
+    assert "--all" not in command
     assert test_runner.summary(expected) in capsys.readouterr().out
