@@ -586,7 +586,8 @@ def test_train_on_a_gpu():
             report_every=2,
         )
     )
-    assert [s.step for s in states] == [2, 4] and next(states[-1].ema_model.parameters()).is_cuda
+    assert [s.step for s in states] == [2, 4]
+    assert next(states[-1].ema_model.parameters()).is_cuda
 
 
 def test_constructors_stay_on_the_cpu():

@@ -48,7 +48,8 @@ def test_png_is_deterministic_and_has_the_stated_size():
     data = png_bytes(drawing())
     assert data == png_bytes(drawing())
     with Image.open(io.BytesIO(data)) as image:
-        assert image.size == (300, 200) and image.getpixel((1, 1))[:3] == (255, 255, 255)
+        assert image.size == (300, 200)
+        assert image.getpixel((1, 1))[:3] == (255, 255, 255)
         assert not set(image.info) & {"Software", "Creation Time", "date"}
 
 
@@ -82,7 +83,9 @@ def test_source_is_the_files_own_lines_without_docstrings():
     start = lines.index(shown[0])
     with_words = source_text(validation.check_floating, docstring=True).splitlines()[1:]
     assert with_words == lines[start : start + len(with_words)]
-    assert len(with_words) == len(shown) + 1 and '"""' in with_words[1] and '"""' not in text
+    assert len(with_words) == len(shown) + 1
+    assert '"""' in with_words[1]
+    assert '"""' not in text
 
 
 def test_docstrings_of_methods_are_folded_comments_and_bodies_stay():
@@ -211,7 +214,11 @@ def test_progress_outside_a_notebook_writes_to_stderr_only(capsys):
     with Progress(4, "train") as progress:
         progress.update(4, message="loss 0.1")
     out, err = capsys.readouterr()
-    assert out == "" and "walk" in err and "3/3" in err and "loss 0.1" in err and "4/4" in err
+    assert out == ""
+    assert "walk" in err
+    assert "3/3" in err
+    assert "loss 0.1" in err
+    assert "4/4" in err
 
 
 class Recorder:
@@ -244,8 +251,11 @@ def test_progress_text_is_constant_while_html_moves(recorded, capsys):
     assert {bundle["text/plain"] for bundle in recorded} == {"[progress] train <b>: 3 steps"}
     html = [bundle["text/html"] for bundle in recorded]
     assert len(set(html)) == 5
-    assert 'max="3" value="2"' in html[2] and "2 of 3 steps" in html[2] and "left" in html[2]
-    assert "loss 1 &amp; more" in html[2] and "<b>" not in html[2]
+    assert 'max="3" value="2"' in html[2]
+    assert "2 of 3 steps" in html[2]
+    assert "left" in html[2]
+    assert "loss 1 &amp; more" in html[2]
+    assert "<b>" not in html[2]
     assert "done after" in html[-1]
     assert capsys.readouterr() == ("", "")
 
@@ -258,14 +268,16 @@ def test_progress_redraws_at_most_once_per_interval(recorded):
 def test_progress_over_a_generator_knows_no_total(recorded):
     assert list(Progress((i for i in range(2)), "stream")) == [0, 1]
     assert recorded[-1]["text/plain"] == "[progress] stream"
-    assert "2 steps" in recorded[-1]["text/html"] and " of " not in recorded[-1]["text/html"]
+    assert "2 steps" in recorded[-1]["text/html"]
+    assert " of " not in recorded[-1]["text/html"]
 
 
 def test_progress_says_that_it_stopped(recorded):
     with pytest.raises(RuntimeError), Progress(3, "train") as progress:
         progress.update()
         raise RuntimeError
-    assert "1 of 3 steps" in recorded[-1]["text/html"] and "stopped after" in recorded[-1]["text/html"]
+    assert "1 of 3 steps" in recorded[-1]["text/html"]
+    assert "stopped after" in recorded[-1]["text/html"]
 
 
 @pytest.mark.parametrize("total, error", [(-1, ValueError), (2.5, TypeError), (True, TypeError), (None, TypeError)])
@@ -291,9 +303,11 @@ def test_in_a_real_kernel():
     outputs = [cell.outputs for cell in notebook.cells]
     assert [len(output) for output in outputs] == [0, 1, 1, 1, 1]
     picture, progress, source, explorer = (output[0].data for output in outputs[1:])
-    assert set(picture) == {"image/png", "text/plain"} and picture["text/plain"] == "[figure] An empty frame."
+    assert set(picture) == {"image/png", "text/plain"}
+    assert picture["text/plain"] == "[figure] An empty frame."
     assert base64.b64decode(picture["image/png"]).startswith(b"\x89PNG")
-    assert progress["text/plain"] == "[progress] walk: 3 steps" and "3 of 3 steps" in progress["text/html"]
+    assert progress["text/plain"] == "[progress] walk: 3 steps"
+    assert "3 of 3 steps" in progress["text/html"]
     assert source["text/markdown"] == f"```python\n{source['text/plain']}\n```"
     assert source["text/plain"].startswith("# diffusion_course/notebook/style.py\ndef figure(")
     assert explorer["text/plain"] == "Explorer(t=4): t is 4"

@@ -76,7 +76,8 @@ def test_live_bytes_by_hand():
         live.begin("three")
         c = b.double()  # 2048 + 4096
         assert live.now == 6144
-    assert live.peaks == {"": 1024, "two": 3072, "three": 6144} and live.peak == 6144
+    assert live.peaks == {"": 1024, "two": 3072, "three": 6144}
+    assert live.peak == 6144
     del b, c
     assert live.now == 0
 
@@ -105,7 +106,8 @@ def test_a_phase_that_goes_on_keeps_its_peak():
 def test_measure_peak_returns_the_result_and_forgets_what_was_there():
     big = torch.ones(10_000)
     result, size = measure_peak(lambda: (KILO + big[:256]).sum())
-    assert result.item() == 512 and size == 1024 + 4
+    assert result.item() == 512
+    assert size == 1024 + 4
 
 
 @pytest.mark.parametrize("name", ["elementwise", "linear", "group norm", "resize"])
@@ -169,14 +171,16 @@ def test_each_saving_saves_where_it_should(folder):
     alone = predict_memory(folder, batch=4, height=64, width=64, guidance=False)
     for saving in (sliced, tiled):
         assert saving.activations["decode"] < 0.5 * plain.activations["decode"]
-        assert saving.activations["denoise"] == plain.activations["denoise"] and saving.weights == plain.weights
+        assert saving.activations["denoise"] == plain.activations["denoise"]
+        assert saving.weights == plain.weights
     assert alone.activations["denoise"] < 0.6 * plain.activations["denoise"]
 
 
 def test_stable_diffusion_at_full_size():
     half = predict_memory(STABLE_DIFFUSION_15, dtype=torch.float16)
     number = {name: round(size / 2) for name, size in half.weights.items()}
-    assert number["unet"] == 859_520_964 and number["vae"] == 83_653_863  # text: 77 position numbers are 8 bytes each
+    assert number["unet"] == 859_520_964  # text: 77 position numbers are 8 bytes each
+    assert number["vae"] == 83_653_863
     assert (half.weights["text_encoder"] - 8 * 77) / 2 == 123_060_480
     scores = 2 * 8 * 4096**2 * 2  # guidance, heads, 64x64 queries and keys, bytes
     unfused = predict_memory(STABLE_DIFFUSION_15, dtype=torch.float16, fused_attention=False)
@@ -286,12 +290,15 @@ def test_a_safety_checker_counts_and_is_not_offloaded(folder):
     configs = inside._configs(folder)
     plain, checked = predict_memory(configs), predict_memory({**configs, "safety_checker": checker})
     extra = checked.weights["safety_checker"]
-    assert extra > 0 and "check" in checked.activations and "check" not in plain.activations
+    assert extra > 0
+    assert "check" in checked.activations
+    assert "check" not in plain.activations
     assert checked.total >= plain.total + extra
     for offload in ("model", "sequential"):
         without = predict_memory(configs, offload=offload)
         with_it = predict_memory({**configs, "safety_checker": checker}, offload=offload)
-        assert with_it.during("decode") == without.during("decode") + extra and with_it.host == without.host
+        assert with_it.during("decode") == without.during("decode") + extra
+        assert with_it.host == without.host
 
 
 def test_a_pipeline_its_folder_and_its_configurations_give_the_same(pipe, folder):
