@@ -1,7 +1,5 @@
-"""Data behind one call. Offline: handwritten digits, two photographs, Gaussian mixtures. With a
-network: MNIST and others.
-
-Images are float32 in [-1, 1], shape (N, C, H, W).
+"""Data behind one call. Offline: handwritten digits, two photographs, scenes, Gaussian mixtures.
+With a network: MNIST and others. Images are float32 in [-1, 1], shape (N, C, H, W).
 """
 
 import math
@@ -12,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from ..validation import check_choice, check_positive_int
+from ..door import checked, one_of, positive_int
 from .mixtures import GaussianMixture
 from .scenes import render_scenes, sample_scenes
 
@@ -20,11 +18,11 @@ OFFLINE_DATASETS = ("digits", "photos", "scenes")
 DOWNLOAD_DATASETS = {"mnist": "MNIST", "fashion_mnist": "FashionMNIST", "cifar10": "CIFAR10"}
 SPLITS = ("train", "test", "all")
 MIXTURES = ("pair", "ring", "grid", "moons")
+Labelled = tuple[Tensor, Tensor]  # images (N, C, H, W) and labels (N,)
 
 
 class PointSet(NamedTuple):
-    """points (N, 2) float32, labels (N,) int64 (the likeliest component), and the mixture's name.
-    """
+    """points (N, 2) float32, labels (N,) int64 (the likeliest component), the mixture's name."""
 
     points: Tensor
     labels: Tensor
@@ -39,6 +37,16 @@ class ImageSet(NamedTuple):
     name: str
 
 
+def _of_images(name: str, size: int, given: dict) -> None:
+    if given["name"] in MIXTURES:
+        holds = f"{given['name']!r} holds points"
+        raise ValueError(f"size resizes images; {holds}, got {size=}. Leave size out.")
+
+
+@checked(
+    name=one_of(*OFFLINE_DATASETS, *MIXTURES, *DOWNLOAD_DATASETS), split=one_of(*SPLITS),
+    size=(positive_int, _of_images),
+)
 def load_dataset(
     name: str, *, split: str = "all", size: int | None = None,
     root: str | Path = "~/.cache/diffusion_course", download: bool = True,
@@ -56,42 +64,37 @@ def load_dataset(
     ``root``: where downloads are kept. Raises ValueError for an unknown name or split,
     ConnectionError naming the offline sets if there is no network.
     """
-    check_choice("name", name, (*OFFLINE_DATASETS, *MIXTURES, *DOWNLOAD_DATASETS))
-    check_choice("split", split, SPLITS)
-    if size is not None:
-        check_positive_int("size", size)
     if name in MIXTURES:
-        return _points(name, split, size)
-    if name == "digits":
-        images, labels = _digits(split)
-    elif name == "photos":
-        images, labels = _photos()
-    elif name == "scenes":
-        generator = torch.Generator().manual_seed(SPLITS.index(split))
-        codes = sample_scenes(
-            2048, generator=generator, split={"test": "held_out"}.get(split, split)
-        )
-        images, labels = render_scenes(codes, size=size or 64, generator=generator), codes[:, 2]
-    else:
+        return _points(name, split)
+    if name == "scenes":
+        images, labels = _scenes(split, size or 64)
+    elif name in DOWNLOAD_DATASETS:
         images, labels = _downloaded(name, split, Path(root).expanduser(), download)
-    if size is not None and images.shape[-2:] != (size, size):
-        images = interpolate(
-            images, (size, size), mode="bilinear", antialias=True, align_corners=False
-        )
-    return ImageSet(images, labels, name)
+    else:
+        images, labels = _digits(split) if name == "digits" else _photos()
+    return ImageSet(images if size is None else _resized(images, size), labels, name)
 
 
-def _points(name: str, split: str, size: int | None) -> PointSet:
-    if size is not None:
-        raise ValueError(
-            f"size resizes images; {name!r} holds points, got size={size}. Leave size out."
-        )
-    source = mixture(name)
-    points = source.sample(4096, generator=torch.Generator().manual_seed(SPLITS.index(split)))
+def _resized(images: Tensor, size: int) -> Tensor:
+    if images.shape[-2:] == (size, size):
+        return images
+    return interpolate(images, (size, size), mode="bilinear", antialias=True)
+
+
+def _points(name: str, split: str) -> PointSet:
+    source, generator = mixture(name), torch.Generator().manual_seed(SPLITS.index(split))
+    points = source.sample(4096, generator=generator)
     return PointSet(points.float(), source.responsibilities(points).argmax(1), name)
 
 
-def _digits(split: str) -> tuple[Tensor, Tensor]:
+def _scenes(split: str, size: int) -> Labelled:
+    generator = torch.Generator().manual_seed(SPLITS.index(split))
+    held_out = "held_out" if split == "test" else split
+    codes = sample_scenes(2048, generator=generator, split=held_out)
+    return render_scenes(codes, size=size, generator=generator), codes[:, 2]
+
+
+def _digits(split: str) -> Labelled:
     from sklearn.datasets import load_digits
 
     data = load_digits()
@@ -102,7 +105,7 @@ def _digits(split: str) -> tuple[Tensor, Tensor]:
     return images[keep], labels[keep]
 
 
-def _photos() -> tuple[Tensor, Tensor]:
+def _photos() -> Labelled:
     from sklearn.datasets import load_sample_images
 
     photos = []
@@ -110,44 +113,35 @@ def _photos() -> tuple[Tensor, Tensor]:
         x = torch.tensor(photo).permute(2, 0, 1).float() / 127.5 - 1  # (3, H, W)
         side = min(x.shape[1:])
         top, left = ((n - side) // 2 for n in x.shape[1:])
-        photos.append(
-            interpolate(
-                x[None, :, top : top + side, left : left + side], (384, 384), mode="bilinear",
-                antialias=True,
-            )
-        )
+        photos.append(_resized(x[None, :, top : top + side, left : left + side], 384))
     return torch.cat(photos).clamp(-1, 1), torch.arange(len(photos))
 
 
-def _downloaded(name: str, split: str, root: Path, download: bool) -> tuple[Tensor, Tensor]:
+def _downloaded(name: str, split: str, root: Path, download: bool) -> Labelled:
     import torchvision
 
-    images, labels = [], []
+    source, images, labels = getattr(torchvision.datasets, DOWNLOAD_DATASETS[name]), [], []
     for train in {"train": (True,), "test": (False,), "all": (True, False)}[split]:
         try:
-            data = getattr(torchvision.datasets, DOWNLOAD_DATASETS[name])(
-                str(root), train=train, download=download
-            )
+            data = source(str(root), train=train, download=download)
         except (RuntimeError, OSError) as error:
-            raise ConnectionError(
-                f"{name!r} could not be {'downloaded to' if download else 'found in'} {root}"
-                f" ({error}). These sets need no network:"
-                f" {', '.join(map(repr, (*OFFLINE_DATASETS, *MIXTURES)))}."
-            ) from error
+            failed = f"could not be {'downloaded to' if download else 'found in'} {root} ({error})"
+            offline = ", ".join(map(repr, (*OFFLINE_DATASETS, *MIXTURES)))
+            message = f"{name!r} {failed}. These sets need no network: {offline}."
+            raise ConnectionError(message) from error
         x = torch.as_tensor(data.data)
         images.append((x[:, None] if x.ndim == 3 else x.permute(0, 3, 1, 2)).float() / 127.5 - 1)
         labels.append(torch.as_tensor(data.targets).long())
     return torch.cat(images), torch.cat(labels)
 
 
+@checked(name=one_of(*MIXTURES))
 def mixture(name: str = "pair") -> GaussianMixture:
-    """Return a named 2-D Gaussian mixture in float64, within about [-2, 2]: "pair", "ring", "grid"
-    or "moons".
+    """Return a named 2-D Gaussian mixture in float64, within about [-2, 2].
 
-    pair: two round blobs of unequal weight; ring: eight on a circle; grid: nine on a square; moons:
-    two arcs of six tilted ellipses each. Raises ValueError for another name.
+    "pair": two round blobs of unequal weight. "ring": eight on a circle. "grid": nine on a square.
+    "moons": two arcs of six tilted ellipses each. Raises ValueError for another name.
     """
-    check_choice("name", name, MIXTURES)
     if name == "pair":
         return _round_blobs([(-1.0, -0.5), (1.0, 0.5)], 0.25, weights=[0.3, 0.7])
     if name == "ring":
@@ -157,23 +151,14 @@ def mixture(name: str = "pair") -> GaussianMixture:
         return _round_blobs([(1.2 * i, 1.2 * j) for i in (-1, 0, 1) for j in (-1, 0, 1)], 0.15)
     angles = torch.linspace(0.15, math.pi - 0.15, 6, dtype=torch.float64)
     upper = torch.stack([angles.cos() - 0.5, angles.sin() - 0.25], 1)
-    lower = torch.stack([0.5 - angles.cos(), 0.25 - angles.sin()], 1)
     tangent = torch.stack([-angles.sin(), angles.cos()], 1)
-    covariance = 0.06 * tangent[:, :, None] * tangent[:, None, :] + 0.006 * torch.eye(
-        2, dtype=torch.float64
-    )
-    means = 1.3 * torch.cat([upper, lower])
-    return GaussianMixture(
-        torch.full((12,), 1 / 12, dtype=torch.float64), means, torch.cat([covariance, covariance])
-    )
+    along, round_ = tangent[:, :, None] * tangent[:, None], torch.eye(2, dtype=torch.float64)
+    weights = torch.full((12,), 1 / 12, dtype=torch.float64)
+    covariances = (0.06 * along + 0.006 * round_).repeat(2, 1, 1)
+    return GaussianMixture(weights, 1.3 * torch.cat([upper, -upper]), covariances)
 
 
-def _round_blobs(
-    centres: list[tuple[float, float]], std: float, weights: list[float] | None = None
-) -> GaussianMixture:
-    k = len(centres)
+def _round_blobs(centres: list, std: float, weights: list | None = None) -> GaussianMixture:
+    k, as_table = len(centres), lambda values: torch.tensor(values, dtype=torch.float64)
     covariances = std**2 * torch.eye(2, dtype=torch.float64).repeat(k, 1, 1)
-    return GaussianMixture(
-        torch.tensor(weights or [1 / k] * k, dtype=torch.float64),
-        torch.tensor(centres, dtype=torch.float64), covariances,
-    )
+    return GaussianMixture(as_table(weights or [1 / k] * k), as_table(centres), covariances)
