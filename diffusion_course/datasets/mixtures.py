@@ -1,8 +1,7 @@
 """Gaussian mixtures: data whose score, denoiser and density are known exactly at every noise level.
 
-If x_0 is a mixture, so is x_t: component k becomes N(sqrt(abar) m_k, abar S_k + (1 - abar) I).
-Everything here follows from that sentence and Bayes' rule. It is the oracle that the lessons and
-the tests check against.
+If x_0 is a mixture, so is x_t: component k becomes N(sqrt(abar) m_k, abar S_k + (1 - abar) I). All
+here follows from that sentence and Bayes' rule: the oracle of the lessons and the tests.
 """
 
 import copy
@@ -21,13 +20,13 @@ Level = Tensor | float
 
 
 def _mixture(name: str, covariances: Tensor, given: dict) -> None:
-    """Weights (K,) that sum to 1, means (K, D) and covariances (K, D, D) worth their names."""
     parts = weights, means, _ = given["weights"], given["means"], covariances
     k, d = means.shape if means.ndim == 2 else (0, 0)
-    one_dtype = len({x.dtype for x in parts}) == 1
-    if not (one_dtype and k >= 1 and weights.shape == (k,) and covariances.shape == (k, d, d)):
-        wanted = "weights (K,), means (K, D) and covariances (K, D, D) of one dtype"
-        raise ValueError(f"a mixture needs {wanted}, got {'; '.join(map(describe, parts))}.")
+    fits = k >= 1 and weights.shape == (k,) and covariances.shape == (k, d, d)
+    if not fits or len({x.dtype for x in parts}) > 1:
+        wanted = "weights (K,), means (K, D) and covariances (K, D, D)"
+        got = "; ".join(map(describe, parts))
+        raise ValueError(f"a mixture needs {wanted}, got {got}. They share a dtype.")
     if not values_are_free(covariances):
         return
     if not (weights > 0).all() or abs(weights.sum().item() - 1) > 1e-4:
@@ -68,8 +67,7 @@ def _index(name: str, t: object, given: dict) -> None:
         raise ValueError(f"t must lie in 0..{last}, got {t}.")
 
 
-tensor = (floating, beside("weights"))
-points = (floating, _points)
+part, points = (floating, beside("weights")), (floating, _points)
 
 
 class GaussianMixture:
@@ -80,7 +78,7 @@ class GaussianMixture:
     1]; points as (N, D). Raises ValueError or TypeError otherwise.
     """
 
-    @checked(weights=floating, means=tensor, covariances=(*tensor, _mixture))
+    @checked(weights=floating, means=part, covariances=(*part, _mixture))
     def __init__(self, weights: Tensor, means: Tensor, covariances: Tensor) -> None:
         self.weights, self.means, self.covariances = weights, means, covariances
         variances, self._axes = torch.linalg.eigh(covariances)  # (K, D, D): columns are axes
@@ -103,14 +101,14 @@ class GaussianMixture:
 
     @checked(alpha_bar=(_number, share))
     def at(self, alpha_bar: float) -> "GaussianMixture":
-        """Return the distribution of x_t at the level ``alpha_bar``, a number in [0, 1]."""
+        """Return the distribution of x_t at the noise level ``alpha_bar``, a number in [0, 1]."""
         eye = torch.eye(self.dim, dtype=self.means.dtype, device=self.means.device)
         covariances = alpha_bar * self.covariances + (1 - alpha_bar) * eye
         return GaussianMixture(self.weights, math.sqrt(alpha_bar) * self.means, covariances)
 
     @checked(n=positive_int)
     def sample(self, n: int, *, generator: torch.Generator | None = None) -> Tensor:
-        """Return n points (n, D) of clean data; of x_t, ``self.at(alpha_bar).sample(n)``."""
+        """Return n points (n, D) of x_0; for points of x_t call ``at(alpha_bar).sample(n)``."""
         k = torch.multinomial(self.weights, n, replacement=True, generator=generator)
         z = noise_like(self.means.new_empty(n, self.dim), generator) * self._variances.sqrt()[k]
         return self.means[k] + torch.einsum("nij,nj->ni", self._axes[k], z)
@@ -121,8 +119,8 @@ class GaussianMixture:
         return alpha_bar.to(x.dtype), (1 - alpha_bar).to(x.dtype)
 
     def _project(self, x: Tensor, alpha_bar: Level) -> tuple[Tensor, Tensor, Tensor]:
-        """Return how far x is from the noised mean of each component and the noised variances, both
-        along its axes (N, K, D), and log(weights[k] N_k(x)) (N, K).
+        """Return x minus each component's noised mean, along the component's axes (N, K, D), the
+        noised variances there, and log(weights[k] N_k(x)) (N, K).
         """
         signal, noise = self._levels(x, alpha_bar)
         z = torch.einsum("nkd,kde->nke", x[:, None] - signal.sqrt() * self.means, self._axes)
@@ -147,26 +145,24 @@ class GaussianMixture:
         pull = -torch.einsum("nke,kde->nkd", z / variances, self._axes)
         return (log_joint.softmax(1)[..., None] * pull).sum(1)
 
-    def _component_posteriors(self, xt: Tensor, alpha_bar: Level) -> tuple[Tensor, Tensor, Tensor]:
-        """Return responsibilities (N, K), and means and variances along the axes (N, K, D) of
-        p(x_0 | x_t, k).
-        """
-        z, variances, log_joint = self._project(xt, alpha_bar)
+    def _posteriors(self, xt: Tensor, alpha_bar: Level) -> tuple[Tensor, Tensor, Tensor]:
+        """Return p(k | x_t) (N, K), and the means and variances of p(x_0 | x_t, k), (N, K, D)."""
         signal, noise = self._levels(xt, alpha_bar)
-        shrink = self._variances / variances
-        pull = torch.einsum("nke,kde->nkd", signal.sqrt() * shrink * z, self._axes)
-        return log_joint.softmax(1), self.means + pull, noise * shrink
+        z, variances, log_joint = self._project(xt, alpha_bar)
+        gain = signal.sqrt() * self._variances / variances
+        means = self.means + torch.einsum("nke,kde->nkd", gain * z, self._axes)
+        return log_joint.softmax(1), means, noise * self._variances / variances
 
     @checked(xt=points)
     def posterior_mean(self, xt: Tensor, alpha_bar: Level) -> Tensor:
         """Return E[x_0 | x_t] (N, D): the best denoiser in mean square."""
-        weights, means, _ = self._component_posteriors(xt, alpha_bar)
+        weights, means, _ = self._posteriors(xt, alpha_bar)
         return (weights[..., None] * means).sum(1)
 
     @checked(xt=points)
     def posterior_covariance(self, xt: Tensor, alpha_bar: Level) -> Tensor:
         """Return Cov[x_0 | x_t] (N, D, D): within components plus between their means."""
-        weights, means, variances = self._component_posteriors(xt, alpha_bar)
+        weights, means, variances = self._posteriors(xt, alpha_bar)
         within = torch.einsum("nk,kde,nke,kfe->ndf", weights, self._axes, variances, self._axes)
         centred = means - (weights[..., None] * means).sum(1, keepdim=True)
         return within + torch.einsum("nk,nkd,nkf->ndf", weights, centred, centred)
@@ -181,10 +177,8 @@ class GaussianMixture:
     def model(
         self, alphas_cumprod: Tensor, prediction_type: str = "epsilon"
     ) -> Callable[..., Tensor]:
-        """Return the exact network: ``model(xt, t, cond=None)`` (N, D), the conditional mean of
-        this prediction type.
-
-        t: (N,) indices, or fractional times (``alpha_bar_at``).
+        """Return the exact network ``model(xt, t, cond=None)``: the conditional mean (N, D) of this
+        prediction type. t: (N,) indices, or fractional times (``alpha_bar_at``).
         """
 
         def exact(xt: Tensor, t: Tensor, cond: Tensor | None = None) -> Tensor:
@@ -205,12 +199,12 @@ class GaussianMixture:
     def conditional_model(
         self, alphas_cumprod: Tensor, classes: Sequence[int], prediction_type: str = "epsilon"
     ) -> Callable[..., Tensor]:
-        """Return the exact network for labelled data: ``model(xt, t, cond)`` (N, D), the
-        conditional mean given x_t and class.
+        """Return the exact network of labelled data ``model(xt, t, cond)``: the conditional mean
+        (N, D) given x_t and class.
 
-        classes: the class 0..C-1 of each of the K components, every class at least once. cond: (N,)
-        int64 in 0..C, where C, also ``model.null_class``, is "no class": all components. Raises
-        ValueError or TypeError for other classes or conditions.
+        classes: the class 0..C-1 of each component, every class at least once. cond: (N,) int64 in
+        0..C, where C, also ``model.null_class``, is "no class": all components. Raises ValueError
+        or TypeError for other classes or conditions.
         """
         labels = [int(c) for c in classes]
         null = max(labels) + 1
@@ -232,11 +226,10 @@ class GaussianMixture:
         self, t: int, alphas_cumprod: Tensor, *, num_samples: int = 4096,
         generator: torch.Generator | None = None,
     ) -> float:
-        """Return the least possible mean squared error of a noise prediction at index t, which no
-        network goes below: abar / (1 - abar) E[trace Cov(x_0 | x_t)] / D.
+        """Return the least mean squared error of a noise prediction at index t, which no network
+        goes below: abar / (1 - abar) E[trace Cov(x_0 | x_t)] / D, over ``num_samples`` draws.
 
-        The expectation is over ``num_samples`` draws of x_t. Raises TypeError for a t that is no
-        int, ValueError for one outside the table.
+        Raises TypeError for a t that is no int, ValueError for one outside the table.
         """
         alpha_bar = alphas_cumprod[t].item()
         xt = self.at(alpha_bar).sample(num_samples, generator=generator)

@@ -38,9 +38,8 @@ class ImageSet(NamedTuple):
 
 
 def _of_images(name: str, size: int, given: dict) -> None:
-    if given["name"] in MIXTURES:
-        holds = f"{given['name']!r} holds points"
-        raise ValueError(f"size resizes images; {holds}, got {size=}. Leave size out.")
+    if (points := given["name"]) in MIXTURES:
+        raise ValueError(f"size resizes images; {points!r} holds points, got {size=}.")
 
 
 @checked(
@@ -51,18 +50,16 @@ def load_dataset(
     name: str, *, split: str = "all", size: int | None = None,
     root: str | Path = "~/.cache/diffusion_course", download: bool = True,
 ) -> ImageSet | PointSet:
-    """Return a data set by name; the offline ones come with installed packages, the others are
-    downloaded once.
+    """Return a data set by name, drawn, shipped with a package or downloaded once.
 
-    "digits" (offline): scikit-learn's optical digits, 1,797 of 8x8, ten classes; "test" is every
-    fifth one. "photos" (offline): scikit-learn's two sample photographs, the centre square,
-    384x384; the same for every split. "scenes" (offline): 2,048 drawn scenes, 64x64, labelled by
-    the kind of the first thing; "train" holds out pairs of kind and colour, "test" has one in every
-    picture. For captions, or more of them, use ``sample_scenes`` and ``render_scenes``. "pair",
-    "ring", "grid", "moons" (offline): 4,096 points of that ``mixture``, others for each split.
-    "mnist", "fashion_mnist", "cifar10": torchvision's. ``size``: resize images to (size, size).
-    ``root``: where downloads are kept. Raises ValueError for an unknown name or split,
-    ConnectionError naming the offline sets if there is no network.
+    Offline: "digits", scikit-learn's 1,797 of 8x8 in ten classes ("test" is every fifth one);
+    "photos", the centre squares of scikit-learn's two, 384x384, for every split; "scenes", 2,048
+    drawn ones, 64x64, labelled by the kind of the first thing ("train" holds out pairs of kind and
+    colour, "test" has one in every picture; for captions, or more of them, use ``sample_scenes``
+    and ``render_scenes``); "pair", "ring", "grid", "moons", 4,096 points of that ``mixture``,
+    others for each split. Downloaded to ``root``: "mnist", "fashion_mnist", "cifar10". ``size``:
+    resize images to (size, size). Raises ValueError for an unknown name or split, ConnectionError
+    naming the offline sets if there is no network.
     """
     if name in MIXTURES:
         return _points(name, split)
@@ -90,7 +87,7 @@ def _points(name: str, split: str) -> PointSet:
 def _scenes(split: str, size: int) -> Labelled:
     generator = torch.Generator().manual_seed(SPLITS.index(split))
     held_out = "held_out" if split == "test" else split
-    codes = sample_scenes(2048, generator=generator, split=held_out)
+    codes = sample_scenes(2048, generator=generator, split=held_out)  # (2048, 10)
     return render_scenes(codes, size=size, generator=generator), codes[:, 2]
 
 
@@ -99,10 +96,9 @@ def _digits(split: str) -> Labelled:
 
     data = load_digits()
     images = torch.from_numpy(data.images).float()[:, None] / 8 - 1  # pixel values are 0..16
-    labels = torch.from_numpy(data.target).long()
-    is_test = torch.arange(len(labels)) % 5 == 4
-    keep = {"train": ~is_test, "test": is_test, "all": torch.ones_like(is_test)}[split]
-    return images[keep], labels[keep]
+    is_test = torch.arange(len(images)) % 5 == 4
+    keep = {"train": ~is_test, "test": is_test, "all": is_test | True}[split]
+    return images[keep], torch.from_numpy(data.target).long()[keep]
 
 
 def _photos() -> Labelled:
@@ -142,23 +138,22 @@ def mixture(name: str = "pair") -> GaussianMixture:
     "pair": two round blobs of unequal weight. "ring": eight on a circle. "grid": nine on a square.
     "moons": two arcs of six tilted ellipses each. Raises ValueError for another name.
     """
+    eye = torch.eye(2, dtype=torch.float64)
     if name == "pair":
-        return _round_blobs([(-1.0, -0.5), (1.0, 0.5)], 0.25, weights=[0.3, 0.7])
+        return _blobs([(-1.0, -0.5), (1.0, 0.5)], 0.25**2 * eye, weights=[0.3, 0.7])
     if name == "ring":
         angles = [2 * math.pi * k / 8 for k in range(8)]
-        return _round_blobs([(1.5 * math.cos(a), 1.5 * math.sin(a)) for a in angles], 0.15)
+        return _blobs([(1.5 * math.cos(a), 1.5 * math.sin(a)) for a in angles], 0.15**2 * eye)
     if name == "grid":
-        return _round_blobs([(1.2 * i, 1.2 * j) for i in (-1, 0, 1) for j in (-1, 0, 1)], 0.15)
+        return _blobs([(1.2 * i, 1.2 * j) for i in (-1, 0, 1) for j in (-1, 0, 1)], 0.15**2 * eye)
     angles = torch.linspace(0.15, math.pi - 0.15, 6, dtype=torch.float64)
     upper = torch.stack([angles.cos() - 0.5, angles.sin() - 0.25], 1)
     tangent = torch.stack([-angles.sin(), angles.cos()], 1)
-    along, round_ = tangent[:, :, None] * tangent[:, None], torch.eye(2, dtype=torch.float64)
-    weights = torch.full((12,), 1 / 12, dtype=torch.float64)
-    covariances = (0.06 * along + 0.006 * round_).repeat(2, 1, 1)
-    return GaussianMixture(weights, 1.3 * torch.cat([upper, -upper]), covariances)
+    covariances = 0.06 * tangent[:, :, None] * tangent[:, None] + 0.006 * eye
+    return _blobs((1.3 * torch.cat([upper, -upper])).tolist(), covariances.repeat(2, 1, 1))
 
 
-def _round_blobs(centres: list, std: float, weights: list | None = None) -> GaussianMixture:
-    k, as_table = len(centres), lambda values: torch.tensor(values, dtype=torch.float64)
-    covariances = std**2 * torch.eye(2, dtype=torch.float64).repeat(k, 1, 1)
-    return GaussianMixture(as_table(weights or [1 / k] * k), as_table(centres), covariances)
+def _blobs(means: list, covariances: Tensor, weights: list | None = None) -> GaussianMixture:
+    k = len(means)
+    weights, means = (torch.tensor(x, dtype=torch.float64) for x in (weights or [1 / k] * k, means))
+    return GaussianMixture(weights, means, covariances.expand(k, 2, 2))

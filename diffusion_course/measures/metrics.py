@@ -1,8 +1,5 @@
-"""How far samples are from data: distances between two sets of features, and how sure one can be of
-them.
-
-Features are (N, D), one row for each image. Everything is computed in float64 and returned as
-Python numbers.
+"""How far samples are from data: distances between two sets of features (N, D), one row for each
+image, and how sure one can be of them. Computed in float64, returned as Python numbers.
 """
 
 from collections.abc import Callable
@@ -21,9 +18,7 @@ KERNELS = ("cubic", "rbf")
 
 
 class FrechetFit(NamedTuple):
-    """``value``: the distance at infinitely many samples. The bias at n samples is slope / n.
-    ``sizes`` and ``distances`` (num_sizes,) are the points of the line.
-    """
+    """The distance at infinitely many samples; the bias at n is slope / n; the points fitted."""
 
     value: float
     slope: float
@@ -32,9 +27,7 @@ class FrechetFit(NamedTuple):
 
 
 class KernelDistance(NamedTuple):
-    """``value``: the mean over subsets. ``std``: the spread of one subset's distance, not the error
-    of the mean.
-    """
+    """The mean over subsets, and the spread of one subset's distance: not the mean's error."""
 
     value: float
     std: float
@@ -50,8 +43,8 @@ class Interval(NamedTuple):
 
 def _one_row_each(rows: object, images: Tensor) -> Tensor:
     if not isinstance(rows, Tensor) or rows.ndim < 2 or len(rows) != len(images):
-        wanted = f"features must have one row for each image, ({len(images)}, D)"
-        raise ValueError(f"{wanted}, got {describe(rows)}.")
+        wanted = f"one row for each image, ({len(images)}, D)"
+        raise ValueError(f"features must have {wanted}, got {describe(rows)}.")
     return rows
 
 
@@ -60,12 +53,11 @@ def _one_row_each(rows: object, images: Tensor) -> Tensor:
 def extract_features(
     model: Callable[[Tensor], Tensor], images: Tensor, *, batch_size: int = 256
 ) -> Tensor:
-    """Return features (N, D) of images (N, ...): those of the model's ``features`` method, else of
-    its call, flattened, on the images' device.
+    """Return features (N, D) of images (N, ...), on their device, flattened.
 
-    model: any callable on a batch. A module works in evaluation mode (its mode is put back) and in
-    its own dtype and device. Raises TypeError or ValueError for images that are no batch, or
-    features that have not one row for each image.
+    model: any callable on a batch; of a module, its ``features`` method if it has one. A module
+    works in evaluation mode (its mode is put back) and in its own dtype and device. Raises
+    TypeError or ValueError for images that are no batch, or features without a row for each.
     """
     owner = getattr(model, "__self__", model)  # of a bound method such as net.features
     module = owner if isinstance(owner, nn.Module) else nn.Identity()
@@ -92,10 +84,10 @@ def frechet_distance(features_a: Tensor, features_b: Tensor) -> float:
     """Return |m_a - m_b|^2 + trace(S_a + S_b - 2 (S_a S_b)^(1/2)) of two sets' Gaussian fits (arXiv
     1706.08500, eq. 6).
 
-    features: (N, D) and (M, D), N and M at least 2. It sees only means and covariances, and is
-    biased upwards for small sets: compare only equal N and M, and quote the distance between two
-    sets of real data beside it. ``frechet_infinity`` removes most of the bias. Raises TypeError or
-    ValueError for other dtypes or shapes, two devices or values that are not finite.
+    features: (N, D) and (M, D), N, M >= 2. It sees only means and covariances, and is biased
+    upwards for small sets: compare only equal N and M, and quote the distance between two sets of
+    real data beside it; ``frechet_infinity`` removes most of the bias. Raises TypeError or
+    ValueError for other dtypes or shapes, two devices or values not finite.
     """
     a, b = (x.detach().cpu().double() for x in (features_a, features_b))
     cov_a, cov_b = (torch.cov(x.T).reshape(x.shape[1], -1) for x in (a, b))
@@ -137,10 +129,10 @@ def frechet_infinity(
     1911.07023).
 
     For each of ``num_sizes`` sizes n from ``min_size`` to N, evenly spaced in 1 / n, both shuffled
-    sets are cut into disjoint pieces (n of features_a, the same share of features_b) and the
-    pieces' distances are averaged. Cutting both removes both sets' bias; the paper keeps the data
-    fixed, and its bias. The line needs n well above D: ``min_size`` defaults to the larger of 2 D
-    and N / 8. Raises ValueError if there are too few samples, and as ``frechet_distance``.
+    sets are cut into pieces (n of features_a, the same share of features_b) whose distances are
+    averaged. Cutting both removes both sets' bias; the paper keeps the data fixed, and its bias.
+    The line needs n well above D: ``min_size`` defaults to the larger of 2 D and N / 8. Raises
+    ValueError if there are too few samples, and as ``frechet_distance``.
     """
     n, share = len(features_a), len(features_b) / len(features_a)
     smallest = _smallest_size(features_a, min_size)
@@ -152,7 +144,8 @@ def frechet_infinity(
         pieces = list(zip(a.split(size), b.split(int(size * share)), strict=False))[: n // size]
         distances.append(mean(frechet_distance(*pair) for pair in pieces))
     slope, value = linear_regression([1 / size for size in sizes], distances)
-    return FrechetFit(value, slope, torch.tensor(sizes), torch.tensor(distances).double())
+    distances = torch.tensor(distances, dtype=torch.float64)
+    return FrechetFit(value, slope, torch.tensor(sizes), distances)
 
 
 def _kernel_sum(
@@ -161,11 +154,11 @@ def _kernel_sum(
     """Return the sum of k(x_i, y_j) over all pairs, and over the pairs i = j."""
     total, diagonal = x.new_zeros(()), x.new_zeros(())
     for start in range(0, len(x), chunk):
-        rows = x[start : start + chunk]
+        part = x[start : start + chunk]
         if kernel == "cubic":
-            k = (rows @ y.T / x.shape[1] + 1) ** 3
+            k = (part @ y.T / x.shape[1] + 1) ** 3
         else:
-            distance = torch.cdist(rows, y, compute_mode="donot_use_mm_for_euclid_dist")
+            distance = torch.cdist(part, y, compute_mode="donot_use_mm_for_euclid_dist")
             k = (-0.5 * (distance / bandwidth) ** 2).exp()
         total, diagonal = total + k.sum(), diagonal + k.diagonal(start).sum()
     return total, diagonal
@@ -195,10 +188,10 @@ def mmd(
     """Return the unbiased estimate of MMD^2, the squared distance of the kernel's mean embeddings
     (arXiv 1801.01401).
 
-    mean k(a_i, a_j) over i != j + the same for b - 2 mean k(a_i, b_j). It is as often below 0 as
-    above for equal distributions. "cubic": k = (a . b / D + 1)^3, which compares the first three
-    moments. "rbf": exp(-|a - b|^2 / (2 bandwidth^2)), which compares everything but needs a
-    ``bandwidth``. Raises ValueError for other kernels and as ``frechet_distance``.
+    mean k(a_i, a_j) over i != j + the same for b - 2 mean k(a_i, b_j): as often below 0 as above
+    for equal distributions. "cubic", (a . b / D + 1)^3, compares the first three moments; "rbf",
+    exp(-|a - b|^2 / (2 bandwidth^2)), compares everything but needs a ``bandwidth``. Raises
+    ValueError for other kernels and as ``frechet_distance``.
     """
     return _mmd(wide(features_a), wide(features_b), kernel, bandwidth).item()
 
@@ -210,28 +203,25 @@ def _fit_both_sets(name: str, subset_size: int, given: dict) -> None:
         raise ValueError(f"{wanted}, got {subset_size}.")
 
 
-@checked(
-    features_a=rows, features_b=rows, num_subsets=positive_int,
-    subset_size=(positive_int, _fit_both_sets),
-)
+in_both = (positive_int, _fit_both_sets)
+
+
+@checked(features_a=rows, features_b=rows, num_subsets=positive_int, subset_size=in_both)
 def kernel_distance(
     features_a: Tensor, features_b: Tensor, *, subset_size: int | None = None,
     num_subsets: int = 100, generator: torch.Generator | None = None,
 ) -> KernelDistance:
     """Return KID: the mean of ``mmd`` with the cubic kernel over random subsets of both sets (arXiv
-    1801.01401).
+    1801.01401), unbiased at any size.
 
-    Unbiased at any size. ``subset_size``: drawn without replacement, by default half of the smaller
-    set, at least 2 and at most 1,000. Raises ValueError if a set is smaller than that, and as
-    ``frechet_distance``.
+    ``subset_size``: drawn without replacement, by default half of the smaller set, at most 1,000.
+    Raises ValueError if a set is smaller than that, and as ``frechet_distance``.
     """
     half = min(len(features_a), len(features_b)) // 2
     size = max(2, min(1000, half)) if subset_size is None else subset_size
     a, b = wide(features_a), wide(features_b)
-    values = torch.stack([
-        _mmd(_shuffled(a, generator)[:size], _shuffled(b, generator)[:size], "cubic", None)
-        for _ in range(num_subsets)
-    ])
+    draws = ([_shuffled(x, generator)[:size] for x in (a, b)] for _ in range(num_subsets))
+    values = torch.stack([_mmd(*subsets, "cubic", None) for subsets in draws])
     spread = values.std(correction=min(1, num_subsets - 1))
     return KernelDistance(values.mean().item(), spread.item())
 
@@ -248,8 +238,8 @@ def _sets(name: str, sets: tuple, given: dict) -> None:
 def _number(value: object) -> float:
     value = value.item() if isinstance(value, Tensor) and value.numel() == 1 else value
     if not isinstance(value, int | float):
-        wanted = f"statistic must return one number, got {describe(value)}"
-        raise ValueError(f"{wanted}. Wrap it: lambda x: f(x).value.")
+        got = f"got {describe(value)}. Wrap it: lambda x: f(x).value"
+        raise ValueError(f"statistic must return one number, {got}.")
     return float(value)
 
 
@@ -264,9 +254,9 @@ def bootstrap_interval(
     With q the quantiles of the resampled values, "percentile" is [q_low, q_high] and "basic" is
     [2 value - q_high, 2 value - q_low]. A statistic that is biased at finite N, such as
     ``frechet_distance``, is biased once more in each resample: "percentile" then adds that bias,
-    "basic" takes it off, and either may leave ``value`` outside. Repeated points mislead
-    statistics of nearest neighbours. Raises ValueError for a level outside (0, 1), an unknown
-    method, or a statistic that is no number.
+    "basic" takes it off, and either may leave ``value`` outside. Repeated points mislead statistics
+    of nearest neighbours. Raises ValueError for a level outside (0, 1), an unknown method, or a
+    statistic that is no number.
     """
     where = generator.device if generator else "cpu"
 
@@ -276,5 +266,6 @@ def bootstrap_interval(
     value = _number(statistic(*sets))
     values = [_number(statistic(*map(resample, sets))) for _ in range(num_resamples)]
     low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2]).tolist()
-    basic = Interval(2 * value - high, value, 2 * value - low)
-    return basic if method == "basic" else Interval(low, value, high)
+    if method == "basic":
+        low, high = 2 * value - high, 2 * value - low
+    return Interval(low, value, high)

@@ -1,8 +1,6 @@
-"""What nearest neighbours say about samples: precision, recall, and whether training data comes
-back.
+"""What nearest neighbours say about samples: precision, recall, and whether training data returns.
 
-Points are (N, ...), images or features, and are flattened. Distances are Euclidean, computed in
-float64.
+Points are (N, ...), images or features, flattened. Distances are Euclidean, computed in float64.
 """
 
 import math
@@ -42,32 +40,31 @@ class Memorisation(NamedTuple):
 
 
 def _points_like(first: str) -> tuple[Check, ...]:
-    """Return the checks for finite points (N, ...) of the shape and device of another argument's.
-    """
+    """Return the checks for finite points (N, ...) of the shape and device of others."""
 
-    def points(name: str, x: Tensor, given: dict) -> None:
+    def alike(name: str, x: Tensor, given: dict) -> None:
         if x.ndim < 2 or x.shape[1:] != given[first].shape[1:]:
             got = f"got {describe(given[first])} and {describe(x)}"
             raise ValueError(f"{first} and {name} must hold points of one shape, (N, ...), {got}.")
 
-    return batch, points, beside(first), finite
+    return batch, alike, beside(first), finite
 
 
 def _distances(x: Tensor, y: Tensor) -> Tensor:
-    """Return |x_i - y_j| (N, M) from the differences: exactly 0 for a copy, and the same in pieces.
-    """
+    """Return |x_i - y_j| (N, M) from the differences: exactly 0 for a copy, also in pieces."""
     return torch.cdist(x, y, compute_mode="donot_use_mm_for_euclid_dist")
 
 
-@checked(
-    samples=_points_like("samples"), reference=_points_like("samples"), chunk=positive_int
-)
+points = _points_like("samples")
+
+
+@checked(samples=points, reference=points, chunk=positive_int)
 def nearest_distances(samples: Tensor, reference: Tensor, *, chunk: int = 1024) -> Nearest:
     """Return each sample's distance (N,) to its nearest reference point, and that point's index.
 
-    samples: (N, ...), reference: (M, ...). ``chunk`` samples are compared at a time: memory, not
-    the result, depends on it. A set against itself finds every point at distance 0. Raises
-    TypeError or ValueError for other dtypes or shapes, two devices or values not finite.
+    samples: (N, ...), reference: (M, ...); ``chunk`` samples are compared at a time, which only
+    memory depends on. A set against itself finds every point at distance 0. Raises TypeError or
+    ValueError for other dtypes or shapes, two devices or values not finite.
     """
     reference = wide(reference)
     parts = [_distances(x, reference).min(1) for x in wide(samples).split(chunk)]
@@ -75,9 +72,7 @@ def nearest_distances(samples: Tensor, reference: Tensor, *, chunk: int = 1024) 
 
 
 def _share_covered(points: Tensor, centres: Tensor, k: int, chunk: int) -> float:
-    """Return the share of points within some centre's distance to its k-th neighbour among the
-    centres, itself not counted.
-    """
+    """Return the share of points within some centre's distance to its k-th neighbouring centre."""
     points, centres = wide(points), wide(centres)
     radii = torch.cat([_distances(x, centres).kthvalue(k + 1).values for x in centres.split(chunk)])
     inside = [(_distances(x, centres) <= radii).any(1) for x in points.split(chunk)]
@@ -87,14 +82,14 @@ def _share_covered(points: Tensor, centres: Tensor, k: int, chunk: int) -> float
 def _fewer_than_points(name: str, k: int, given: dict) -> None:
     real, fake = given["real"], given["fake"]
     if k >= min(len(real), len(fake)):
-        wanted = f"k = {k} neighbours need more than {k} points in each set"
-        raise ValueError(f"{wanted}, got {describe(real)} and {describe(fake)}.")
+        got = f"got {describe(real)} and {describe(fake)}"
+        raise ValueError(f"k = {k} neighbours need more than {k} points in each set, {got}.")
 
 
-@checked(
-    real=_points_like("real"), fake=_points_like("real"), k=(positive_int, _fewer_than_points),
-    chunk=positive_int,
-)
+both, neighbour = _points_like("real"), (positive_int, _fewer_than_points)
+
+
+@checked(real=both, fake=both, k=neighbour, chunk=positive_int)
 def precision_recall(
     real: Tensor, fake: Tensor, k: int = 3, *, chunk: int = 1024
 ) -> PrecisionRecall:
@@ -109,24 +104,23 @@ def precision_recall(
     return PrecisionRecall(precision, _share_covered(real, fake, k, chunk))
 
 
-@checked(
-    samples=_points_like("samples"), train=_points_like("samples"),
-    held_out=_points_like("samples"), level=number(lambda p: 0 < p < 1, "lie in (0, 1)"),
-)
+inside = number(lambda p: 0 < p < 1, "lie in (0, 1)")
+
+
+@checked(samples=points, train=points, held_out=points, level=inside, chunk=positive_int)
 def memorisation(
     samples: Tensor, train: Tensor, held_out: Tensor, *, level: float = 0.01, chunk: int = 1024
 ) -> Memorisation:
     """Test whether samples are nearer to the training data than unseen data is (arXiv 2004.05675,
     without its cells).
 
-    Each sample and each held-out point has a distance to its nearest training point.
-    ``probability``: that a sample's is the larger, ties counting half: 0.5 without copying, 0 if
-    everything is copied, above 0.5 if samples are far from the data. ``z_score``: the same as the
-    Mann-Whitney statistic's standard score; far below 0 speaks of copying. ``copies`` (N,): samples
-    nearer than the nearest ``level`` share of held-out data, which without copying are about that
-    share of them. ``distances``, ``indices`` (N,): to and of the nearest training point;
-    ``held_out_distances`` (M,). samples: (N, ...), train: (K, ...), held_out: (M, ...) from the
-    data's distribution and not in train. Raises ValueError for a level outside (0, 1) and as
+    samples: (N, ...), train: (K, ...), held_out: (M, ...) from the data's distribution and not in
+    train. ``distances``, ``indices`` (N,), ``held_out_distances`` (M,): to and of the nearest
+    training point. ``probability``: that a sample's distance is the larger one, ties counting half:
+    0.5 without copying, 0 if everything is copied, above 0.5 if samples are far from the data.
+    ``z_score``: the same as the Mann-Whitney statistic's standard score; far below 0 speaks of
+    copying. ``copies`` (N,): samples nearer than the nearest ``level`` share of held-out data: that
+    share of them, about, without copying. Raises ValueError for a level outside (0, 1) and as
     ``nearest_distances``.
     """
     found = nearest_distances(samples, train, chunk=chunk)
