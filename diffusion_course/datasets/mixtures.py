@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from ..door import beside, checked, floating, positive_int, share
-from ..process.kernels import as_alpha_bar, from_x0_and_noise, noise_like, prediction
+from ..process.kernels import as_alpha_bar, from_x0_and_noise, noise_like, prediction, scales
 from ..process.schedules import alpha_bar_at
 from ..validation import check_classes, check_timesteps, describe, values_are_free
 
@@ -33,9 +33,14 @@ def _mixture(name: str, covariances: Tensor, given: dict) -> None:
         raise ValueError(f"weights must be positive and sum to 1, got {weights.tolist()}.")
     if (covariances - covariances.mT).abs().max() > 1e-5 * covariances.abs().max():
         raise ValueError(f"covariances must be symmetric, got {covariances.tolist()}.")
-    variances = torch.linalg.eigvalsh(covariances)
-    if (low := variances.min().item()) < -1e-6 * variances.abs().max():
+
+
+def _no_negative(variances: Tensor) -> Tensor:
+    """Return variances with what is below 0 by rounding set to 0; raise ValueError for more."""
+    if values_are_free(variances) and variances.min() < -1e-6 * variances.abs().max():
+        low = variances.min().item()
         raise ValueError(f"covariances must not have a negative eigenvalue, got {low}.")
+    return variances.clamp(min=0)
 
 
 def _points(name: str, x: Tensor, given: dict) -> None:
@@ -82,7 +87,7 @@ class GaussianMixture:
     def __init__(self, weights: Tensor, means: Tensor, covariances: Tensor) -> None:
         self.weights, self.means, self.covariances = weights, means, covariances
         variances, self._axes = torch.linalg.eigh(covariances)  # (K, D, D): columns are axes
-        self._variances = variances.clamp(min=0)  # (K, D)
+        self._variances = _no_negative(variances)  # (K, D)
 
     def __repr__(self) -> str:
         return f"GaussianMixture({len(self.weights)} components, {self.dim}-D)"
@@ -167,11 +172,11 @@ class GaussianMixture:
         centred = means - (weights[..., None] * means).sum(1, keepdim=True)
         return within + torch.einsum("nk,nkd,nkf->ndf", weights, centred, centred)
 
-    @checked(xt=points)
     def noise_prediction(self, xt: Tensor, alpha_bar: Level) -> Tensor:
         """Return E[noise | x_t] (N, D) = -sqrt(1 - abar) score(x_t): the best noise predictor."""
-        _, noise = self._levels(xt, alpha_bar)
-        return -noise.sqrt().reshape(-1, 1) * self.score(xt, alpha_bar)
+        score = self.score(xt, alpha_bar)
+        _, noise_scale = scales(alpha_bar, xt)
+        return -noise_scale * score
 
     @checked(prediction_type=prediction)
     def model(

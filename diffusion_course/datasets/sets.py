@@ -86,7 +86,7 @@ def _points(name: str, split: str) -> PointSet:
 
 def _scenes(split: str, size: int) -> Labelled:
     generator = torch.Generator().manual_seed(SPLITS.index(split))
-    held_out = "held_out" if split == "test" else split
+    held_out = {"test": "held_out"}.get(split, split)
     codes = sample_scenes(2048, generator=generator, split=held_out)  # (2048, 10)
     return render_scenes(codes, size=size, generator=generator), codes[:, 2]
 
@@ -121,10 +121,9 @@ def _downloaded(name: str, split: str, root: Path, download: bool) -> Labelled:
         try:
             data = source(str(root), train=train, download=download)
         except (RuntimeError, OSError) as error:
-            failed = f"could not be {'downloaded to' if download else 'found in'} {root} ({error})"
-            offline = ", ".join(map(repr, (*OFFLINE_DATASETS, *MIXTURES)))
-            message = f"{name!r} {failed}. These sets need no network: {offline}."
-            raise ConnectionError(message) from error
+            why = f"could not be {'downloaded to' if download else 'found in'} {root} ({error})"
+            sets = ", ".join(map(repr, (*OFFLINE_DATASETS, *MIXTURES)))
+            raise ConnectionError(f"{name!r} {why}. These sets need no network: {sets}.") from error
         x = torch.as_tensor(data.data)
         images.append((x[:, None] if x.ndim == 3 else x.permute(0, 3, 1, 2)).float() / 127.5 - 1)
         labels.append(torch.as_tensor(data.targets).long())

@@ -1,5 +1,4 @@
-"""Files that are written whole or not at all, and safetensors whose contents are checked on load.
-"""
+"""Files written whole or not at all, and safetensors whose contents are checked on load."""
 
 import hashlib
 import json
@@ -11,6 +10,8 @@ from torch import Tensor
 
 from ..door import checked
 from ..validation import describe
+
+Tensors = dict[str, Tensor]
 
 
 def write_bytes(path: str | Path, content: bytes) -> None:
@@ -36,9 +37,7 @@ def sha256_of(path: str | Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def save_tensors(
-    path: str | Path, tensors: dict[str, Tensor], metadata: dict | None = None
-) -> None:
+def save_tensors(path: str | Path, tensors: Tensors, metadata: dict | None = None) -> None:
     """Write tensors and JSON-able ``metadata`` to a safetensors file, whole or not at all."""
     from safetensors.torch import save
 
@@ -65,7 +64,7 @@ def _of_that_file(name: str, sha256: str, given: dict) -> None:
 
 
 @checked(path=_is_a_file, sha256=_of_that_file)
-def load_tensors(path: str | Path, *, sha256: str | None = None) -> tuple[dict[str, Tensor], dict]:
+def load_tensors(path: str | Path, *, sha256: str | None = None) -> tuple[Tensors, dict]:
     """Return (tensors on the CPU, metadata) of a file that ``save_tensors`` wrote.
 
     Raises FileNotFoundError if it is missing, ValueError if its sha256 is not the one given or it
@@ -82,7 +81,7 @@ def load_tensors(path: str | Path, *, sha256: str | None = None) -> tuple[dict[s
         raise ValueError(f"{damaged}. Delete it and make it again.") from error
 
 
-def _fit(name: str, tensors: dict[str, Tensor], given: dict) -> None:
+def _fit(name: str, tensors: Tensors, given: dict) -> None:
     module = given["module"]
     own = module.state_dict()
     faults = [f"missing {key}" for key in own.keys() - tensors.keys()]
@@ -95,9 +94,6 @@ def _fit(name: str, tensors: dict[str, Tensor], given: dict) -> None:
 
 
 @checked(tensors=_fit)
-def load_into(module: object, tensors: dict[str, Tensor], source: str) -> None:
-    """Load tensors into ``module``, all or none.
-
-    Raises ValueError naming up to five that are missing, unexpected or of another shape.
-    """
+def load_into(module: object, tensors: Tensors, source: str) -> None:
+    """Load all tensors into ``module``, or raise ValueError naming up to five that do not fit."""
     module.load_state_dict(tensors)

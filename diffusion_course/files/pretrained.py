@@ -1,6 +1,4 @@
-"""The weights that ship with the course: found in ``data/``, checked against their sha256, loaded
-into their networks.
-"""
+"""The weights that ship with the course: found in ``data/``, checked, loaded into networks."""
 
 import json
 import os
@@ -19,9 +17,7 @@ MANIFEST = "manifest.json"
 
 @dataclass(frozen=True)
 class ShippedFile:
-    """One entry of ``data/manifest.json``: the file, its sha256, the network that it fits, and how
-    it was made.
-    """
+    """One entry of ``data/manifest.json``: a file, the network that it fits, how it was made."""
 
     name: str
     path: Path
@@ -55,9 +51,7 @@ def data_dir() -> Path:
 
 
 def shipped_files() -> dict[str, ShippedFile]:
-    """Return every entry of the manifest by name. No other file is opened. Raises ValueError if the
-    manifest cannot be read.
-    """
+    """Return the manifest's entries by name, no file opened. Raises ValueError if it is damaged."""
     folder, fields = data_dir(), ("sha256", "model", "config", "schedule", "made_by")
     try:
         entries = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
@@ -76,8 +70,8 @@ def _shipped(name: str, value: str, given: dict) -> None:
         names = ", ".join(map(repr, files))
         raise ValueError(f"there are no shipped weights named {value!r}; there are {names}.")
     if "/" in value:
-        part = f"{value!r} is a part of a latent model and needs the others"
-        raise ValueError(f"{part}: use load_parts().")
+        part = "is a part of a latent model and needs the others: use load_parts()"
+        raise ValueError(f"{value!r} {part}.")
     if not (entry := files[value]).path.is_file():
         missing = f"the weights {value!r} are missing: {entry.path}"
         again = f"git checkout data, or {entry.made_by['command']}"

@@ -1,9 +1,8 @@
 """What a network costs: its parameters, and the floating-point operations of one call.
 
-Counted from shapes while the network runs once, so it also runs on the meta device, where nothing
-is computed and nothing is stored. A multiply-add counts as 2. What is counted is what grows with
-the width of a network: convolutions, linear layers, matrix products, attention. Additions, norms
-and activations are not, here as in ``torch.utils.flop_counter``.
+Counted from shapes while the network runs once, also on the meta device, where nothing is computed.
+A multiply-add counts as 2. Counted are convolutions, linear layers, matrix products and attention;
+additions, norms and activations are not, here as in ``torch.utils.flop_counter``.
 """
 
 import math
@@ -69,10 +68,8 @@ _COUNTED: dict[Callable, Callable[..., int]] = {
     **dict.fromkeys((torch.addmm, torch.baddbmm, Tensor.addmm, Tensor.baddbmm), _product_added),
     F.scaled_dot_product_attention: _attention, torch.einsum: _einsum,
 }
-_NOT_COUNTED = (
-    F.multi_head_attention_forward, torch._native_multi_head_attention, torch.lstm, torch.gru,
-    F.bilinear,
-)
+_NOT_COUNTED = {F.multi_head_attention_forward, torch._native_multi_head_attention}
+_NOT_COUNTED |= {torch.lstm, torch.gru, F.bilinear}
 
 
 class _Counter(TorchFunctionMode):
@@ -123,16 +120,14 @@ def count_flops(model: nn.Module, *inputs: Any) -> int:
 
     The network runs once, in evaluation mode and without gradients, and is left as it was. To cost
     nothing, build network and inputs on the meta device: ``with torch.device("meta"): ...``. Agrees
-    with ``torch.utils.flop_counter.FlopCounterMode`` where that one counts; it does not count
-    attention on the CPU. Raises NotImplementedError for recurrent layers, nn.MultiheadAttention,
-    and einsum of three or more.
+    with ``torch.utils.flop_counter.FlopCounterMode``, which counts no attention on the CPU. Raises
+    NotImplementedError for recurrent layers, nn.MultiheadAttention, and einsum of three or more.
     """
     return sum(_flops_by_name(model, inputs).values())
 
 
 def flops_by_module(model: nn.Module, *inputs: Any, depth: int = 1) -> dict[str, ModuleCost]:
-    """Return parameters and ``count_flops`` of one call by module, names cut to ``depth`` parts, in
-    the network's order.
+    """Return parameters and ``count_flops`` of one call by module, names cut to ``depth`` parts.
 
     What the network does itself, outside its modules, has the name "". The entries add up to the
     totals of ``count_parameters`` (of a network that is trained whole) and ``count_flops``.

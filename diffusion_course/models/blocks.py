@@ -5,15 +5,11 @@ from torch.nn import functional as F
 
 from ..door import checked, number
 
-# Channels normalised together: with fewer, bfloat16 group normalisation in channels-last is slow on
-# CPUs
-GROUP = 16
-whole_groups = number(
-    lambda c: c >= 1 and c % GROUP == 0, f"be a multiple of {GROUP} (group normalisation)"
-)
+GROUP = 16  # channels normalised together; fewer are slow in bfloat16 and channels-last on CPUs
+MULTIPLE = f"be a multiple of {GROUP} (group normalisation)"
 
 
-@checked(channels=whole_groups)
+@checked(channels=number(lambda n: n >= 1 and n % GROUP == 0, MULTIPLE))
 def group_norm(channels: int) -> nn.GroupNorm:
     """Return normalisation over groups of 16 channels. Raises ValueError unless 16 divides them."""
     return nn.GroupNorm(channels // GROUP, channels)
@@ -27,8 +23,7 @@ def zero_init(layer: nn.Module) -> nn.Module:
 
 
 class ResBlock(nn.Module):
-    """x (B, C_in, H, W) and an embedding (B, E) -> (B, C_out, H, W): two convolutions, a scale and
-    shift between them.
+    """x (B, C_in, H, W) and an embedding (B, E) -> (B, C_out, H, W): two convolutions and a skip.
 
     The second normalisation is followed by h (1 + scale) + shift, both linear in the embedding
     (arXiv 2105.05233, section 3, "adaptive group normalization"). The last convolution starts at
@@ -59,8 +54,7 @@ def _divides_channels(name: str, num_heads: int, given: dict) -> None:
 
 
 class Attention(nn.Module):
-    """Every position of x (B, C, H, W) reads from all positions, or from the tokens of a context
-    (B, L, D); adds to x.
+    """Add to x (B, C, H, W) what each position reads from all, or from a context (B, L, D).
 
     softmax(q k^T / sqrt(C / num_heads)) v in each head (arXiv 1706.03762, eq. 1). ``context_dim`` D
     makes it cross-attention; without it the context is x itself. The output layer starts at zero.
@@ -81,25 +75,22 @@ class Attention(nn.Module):
         context = h if context is None else context  # (B, L, D)
         q, k, v = self.query(h), *self.key_value(context).chunk(2, -1)
         heads = (z.unflatten(-1, (self.num_heads, -1)).transpose(1, 2) for z in (q, k, v))
-        h = F.scaled_dot_product_attention(*heads)  # (B, heads, HW, C / heads)
-        h = h.transpose(1, 2).flatten(2)  # (B, HW, C)
+        # each (B, heads, HW or L, C / heads)
+        h = F.scaled_dot_product_attention(*heads).transpose(1, 2).flatten(2)  # (B, HW, C)
         return x + self.out(h).mT.unflatten(2, x.shape[2:])
 
 
 class Block(nn.Module):
-    """A residual block, then self-attention with ``num_heads``, then cross-attention if there is a
-    context too.
-    """
+    """A residual block, self-attention with ``num_heads``, cross-attention with a context too."""
 
     def __init__(
-        self, in_channels: int, out_channels: int, emb_dim: int, *, num_heads: int | None,
-        context_dim: int | None,
+        self, ins: int, outs: int, emb_dim: int, *, num_heads: int | None, context_dim: int | None
     ) -> None:
         super().__init__()
-        self.res = ResBlock(in_channels, out_channels, emb_dim)
-        self.attend_self = None if num_heads is None else Attention(out_channels, num_heads)
+        self.res = ResBlock(ins, outs, emb_dim)
+        self.attend_self = None if num_heads is None else Attention(outs, num_heads)
         crosses = num_heads is not None and context_dim is not None
-        self.attend_context = Attention(out_channels, num_heads, context_dim) if crosses else None
+        self.attend_context = Attention(outs, num_heads, context_dim) if crosses else None
 
     def forward(self, x: Tensor, emb: Tensor, context: Tensor | None) -> Tensor:
         x = self.res(x, emb)

@@ -39,17 +39,15 @@ def _tokens(name: str, xt: Tensor, given: dict) -> None:
 
 
 class UNet(nn.Module):
-    """U-Net for images (B, C, H, W): ``model(xt, t, cond=None)`` -> the same shape (arXiv
-    1505.04597, told the time).
+    """``model(xt, t, cond=None)``: images (B, C, H, W) to the same shape (arXiv 1505.04597).
 
     Level i has ``channels * channel_mult[i]`` channels at 1 / 2^i of the size, ``blocks_per_level``
     residual blocks each way and attention if i is in ``attention_levels``. cond: (B,) int64 classes
     with ``num_classes`` (index num_classes means "no class"), or tokens (B, L, context_dim) with
     ``context_dim``, read by cross-attention at the levels that have attention. The last convolution
     starts at zero, so a new network predicts 0. ``out_channels``: default as many as come in.
-    ``patch_size`` p: p x p pixels enter as channels of one position, so that all levels work on a
-    smaller picture. Raises ValueError for widths that 16 does not divide and for images or
-    conditions of another shape.
+    ``patch_size`` p: p x p pixels enter as channels of one position, and all levels are smaller.
+    Raises ValueError for widths that 16 does not divide, or another shape of images or conditions.
     """
 
     @checked(attention_levels=_levels, context_dim=_is_read)
