@@ -143,9 +143,9 @@ def _to_less_noise(name: str, alpha_bar_prev: Tensor, given: dict) -> None:
         return
     if not ((alpha_bar >= 0) & (alpha_bar < alpha_bar_prev) & (alpha_bar_prev <= 1)).all():
         raise ValueError(
-            "a reverse step needs 0 <= alpha_bar < alpha_bar_prev <= 1 (it goes to less noise), got "
-            f"alpha_bar from {alpha_bar.min().item()} to {alpha_bar.max().item()} and alpha_bar_prev"
-            f" from {alpha_bar_prev.min().item()} to {alpha_bar_prev.max().item()}."
+            "a reverse step needs 0 <= alpha_bar < alpha_bar_prev <= 1 (it goes to less noise), "
+            f"got alpha_bar from {alpha_bar.min().item()} to {alpha_bar.max().item()} and "
+            f"alpha_bar_prev from {alpha_bar_prev.min().item()} to {alpha_bar_prev.max().item()}."
         )
 
 
@@ -202,8 +202,8 @@ def _determines(name: str, prediction_type: str, given: dict) -> None:
     empty, what = (1, "the noise") if prediction_type == "sample" else (0, "x0")
     if _any(given["alpha_bar"] == empty):
         raise ValueError(
-            f"at alpha_bar = {empty} prediction_type={prediction_type!r} does not determine {what}: "
-            "use 'v_prediction' there."
+            f"at alpha_bar = {empty} prediction_type={prediction_type!r} does not determine "
+            f"{what}: use 'v_prediction' there."
         )
 
 

@@ -88,9 +88,9 @@ my_prediction = "between"  # "A", "B" or "between"
 from diffusion_course import SamplerStep, posterior_coefficients, sample_loop
 
 
-def mean_only(denoise, xt, now, prev, *, last=None, noise=None, generator=None):
-    estimate = denoise(xt, now)
-    levels = torch.tensor([now.alpha_bar, prev.alpha_bar], dtype=torch.float64)
+def mean_only(denoise, xt, move):
+    estimate = denoise(xt, move.now)
+    levels = torch.tensor([move.now.alpha_bar, move.then.alpha_bar], dtype=torch.float64)
     coef_x0, coef_xt, _ = posterior_coefficients(*levels)
     return SamplerStep(coef_x0 * estimate.x0 + coef_xt * xt, estimate)
 
