@@ -27,18 +27,24 @@ def checked(**checks: Check | tuple[Check, ...]) -> Callable[[Function], Functio
 
     def decorate(function: Function) -> Function:
         parameters = inspect.signature(function).parameters.values()
-        order = [p.name for p in parameters if p.kind is not p.KEYWORD_ONLY]
+        order = [p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD]
+        rest = [p.name for p in parameters if p.kind is p.VAR_POSITIONAL]
         defaults = {p.name: p.default for p in parameters if p.default is not p.empty}
+        gathers = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+        needed = {p.name for p in parameters if p.kind not in gathers} - defaults.keys()
         if unknown := set(checks) - {p.name for p in parameters}:
             raise TypeError(f"{function.__qualname__} has no argument named {sorted(unknown)}.")
 
         @functools.wraps(function)
         def door(*args: Any, **kwargs: Any) -> Any:
             given = {**defaults, **dict(zip(order, args, strict=False)), **kwargs}
+            if rest:
+                given[rest[0]] = args[len(order) :]
+            if not needed <= given.keys():
+                return function(*args, **kwargs)  # Python's own TypeError
             for name, row in rows:
-                # A missing argument is the function's own TypeError
-                value = given.get(name, inspect)
-                if value is inspect or (value is None and name in defaults):
+                value = given[name]
+                if value is None and name in defaults:
                     continue
                 for check in row:
                     check(name, value, given)
