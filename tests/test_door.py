@@ -11,7 +11,18 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 
 from diffusion_course import GaussianMixture, Posterior, q_posterior, q_sample, to_x0_and_noise
-from diffusion_course.door import batch, beside, checked, finite, floating, like, number, one_of, positive_int, timesteps
+from diffusion_course.door import (
+    batch,
+    beside,
+    checked,
+    finite,
+    floating,
+    like,
+    number,
+    one_of,
+    positive_int,
+    timesteps,
+)
 
 BAR = torch.linspace(0.9, 0.1, 5, dtype=torch.float64)
 X, NOISE, T = normal(3, 2), normal(3, 2, seed=1), torch.tensor([0, 2, 4])

@@ -9,20 +9,20 @@ import pytest
 from attacks import ATTACKS, EXERCISES, HONEST, SECRET, Attack, cells
 
 from diffusion_course.classroom.assignment.assignment import Assignment
-from diffusion_course.classroom.grading import attempts
 from diffusion_course.classroom.grading.attempts import run_attempts
 from diffusion_course.classroom.grading.folder import grade_one
 from diffusion_course.classroom.records import Cell, Submission
+from diffusion_course.classroom.sandbox import reuse
 from diffusion_course.classroom.sandbox.bubblewrap import course_copy, sandbox_available
+from diffusion_course.classroom.sandbox.handle import WorkerHandle
 from diffusion_course.classroom.sandbox.limits import Limits
-from diffusion_course.classroom.sandbox.supervised import Worker
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(not sandbox_available(), reason="bubblewrap is not usable here")]
 ASSIGNMENT = Assignment("attacks", "Attacks", EXERCISES, (), seed=77)
 LIMITS = Limits(seconds=60, seconds_per_cell=6, seconds_per_call=5, memory_mib=1500, disk_mib=32)
 
 
-class Lent(Worker):
+class Lent(WorkerHandle):
     """A worker that outlives the submission for which it was started."""
 
     is_ready = False
@@ -40,7 +40,7 @@ class Lent(Worker):
 
 
 class Lender:
-    """Stands for the class Worker: gives the worker that there is, or a new one where that one cannot do another run."""
+    """Stands for the class WorkerHandle: gives the worker that there is, or a new one where that one cannot do another run."""
 
     def __init__(self):
         self.worker, self.started = None, 0
@@ -56,7 +56,7 @@ class Lender:
 
     def own(self):
         """The processes of a worker that is clean: those that it started with."""
-        return set() if self.worker is None else {self.worker.process.pid, *(one.pid for one in self.worker._first)}
+        return set() if self.worker is None else {self.worker.process.pid, *(one.pid for one in self.worker._own)}
 
     def end(self):
         if self.worker is not None:
@@ -76,7 +76,7 @@ def lender():
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("CANARY", SECRET)
         made = Lender()
-        patch.setattr(attempts, "Worker", made)
+        patch.setattr(reuse, "WorkerHandle", made)
         yield made
         made.end()
 

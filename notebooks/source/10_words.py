@@ -575,8 +575,8 @@ show(fig, alt=(
 
 # %%
 from diffusion_course import encode_prompt, load_pretrained
-from diffusion_course.measures import faithful, read_scenes
 from diffusion_course.datasets.scenes import parse_caption
+from diffusion_course.measures import faithful, read_scenes
 
 judge = load_pretrained("judge")
 KINDS = ["star", "heart", "moon", "fish", "house", "tree", "boat", "flower"]

@@ -46,8 +46,15 @@ print(parts)
 # The miniature learned from pictures of 14 kinds of things in 10 colours. Of the 140 pairs, 14 were held out: no training picture and no caption had them.
 
 # %%
-from diffusion_course.datasets.scenes import captions, parse_caption, render_scenes, sample_scenes
-from diffusion_course.datasets.scenes import COLOURS, HELD_OUT, KINDS
+from diffusion_course.datasets.scenes import (
+    COLOURS,
+    HELD_OUT,
+    KINDS,
+    captions,
+    parse_caption,
+    render_scenes,
+    sample_scenes,
+)
 
 print(
     "never seen:",
@@ -153,8 +160,7 @@ show(fig, alt=(
 # The package's functions on the same numbers:
 
 # %%
-from diffusion_course import ClassifierFreeGuidance, Level, Transition
-from diffusion_course import ddim_step, make_denoise
+from diffusion_course import ClassifierFreeGuidance, Level, Transition, ddim_step, make_denoise
 
 guided = ClassifierFreeGuidance(
     lambda xt, t, cond: 0.5 + 0.2 * cond[:, None].double(), 4.0, null_cond=0
