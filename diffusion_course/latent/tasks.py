@@ -11,7 +11,7 @@ from torch import Tensor
 from ..door import checked
 from ..process.guidance import ClassifierFreeGuidance
 from ..sampling.loop import SAMPLERS, SampleState, iterate_levels, make_denoise
-from ..sampling.solvers import Denoise, SamplerStep, Step
+from ..sampling.solvers import Denoise, SamplerStep, Step, Transition
 from ..sampling.timesteps import CLEAN, Level, inference_timesteps, noise_levels
 from ..validation import check_choice, describe
 from .coding import check_latents, decode_latents, encode_images
@@ -193,10 +193,10 @@ def _keeping(step: Step, z: Tensor, noise: Tensor, repaint: Tensor) -> Step:
     """Return the step that puts z, noised to the level reached, back where nothing is repainted."""
 
     def keep(
-        denoise: Denoise, xt: Tensor, now: Level, prev: Level, **kwargs: object
+        denoise: Denoise, xt: Tensor, move: Transition, **options: object
     ) -> SamplerStep:
-        taken = step(denoise, xt, now, prev, **kwargs)
-        known = z if prev.t is None else noised(z, noise, prev)
+        taken = step(denoise, xt, move, **options)
+        known = z if move.then.t is None else noised(z, noise, move.then)
         return taken._replace(x_prev=torch.where(repaint, taken.x_prev, known))
 
     return keep

@@ -18,7 +18,7 @@ from .losses import call_model
 convention = one_of("cond", "uncond")
 
 
-def finite_number(name: str, value: object, given: dict) -> None:
+def _finite_number(name: str, value: object, given: dict) -> None:
     """Raise ValueError unless the value is a finite number."""
     is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
     if not is_number or not math.isfinite(value):
@@ -50,7 +50,7 @@ def _two_numbers(name: str, rescale: float, given: dict) -> None:
 
 
 @checked(
-    cond_output=batch, uncond_output=like("cond_output"), guidance_scale=finite_number,
+    cond_output=batch, uncond_output=like("cond_output"), guidance_scale=_finite_number,
     rescale=(share, _two_numbers),
 )
 def guided_prediction(
@@ -129,7 +129,7 @@ class ClassifierFreeGuidance(nn.Module):
     that do not fit, or where guidance needs a null and there is none.
     """
 
-    @checked(guidance_scale=finite_number, rescale=share)
+    @checked(guidance_scale=_finite_number, rescale=share)
     def __init__(
         self, model: Callable[..., Tensor], guidance_scale: float,
         *, null_cond: Tensor | int | None = None, negative_cond: Tensor | int | None = None,

@@ -33,11 +33,6 @@ def column(values: Tensor, like: Tensor) -> Tensor:
     return values.reshape(-1, *(1,) * (like.ndim - 1))
 
 
-def gather(table: Tensor, t: Tensor, ndim: int) -> Tensor:
-    """Return ``table[t]`` (B,) shaped (B, 1, ..., 1) with ``ndim`` axes."""
-    return table[t].reshape(-1, *(1,) * (ndim - 1))
-
-
 def noise_like(x: Tensor, generator: torch.Generator | None = None) -> Tensor:
     """Return standard normal noise of the shape, dtype and device of ``x``, drawn from
     ``generator``.
@@ -45,7 +40,7 @@ def noise_like(x: Tensor, generator: torch.Generator | None = None) -> Tensor:
     return torch.randn(x.shape, generator=generator, dtype=x.dtype, device=x.device)
 
 
-def check_level(name: str, alpha_bar: float) -> None:
+def _check_level(name: str, alpha_bar: float) -> None:
     """Raise ValueError unless the number ``alpha_bar`` lies in [0, 1]."""
     if not 0 <= alpha_bar <= 1:
         got = f"got values from {alpha_bar} to {alpha_bar}"
@@ -59,7 +54,7 @@ def as_alpha_bar(alpha_bar: Tensor | float, xt: Tensor, name: str = "alpha_bar")
     Raises TypeError or ValueError for another shape, dtype or device, or values outside [0, 1].
     """
     if isinstance(alpha_bar, (int, float)):
-        check_level(name, alpha_bar)
+        _check_level(name, alpha_bar)
         return torch.full((), float(alpha_bar), dtype=widest_float(xt.device), device=xt.device)
     check_floating(name, alpha_bar)
     check_device(name, alpha_bar, "xt", xt)
@@ -83,7 +78,7 @@ def scales(alpha_bar: Tensor | float, x: Tensor) -> tuple[Tensor, Tensor] | tupl
     number.
     """
     if isinstance(alpha_bar, float):
-        check_level("alpha_bar", alpha_bar)
+        _check_level("alpha_bar", alpha_bar)
         return math.sqrt(alpha_bar), math.sqrt(1 - alpha_bar)
     alpha_bar = as_alpha_bar(alpha_bar, x)
     return alpha_bar.sqrt().to(x.dtype), (1 - alpha_bar).sqrt().to(x.dtype)

@@ -174,7 +174,7 @@ for i, eps in enumerate([0.5, -1.0, 0.25]):
 assert_close(x.item(), 0.4405, atol=5e-5, rtol=0)
 
 # %% [markdown]
-# These are the lines that ran. `gather` picks `betas[t]` for each sample and gives it the axes it needs to broadcast.
+# These are the lines that ran. `column` gives `betas[t]`, one number for each sample, the axes that it needs to broadcast.
 
 # %%
 show_source(q_step)
