@@ -37,7 +37,7 @@ def made_of(exercise):
     if exercise.solution:
         source, scope = exercise.render(exercise.solution), {"torch": torch}
         exec(source, scope)
-        found += mutants(source, scope, "solution", exercise.reference.__name__ if exercise.is_value else exercise.answer_name)
+        found += mutants(source, scope, "solution", exercise.solution_name)
     for number, variant in enumerate(VARIANTS[exercise.id], start=1):
         if len(found) < FEWEST and variant.__name__ != "<lambda>":
             found += mutants_of(variant, f"variant {number}")

@@ -50,7 +50,9 @@ def ddim(xt: Tensor, noise_pred: Tensor, alpha_bar: float, alpha_bar_prev: float
     return alpha_bar_prev**0.5 * x0_pred + (1 - alpha_bar_prev) ** 0.5 * noise_pred
 
 
-def _ancestral_mean(xt: Tensor, noise_pred: Tensor, alpha_bar: float, alpha_bar_prev: float):
+def _ancestral_mean(
+    xt: Tensor, noise_pred: Tensor, alpha_bar: float, alpha_bar_prev: float
+) -> Tensor:
     x0_pred = (xt - (1 - alpha_bar) ** 0.5 * noise_pred) / alpha_bar**0.5
     alpha = alpha_bar / alpha_bar_prev
     on_x0 = alpha_bar_prev**0.5 * (1 - alpha) / (1 - alpha_bar)
