@@ -7,7 +7,7 @@ import torch
 
 from diffusion_course.process.kernels import to_x0_and_noise
 from diffusion_course.process.schedules import make_schedule
-from diffusion_course.sampling.ancestral import ddpm_step, p_sample_loop
+from diffusion_course.sampling import ddpm_step, p_sample_loop
 
 
 def _variance_from_precisions(alpha_bar, alpha_bar_prev):

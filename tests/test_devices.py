@@ -205,8 +205,10 @@ def train_step(on):
 def solver_call(name, **options):
     def call(on):
         denoise = samplers.make_denoise(on.network, clip_x0=1.0)
-        first = getattr(solvers, name)(denoise, on.x, NOW, NEXT, noise=on.noise, **options)
-        last = getattr(solvers, name)(denoise, on.x, NEXT, timesteps.CLEAN, last=(NOW, first.estimate), noise=on.noise, **options)
+        move = solvers.Transition(NOW, NEXT, noise=on.noise)
+        first = getattr(solvers, name)(denoise, on.x, move, **options)
+        move = solvers.Transition(NEXT, timesteps.CLEAN, before=(NOW, first.estimate), noise=on.noise)
+        last = getattr(solvers, name)(denoise, on.x, move, **options)
         return [first.x_prev, *first.estimate, last.x_prev, *last.estimate]
 
     return call, [X] * 6, F32
@@ -584,7 +586,8 @@ def test_train_on_a_gpu():
             report_every=2,
         )
     )
-    assert [s.step for s in states] == [2, 4] and next(states[-1].ema_model.parameters()).is_cuda
+    assert [s.step for s in states] == [2, 4]
+    assert next(states[-1].ema_model.parameters()).is_cuda
 
 
 def test_constructors_stay_on_the_cpu():
