@@ -573,6 +573,7 @@ def test_a_question_is_read_from_markdown():
     first, second = parse_questions(text)
     assert (first.id, first.lesson, first.title, first.prompt) == ("02.m1", 2, "A title: of two", "What is $x$?\n\n- not an entry")
     assert first.rubric == ((1, "first, on two lines"), (1.5, "second")) and second.rubric == ((2, "so"),)
+    assert [repr(one.points) for one in (first, second)] == ["2.5", "2"]  # whole points are written as whole numbers
     assert parse_questions(" \n") == ()
 
 

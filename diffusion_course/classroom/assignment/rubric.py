@@ -62,8 +62,12 @@ def _question(heading: re.Match[str], body: str) -> ManualQuestion:
     start = entries[0].start() if entries else len(body)
     if rest := _ENTRY.sub("", body[start:]).strip():
         raise ValueError(f"question {heading['id']!r}: {rest[:60]!r} is no entry of a rubric")
-    rubric = tuple((float(one["points"]), " ".join(one["text"].split())) for one in entries)
+    rubric = tuple((_points(one["points"]), " ".join(one["text"].split())) for one in entries)
     prompt = body[:start].strip()
     return ManualQuestion(
         heading["id"], int(heading["lesson"]), heading["title"].strip(), prompt, rubric
     )
+
+
+def _points(text: str) -> float:
+    return int(text) if text.isdigit() else float(text)
