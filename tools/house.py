@@ -42,7 +42,7 @@ COLORS = {
         "classroom": ("#fbece2", "#b34e00"),
     },
     "dark": {
-        "ground": "#14181e",
+        "ground": "#121212",
         "text": "#f0f0f0",
         "arrow": "#b8bec6",
         "everywhere": ("#262b33", "#9aa1ab"),

@@ -38,7 +38,8 @@ def dry_run(
 
     text, unet, vae, checker = (networks.get(name) for name in PARTS)
     begin("text")
-    tokens = torch.zeros(shape[0], text.config.max_position_embeddings, dtype=torch.long)
+    length = text.config.max_position_embeddings
+    tokens = torch.zeros(shape[0], length, dtype=torch.long)
     context = text(tokens)[0]
     if guidance:
         negative = text(tokens)[0]
