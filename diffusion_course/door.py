@@ -1,7 +1,6 @@
-"""What a public function demands of its arguments is said at its door, so that its body is the
-formula.
+"""What a public function demands of its arguments is said at its door; its body is the formula.
 
-``@checked(x0=(batch, finite), t=timesteps("x0", "alphas_cumprod"))``: before the body runs, each
+``@checked(x0=(batch, finite), t=timesteps("x0", of="alphas_cumprod"))``: before the body runs, each
 named argument passes its checks in the order written. A check is called with the argument's name,
 its value and all arguments by name; it raises, or returns nothing.
 """
@@ -11,8 +10,6 @@ import inspect
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from torch import Tensor
-
 from . import validation
 
 Check = Callable[[str, Any, dict[str, Any]], None]
@@ -20,9 +17,7 @@ Function = TypeVar("Function", bound=Callable)
 
 
 def checked(**checks: Check | tuple[Check, ...]) -> Callable[[Function], Function]:
-    """Return a decorator that checks the named arguments; one that is left at its default None
-    passes.
-    """
+    """Return a decorator that checks these arguments; one left at its default None passes."""
     rows = [(name, c if isinstance(c, tuple) else (c,)) for name, c in checks.items()]
 
     def decorate(function: Function) -> Function:
@@ -56,81 +51,55 @@ def checked(**checks: Check | tuple[Check, ...]) -> Callable[[Function], Functio
     return decorate
 
 
-def batch(name: str, x: object, given: dict) -> None:
-    """A floating tensor (B, ...) with at least one sample."""
-    validation.check_batch(name, x)
+def _named(name: str, check: Check) -> Check:
+    check.__name__ = name
+    return check
 
 
-def finite(name: str, x: Tensor, given: dict) -> None:
-    """No NaN and no infinity, where values can be read for free."""
-    validation.check_finite(name, x)
+def _alone(name: str, check: Callable[[str, Any], None]) -> Check:
+    """Return the check of an argument that needs no other."""
+    return _named(name, lambda argument, value, given: check(argument, value))
 
 
-def floating(name: str, x: object, given: dict) -> None:
-    """A tensor of a floating dtype."""
-    validation.check_floating(name, x)
-
-
-def positive_int(name: str, value: object, given: dict) -> None:
-    """A whole number of at least 1."""
-    validation.check_positive_int(name, value)
-
-
-def table(name: str, x: object, given: dict) -> None:
-    """A floating tensor (T,) with T >= 1."""
-    validation.check_table(name, x)
+batch = _alone("batch", validation.check_batch)  # a floating tensor (B, ...), B >= 1
+finite = _alone("finite", validation.check_finite)  # where values can be read for free
+floating = _alone("floating", validation.check_floating)
+positive_int = _alone("positive int", validation.check_positive_int)
+table = _alone("table", validation.check_table)  # a floating tensor (T,), T >= 1
 
 
 def table_beside(other: str) -> Check:
     """Return the check for a table (T,) on the device of another argument."""
-
-    def table(name: str, x: object, given: dict) -> None:
-        validation.check_table(name, x, other, given[other])
-
-    return table
+    return _named("table", lambda n, x, given: validation.check_table(n, x, other, given[other]))
 
 
 def like(other: str) -> Check:
     """Return the check for the shape, dtype and device of another argument."""
-
-    def alike(name: str, x: object, given: dict) -> None:
-        validation.check_alike(name, x, other, given[other])
-
-    return alike
+    check = validation.check_alike
+    return _named(f"like {other}", lambda name, x, given: check(name, x, other, given[other]))
 
 
 def beside(other: str) -> Check:
     """Return the check for the device of another argument."""
-
-    def beside(name: str, x: Tensor, given: dict) -> None:
-        validation.check_device(name, x, other, given[other])
-
-    return beside
+    check = validation.check_device
+    return _named(f"beside {other}", lambda name, x, given: check(name, x, other, given[other]))
 
 
 def timesteps(other: str, of: str) -> Check:
-    """Return the check for int indices (B,) of the table ``of``, one for each sample of ``other``.
-    """
-
-    def timesteps(name: str, t: object, given: dict) -> None:
-        validation.check_timesteps(t, other, given[other], len(given[of]))
-
-    return timesteps
+    """Return the check for indices (B,) of the table ``of``, one for each sample of ``other``."""
+    check = validation.check_timesteps
+    return _named(
+        "timesteps", lambda name, t, given: check(t, other, given[other], len(given[of]))
+    )
 
 
 def one_of(*choices: str) -> Check:
     """Return the check for one of these names."""
-
-    def choice(name: str, value: object, given: dict) -> None:
-        validation.check_choice(name, value, choices)
-
-    return choice
+    return _named("choice", lambda name, x, given: validation.check_choice(name, x, choices))
 
 
 def number(holds: Callable[[float], bool], demand: str) -> Check:
-    """Return the check for a number of which something holds; "NAME must ``demand``" is the
-    message.
-    """
+    """Return the check for a number of which something holds: "NAME must ``demand``"."""
 
     def number(name: str, value: object, given: dict) -> None:
         if isinstance(value, bool) or not isinstance(value, int | float) or not holds(value):
