@@ -213,7 +213,7 @@ CALLS = {
                     for n in ("betas", "alphas", "alphas_cumprod", "alphas_cumprod_prev", "snr", "sigmas")], [T] * 6, F32),
     "schedules.alpha_bar_at": (lambda on: [schedules.alpha_bar_at(on.bar, on.t / 2)], [(4,)], F64),
     "kernels.column": (lambda on: [kernels.column(on.bar[on.t], on.x)], [B], F64),
-    "kernels.scales": (lambda on: [*kernels.scales(on.level, on.x)], [B, B], F32),
+    "kernels.scales": (lambda on: [*kernels.scales(on.level, on.x)], [(4,), (4,)], F32),
     "kernels.unmix": (lambda on: [kernels.unmix(on.x, 0.5, 2.0, on.noise), kernels.unmix(on.x, on.noise, on.x, on.x)], [X] * 2, F32),
     "kernels.noise_like": (lambda on: [kernels.noise_like(on.x)], [X], F32),
     "kernels.as_alpha_bar": (lambda on: [kernels.as_alpha_bar(0.5, on.x), kernels.as_alpha_bar(on.level, on.x)], [(), B], F64),

@@ -152,8 +152,8 @@ def test_doors_of_methods():
         class Lens:
             def look(self, x, y=None,
                      another_name=(1, 2), one_more_name=3):  # a comment: here
-                # checked at the door: x (batch, finite), y (alike), another_name (of one kind),
-                #   one_more_name (of one kind)
+                # checked at the door: x (batch, finite), y (like x),
+                #   another_name (of one kind), one_more_name (of one kind)
                 # the comment stays
                 return x if y is None else x + y
 
@@ -163,7 +163,7 @@ def test_doors_of_methods():
                 return 1""")
     assert source_text(Lens).partition("\n")[2] == shown
     assert source_text(Lens).startswith("# test_display.py, arXiv 2001.00001, Algorithm 2\n")
-    assert source_text(Lens.look).splitlines()[3] == "    # checked at the door: x (batch, finite), y (alike), another_name (of one kind),"
+    assert source_text(Lens.look).splitlines()[3] == "    # checked at the door: x (batch, finite), y (like x), another_name (of one kind),"
 
 
 @pytest.mark.parametrize(

@@ -175,7 +175,7 @@ class GaussianMixture:
     def noise_prediction(self, xt: Tensor, alpha_bar: Level) -> Tensor:
         """Return E[noise | x_t] (N, D) = -sqrt(1 - abar) score(x_t): the best noise predictor."""
         score = self.score(xt, alpha_bar)
-        _, noise_scale = scales(alpha_bar, xt)
+        _, noise_scale = scales(as_alpha_bar(alpha_bar, xt), xt)
         return -noise_scale * score
 
     @checked(prediction_type=prediction)

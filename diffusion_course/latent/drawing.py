@@ -12,8 +12,6 @@ from ..sampling.loop import SAMPLERS, SampleState
 from ..sampling.solvers import Step
 from .starts import Prompts
 
-OF_THE_LOOP = {"last", "noise", "generator"}  # what a step is told by the loop and not by a setting
-
 
 @dataclass(frozen=True, kw_only=True)
 class Drawing:
@@ -47,7 +45,7 @@ def step_options(sampler: object) -> set[str] | None:
     taken = [p for step in steps for p in inspect.signature(step).parameters.values()]
     if callable(sampler) and any(p.kind is p.VAR_KEYWORD for p in taken):
         return None
-    return {p.name for p in taken if p.kind is p.KEYWORD_ONLY} - OF_THE_LOOP
+    return {p.name for p in taken if p.kind is p.KEYWORD_ONLY}
 
 
 def with_settings(task: Callable[..., Tensor]) -> Callable[..., Tensor]:

@@ -42,7 +42,8 @@ class ResBlock(nn.Module):
 
     def forward(self, x: Tensor, emb: Tensor) -> Tensor:
         h = self.conv1(F.silu(self.norm1(x)))
-        scale, shift = self.scale_shift(emb)[:, :, None, None].chunk(2, 1)  # (B, C, 1, 1) each
+        numbers = self.scale_shift(emb)[:, :, None, None]
+        scale, shift = numbers.chunk(2, 1)  # (B, C, 1, 1) each
         h = shift.addcmul(self.norm2(h), 1 + scale)
         return self.skip(x) + self.conv2(F.silu(h))
 
@@ -62,22 +63,26 @@ class Attention(nn.Module):
     """
 
     @checked(num_heads=_divides_channels)
-    def __init__(self, channels: int, num_heads: int, context_dim: int | None = None) -> None:
+    def __init__(
+        self, channels: int, num_heads: int, context_dim: int | None = None
+    ) -> None:
         super().__init__()
         self.num_heads = num_heads
         self.norm = group_norm(channels)
         self.query = nn.Linear(channels, channels)
-        self.key_value = nn.Linear(channels if context_dim is None else context_dim, 2 * channels)
+        read = channels if context_dim is None else context_dim
+        self.key_value = nn.Linear(read, 2 * channels)
         self.out = zero_init(nn.Linear(channels, channels))
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         h = self.norm(x).flatten(2).mT  # (B, HW, C)
         context = h if context is None else context  # (B, L, D)
         q, k, v = self.query(h), *self.key_value(context).chunk(2, -1)
-        heads = (z.unflatten(-1, (self.num_heads, -1)).transpose(1, 2) for z in (q, k, v))
-        # each (B, heads, HW or L, C / heads)
-        h = F.scaled_dot_product_attention(*heads).transpose(1, 2).flatten(2)  # (B, HW, C)
-        return x + self.out(h).mT.unflatten(2, x.shape[2:])
+        split = (z.unflatten(-1, (self.num_heads, -1)) for z in (q, k, v))
+        heads = (z.transpose(1, 2) for z in split)  # (B, heads, HW or L, C / heads)
+        h = F.scaled_dot_product_attention(*heads).transpose(1, 2)
+        h = self.out(h.flatten(2))  # (B, HW, C)
+        return x + h.mT.unflatten(2, x.shape[2:])
 
 
 class Block(nn.Module):

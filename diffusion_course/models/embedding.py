@@ -53,10 +53,14 @@ class Conditioning(nn.Module):
     def __init__(self, dim: int, hidden: int, num_classes: int | None = None) -> None:
         super().__init__()
         self.dim, self.null_class = dim, num_classes
-        self.project = nn.Sequential(nn.Linear(dim, hidden), nn.SiLU(), nn.Linear(hidden, hidden))
-        self.classes = None if num_classes is None else nn.Embedding(num_classes + 1, hidden)
+        layers = nn.Linear(dim, hidden), nn.SiLU(), nn.Linear(hidden, hidden)
+        self.project = nn.Sequential(*layers)
+        self.classes = None
+        if num_classes is not None:
+            self.classes = nn.Embedding(num_classes + 1, hidden)
 
     @checked(t=(_one_each, _cond_if_built_so), cond=_classes)
     def forward(self, xt: Tensor, t: Tensor, cond: Tensor | None = None) -> Tensor:
-        out = self.project(timestep_embedding(t, self.dim).to(self.project[0].weight.dtype))
+        waves = timestep_embedding(t, self.dim)
+        out = self.project(waves.to(self.project[0].weight.dtype))
         return out if cond is None else out + self.classes(cond)

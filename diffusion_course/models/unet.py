@@ -89,7 +89,8 @@ class UNet(nn.Module):
     def forward(self, xt: Tensor, t: Tensor, cond: Tensor | None = None) -> Tensor:
         cond, context = (cond, None) if self.context_dim is None else (None, cond)
         emb = F.silu(self.conditioning(xt, t, cond))  # (B, 4 channels)
-        h = self.first(F.pixel_unshuffle(xt, self.patch_size))  # from (B, C p^2, H / p, W / p)
+        patches = F.pixel_unshuffle(xt, self.patch_size)  # (B, C p^2, H / p, W / p)
+        h = self.first(patches)
         skips = []
         for i, blocks in enumerate(self.down):
             h = F.avg_pool2d(h, 2) if i else h

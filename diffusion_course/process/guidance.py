@@ -54,7 +54,8 @@ def _two_numbers(name: str, rescale: float, given: dict) -> None:
     rescale=(share, _two_numbers),
 )
 def guided_prediction(
-    cond_output: Tensor, uncond_output: Tensor, guidance_scale: float, rescale: float = 0.0
+    cond_output: Tensor, uncond_output: Tensor, guidance_scale: float,
+    rescale: float = 0.0,
 ) -> Tensor:
     """Return eps_u + s (eps_c - eps_u), like both outputs (B, ...); exactly eps_u at 0, eps_c at 1.
 
@@ -65,7 +66,8 @@ def guided_prediction(
     noise. Raises for outputs that differ in shape, dtype or device; ValueError for a scale that is
     not finite, phi outside [0, 1], or phi > 0 with a single number per sample.
     """
-    guided = torch.lerp(uncond_output, cond_output, guidance_scale)  # a line: s may leave [0, 1]
+    # On the line through both outputs; s may leave [0, 1].
+    guided = torch.lerp(uncond_output, cond_output, guidance_scale)
     if rescale == 0:
         return guided
     wide = torch.promote_types(guided.dtype, torch.float32)

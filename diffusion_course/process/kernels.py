@@ -176,7 +176,8 @@ def q_posterior(x0: Tensor, xt: Tensor, t: Tensor, alphas_cumprod: Tensor) -> Po
     is x0; the log-variance is clipped at log(1e-20) so that it stays finite. Raises as
     ``q_sample``.
     """
-    now, then = (column(a[t], x0) for a in (alphas_cumprod, previous_alpha_bar(alphas_cumprod)))
+    now = column(alphas_cumprod[t], x0)
+    then = column(previous_alpha_bar(alphas_cumprod)[t], x0)
     coef_x0, coef_xt, variance = posterior_coefficients(now, then)
     mean = coef_x0.to(x0.dtype) * x0 + coef_xt.to(x0.dtype) * xt
     log_variance = variance.clamp(min=1e-20).log()

@@ -95,8 +95,9 @@ def loss_weight(
 @checked(x0=batch, alphas_cumprod=table_beside("x0"))
 def diffusion_loss(
     model: Model, x0: Tensor, alphas_cumprod: Tensor, *, cond: Tensor | None = None,
-    t: Tensor | None = None, noise: Tensor | None = None, prediction_type: str = "epsilon",
-    weighting: str = "simple", gamma: float = 5.0, generator: torch.Generator | None = None,
+    t: Tensor | None = None, noise: Tensor | None = None,
+    prediction_type: str = "epsilon", weighting: str = "simple", gamma: float = 5.0,
+    generator: torch.Generator | None = None,
 ) -> Tensor:
     """Return the training loss () of a batch: E[weight(t) error^2] (arXiv 2006.11239, eq. 14).
 
@@ -105,7 +106,8 @@ def diffusion_loss(
     device, and as ``q_sample`` and ``loss_weight``.
     """
     if t is None:
-        t = torch.randint(len(alphas_cumprod), x0.shape[:1], generator=generator, device=x0.device)
+        on = {"generator": generator, "device": x0.device}
+        t = torch.randint(len(alphas_cumprod), x0.shape[:1], **on)
     noise = noise_like(x0, generator) if noise is None else noise
     xt = q_sample(x0, t, alphas_cumprod, noise)
     target = prediction_target(x0, noise, t, alphas_cumprod, prediction_type)

@@ -34,10 +34,11 @@ def _of_one_schedule(name: str, alphas_cumprod: Tensor, given: dict) -> None:
     variance_type=variances,
 )
 def p_sample_iter(
-    unet: Model, shape: tuple[int, ...], betas: Tensor, alphas: Tensor, alphas_cumprod: Tensor,
-    *, cond: Tensor | None = None, x_init: Tensor | None = None, prediction_type: str = "epsilon",
-    variance_type: str = "fixed_small", clip_x0: float | None = None,
-    generator: torch.Generator | None = None, dtype: torch.dtype | None = None,
+    unet: Model, shape: tuple[int, ...], betas: Tensor, alphas: Tensor,
+    alphas_cumprod: Tensor, *, cond: Tensor | None = None, x_init: Tensor | None = None,
+    prediction_type: str = "epsilon", variance_type: str = "fixed_small",
+    clip_x0: float | None = None, generator: torch.Generator | None = None,
+    dtype: torch.dtype | None = None,
 ) -> Iterator[tuple[int, Tensor, Tensor]]:
     """Return an iterator over (t, x, x0_pred) after each reverse step, t from T-1 down to 0.
 
@@ -49,9 +50,10 @@ def p_sample_iter(
     check_device("x_init", x, "betas", betas)
     levels = [Level(t, alphas_cumprod[t]) for t in reversed(range(len(betas)))]
     levels.append(Level(None, torch.ones_like(alphas_cumprod[0])))
-    denoise = make_denoise(unet, cond=cond, prediction_type=prediction_type, clip_x0=clip_x0)
-    options = {"sampler": "ddpm", "variance_type": variance_type, "generator": generator}
-    states = iterate_levels(denoise, x, levels, **options)
+    reading = {"prediction_type": prediction_type, "clip_x0": clip_x0}
+    denoise = make_denoise(unet, cond=cond, **reading)
+    drawing = {"variance_type": variance_type, "generator": generator}
+    states = iterate_levels(denoise, x, levels, sampler="ddpm", **drawing)
     return ((state.t, state.x, state.x0_pred) for state in states)
 
 

@@ -27,8 +27,9 @@ class DDPMStep(NamedTuple):
     noise=like("xt"),
 )
 def ddpm_step(
-    model_output: Tensor, xt: Tensor, alpha_bar: Tensor | float, alpha_bar_prev: Tensor | float,
-    noise: Tensor | None = None, *, prediction_type: str = "epsilon",
+    model_output: Tensor, xt: Tensor, alpha_bar: Tensor | float,
+    alpha_bar_prev: Tensor | float, noise: Tensor | None = None,
+    *, prediction_type: str = "epsilon",
     variance_type: str = "fixed_small", clip_x0: float | None = None,
     generator: torch.Generator | None = None,
 ) -> DDPMStep:
@@ -40,7 +41,8 @@ def ddpm_step(
     "fixed_large": beta = 1 - abar / abar_prev. ``clip_x0``: clamp the estimate to [-clip_x0,
     clip_x0]. Raises as ``to_x0_and_noise`` and ``posterior_coefficients``.
     """
-    abar, then = as_alpha_bar(alpha_bar, xt), as_alpha_bar(alpha_bar_prev, xt, "alpha_bar_prev")
+    abar = as_alpha_bar(alpha_bar, xt)
+    then = as_alpha_bar(alpha_bar_prev, xt, "alpha_bar_prev")
     x0_pred, _ = to_x0_and_noise(model_output, xt, abar, prediction_type)
     x0_pred = x0_pred if clip_x0 is None else x0_pred.clamp(-clip_x0, clip_x0)
     return draw_posterior(x0_pred, xt, abar, then, noise, variance_type, generator)

@@ -102,7 +102,9 @@ eta_range = number(lambda eta: 0 <= eta <= 1, "lie in [0, 1] (0: deterministic, 
 
 
 @checked(xt=batch, move=_downhill, eta=eta_range)
-def ddim_step(denoise: Denoise, xt: Tensor, move: Transition, *, eta: float = 0.0) -> SamplerStep:
+def ddim_step(
+    denoise: Denoise, xt: Tensor, move: Transition, *, eta: float = 0.0
+) -> SamplerStep:
     """Keep the estimated noise, lower its share (Song et al. 2020, arXiv 2010.02502, eq. 12).
 
     x_prev = sqrt(abar') x0 + sqrt(1 - abar' - s^2) noise_pred + s z, with abar' of ``move.then``
@@ -110,7 +112,8 @@ def ddim_step(denoise: Denoise, xt: Tensor, move: Transition, *, eta: float = 0.
     1: ancestral DDPM with variance beta-tilde. xt: (B, ...). Raises ValueError unless now is
     noisier than then and eta lies in [0, 1].
     """
-    estimate, abar, then = denoise(xt, move.now), move.now.alpha_bar, move.then.alpha_bar
+    estimate = denoise(xt, move.now)
+    abar, then = move.now.alpha_bar, move.then.alpha_bar
     s = eta * math.sqrt((1 - then) / (1 - abar)) * math.sqrt(1 - abar / then)
     kept = math.sqrt(max(0.0, 1 - then - s**2))
     x_prev = mix(math.sqrt(then), estimate.x0, kept, estimate.noise)
@@ -126,8 +129,9 @@ def euler_step(denoise: Denoise, xt: Tensor, move: Transition) -> SamplerStep:
     with eta = 0. xt: (B, ...). Raises ValueError unless now is noisier than then, and at abar = 0,
     where sigma is infinite.
     """
-    estimate, sigma, sigma_then = denoise(xt, move.now), *_sigmas(move)
-    return SamplerStep(_straight(xt, move, sigma_then - sigma, estimate.noise), estimate)
+    estimate, (sigma, sigma_then) = denoise(xt, move.now), _sigmas(move)
+    x_prev = _straight(xt, move, sigma_then - sigma, estimate.noise)
+    return SamplerStep(x_prev, estimate)
 
 
 @checked(xt=batch, move=(_downhill, _finite_sigma("euler_ancestral")), eta=eta_range)
@@ -181,7 +185,8 @@ def dpmpp_2m_step(denoise: Denoise, xt: Tensor, move: Transition) -> SamplerStep
     h, direction = log_snr_of(then.alpha_bar) - log_snr_of(now.alpha_bar), estimate.x0
     if move.before is not None and then.alpha_bar < 1:
         (earlier, estimate_before), lambda_now = move.before, log_snr_of(now.alpha_bar)
-        half = h / (2 * (lambda_now - log_snr_of(earlier.alpha_bar)))  # 1 / (2 r); 0 from abar = 0
+        h_before = lambda_now - log_snr_of(earlier.alpha_bar)  # infinite from abar = 0
+        half = h / (2 * h_before)  # 1 / (2 r)
         direction = mix(1 + half, estimate.x0, -half, estimate_before.x0)
     ratio = math.sqrt((1 - then.alpha_bar) / (1 - now.alpha_bar))
     x_prev = mix(ratio, xt, -math.sqrt(then.alpha_bar) * math.expm1(-h), direction)
