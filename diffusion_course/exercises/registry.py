@@ -76,8 +76,9 @@ class WrongAnswer:
         return compiled(source, self.exercise.solution_name, title)
 
     def edited(self, source: str) -> str:
-        """Return `source` with the edit made. Raises ValueError with exercise and name where it
-        does not fit.
+        """Return `source` with the edit made.
+
+        Raises ValueError with exercise and name where it does not fit.
         """
         try:
             return self.answer.apply(source)
@@ -89,8 +90,9 @@ class WrongAnswer:
 
 @dataclasses.dataclass(frozen=True)
 class Property:
-    """A further demand on an answer: `holds(case, outcome, expected)` sees the `trial.Outcome` of
-    answer and reference.
+    """A further demand on an answer.
+
+    `holds(case, outcome, expected)` sees the `trial.Outcome` of the answer and of the reference.
     """
 
     name: str
@@ -100,8 +102,9 @@ class Property:
 
 @dataclasses.dataclass(frozen=True)
 class Tolerance:
-    """Values agree when |answer - reference| <= atol + rtol |reference|; half precision gets at
-    least 0.03 of each.
+    """Values agree when |answer - reference| <= atol + rtol |reference|.
+
+    Half precision gets at least 0.03 of each.
     """
 
     rtol: float = 1e-4
@@ -172,8 +175,9 @@ class Exercise:
         return {name: choices[0] for name, choices in self.parameters.items()}
 
     def with_parameters(self, **values: Any) -> Exercise:
-        """Return the same exercise with other parameters; raises ValueError for a name or value
-        that is not offered.
+        """Return the same exercise with other parameters.
+
+        Raises ValueError for a name or value that is not offered.
         """
         for name, value in values.items():
             if value not in self.parameters.get(name, ()):
@@ -208,8 +212,9 @@ class Exercise:
         return re.sub(rf"^{self.answer_name} = .*\n", "", self.solution, flags=re.MULTILINE)
 
     def solution_source(self) -> str:
-        """The solution's text, which defines `answer_name` and needs only torch: the one given,
-        else the reference's source.
+        """Return the solution's text, which defines `answer_name` and needs only torch.
+
+        It is the one given, else the reference's source.
         """
         if self.solution:
             return self.render(self.solution)
