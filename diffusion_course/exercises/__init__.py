@@ -5,9 +5,10 @@ from __future__ import annotations
 import functools
 from typing import Any
 
+from .definition import Exercise
 from .engine import Result, evaluate
 from .record import Record, default_path
-from .registry import Exercise, get_exercise
+from .registry import get_exercise
 
 __all__ = ["check", "exercise", "hint", "progress", "reset_progress", "solution"]
 

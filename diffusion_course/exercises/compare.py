@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from .registry import Tolerance
+from .definition import Tolerance
 from .trial import Foreign
 
 ORDER = ("type", "structure", "shape", "dtype", "device", "finite", "value")

@@ -16,8 +16,8 @@ from typing import Any, Literal
 import torch
 
 from .compare import ORDER, difference
+from .definition import Case, Exercise, WrongAnswer
 from .mistakes import name_mistake
-from .registry import Case, Exercise, WrongAnswer
 from .trial import Outcome, bound_arguments, run_case
 
 

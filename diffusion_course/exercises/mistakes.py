@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 
 from .compare import difference
-from .registry import Case, Exercise, WrongAnswer
+from .definition import Case, Exercise, WrongAnswer
 from .trial import Outcome, run_case
 
 

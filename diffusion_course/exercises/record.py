@@ -10,21 +10,18 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import secrets
 import sys
-import time
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from ..files.checkpoints import write_bytes
 from .engine import Result
+from .locks import locked
 
 VARIABLE = "DIFFUSION_COURSE_PROGRESS"
 FORMAT = 1
-LOCK_SECONDS = 2.0  # how long a check waits for another kernel
-STALE_SECONDS = 10.0  # a lock this old was left behind: holding it takes milliseconds
 _EMPTY = {"attempts": 0, "done": False, "hints": 0}
 
 
@@ -115,7 +112,7 @@ class Record:
             }
 
         if self._path is not None and self._path.exists():
-            with _locked(self._path):
+            with locked(self._path):
                 self._stored = kept(_load(self._path))
                 _save(self._path, self._stored)
         self._stored, self._pending, self._shown = (
@@ -133,7 +130,7 @@ class Record:
         if self._path is None:
             return
         try:
-            with _locked(self._path):
+            with locked(self._path):
                 merged = _merged(_load(self._path), self._pending)
                 _save(self._path, merged)
             self._stored, self._pending = merged, {}
@@ -155,7 +152,7 @@ class Record:
             self._version, self._stored = None, {}
         except ValueError:
             # Where it cannot be set aside the next event says why.
-            with contextlib.suppress(OSError), _locked(self._path):
+            with contextlib.suppress(OSError), locked(self._path):
                 self._stored = _load(self._path)
         except OSError as error:
             self._not_kept(error)
@@ -240,62 +237,3 @@ def _is_entry(entry: object) -> bool:
 def _save(path: Path, entries: Mapping[str, Any]) -> None:
     text = json.dumps({"format": FORMAT, "exercises": entries}, indent=1, sort_keys=True)
     write_bytes(path, f"{text}\n".encode())
-
-
-@contextlib.contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """Hold NAME.lock beside the file.
-
-    Raises TimeoutError where another holds it too long, OSError where none can be made.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    lock, token = path.with_name(f"{path.name}.lock"), secrets.token_hex(8)
-    end = time.monotonic() + LOCK_SECONDS
-    while not _create(lock, token):
-        if _is_stale(lock):
-            _remove_stale(lock)
-        elif time.monotonic() > end:
-            raise TimeoutError(f"another process holds {lock.name}")
-        else:
-            time.sleep(0.005)
-    try:
-        yield
-    finally:
-        with contextlib.suppress(OSError):
-            if lock.read_text(encoding="ascii") == token:
-                lock.unlink()
-
-
-def _create(lock: Path, token: str) -> bool:
-    try:
-        handle = os.open(lock, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644)
-    except FileExistsError:
-        return False
-    with os.fdopen(handle, "w", encoding="ascii") as file:
-        file.write(token)
-    return True
-
-
-def _is_stale(lock: Path) -> bool:
-    try:
-        return abs(time.time() - lock.stat().st_mtime) > STALE_SECONDS
-    except FileNotFoundError:
-        return False
-
-
-def _remove_stale(lock: Path) -> None:
-    """Remove a lock that was left behind.
-
-    A second lock keeps two processes from removing each other's new one.
-    """
-    guard = lock.with_name(f"{lock.name}.removing")
-    if not _create(guard, ""):
-        if _is_stale(guard):
-            guard.unlink(missing_ok=True)
-        time.sleep(0.005)
-        return
-    try:
-        if _is_stale(lock):
-            lock.unlink(missing_ok=True)
-    finally:
-        guard.unlink(missing_ok=True)

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from .registry import Case, Exercise
+from .definition import Case, Exercise
 
 _NUMPY_SCALARS = {
     kind for kind in np.sctypeDict.values() if issubclass(kind, (np.floating, np.integer, np.bool_))

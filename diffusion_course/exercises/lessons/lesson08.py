@@ -10,9 +10,9 @@ from torch import Tensor
 from ...process import ClassifierFreeGuidance, guided_prediction
 from .. import draw
 from ..calls import with_sizes
+from ..definition import Case, Exercise, Property, Tolerance, WrongAnswer
 from ..edits import edit
 from ..given import ClassNetwork
-from ..registry import Case, Exercise, Property, Tolerance, WrongAnswer
 
 EPSILON = Tolerance(rtol=1e-4, atol=1e-5)
 
