@@ -7,6 +7,7 @@ only where reading them is free of a device synchronisation: on CPU tensors that
 
 import torch
 from torch import Tensor
+from torch._C._functorch import is_functorch_wrapped_tensor
 from torch._subclasses.fake_tensor import FakeTensor
 
 
@@ -19,14 +20,11 @@ def describe(x: object) -> str:
 
 
 def values_are_free(x: Tensor) -> bool:
-    """Whether values of ``x`` can be read without a device synchronisation (a CPU tensor with data,
-    not traced).
+    """Whether values of ``x`` can be read without a device synchronisation: a CPU tensor with data,
+    not traced, and not one that torch.func maps over or differentiates.
     """
-    return (
-        x.device.type == "cpu"
-        and not isinstance(x, FakeTensor)
-        and not torch.compiler.is_compiling()
-    )
+    traced = torch.compiler.is_compiling() or isinstance(x, FakeTensor)
+    return x.device.type == "cpu" and not traced and not is_functorch_wrapped_tensor(x)
 
 
 def widest_float(device: torch.device) -> torch.dtype:

@@ -9,6 +9,7 @@ from diffusion_course.sampling import (
     SAMPLERS,
     Estimate,
     Level,
+    Transition,
     iterate_levels,
     noise_levels,
     sample_loop,
@@ -59,7 +60,7 @@ def _heun_of_the_package(noise_at, xhat, sigma, sigma_prev):
         return Estimate(scaled - _sigma(level.alpha_bar) * noise, noise)
 
     start = xhat.double() * now.alpha_bar**0.5
-    return (SAMPLERS["heun"](denoise, start, now, then).x_prev / then.alpha_bar**0.5).to(xhat.dtype)
+    return (SAMPLERS["heun"](denoise, start, Transition(now, then)).x_prev / then.alpha_bar**0.5).to(xhat.dtype)
 
 
 def _loop_of_the_package(model, xt, alphas_cumprod, n):
@@ -78,8 +79,8 @@ def _loop_by_counting(model, xt, alphas_cumprod, n):
 
 def _multistep_of_the_package(xt, x0_pred, x0_before, alpha_bar_before, alpha_bar, alpha_bar_prev):
     before, now, then = (Level(None, a) for a in (alpha_bar_before, alpha_bar, alpha_bar_prev))
-    last = before, Estimate(x0_before, xt)
-    return SAMPLERS["dpmpp_2m"](lambda x, level: Estimate(x0_pred, xt), xt, now, then, last=last).x_prev
+    move = Transition(now, then, before=(before, Estimate(x0_before, xt)))
+    return SAMPLERS["dpmpp_2m"](lambda x, level: Estimate(x0_pred, xt), xt, move).x_prev
 
 
 def _multistep_in_sigma(xt, x0_pred, x0_before, alpha_bar_before, alpha_bar, alpha_bar_prev):
@@ -108,8 +109,8 @@ def _inversion_with_a_step_function(model, xt, alphas_cumprod, timesteps):
         noise = model(x, t)
         return Estimate(convert_prediction(noise, x, t, alphas_cumprod, source="epsilon", target="sample"), noise)
 
-    def up(denoise, x, now, then, **_):
-        estimate = denoise(x, now)
+    def up(denoise, x, move):
+        estimate, then = denoise(x, move.now), move.then
         return then.alpha_bar**0.5 * estimate.x0 + (1 - then.alpha_bar) ** 0.5 * estimate.noise, estimate
 
     *_, end = iterate_levels(denoise, xt, levels, sampler=up)

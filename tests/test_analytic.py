@@ -280,7 +280,7 @@ PAIR = GaussianMixture(W, M, S)
         (lambda: PAIR.posterior_mean(X.to("meta"), 0.5), ValueError, r"points and mixture differ: .* on meta"),
         (lambda: PAIR.score(X, 1.5), ValueError, r"alpha_bar must lie in \[0, 1\], got values from 1\.5"),
         (lambda: PAIR.score(X, float("nan")), ValueError, r"alpha_bar must lie in \[0, 1\]"),
-        (lambda: PAIR.score(X, f64([0.1, 0.2])), ValueError, r"alpha_bar must be a number or have shape \(4,\), got shape \(2,\)"),
+        (lambda: PAIR.score(X, f64([0.1, 0.2])), ValueError, r"alpha_bar must be one number or one for each sample of xt, got shape \(2,\)"),
         (lambda: PAIR.at(-0.1), ValueError, r"alpha_bar must lie in \[0, 1\], got -0\.1"),
         (lambda: PAIR.best_loss(7, f64([0.5])), ValueError, r"t must lie in 0\.\.0, got 7"),
         (lambda: PAIR.best_loss(-1, f64([0.5])), ValueError, r"t must lie in 0\.\.0, got -1"),

@@ -14,6 +14,7 @@ from diffusion_course import captions, make_generator, make_schedule, parse_capt
 from diffusion_course.datasets.scenes.captions import KIND_WORDS
 from diffusion_course.datasets.scenes.words import COLOURS, KINDS
 from diffusion_course.files.pretrained import data_dir
+from diffusion_course.training import TrainConfig
 from tools.places import (
     AXES,
     MARK,
@@ -26,7 +27,7 @@ from tools.places import (
     place_loss,
     sides,
 )
-from tools.scene_runs import TextDenoiser, settings, token_ids
+from tools.scene_runs import TextDenoiser, token_ids
 
 FOLDER = data_dir() / "mini-stable-diffusion"
 
@@ -133,8 +134,8 @@ def test_a_few_steps_teach_the_attention_its_side(tokenizer):
     codes = sample_scenes(64, generator=make_generator(2), things=2)
     ids = token_ids(tokenizer, captions(codes, generator=make_generator(3)))
     data = torch.randn(64, 2, 8, 8, generator=make_generator(4))
-    config = settings(torch.device("cpu"), num_steps=80, batch_size=16, learning_rate=3e-3, ema_decay=0.9, warmup_steps=1)
-    config |= {"prediction_type": "v_prediction", "weighting": "simple", "cond_dropout": 0.1, "precision": "float32"}
+    config = TrainConfig(num_steps=80, batch_size=16, learning_rate=3e-3, ema_decay=0.9, warmup_steps=1, precision="float32",
+                         prediction_type="v_prediction", cond_dropout=0.1)
     run = PlacedTrainer(model, data, make_schedule("linear", 1000), ids, config)
     losses = []
     for _ in range(80):
@@ -145,8 +146,7 @@ def test_a_few_steps_teach_the_attention_its_side(tokenizer):
 
 def test_marks_go_to_the_words_said_last_and_nowhere_else(tokenizer):
     text_encoder = CLIPTextModel.from_pretrained(FOLDER / "text_encoder", attn_implementation="eager").float()
-    config = settings(torch.device("cpu"), num_steps=3, batch_size=24, learning_rate=1e-3, ema_decay=0.9, seed=2)
-    config |= {"precision": "float32"}
+    config = TrainConfig(num_steps=3, batch_size=24, ema_decay=0.9, seed=2, precision="float32")
     run = MarkRun(copy.deepcopy(text_encoder), config, torch.device("cpu"), None, tokenizer)
     assert run.marks.shape == (2 * len(AXES), 192) and 0.7 * MARK < run.marks.std() < 1.3 * MARK
     assert run.loss().item() == pytest.approx(run.marks.square().mean().item(), rel=0.3)  # what is not marked costs nothing yet

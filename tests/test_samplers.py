@@ -15,6 +15,7 @@ from diffusion_course import (
     Estimate,
     GaussianMixture,
     Level,
+    Transition,
     ddim_step,
     ddpm_step,
     euler_ancestral_step,
@@ -37,6 +38,7 @@ from diffusion_course.sampling.timesteps import SPACINGS, sigma_of
 SCHEDULE = make_schedule("linear", 50, beta_end=0.2)
 BAR = SCHEDULE.alphas_cumprod
 STOCHASTIC = ("ddpm", "euler_ancestral")  # and "ddim" with eta
+DETERMINISTIC = tuple(sampler for sampler in SAMPLERS if sampler not in STOCHASTIC)
 IN_SIGMA = ("euler", "euler_ancestral", "heun")
 STEPS = [1, 2, 3, 7, 10, 30, 49, 50]
 
@@ -109,9 +111,9 @@ def level_pairs():
 def steps_from(now, prev, **kwargs):
     """The x_prev of every sampler of order one, from one state, network and noise."""
     denoise, xt = make_denoise(wavy_network), normal(4, 3, seed=1)
-    kwargs = {"noise": normal(4, 3, seed=2), **kwargs}
-    x_prev = {name: step(denoise, xt, now, prev, **kwargs).x_prev for name, step in SAMPLERS.items()}
-    return x_prev | {"ddim(1)": ddim_step(denoise, xt, now, prev, eta=1.0, **kwargs).x_prev}
+    move = Transition(now, prev, noise=normal(4, 3, seed=2))
+    x_prev = {name: step(denoise, xt, move, **kwargs).x_prev for name, step in SAMPLERS.items()}
+    return x_prev | {"ddim(1)": ddim_step(denoise, xt, move, eta=1.0, **kwargs).x_prev}
 
 
 @pytest.mark.parametrize(("now", "prev"), level_pairs())
@@ -129,9 +131,8 @@ def test_euler_is_ddim_and_the_ancestral_ones_are_one(now, prev):
 @pytest.mark.parametrize("eta", [0.0, 0.3, 1.0])
 @pytest.mark.parametrize(("now", "prev"), level_pairs())
 def test_ancestral_euler_with_eta_is_ddim_with_eta(now, prev, eta):
-    arguments = make_denoise(wavy_network), normal(4, 3, seed=1), now, prev
-    kwargs = {"noise": normal(4, 3, seed=2), "eta": eta}
-    assert_near(euler_ancestral_step(*arguments, **kwargs).x_prev, ddim_step(*arguments, **kwargs).x_prev)
+    arguments = make_denoise(wavy_network), normal(4, 3, seed=1), Transition(now, prev, noise=normal(4, 3, seed=2))
+    assert_near(euler_ancestral_step(*arguments, eta=eta).x_prev, ddim_step(*arguments, eta=eta).x_prev)
 
 
 @pytest.mark.parametrize("eta", [0.0, 0.5, 1.0])
@@ -144,7 +145,7 @@ def test_a_step_with_the_true_estimate_lands_on_the_forward_kernel(now, prev, st
 
     def x_prev(noise, z):
         xt = math.sqrt(now.alpha_bar) * x0 + math.sqrt(1 - now.alpha_bar) * noise
-        return step(lambda *_: Estimate(x0, noise), xt, now, prev, noise=z, eta=eta).x_prev.item()
+        return step(lambda *_: Estimate(x0, noise), xt, Transition(now, prev, noise=z), eta=eta).x_prev.item()
 
     mean = x_prev(zero, zero)
     assert mean == pytest.approx(math.sqrt(prev.alpha_bar) * 0.7, abs=1e-12)
@@ -158,7 +159,7 @@ def test_ddpm_passes_on_to_the_step_of_lesson_04():
     output = wavy_network(xt, torch.full((4,), now.t))
     for variance_type in ("fixed_small", "fixed_large"):
         expected = ddpm_step(output, xt, now.alpha_bar, prev.alpha_bar, noise, variance_type=variance_type)
-        found = SAMPLERS["ddpm"](make_denoise(wavy_network), xt, now, prev, noise=noise, variance_type=variance_type)
+        found = SAMPLERS["ddpm"](make_denoise(wavy_network), xt, Transition(now, prev, noise=noise), variance_type=variance_type)
         assert_near(found.x_prev, expected.x_prev)
         assert_near(found.estimate.x0, expected.x0_pred)
 
@@ -173,7 +174,7 @@ def test_heun_is_the_trapezium_rule_in_sigma():
     first = slope(xhat, now)
     second = slope(xhat + (sigma_prev - sigma) * first, prev)
     expected = (xhat + (sigma_prev - sigma) * (first + second) / 2) * math.sqrt(prev.alpha_bar)
-    assert_near(heun_step(make_denoise(wavy_network), xt, now, prev).x_prev, expected)
+    assert_near(heun_step(make_denoise(wavy_network), xt, Transition(now, prev)).x_prev, expected)
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
@@ -275,22 +276,23 @@ def test_order_of_convergence(sampler, order, tolerance, grid, reference):
     assert abs(measured_order(sampler, grid, reference) - order) < tolerance
 
 
-def heun_of_one_slope(denoise, xt, now, prev, **kwargs):
-    guess = euler_step(denoise, xt, now, prev).x_prev
-    slope = denoise(guess, prev).noise  # the second slope alone: first order
-    return euler_step(lambda *_: Estimate(xt, slope), xt, now, prev)
+def heun_of_one_slope(denoise, xt, move):
+    guess = euler_step(denoise, xt, move).x_prev
+    slope = denoise(guess, move.then).noise  # the second slope alone: first order
+    return euler_step(lambda *_: Estimate(xt, slope), xt, move)
 
 
-def dpmpp_of_even_steps(denoise, xt, now, prev, *, last=None, **kwargs):
+def dpmpp_of_even_steps(denoise, xt, move):
     """2M with r = 1 always, which is right only if all h are equal."""
-    if last is not None:
-        h = math.log(sigma_of(now.alpha_bar) / sigma_of(prev.alpha_bar))
-        last = Level(None, abar_of(sigma_of(now.alpha_bar) * math.exp(h))), last[1]
-    return SAMPLERS["dpmpp_2m"](denoise, xt, now, prev, last=last)
+    if move.before is not None:
+        h = math.log(sigma_of(move.now.alpha_bar) / sigma_of(move.then.alpha_bar))
+        earlier = Level(None, abar_of(sigma_of(move.now.alpha_bar) * math.exp(h)))
+        move = move._replace(before=(earlier, move.before[1]))
+    return SAMPLERS["dpmpp_2m"](denoise, xt, move)
 
 
-def dpmpp_without_memory(denoise, xt, now, prev, **kwargs):
-    return SAMPLERS["dpmpp_2m"](denoise, xt, now, prev)
+def dpmpp_without_memory(denoise, xt, move):
+    return SAMPLERS["dpmpp_2m"](denoise, xt, move._replace(before=None))
 
 
 @pytest.mark.parametrize(
@@ -450,14 +452,12 @@ def test_dtype_is_the_networks_unless_asked_otherwise(dtype, sampler):
     assert sample_loop(wavy_network, (2, 3), SCHEDULE, **options).dtype == torch.float32
 
 
-@pytest.mark.parametrize("sampler", SAMPLERS)
+@pytest.mark.parametrize("sampler", DETERMINISTIC)  # generators draw other numbers in other dtypes
 def test_low_precision_is_the_same_chain(sampler):
     def run(dtype):
         return sample_loop(wavy_network, (4, 3), SCHEDULE, sampler=sampler, num_inference_steps=10, x_init=start.to(dtype))
 
     start = normal(4, 3).bfloat16()
-    if sampler in STOCHASTIC:  # generators draw other numbers in other dtypes
-        return
     wanted = run(torch.float64)
     assert_near(run(torch.float32), wanted, 1e-5 * wanted.abs().max().item())
     assert_near(run(torch.bfloat16), wanted, 0.2 * wanted.abs().max().item())
@@ -476,7 +476,7 @@ def test_no_gradient_in_the_chain_and_the_condition_is_passed():
 def test_a_step_passes_gradients_outside_the_loop():
     xt = normal(2, 3).requires_grad_()
     for step in SAMPLERS.values():
-        x_prev = step(make_denoise(wavy_network), xt, *level_pairs()[1], noise=normal(2, 3)).x_prev
+        x_prev = step(make_denoise(wavy_network), xt, Transition(*level_pairs()[1], noise=normal(2, 3))).x_prev
         (gradient,) = torch.autograd.grad(x_prev.sum(), xt)
         assert torch.isfinite(gradient).all() and gradient.abs().max() > 0
 
@@ -488,8 +488,8 @@ def test_start_is_standard_normal_of_the_shape():
 
 
 def test_a_step_function_of_your_own():
-    def to_the_estimate(denoise, xt, now, prev, *, last=None, generator=None, pull=1.0):
-        estimate = denoise(xt, now)
+    def to_the_estimate(denoise, xt, move, *, pull=1.0):
+        estimate = denoise(xt, move.now)
         return solvers.SamplerStep(xt + pull * (estimate.x0 - xt), estimate)
 
     x = normal(2, 3)
@@ -497,10 +497,8 @@ def test_a_step_function_of_your_own():
     assert_near(found, (x + make_denoise(wavy_network)(x, noise_levels(SCHEDULE, [20])[0]).x0) / 2, 1e-12)
 
 
-@pytest.mark.parametrize("sampler", SAMPLERS)
+@pytest.mark.parametrize("sampler", DETERMINISTIC)
 def test_rows_of_a_batch_do_not_meet(sampler):
-    if sampler in STOCHASTIC:
-        return
     start, options = normal(5, 2, 2), {"sampler": sampler, "num_inference_steps": 6}
     whole = sample_loop(wavy_network, (5, 2, 2), SCHEDULE, x_init=start, **options)
     for i in range(5):
@@ -532,8 +530,8 @@ def run(**kwargs):
     return sample_loop(**arguments)
 
 
-def step(name, now=NOISY, prev=LESS, **kwargs):
-    return SAMPLERS[name](make_denoise(lambda xt, t: xt), X, now, prev, **kwargs)
+def step(name, now=NOISY, then=LESS, *, noise=None, before=None, **options):
+    return SAMPLERS[name](make_denoise(lambda xt, t: xt), X, Transition(now, then, before, noise), **options)
 
 
 @pytest.mark.parametrize(
@@ -576,13 +574,14 @@ def step(name, now=NOISY, prev=LESS, **kwargs):
         *((lambda name=name: run(schedule=ZERO, sampler=name, prediction_type="v_prediction"), ValueError,
            name + r' works in sigma, which is infinite at alpha_bar = 0: use "ddim"') for name in IN_SIGMA),
         *((lambda name=name: step(name, LESS, NOISY), ValueError,
-           r"a step goes to less noise.*now\.alpha_bar = 0\.6 and prev\.alpha_bar = 0\.3") for name in SAMPLERS),
+           r"a step goes to less noise.*now\.alpha_bar = 0\.6 and then\.alpha_bar = 0\.3") for name in SAMPLERS),
         *((lambda name=name: step(name, NOISY, NOISY), ValueError, r"a step goes to less noise") for name in SAMPLERS),
         *((lambda name=name: step(name, NOISY, Level(None, 1.1)), ValueError, r"a step goes to less noise") for name in SAMPLERS),
+        (lambda: ddim_step(make_denoise(wavy_network), X, NOISY), TypeError, r"move must be a Transition\(now, then\), got Level"),
         (lambda: step("ddim", noise=X[:1], eta=1.0), ValueError, r"noise must have the shape of xt"),
         (lambda: step("euler_ancestral", noise=X.float()), TypeError, r"noise must have the dtype of xt"),
         (lambda: step("euler_ancestral", noise=X.to("meta")), ValueError, r"noise is on meta and xt on cpu"),
-        (lambda: step("dpmpp_2m", last=(LESS, Estimate(X, X))), ValueError, r"a step goes to less noise"),
+        (lambda: step("dpmpp_2m", before=(LESS, Estimate(X, X))), ValueError, r"a step goes to less noise"),
         (lambda: list(iterate_levels(make_denoise(wavy_network), X, [NOISY])), ValueError, r"a chain needs at least two levels"),
     ],
 )

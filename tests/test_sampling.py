@@ -17,7 +17,7 @@ from diffusion_course import (
     q_posterior,
     to_x0_and_noise,
 )
-from diffusion_course.sampling import ancestral as sampling
+from diffusion_course.sampling import reverse
 
 SHORT = make_schedule("linear", 7, beta_start=0.05, beta_end=0.5)
 BAR = SHORT.alphas_cumprod
@@ -125,7 +125,7 @@ def exact_chain(schedule, mean, covariance, variance_type, monkeypatch, predicti
     later = iter(
         [*unit[:, 1:].unbind(1), torch.full((1 + draws, dim), 1e6, dtype=torch.float64)]
     )  # the last step must ignore its own
-    monkeypatch.setattr(sampling, "noise_like", lambda x, generator=None: next(later))
+    monkeypatch.setattr(reverse, "noise_like", lambda x, generator=None: next(later))
     weights = torch.ones(1, dtype=torch.float64)
     model = GaussianMixture(weights, torch.tensor(mean)[None], torch.tensor(covariance)[None]).model(
         schedule.alphas_cumprod, prediction_type

@@ -14,7 +14,7 @@ from torch import nn
 
 from diffusion_course import EMA, MLP, diffusion_loss, make_schedule, mixture, train, train_step
 from diffusion_course.files.checkpoints import load_tensors, save_tensors
-from diffusion_course.training.run import Trainer
+from diffusion_course.training.run import TrainConfig, Trainer
 
 SCHEDULE = make_schedule("linear", 50, beta_start=1e-3, beta_end=0.3)
 SETTINGS = {"num_steps": 20, "batch_size": 8, "warmup_steps": 3, "report_every": 5, "checkpoint_every": 5}
@@ -229,8 +229,7 @@ def test_a_conditional_network_is_trained_with_its_classes():
 
 def test_the_learning_rate_warms_up_and_falls_to_zero():
     model, data = small_run()
-    config = {"num_steps": 20, "batch_size": 8, "warmup_steps": 3, "learning_rate": 1.0, "ema_decay": 0.9, "seed": 0}
-    config |= {"cond_dropout": 0.0, "precision": "float32", "compile": False}
+    config = TrainConfig(num_steps=20, batch_size=8, warmup_steps=3, learning_rate=1.0, precision="float32")
     trainer = Trainer(model, data, SCHEDULE, None, config)
     rates = []
     for trainer.step_count in range(21):
@@ -263,6 +262,7 @@ def test_label_dropout_needs_a_null_class():
         next(train(MLP(hidden=16, num_classes=2), data, SCHEDULE, cond=torch.arange(64) % 2, cond_dropout=1.5, **SETTINGS))
 
 
+@pytest.mark.in_parts
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which("g++") is None and shutil.which("clang++") is None, reason="torch.compile needs a C++ compiler")
 def test_compiled_training_follows_the_eager_one(tmp_path):

@@ -113,9 +113,9 @@ def _train(
         batch_size=size,
         seed=job.seed,
         learning_rate=learning_rate,
-        ema_decay=0.999,
+        prediction_type="v_prediction",
+        cond_dropout=0.1,
     )
-    config |= {"prediction_type": "v_prediction", "weighting": "simple", "cond_dropout": 0.1}
     schedule = make_schedule(**SCHEDULE)
     run = (PlacedTrainer if places else Trainer)(
         model, latents.to(device), schedule, ids.to(device), config, accelerator

@@ -18,7 +18,7 @@ from transformers import CLIPTextModel, CLIPTokenizer
 
 from diffusion_course.datasets.scenes import captions
 from diffusion_course.datasets.scenes.captions import BACKWARD, FORWARD, KIND_WORDS
-from diffusion_course.training.run import Trainer
+from diffusion_course.training.run import TrainConfig, Trainer
 from tools.scene_runs import SceneRun, TextDenoiser, token_ids
 
 AXES = ("side by side", "stacked")  # the layouts with two sides
@@ -181,7 +181,7 @@ class MarkRun(SceneRun):
     def __init__(
         self,
         model: CLIPTextModel,
-        config: dict,
+        config: TrainConfig,
         device: torch.device,
         accelerator: object,
         tokenizer: CLIPTokenizer,
@@ -189,7 +189,7 @@ class MarkRun(SceneRun):
         super().__init__(model, config, device, accelerator)
         self.tokenizer, self.place_words = tokenizer, PlaceWords(tokenizer).to(device)
         self.before = copy.deepcopy(model).eval().requires_grad_(False)
-        generator = torch.Generator().manual_seed(config["seed"])
+        generator = torch.Generator().manual_seed(config.seed)
         self.marks = MARK * torch.randn(4, model.config.hidden_size, generator=generator).to(device)
 
     def loss(self) -> Tensor:

@@ -3,6 +3,7 @@ text_places.
 """
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import torch
 from accelerate import Accelerator
@@ -12,7 +13,7 @@ from transformers import CLIPTextModel, CLIPTokenizer
 
 from diffusion_course.datasets.scenes import captions, render_scenes, sample_scenes
 from diffusion_course.latent.autoencoder import latent_scaling, psnr
-from diffusion_course.latent.tokenization import train_vocabulary
+from diffusion_course.latent.vocabulary import train_vocabulary
 from diffusion_course.measures.judge import faithful, read_scenes
 from diffusion_course.training.loop import TrainState, run_training
 from diffusion_course.training.run import Run
@@ -136,7 +137,7 @@ def train_text_encoder(job: Job) -> Iterator[Report]:
     config = settings(
         device, num_steps=job.steps, batch_size=size, learning_rate=1e-3, ema_decay=0.99
     )
-    run = ReaderRun(model, config | {"precision": "float32"}, device, accelerator, tokenizer)
+    run = ReaderRun(model, replace(config, precision="float32"), device, accelerator, tokenizer)
     for state in drive(job, run, accelerator, 100):
         networks = {f"{MINIATURE}/text_encoder": state.ema_model.text_encoder.eval()}
         yield Report(state.step, state.seconds, f"loss {state.loss:.4f}", networks)
@@ -164,7 +165,7 @@ def train_text_places(job: Job) -> Iterator[Report]:
         ema_decay=0.95,
     )
     run = MarkRun(
-        model, config | {"precision": "float32"}, accelerator.device, accelerator, tokenizer
+        model, replace(config, precision="float32"), accelerator.device, accelerator, tokenizer
     )
     for state in drive(job, run, accelerator, 50):
         yield Report(

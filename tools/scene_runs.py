@@ -16,7 +16,7 @@ from diffusion_course.latent.autoencoder import autoencoder_loss
 from diffusion_course.measures.judge import JUDGE_SIZES, judge_loss
 from diffusion_course.models import Judge
 from diffusion_course.training.precision import has_fast_bfloat16
-from diffusion_course.training.run import Run
+from diffusion_course.training.run import Run, TrainConfig
 
 SIZE = 64
 VAE_CONFIG = {
@@ -50,17 +50,17 @@ UNET_CONFIG = {
 }
 SCHEDULE = {"name": "scaled_linear", "num_train_timesteps": 1000}
 JUDGE_CONFIG = {"sizes": list(JUDGE_SIZES)}
-DEFAULTS = {"warmup_steps": 100, "max_grad_norm": 1.0, "seed": 0, "compile": False}
 
 
-def settings(device: torch.device, **given: object) -> dict:
-    """Return the config of a run; bfloat16 where the device multiplies it faster (AVX-512 counts:
-    convolutions gain here).
+def settings(device: torch.device, **given: object) -> TrainConfig:
+    """Return the settings of a run: bfloat16 where the device is faster with it.
+
+    AVX-512 counts: convolutions gain here.
     """
     fast = has_fast_bfloat16(device) or (
         device.type == "cpu" and torch.cpu.get_capabilities().get("avx512_bf16", False)
     )
-    return DEFAULTS | {"precision": "bfloat16" if fast else "float32"} | given
+    return TrainConfig(**{"precision": "bfloat16" if fast else "float32"} | given)
 
 
 class SceneRun(Run):
@@ -72,11 +72,11 @@ class SceneRun(Run):
 
     def generator_of_step(self) -> torch.Generator:
         """Return the CPU generator that scenes and captions of this step come from."""
-        return torch.Generator().manual_seed(self.config["seed"] * 1_000_003 + self.step_count)
+        return torch.Generator().manual_seed(self.config.seed * 1_000_003 + self.step_count)
 
     def codes(self, generator: torch.Generator) -> Tensor:
         """Return the codes (B, 10) of this process."""
-        size = self.config["batch_size"] * self.num_processes
+        size = self.config.batch_size * self.num_processes
         return sample_scenes(size, generator=generator, split=self.split)[self.share]
 
     def pictures(self, codes: Tensor, generator: torch.Generator) -> Tensor:
@@ -165,7 +165,7 @@ class ReaderRun(SceneRun):
     def __init__(
         self,
         model: nn.Module,
-        config: dict,
+        config: TrainConfig,
         device: torch.device,
         accelerator: object,
         tokenizer: CLIPTokenizer,

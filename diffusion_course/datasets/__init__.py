@@ -5,15 +5,8 @@ from ..lazy import flat, lazily
 EXPORTS = {
     "mixtures": ("GaussianMixture",),
     "scenes": (
-        "Scene",
-        "Thing",
-        "captions",
-        "code_to_scene",
-        "is_held_out",
-        "parse_caption",
-        "render_scenes",
-        "sample_scenes",
-        "scene_to_code",
+        "Scene", "Thing", "captions", "code_to_scene", "is_held_out", "parse_caption",
+        "render_scenes", "sample_scenes", "scene_to_code",
     ),
     "sets": ("ImageSet", "PointSet", "load_dataset", "mixture"),
 }

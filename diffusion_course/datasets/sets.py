@@ -1,7 +1,5 @@
-"""Data behind one call. Offline: handwritten digits, two photographs, Gaussian mixtures. With a
-network: MNIST and others.
-
-Images are float32 in [-1, 1], shape (N, C, H, W).
+"""Data behind one call. Offline: handwritten digits, two photographs, scenes, Gaussian mixtures.
+With a network: MNIST and others. Images are float32 in [-1, 1], shape (N, C, H, W).
 """
 
 import math
@@ -12,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from ..validation import check_choice, check_positive_int
+from ..door import checked, one_of, positive_int
 from .mixtures import GaussianMixture
 from .scenes import render_scenes, sample_scenes
 
@@ -20,11 +18,11 @@ OFFLINE_DATASETS = ("digits", "photos", "scenes")
 DOWNLOAD_DATASETS = {"mnist": "MNIST", "fashion_mnist": "FashionMNIST", "cifar10": "CIFAR10"}
 SPLITS = ("train", "test", "all")
 MIXTURES = ("pair", "ring", "grid", "moons")
+Labelled = tuple[Tensor, Tensor]  # images (N, C, H, W) and labels (N,)
 
 
 class PointSet(NamedTuple):
-    """points (N, 2) float32, labels (N,) int64 (the likeliest component), and the mixture's name.
-    """
+    """points (N, 2) float32, labels (N,) int64 (the likeliest component), the mixture's name."""
 
     points: Tensor
     labels: Tensor
@@ -39,74 +37,71 @@ class ImageSet(NamedTuple):
     name: str
 
 
+def _of_images(name: str, size: int, given: dict) -> None:
+    if (points := given["name"]) in MIXTURES:
+        raise ValueError(f"size resizes images; {points!r} holds points, got {size=}.")
+
+
+@checked(
+    name=one_of(*OFFLINE_DATASETS, *MIXTURES, *DOWNLOAD_DATASETS), split=one_of(*SPLITS),
+    size=(positive_int, _of_images),
+)
 def load_dataset(
-    name: str,
-    *,
-    split: str = "all",
-    size: int | None = None,
-    root: str | Path = "~/.cache/diffusion_course",
-    download: bool = True,
+    name: str, *, split: str = "all", size: int | None = None,
+    root: str | Path = "~/.cache/diffusion_course", download: bool = True,
 ) -> ImageSet | PointSet:
-    """Return a data set by name; the offline ones come with installed packages, the others are
-    downloaded once.
+    """Return a data set by name, drawn, shipped with a package or downloaded once.
 
-    "digits" (offline): scikit-learn's optical digits, 1,797 of 8x8, ten classes; "test" is every
-    fifth one. "photos" (offline): scikit-learn's two sample photographs, the centre square,
-    384x384; the same for every split. "scenes" (offline): 2,048 drawn scenes, 64x64, labelled by
-    the kind of the first thing; "train" holds out pairs of kind and colour, "test" has one in every
-    picture. For captions, or more of them, use ``sample_scenes`` and ``render_scenes``. "pair",
-    "ring", "grid", "moons" (offline): 4,096 points of that ``mixture``, others for each split.
-    "mnist", "fashion_mnist", "cifar10": torchvision's. ``size``: resize images to (size, size).
-    ``root``: where downloads are kept. Raises ValueError for an unknown name or split,
-    ConnectionError naming the offline sets if there is no network.
+    Offline: "digits", scikit-learn's 1,797 of 8x8 in ten classes ("test" is every fifth one);
+    "photos", the centre squares of scikit-learn's two, 384x384, for every split; "scenes", 2,048
+    drawn ones, 64x64, labelled by the kind of the first thing ("train" holds out pairs of kind and
+    colour, "test" has one in every picture; for captions, or more of them, use ``sample_scenes``
+    and ``render_scenes``); "pair", "ring", "grid", "moons", 4,096 points of that ``mixture``,
+    others for each split. Downloaded to ``root``: "mnist", "fashion_mnist", "cifar10". ``size``:
+    resize images to (size, size). Raises ValueError for an unknown name or split, ConnectionError
+    naming the offline sets if there is no network.
     """
-    check_choice("name", name, (*OFFLINE_DATASETS, *MIXTURES, *DOWNLOAD_DATASETS))
-    check_choice("split", split, SPLITS)
-    if size is not None:
-        check_positive_int("size", size)
     if name in MIXTURES:
-        return _points(name, split, size)
-    if name == "digits":
-        images, labels = _digits(split)
-    elif name == "photos":
-        images, labels = _photos()
-    elif name == "scenes":
-        generator = torch.Generator().manual_seed(SPLITS.index(split))
-        codes = sample_scenes(
-            2048, generator=generator, split={"test": "held_out"}.get(split, split)
-        )
-        images, labels = render_scenes(codes, size=size or 64, generator=generator), codes[:, 2]
-    else:
+        return _points(name, split)
+    if name == "scenes":
+        images, labels = _scenes(split, size or 64)
+    elif name in DOWNLOAD_DATASETS:
         images, labels = _downloaded(name, split, Path(root).expanduser(), download)
-    if size is not None and images.shape[-2:] != (size, size):
-        images = interpolate(
-            images, (size, size), mode="bilinear", antialias=True, align_corners=False
-        )
-    return ImageSet(images, labels, name)
+    else:
+        images, labels = _digits(split) if name == "digits" else _photos()
+    return ImageSet(images if size is None else _resized(images, size), labels, name)
 
 
-def _points(name: str, split: str, size: int | None) -> PointSet:
-    if size is not None:
-        raise ValueError(
-            f"size resizes images; {name!r} holds points, got size={size}. Leave size out."
-        )
-    source = mixture(name)
-    points = source.sample(4096, generator=torch.Generator().manual_seed(SPLITS.index(split)))
+def _resized(images: Tensor, size: int) -> Tensor:
+    if images.shape[-2:] == (size, size):
+        return images
+    return interpolate(images, (size, size), mode="bilinear", antialias=True)
+
+
+def _points(name: str, split: str) -> PointSet:
+    source, generator = mixture(name), torch.Generator().manual_seed(SPLITS.index(split))
+    points = source.sample(4096, generator=generator)
     return PointSet(points.float(), source.responsibilities(points).argmax(1), name)
 
 
-def _digits(split: str) -> tuple[Tensor, Tensor]:
+def _scenes(split: str, size: int) -> Labelled:
+    generator = torch.Generator().manual_seed(SPLITS.index(split))
+    held_out = {"test": "held_out"}.get(split, split)
+    codes = sample_scenes(2048, generator=generator, split=held_out)  # (2048, 10)
+    return render_scenes(codes, size=size, generator=generator), codes[:, 2]
+
+
+def _digits(split: str) -> Labelled:
     from sklearn.datasets import load_digits
 
     data = load_digits()
     images = torch.from_numpy(data.images).float()[:, None] / 8 - 1  # pixel values are 0..16
-    labels = torch.from_numpy(data.target).long()
-    is_test = torch.arange(len(labels)) % 5 == 4
-    keep = {"train": ~is_test, "test": is_test, "all": torch.ones_like(is_test)}[split]
-    return images[keep], labels[keep]
+    is_test = torch.arange(len(images)) % 5 == 4
+    keep = {"train": ~is_test, "test": is_test, "all": is_test | True}[split]
+    return images[keep], torch.from_numpy(data.target).long()[keep]
 
 
-def _photos() -> tuple[Tensor, Tensor]:
+def _photos() -> Labelled:
     from sklearn.datasets import load_sample_images
 
     photos = []
@@ -114,73 +109,50 @@ def _photos() -> tuple[Tensor, Tensor]:
         x = torch.tensor(photo).permute(2, 0, 1).float() / 127.5 - 1  # (3, H, W)
         side = min(x.shape[1:])
         top, left = ((n - side) // 2 for n in x.shape[1:])
-        photos.append(
-            interpolate(
-                x[None, :, top : top + side, left : left + side],
-                (384, 384),
-                mode="bilinear",
-                antialias=True,
-            )
-        )
+        photos.append(_resized(x[None, :, top : top + side, left : left + side], 384))
     return torch.cat(photos).clamp(-1, 1), torch.arange(len(photos))
 
 
-def _downloaded(name: str, split: str, root: Path, download: bool) -> tuple[Tensor, Tensor]:
+def _downloaded(name: str, split: str, root: Path, download: bool) -> Labelled:
     import torchvision
 
-    images, labels = [], []
+    source, images, labels = getattr(torchvision.datasets, DOWNLOAD_DATASETS[name]), [], []
     for train in {"train": (True,), "test": (False,), "all": (True, False)}[split]:
         try:
-            data = getattr(torchvision.datasets, DOWNLOAD_DATASETS[name])(
-                str(root), train=train, download=download
-            )
+            data = source(str(root), train=train, download=download)
         except (RuntimeError, OSError) as error:
-            raise ConnectionError(
-                f"{name!r} could not be {'downloaded to' if download else 'found in'} {root}"
-                f" ({error}). These sets need no network:"
-                f" {', '.join(map(repr, (*OFFLINE_DATASETS, *MIXTURES)))}."
-            ) from error
+            why = f"could not be {'downloaded to' if download else 'found in'} {root} ({error})"
+            sets = ", ".join(map(repr, (*OFFLINE_DATASETS, *MIXTURES)))
+            raise ConnectionError(f"{name!r} {why}. These sets need no network: {sets}.") from error
         x = torch.as_tensor(data.data)
         images.append((x[:, None] if x.ndim == 3 else x.permute(0, 3, 1, 2)).float() / 127.5 - 1)
         labels.append(torch.as_tensor(data.targets).long())
     return torch.cat(images), torch.cat(labels)
 
 
+@checked(name=one_of(*MIXTURES))
 def mixture(name: str = "pair") -> GaussianMixture:
-    """Return a named 2-D Gaussian mixture in float64, within about [-2, 2]: "pair", "ring", "grid"
-    or "moons".
+    """Return a named 2-D Gaussian mixture in float64, within about [-2, 2].
 
-    pair: two round blobs of unequal weight; ring: eight on a circle; grid: nine on a square; moons:
-    two arcs of six tilted ellipses each. Raises ValueError for another name.
+    "pair": two round blobs of unequal weight. "ring": eight on a circle. "grid": nine on a square.
+    "moons": two arcs of six tilted ellipses each. Raises ValueError for another name.
     """
-    check_choice("name", name, MIXTURES)
+    eye = torch.eye(2, dtype=torch.float64)
     if name == "pair":
-        return _round_blobs([(-1.0, -0.5), (1.0, 0.5)], 0.25, weights=[0.3, 0.7])
+        return _blobs([(-1.0, -0.5), (1.0, 0.5)], 0.25**2 * eye, weights=[0.3, 0.7])
     if name == "ring":
         angles = [2 * math.pi * k / 8 for k in range(8)]
-        return _round_blobs([(1.5 * math.cos(a), 1.5 * math.sin(a)) for a in angles], 0.15)
+        return _blobs([(1.5 * math.cos(a), 1.5 * math.sin(a)) for a in angles], 0.15**2 * eye)
     if name == "grid":
-        return _round_blobs([(1.2 * i, 1.2 * j) for i in (-1, 0, 1) for j in (-1, 0, 1)], 0.15)
+        return _blobs([(1.2 * i, 1.2 * j) for i in (-1, 0, 1) for j in (-1, 0, 1)], 0.15**2 * eye)
     angles = torch.linspace(0.15, math.pi - 0.15, 6, dtype=torch.float64)
     upper = torch.stack([angles.cos() - 0.5, angles.sin() - 0.25], 1)
-    lower = torch.stack([0.5 - angles.cos(), 0.25 - angles.sin()], 1)
     tangent = torch.stack([-angles.sin(), angles.cos()], 1)
-    covariance = 0.06 * tangent[:, :, None] * tangent[:, None, :] + 0.006 * torch.eye(
-        2, dtype=torch.float64
-    )
-    means = 1.3 * torch.cat([upper, lower])
-    return GaussianMixture(
-        torch.full((12,), 1 / 12, dtype=torch.float64), means, torch.cat([covariance, covariance])
-    )
+    covariances = 0.06 * tangent[:, :, None] * tangent[:, None] + 0.006 * eye
+    return _blobs((1.3 * torch.cat([upper, -upper])).tolist(), covariances.repeat(2, 1, 1))
 
 
-def _round_blobs(
-    centres: list[tuple[float, float]], std: float, weights: list[float] | None = None
-) -> GaussianMixture:
-    k = len(centres)
-    covariances = std**2 * torch.eye(2, dtype=torch.float64).repeat(k, 1, 1)
-    return GaussianMixture(
-        torch.tensor(weights or [1 / k] * k, dtype=torch.float64),
-        torch.tensor(centres, dtype=torch.float64),
-        covariances,
-    )
+def _blobs(means: list, covariances: Tensor, weights: list | None = None) -> GaussianMixture:
+    k = len(means)
+    weights, means = (torch.tensor(x, dtype=torch.float64) for x in (weights or [1 / k] * k, means))
+    return GaussianMixture(weights, means, covariances.expand(k, 2, 2))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import dataclasses
+import inspect
 import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
@@ -134,6 +135,11 @@ class Exercise:
     def is_value(self) -> bool:
         """True for "find the number": the answer is a value, not a function."""
         return self.cases is None
+
+    @property
+    def signature(self) -> inspect.Signature:
+        """How the answer is called: the reference's signature."""
+        return inspect.signature(self.reference)
 
     @property
     def answer_name(self) -> str:

@@ -1,5 +1,4 @@
-"""Files that are written whole or not at all, and safetensors whose contents are checked on load.
-"""
+"""Files written whole or not at all, and safetensors whose contents are checked on load."""
 
 import hashlib
 import json
@@ -9,13 +8,14 @@ from pathlib import Path
 
 from torch import Tensor
 
+from ..door import checked
 from ..validation import describe
+
+Tensors = dict[str, Tensor]
 
 
 def write_bytes(path: str | Path, content: bytes) -> None:
-    """Write ``content`` to ``path`` whole or not at all: into a temporary file beside it, then
-    renamed over it.
-    """
+    """Write ``content`` to ``path`` whole or not at all: to a file beside it, then renamed."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
@@ -37,9 +37,7 @@ def sha256_of(path: str | Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def save_tensors(
-    path: str | Path, tensors: dict[str, Tensor], metadata: dict | None = None
-) -> None:
+def save_tensors(path: str | Path, tensors: Tensors, metadata: dict | None = None) -> None:
     """Write tensors and JSON-able ``metadata`` to a safetensors file, whole or not at all."""
     from safetensors.torch import save
 
@@ -56,7 +54,17 @@ def check_sha256(path: str | Path, sha256: str) -> None:
         )
 
 
-def load_tensors(path: str | Path, *, sha256: str | None = None) -> tuple[dict[str, Tensor], dict]:
+def _is_a_file(name: str, path: str | Path, given: dict) -> None:
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"there is no file {path}.")
+
+
+def _of_that_file(name: str, sha256: str, given: dict) -> None:
+    check_sha256(given["path"], sha256)
+
+
+@checked(path=_is_a_file, sha256=_of_that_file)
+def load_tensors(path: str | Path, *, sha256: str | None = None) -> tuple[Tensors, dict]:
     """Return (tensors on the CPU, metadata) of a file that ``save_tensors`` wrote.
 
     Raises FileNotFoundError if it is missing, ValueError if its sha256 is not the one given or it
@@ -64,37 +72,28 @@ def load_tensors(path: str | Path, *, sha256: str | None = None) -> tuple[dict[s
     """
     from safetensors import SafetensorError, safe_open
 
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"there is no file {path}.")
-    if sha256 is not None:
-        check_sha256(path, sha256)
     try:
         with safe_open(path, framework="pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}, json.loads(
-                (file.metadata() or {}).get("json", "{}")
-            )
+            metadata = (file.metadata() or {}).get("json", "{}")
+            return {name: file.get_tensor(name) for name in file.keys()}, json.loads(metadata)
     except SafetensorError as error:
-        raise ValueError(
-            f"{path} is not a whole safetensors file ({error}). Delete it and make it again."
-        ) from error
+        damaged = f"{path} is not a whole safetensors file ({error})"
+        raise ValueError(f"{damaged}. Delete it and make it again.") from error
 
 
-def load_into(module: object, tensors: dict[str, Tensor], source: str) -> None:
-    """Load tensors into ``module``; raise ValueError naming every missing, unexpected or wrongly
-    shaped one. All or nothing.
-    """
+def _fit(name: str, tensors: Tensors, given: dict) -> None:
+    module = given["module"]
     own = module.state_dict()
-    faults = [f"missing {name}" for name in own.keys() - tensors.keys()]
-    faults += [f"unexpected {name}" for name in tensors.keys() - own.keys()]
-    faults += [
-        f"{name}: {describe(tensors[name])} for {describe(own[name])}"
-        for name in own.keys() & tensors.keys()
-        if own[name].shape != tensors[name].shape
-    ]
+    faults = [f"missing {key}" for key in own.keys() - tensors.keys()]
+    faults += [f"unexpected {key}" for key in tensors.keys() - own.keys()]
+    both = ((key, tensors[key], own[key]) for key in own.keys() & tensors.keys())
+    faults += [f"{k}: {describe(a)} for {describe(b)}" for k, a, b in both if a.shape != b.shape]
     if faults:
-        raise ValueError(
-            f"the weights of {source} do not fit {type(module).__name__}:"
-            f" {'; '.join(sorted(faults)[:5])}."
-        )
+        unfit = f"the weights of {given['source']} do not fit {type(module).__name__}"
+        raise ValueError(f"{unfit}: {'; '.join(sorted(faults)[:5])}.")
+
+
+@checked(tensors=_fit)
+def load_into(module: object, tensors: Tensors, source: str) -> None:
+    """Load all tensors into ``module``, or raise ValueError naming up to five that do not fit."""
     module.load_state_dict(tensors)

@@ -1,6 +1,4 @@
-"""The weights that ship with the course: found in ``data/``, checked against their sha256, loaded
-into their networks.
-"""
+"""The weights that ship with the course: found in ``data/``, checked, loaded into networks."""
 
 import json
 import os
@@ -10,6 +8,7 @@ from pathlib import Path
 from torch import nn
 
 from .. import models
+from ..door import checked
 from ..process.schedules import NoiseSchedule, make_schedule
 from .checkpoints import load_into, load_tensors
 
@@ -18,9 +17,7 @@ MANIFEST = "manifest.json"
 
 @dataclass(frozen=True)
 class ShippedFile:
-    """One entry of ``data/manifest.json``: the file, its sha256, the network it fits, and how it
-    was made.
-    """
+    """One entry of ``data/manifest.json``: a file, the network that it fits, how it was made."""
 
     name: str
     path: Path
@@ -31,9 +28,7 @@ class ShippedFile:
     made_by: dict
 
     def noise_schedule(self) -> NoiseSchedule:
-        """Return the schedule that the network was trained with. Raises ValueError if it is not a
-        diffusion network.
-        """
+        """Return the schedule of the network's training. Raises ValueError if there is none."""
         if self.schedule is None:
             raise ValueError(f"{self.name!r} is a {self.model}, which has no noise schedule.")
         return make_schedule(**self.schedule)
@@ -50,58 +45,47 @@ def data_dir() -> Path:
     if not (folder / MANIFEST).is_file():
         raise FileNotFoundError(
             f"no shipped weights: {folder / MANIFEST} does not exist. Work in a clone of the course"
-            " (they are in its data/ folder), or set DIFFUSION_COURSE_DATA to a folder that has"
-            " them."
+            " (they are in its data/ folder), or set DIFFUSION_COURSE_DATA to a folder with them."
         )
     return folder
 
 
 def shipped_files() -> dict[str, ShippedFile]:
-    """Return every entry of the manifest by name. Files are not opened. Raises ValueError if the
-    manifest cannot be read.
-    """
-    folder = data_dir()
+    """Return the manifest's entries by name, no file opened. Raises ValueError if it is damaged."""
+    folder, fields = data_dir(), ("sha256", "model", "config", "schedule", "made_by")
     try:
         entries = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
         return {
-            name: ShippedFile(
-                name=name,
-                path=folder / e["file"],
-                sha256=e["sha256"],
-                model=e["model"],
-                config=e["config"],
-                schedule=e["schedule"],
-                made_by=e["made_by"],
-            )
-            for name, e in entries.items()
+            name: ShippedFile(name, folder / entry["file"], *(entry[field] for field in fields))
+            for name, entry in entries.items()
         }
     except (json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
-        raise ValueError(
-            f"{folder / MANIFEST} is damaged ({error!r}). Restore it: git checkout data/{MANIFEST}."
-        ) from error
+        damaged = f"{folder / MANIFEST} is damaged ({error!r})"
+        raise ValueError(f"{damaged}. Restore it: git checkout data/{MANIFEST}.") from error
 
 
+def _shipped(name: str, value: str, given: dict) -> None:
+    files = shipped_files()
+    if value not in files:
+        names = ", ".join(map(repr, files))
+        raise ValueError(f"there are no shipped weights named {value!r}; there are {names}.")
+    if "/" in value:
+        part = "is a part of a latent model and needs the others: use load_parts()"
+        raise ValueError(f"{value!r} {part}.")
+    if not (entry := files[value]).path.is_file():
+        missing = f"the weights {value!r} are missing: {entry.path}"
+        again = f"git checkout data, or {entry.made_by['command']}"
+        raise FileNotFoundError(f"{missing}. Restore them: {again}.")
+
+
+@checked(name=_shipped)
 def load_pretrained(name: str) -> nn.Module:
     """Return the shipped network of this name, in evaluation mode on the CPU.
 
     Raises ValueError for a name that the manifest does not hold, a part of the miniature, or a file
     whose sha256 differs; FileNotFoundError if missing.
     """
-    files = shipped_files()
-    if name not in files:
-        raise ValueError(
-            f"there are no shipped weights named {name!r}; there are {', '.join(map(repr, files))}."
-        )
-    entry = files[name]
-    if "/" in name:
-        raise ValueError(
-            f"{name!r} is a part of a latent model and needs the others: use load_parts()."
-        )
-    if not entry.path.is_file():
-        raise FileNotFoundError(
-            f"the weights {name!r} are missing: {entry.path}. Restore them: git checkout data, or"
-            f" {entry.made_by['command']}."
-        )
+    entry = shipped_files()[name]
     tensors, _ = load_tensors(entry.path, sha256=entry.sha256)
     model = getattr(models, entry.model)(**entry.config)
     load_into(model, tensors, entry.path.name)

@@ -1,14 +1,13 @@
 """What a network costs: its parameters, and the floating-point operations of one call.
 
-Counted from shapes while the network runs once, so it also runs on the meta device, where nothing
-is computed and nothing is stored. A multiply-add counts as 2. What is counted is what grows with
-the width of a network: convolutions, linear layers, matrix products, attention. Additions, norms
-and activations are not, here as in ``torch.utils.flop_counter``.
+Counted from shapes while the network runs once, also on the meta device, where nothing is computed.
+A multiply-add counts as 2. Counted are convolutions, linear layers, matrix products and attention;
+additions, norms and activations are not, here as in ``torch.utils.flop_counter``.
 """
 
 import math
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
+from contextlib import ExitStack
 from typing import Any, NamedTuple
 
 import torch
@@ -16,42 +15,35 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
+from .inputs import evaluating
+
 
 class ModuleCost(NamedTuple):
-    """Parameters that a module holds and multiply-adds times 2 that one call of it costs."""
+    """Parameters that a module holds, and multiply-adds times 2 that one call of it costs."""
 
     parameters: int
     flops: int
 
 
 def _einsum(output: Tensor, equation: Any, *operands: Any) -> int:
-    operands = (
-        operands[0] if len(operands) == 1 and isinstance(operands[0], list | tuple) else operands
-    )
+    operands = operands[0] if isinstance(operands[0], list | tuple) else operands
     if not isinstance(equation, str) or "." in equation or len(operands) > 2:
-        raise NotImplementedError(
-            f"einsum {equation!r} with {len(operands)} operands is not counted: write it as"
-            " products of two."
-        )
+        what = f"einsum {equation!r} with {len(operands)} operands"
+        raise NotImplementedError(f"{what} is not counted: write it as products of two.")
     names = equation.replace(" ", "").partition("->")[0].split(",")
-    sizes = {
-        letter: size
-        for name, x in zip(names, operands, strict=True)
-        for letter, size in zip(name, x.shape, strict=True)
-    }
+    pairs = zip(names, operands, strict=True)
+    sizes = {letter: n for name, x in pairs for letter, n in zip(name, x.shape, strict=True)}
     return 2 * math.prod(sizes.values()) if len(operands) == 2 else 0
 
 
 def _convolution(output: Tensor, input: Tensor, weight: Tensor, *args: Any, **kwargs: Any) -> int:
-    return (
-        2 * output.numel() * weight[0].numel()
-    )  # weight (C_out, C_in / groups, *kernel): each number is a sum over weight[0]
+    # weight (C_out, C_in / groups, *kernel): each number of the output is a sum over weight[0]
+    return 2 * output.numel() * weight[0].numel()
 
 
 def _transposed(output: Tensor, input: Tensor, weight: Tensor, *args: Any, **kwargs: Any) -> int:
-    return (
-        2 * input.numel() * weight[0].numel()
-    )  # weight (C_in, C_out / groups, *kernel): each number meets all of weight[0]
+    # weight (C_in, C_out / groups, *kernel): each number of the input meets all of weight[0]
+    return 2 * input.numel() * weight[0].numel()
 
 
 def _product(output: Tensor, input: Tensor, *args: Any, **kwargs: Any) -> int:
@@ -62,13 +54,10 @@ def _product_added(output: Tensor, input: Tensor, left: Tensor, *args: Any, **kw
     return 2 * output.numel() * left.shape[-1]
 
 
-def _attention(
-    output: Tensor, query: Tensor, key: Tensor, value: Tensor, *args: Any, **kwargs: Any
-) -> int:
-    *heads, length, width = (
-        query.shape
-    )  # q k^T costs 2 L S E, the weighted sum of values 2 L S V, in each head
-    return 2 * math.prod(heads) * length * key.shape[-2] * (width + value.shape[-1])
+def _attention(output: Tensor, q: Tensor, k: Tensor, v: Tensor, *args: Any, **kwargs: Any) -> int:
+    *heads, length, width = q.shape
+    # q k^T costs 2 L S E and the weighted sum of values 2 L S V, in each head
+    return 2 * math.prod(heads) * length * k.shape[-2] * (width + v.shape[-1])
 
 
 _COUNTED: dict[Callable, Callable[..., int]] = {
@@ -77,16 +66,10 @@ _COUNTED: dict[Callable, Callable[..., int]] = {
     **dict.fromkeys((F.linear, torch.matmul, torch.mm, torch.bmm, torch.mv), _product),
     **dict.fromkeys((Tensor.matmul, Tensor.__matmul__, Tensor.mm, Tensor.bmm, Tensor.mv), _product),
     **dict.fromkeys((torch.addmm, torch.baddbmm, Tensor.addmm, Tensor.baddbmm), _product_added),
-    F.scaled_dot_product_attention: _attention,
-    torch.einsum: _einsum,
+    F.scaled_dot_product_attention: _attention, torch.einsum: _einsum,
 }
-_NOT_COUNTED = (
-    F.multi_head_attention_forward,
-    torch._native_multi_head_attention,
-    torch.lstm,
-    torch.gru,
-    F.bilinear,
-)
+_NOT_COUNTED = {F.multi_head_attention_forward, torch._native_multi_head_attention}
+_NOT_COUNTED |= {torch.lstm, torch.gru, F.bilinear}
 
 
 class _Counter(TorchFunctionMode):
@@ -99,29 +82,16 @@ class _Counter(TorchFunctionMode):
     def __torch_function__(
         self, func: Callable, types: Any, args: tuple = (), kwargs: dict | None = None
     ) -> Any:
-        kwargs = kwargs or {}
+        name, kwargs = self.running[-1], kwargs or {}
         if func in _NOT_COUNTED:
             raise NotImplementedError(
-                f"{func.__name__} is not counted (in {self.running[-1] or 'the network itself'}). "
-                "Use torch.utils.flop_counter.FlopCounterMode for this network."
+                f"{func.__name__} is not counted (in {name or 'the network itself'}). Use "
+                "torch.utils.flop_counter.FlopCounterMode for this network."
             )
         output = func(*args, **kwargs)
         if func in _COUNTED:
-            name = self.running[-1]
             self.flops[name] = self.flops.get(name, 0) + _COUNTED[func](output, *args, **kwargs)
         return output
-
-
-@contextmanager
-def _evaluating(model: nn.Module) -> Iterator[None]:
-    """Switch to evaluation for the call, so that no running statistic moves, and back."""
-    training = [module for module in model.modules() if module.training]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module in training:
-            module.training = True
 
 
 def _flops_by_name(model: nn.Module, inputs: tuple) -> dict[str, int]:
@@ -129,17 +99,12 @@ def _flops_by_name(model: nn.Module, inputs: tuple) -> dict[str, int]:
     counter = _Counter()
     with ExitStack() as stack:
         for name, module in model.named_modules():
-            enter = module.register_forward_pre_hook(
-                lambda *_, name=name: counter.running.append(name)
-            )
-            leave = module.register_forward_hook(
-                lambda *_: [counter.running.pop(), None][1], always_call=True
-            )
-            stack.callback(enter.remove)
-            stack.callback(leave.remove)
-        stack.enter_context(_evaluating(model))
-        stack.enter_context(torch.no_grad())
-        stack.enter_context(counter)
+            enter = lambda *_, name=name: counter.running.append(name)  # noqa: E731
+            leave = lambda *_: [counter.running.pop(), None][1]  # noqa: E731
+            stack.callback(module.register_forward_pre_hook(enter).remove)
+            stack.callback(module.register_forward_hook(leave, always_call=True).remove)
+        for context in (evaluating(model), torch.no_grad(), counter):
+            stack.enter_context(context)
         model(*inputs)
     return counter.flops
 
@@ -154,27 +119,23 @@ def count_flops(model: nn.Module, *inputs: Any) -> int:
     costs about 3 times as much.
 
     The network runs once, in evaluation mode and without gradients, and is left as it was. To cost
-    nothing, build network and
-    inputs on the meta device: ``with torch.device("meta"): ...``. Agrees with
-    ``torch.utils.flop_counter.FlopCounterMode`` where that one counts; it does not count attention
-    on the CPU. Raises NotImplementedError for recurrent layers, nn.MultiheadAttention, and einsum
-    of three or more.
+    nothing, build network and inputs on the meta device: ``with torch.device("meta"): ...``. Agrees
+    with ``torch.utils.flop_counter.FlopCounterMode``, which counts no attention on the CPU. Raises
+    NotImplementedError for recurrent layers, nn.MultiheadAttention, and einsum of three or more.
     """
     return sum(_flops_by_name(model, inputs).values())
 
 
 def flops_by_module(model: nn.Module, *inputs: Any, depth: int = 1) -> dict[str, ModuleCost]:
-    """Return parameters and ``count_flops`` of one call by module, names cut to ``depth`` parts, in
-    the network's order.
+    """Return parameters and ``count_flops`` of one call by module, names cut to ``depth`` parts.
 
     What the network does itself, outside its modules, has the name "". The entries add up to the
     totals of ``count_parameters`` (of a network that is trained whole) and ``count_flops``.
     """
-    costs: dict[str, ModuleCost] = {}
-    flops = _flops_by_name(model, inputs)
+    costs, flops = {}, _flops_by_name(model, inputs)
     for name, module in model.named_modules():
         short = ".".join(name.split(".")[:depth])
-        old = costs.get(short, ModuleCost(0, 0))
-        own = sum(p.numel() for p in module.parameters(recurse=False))
-        costs[short] = ModuleCost(old.parameters + own, old.flops + flops.get(name, 0))
+        parameters, before = costs.get(short, (0, 0))
+        parameters += sum(p.numel() for p in module.parameters(recurse=False))
+        costs[short] = ModuleCost(parameters, before + flops.get(name, 0))
     return {name: cost for name, cost in costs.items() if any(cost)}

@@ -1,39 +1,29 @@
 """What a U-Net is made of: a residual block that is told the time, and attention."""
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..validation import describe
+from ..door import checked, number
 
-# Channels normalised together: with fewer, bfloat16 group normalisation in channels-last is slow on
-# CPUs
-GROUP = 16
+GROUP = 16  # channels normalised together; fewer are slow in bfloat16 and channels-last on CPUs
+MULTIPLE = f"be a multiple of {GROUP} (group normalisation)"
 
 
+@checked(channels=number(lambda n: n >= 1 and n % GROUP == 0, MULTIPLE))
 def group_norm(channels: int) -> nn.GroupNorm:
-    """Return group normalisation over groups of 16 channels. Raises ValueError unless 16 divides
-    ``channels``.
-    """
-    if channels < 1 or channels % GROUP:
-        raise ValueError(
-            f"channels must be a multiple of {GROUP} (group normalisation), got {channels}."
-        )
+    """Return normalisation over groups of 16 channels. Raises ValueError unless 16 divides them."""
     return nn.GroupNorm(channels // GROUP, channels)
 
 
 def zero_init(layer: nn.Module) -> nn.Module:
-    """Set all weights of ``layer`` to zero and return it: a residual branch that ends in it starts
-    as nothing.
-    """
+    """Set all weights of ``layer`` to zero and return it: a branch that ends in it adds nothing."""
     for parameter in layer.parameters():
         nn.init.zeros_(parameter)
     return layer
 
 
 class ResBlock(nn.Module):
-    """x (B, C_in, H, W) and an embedding (B, E) -> (B, C_out, H, W): two convolutions, a scale and
-    shift between them.
+    """x (B, C_in, H, W) and an embedding (B, E) -> (B, C_out, H, W): two convolutions and a skip.
 
     The second normalisation is followed by h (1 + scale) + shift, both linear in the embedding
     (arXiv 2105.05233, section 3, "adaptive group normalization"). The last convolution starts at
@@ -47,35 +37,33 @@ class ResBlock(nn.Module):
         self.scale_shift = nn.Linear(emb_dim, 2 * out_channels)
         self.norm2 = group_norm(out_channels)
         self.conv2 = zero_init(nn.Conv2d(out_channels, out_channels, 3, padding=1))
-        self.skip = (
-            nn.Identity()
-            if in_channels == out_channels
-            else nn.Conv2d(in_channels, out_channels, 1)
-        )
+        widens = in_channels != out_channels
+        self.skip = nn.Conv2d(in_channels, out_channels, 1) if widens else nn.Identity()
 
     def forward(self, x: Tensor, emb: Tensor) -> Tensor:
         h = self.conv1(F.silu(self.norm1(x)))
         scale, shift = self.scale_shift(emb)[:, :, None, None].chunk(2, 1)  # (B, C, 1, 1) each
-        h = torch.addcmul(shift, self.norm2(h), 1 + scale)
+        h = shift.addcmul(self.norm2(h), 1 + scale)
         return self.skip(x) + self.conv2(F.silu(h))
 
 
+def _divides_channels(name: str, num_heads: int, given: dict) -> None:
+    channels = given["channels"]
+    if num_heads < 1 or channels % num_heads:
+        raise ValueError(f"num_heads must divide the channels, got {num_heads=} for {channels}.")
+
+
 class Attention(nn.Module):
-    """Every position of x (B, C, H, W) reads from all positions, or from the tokens of a context
-    (B, L, D); adds to x.
+    """Add to x (B, C, H, W) what each position reads from all, or from a context (B, L, D).
 
     softmax(q k^T / sqrt(C / num_heads)) v in each head (arXiv 1706.03762, eq. 1). ``context_dim`` D
     makes it cross-attention; without it the context is x itself. The output layer starts at zero.
     Raises ValueError if the heads do not divide C.
     """
 
+    @checked(num_heads=_divides_channels)
     def __init__(self, channels: int, num_heads: int, context_dim: int | None = None) -> None:
         super().__init__()
-        if num_heads < 1 or channels % num_heads:
-            raise ValueError(
-                f"num_heads must divide the channels, got num_heads={num_heads} for {channels}"
-                " channels."
-            )
         self.num_heads = num_heads
         self.norm = group_norm(channels)
         self.query = nn.Linear(channels, channels)
@@ -86,50 +74,25 @@ class Attention(nn.Module):
         h = self.norm(x).flatten(2).mT  # (B, HW, C)
         context = h if context is None else context  # (B, L, D)
         q, k, v = self.query(h), *self.key_value(context).chunk(2, -1)
-        q, k, v = (
-            z.unflatten(-1, (self.num_heads, -1)).transpose(1, 2) for z in (q, k, v)
-        )  # (B, heads, HW or L, C / heads)
-        h = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)  # (B, HW, C)
+        heads = (z.unflatten(-1, (self.num_heads, -1)).transpose(1, 2) for z in (q, k, v))
+        # each (B, heads, HW or L, C / heads)
+        h = F.scaled_dot_product_attention(*heads).transpose(1, 2).flatten(2)  # (B, HW, C)
         return x + self.out(h).mT.unflatten(2, x.shape[2:])
 
 
 class Block(nn.Module):
-    """A residual block, then self-attention if asked for, then cross-attention if there is a
-    context.
-    """
+    """A residual block, self-attention with ``num_heads``, cross-attention with a context too."""
 
     def __init__(
-        self,
-        in_channels: int,
-        out_channels: int,
-        emb_dim: int,
-        *,
-        num_heads: int | None,
-        context_dim: int | None,
+        self, ins: int, outs: int, emb_dim: int, *, num_heads: int | None, context_dim: int | None
     ) -> None:
         super().__init__()
-        self.res = ResBlock(in_channels, out_channels, emb_dim)
-        self.attend_self = None if num_heads is None else Attention(out_channels, num_heads)
+        self.res = ResBlock(ins, outs, emb_dim)
+        self.attend_self = None if num_heads is None else Attention(outs, num_heads)
         crosses = num_heads is not None and context_dim is not None
-        self.attend_context = Attention(out_channels, num_heads, context_dim) if crosses else None
+        self.attend_context = Attention(outs, num_heads, context_dim) if crosses else None
 
     def forward(self, x: Tensor, emb: Tensor, context: Tensor | None) -> Tensor:
         x = self.res(x, emb)
         x = x if self.attend_self is None else self.attend_self(x)
         return x if self.attend_context is None else self.attend_context(x, context)
-
-
-def check_context(context: Tensor | None, xt: Tensor, context_dim: int) -> None:
-    """Raise ValueError unless ``context`` is a batch of tokens (B, L, context_dim) for xt (B, ...).
-    """
-    right = (
-        isinstance(context, Tensor)
-        and context.ndim == 3
-        and len(context) == len(xt)
-        and context.shape[2] == context_dim
-    )
-    if not right:
-        raise ValueError(
-            f"this network takes tokens cond (B, L, {context_dim}), one row of them for each sample"
-            f" of xt, got {describe(context)} for xt with {describe(xt)}."
-        )

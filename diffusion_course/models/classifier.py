@@ -2,7 +2,14 @@
 
 from torch import Tensor, nn
 
+from ..door import checked
 from ..validation import describe
+
+
+def _digits(name: str, images: Tensor, given: dict) -> None:
+    if images.shape[1:] != (1, 16, 16):
+        wanted = "the digit classifier takes images (B, 1, 16, 16)"
+        raise ValueError(f"{wanted}, got {describe(images)}.")
 
 
 class DigitClassifier(nn.Module):
@@ -14,27 +21,15 @@ class DigitClassifier(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.body = nn.Sequential(
-            nn.Conv2d(1, 32, 3, padding=1),
-            nn.SiLU(),
-            nn.Conv2d(32, 32, 3, stride=2, padding=1),
-            nn.SiLU(),
-            nn.Conv2d(32, 64, 3, padding=1),
-            nn.SiLU(),
-            nn.Conv2d(64, 64, 3, stride=2, padding=1),
-            nn.SiLU(),
-            nn.Flatten(),
-            nn.Linear(64 * 4 * 4, 64),
-            nn.SiLU(),
-        )
+        layers = []
+        for width, out, stride in ((1, 32, 1), (32, 32, 2), (32, 64, 1), (64, 64, 2)):
+            layers += [nn.Conv2d(width, out, 3, stride, padding=1), nn.SiLU()]
+        self.body = nn.Sequential(*layers, nn.Flatten(), nn.Linear(64 * 4 * 4, 64), nn.SiLU())
         self.head = nn.Linear(64, 10)
 
+    @checked(images=_digits)
     def features(self, images: Tensor) -> Tensor:
         """Return the features (B, 64) of images (B, 1, 16, 16)."""
-        if images.ndim != 4 or images.shape[1:] != (1, 16, 16):
-            raise ValueError(
-                f"the digit classifier takes images (B, 1, 16, 16), got {describe(images)}."
-            )
         return self.body(images)
 
     def forward(self, images: Tensor) -> Tensor:

@@ -5,22 +5,40 @@ import math
 import torch
 from torch import Tensor, nn
 
+from ..door import checked, number
 from ..validation import check_classes, describe
 
 
-def timestep_embedding(t: Tensor, dim: int, *, max_period: float = 10_000.0) -> Tensor:
-    """Return cos and sin of t at ``dim / 2`` frequencies from 1 to 1 / max_period: (B, dim)
-    float32.
+@checked(dim=number(lambda dim: dim >= 2 and dim % 2 == 0, "be a positive even number"))
+def timestep_embedding(t: Tensor, dim: int) -> Tensor:
+    """Return cos and sin of t at ``dim / 2`` frequencies from 1 to 1 / 10,000: (B, dim) float32.
 
     The positional encoding of arXiv 1706.03762, section 3.5, applied to time. t: (B,) indices, not
     fractions of T: with t in [0, 1] all rows would be nearly equal. Raises ValueError for an odd
     dim.
     """
-    if dim < 2 or dim % 2:
-        raise ValueError(f"dim must be a positive even number, got {dim}.")
     exponent = torch.arange(dim // 2, dtype=torch.float32, device=t.device) / (dim // 2)
-    angles = t.float()[:, None] * torch.exp(-math.log(max_period) * exponent)  # (B, dim/2)
+    angles = t.float()[:, None] * torch.exp(-math.log(10_000) * exponent)  # (B, dim/2)
     return torch.cat([angles.cos(), angles.sin()], 1)
+
+
+def _one_each(name: str, t: object, given: dict) -> None:
+    xt = given["xt"]
+    if not isinstance(t, Tensor) or t.shape != xt.shape[:1]:
+        wanted = f"t must have one entry for each sample of xt, ({len(xt)},)"
+        raise ValueError(f"{wanted}, got {describe(t)}.")
+
+
+def _cond_if_built_so(name: str, t: Tensor, given: dict) -> None:
+    classes, cond = given["self"].null_class, given["cond"]
+    if (cond is None) != (classes is None):
+        built = "without classes" if classes is None else f"with num_classes={classes}"
+        found = "missing" if cond is None else "given"
+        raise ValueError(f"this network was built {built}, but cond is {found}.")
+
+
+def _classes(name: str, cond: object, given: dict) -> None:
+    check_classes(cond, "xt", given["xt"], given["self"].null_class)
 
 
 class Conditioning(nn.Module):
@@ -38,21 +56,7 @@ class Conditioning(nn.Module):
         self.project = nn.Sequential(nn.Linear(dim, hidden), nn.SiLU(), nn.Linear(hidden, hidden))
         self.classes = None if num_classes is None else nn.Embedding(num_classes + 1, hidden)
 
+    @checked(t=(_one_each, _cond_if_built_so), cond=_classes)
     def forward(self, xt: Tensor, t: Tensor, cond: Tensor | None = None) -> Tensor:
-        if not isinstance(t, Tensor) or t.shape != xt.shape[:1]:
-            raise ValueError(
-                f"t must have one entry for each sample of xt, ({len(xt)},), got {describe(t)}."
-            )
-        if (cond is None) != (self.classes is None):
-            built = (
-                "without classes" if self.classes is None else f"with num_classes={self.null_class}"
-            )
-            raise ValueError(
-                f"this network was built {built}, but cond is"
-                f" {'missing' if cond is None else 'given'}."
-            )
         out = self.project(timestep_embedding(t, self.dim).to(self.project[0].weight.dtype))
-        if cond is None:
-            return out
-        check_classes(cond, "xt", xt, self.null_class)
-        return out + self.classes(cond)
+        return out if cond is None else out + self.classes(cond)

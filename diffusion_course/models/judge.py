@@ -6,7 +6,14 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
+from ..door import checked
 from ..validation import describe
+
+
+def _pictures(name: str, images: Tensor, given: dict) -> None:
+    if images.shape[1:] != (3, 64, 64):
+        wanted = "the judge takes pictures (B, 3, 64, 64) in [-1, 1]"
+        raise ValueError(f"{wanted}, got {describe(images)}. Resize them.")
 
 
 class Judge(nn.Module):
@@ -23,22 +30,15 @@ class Judge(nn.Module):
         layers: list[nn.Module] = []
         width = 3
         for out, stride in ((32, 2), (48, 1), (64, 2), (96, 1), (128, 2), (128, 1), (128, 2)):
-            layers += [
-                nn.Conv2d(width, out, 3, stride, 1, bias=False),
-                nn.BatchNorm2d(out),
-                nn.SiLU(),
-            ]
+            convolution = nn.Conv2d(width, out, 3, stride, 1, bias=False)
+            layers += [convolution, nn.BatchNorm2d(out), nn.SiLU()]
             width = out
         self.body = nn.Sequential(*layers, nn.Flatten(), nn.Linear(width * 4 * 4, 128), nn.SiLU())
         self.head = nn.Linear(128, sum(self.sizes))
 
+    @checked(images=_pictures)
     def features(self, images: Tensor) -> Tensor:
         """Return the features (B, 128) of pictures (B, 3, 64, 64)."""
-        if images.ndim != 4 or images.shape[1:] != (3, 64, 64):
-            raise ValueError(
-                f"the judge takes pictures (B, 3, 64, 64) in [-1, 1], got {describe(images)}."
-                " Resize them."
-            )
         return self.body(images)
 
     def split(self, logits: Tensor) -> tuple[Tensor, ...]:

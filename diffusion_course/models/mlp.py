@@ -1,10 +1,17 @@
 """A network for points in the plane."""
 
-import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
+from ..door import checked
 from ..validation import describe
 from .embedding import Conditioning
+
+
+def _points(name: str, xt: Tensor, given: dict) -> None:
+    dim = given["self"].dim
+    if xt.ndim != 2 or xt.shape[1] != dim:
+        raise ValueError(f"this MLP takes points of shape (B, {dim}), got {describe(xt)}.")
 
 
 class MLP(nn.Module):
@@ -21,19 +28,17 @@ class MLP(nn.Module):
         self.dim, self.null_class = dim, num_classes
         self.conditioning = Conditioning(64, hidden, num_classes)
         self.first = nn.Linear(dim, hidden)
-        self.blocks = nn.ModuleList(
-            nn.Sequential(
-                nn.SiLU(), nn.Linear(hidden, hidden), nn.SiLU(), nn.Linear(hidden, hidden)
-            )
-            for _ in range(depth)
-        )
+
+        def half() -> list[nn.Module]:
+            return [nn.SiLU(), nn.Linear(hidden, hidden)]
+
+        self.blocks = nn.ModuleList(nn.Sequential(*half(), *half()) for _ in range(depth))
         self.last = nn.Linear(hidden, dim)
 
+    @checked(xt=_points)
     def forward(self, xt: Tensor, t: Tensor, cond: Tensor | None = None) -> Tensor:
-        if xt.ndim != 2 or xt.shape[1] != self.dim:
-            raise ValueError(f"this MLP takes points of shape (B, {self.dim}), got {describe(xt)}.")
         emb = self.conditioning(xt, t, cond)
         h = self.first(xt)
         for block in self.blocks:
             h = h + block(h + emb)
-        return self.last(torch.nn.functional.silu(h))
+        return self.last(F.silu(h))

@@ -1,8 +1,7 @@
 """Noise schedules: how much noise each step of the forward process adds.
 
 Tables have length T; index 0 is the first step of noise, so the papers' t is index + 1. All are
-float64 on the CPU
-until you move them: small differences of numbers near 1 matter here.
+float64 on the CPU until you move them: small differences of numbers near 1 matter here.
 """
 
 import copy
@@ -12,106 +11,113 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from ..validation import (
-    check_choice,
-    check_device,
-    check_floating,
-    check_positive_int,
-    check_table,
-    describe,
-    values_are_free,
-)
+from ..door import beside, checked, floating, one_of, positive_int, table
+from ..validation import check_table, describe, values_are_free
 
 SCHEDULES = ("linear", "scaled_linear", "cosine", "sigmoid")
 
 
-def _check_ends(beta_start: float, beta_end: float) -> None:
+def _rising(name: str, beta_end: float, given: dict) -> None:
+    beta_start = given["beta_start"]
     if not 0 < beta_start <= beta_end < 1:
         raise ValueError(
-            f"betas need 0 < beta_start <= beta_end < 1, got beta_start={beta_start},"
-            f" beta_end={beta_end}."
+            f"betas need 0 < beta_start <= beta_end < 1, got {beta_start=}, {beta_end=}."
         )
 
 
+@checked(num_train_timesteps=positive_int, beta_end=_rising)
 def linear_betas(
     num_train_timesteps: int = 1000, beta_start: float = 1e-4, beta_end: float = 0.02
 ) -> Tensor:
-    """Return betas (T,) evenly spaced from ``beta_start`` to ``beta_end`` (Ho et al. 2020, arXiv
-    2006.11239, section 4).
+    """Return betas (T,) evenly spaced between two ends (Ho et al. 2020, arXiv 2006.11239, section
+    4).
 
     The default ends are tuned for T = 1000; with fewer steps the chain stops short of pure noise.
     Raises ValueError unless 0 < beta_start <= beta_end < 1 and T >= 1.
     """
-    check_positive_int("num_train_timesteps", num_train_timesteps)
-    _check_ends(beta_start, beta_end)
     return torch.linspace(beta_start, beta_end, num_train_timesteps, dtype=torch.float64)
 
 
+@checked(num_train_timesteps=positive_int, beta_end=_rising)
 def scaled_linear_betas(
     num_train_timesteps: int = 1000, beta_start: float = 0.00085, beta_end: float = 0.012
 ) -> Tensor:
-    """Return betas (T,) whose square roots are evenly spaced: Stable Diffusion's schedule (arXiv
-    2112.10752, its code).
+    """Return betas (T,) whose roots are evenly spaced: Stable Diffusion's (arXiv 2112.10752, its
+    code).
 
     beta_i = (sqrt(beta_start) + i/(T-1) (sqrt(beta_end) - sqrt(beta_start)))^2. Raises as
     ``linear_betas``.
     """
-    check_positive_int("num_train_timesteps", num_train_timesteps)
-    _check_ends(beta_start, beta_end)
-    return (
-        torch.linspace(beta_start**0.5, beta_end**0.5, num_train_timesteps, dtype=torch.float64)
-        ** 2
-    )
+    ends = math.sqrt(beta_start), math.sqrt(beta_end)
+    return torch.linspace(*ends, num_train_timesteps, dtype=torch.float64) ** 2
 
 
+def _cosine(name: str, max_beta: float, given: dict) -> None:
+    offset = given["offset"]
+    if offset < 0 or not 0 < max_beta <= 1:
+        raise ValueError(
+            f"cosine_betas needs offset >= 0 and 0 < max_beta <= 1, got {offset=}, {max_beta=}."
+        )
+
+
+@checked(num_train_timesteps=positive_int, max_beta=_cosine)
 def cosine_betas(
     num_train_timesteps: int = 1000, *, offset: float = 0.008, max_beta: float = 0.999
 ) -> Tensor:
     """Return betas (T,) of the cosine schedule (Nichol & Dhariwal 2021, arXiv 2102.09672, eq. 17).
 
-    abar(u) = f(u) / f(0) with f(u) = cos^2((u + s) / (1 + s) pi / 2) and u = t / T; beta = 1 -
-    abar(t) / abar(t - 1), cut at ``max_beta``. Raises ValueError for T < 1, a negative offset, or
-    max_beta outside (0, 1].
+    abar(u) = f(u) / f(0) with f(u) = cos^2((u + s) / (1 + s) pi / 2) and u = t / T;
+    beta = 1 - abar(t) / abar(t - 1), cut at ``max_beta``. Raises ValueError for T < 1, a negative
+    offset s, or max_beta outside (0, 1].
     """
-    check_positive_int("num_train_timesteps", num_train_timesteps)
-    if offset < 0 or not 0 < max_beta <= 1:
-        raise ValueError(
-            f"cosine_betas needs offset >= 0 and 0 < max_beta <= 1, got {offset=}, {max_beta=}."
-        )
     u = torch.arange(num_train_timesteps + 1, dtype=torch.float64) / num_train_timesteps
     f = torch.cos((u + offset) / (1 + offset) * math.pi / 2) ** 2
     return (1 - f[1:] / f[:-1]).clamp(max=max_beta)
 
 
+@checked(num_train_timesteps=positive_int, beta_end=_rising)
 def sigmoid_betas(
     num_train_timesteps: int = 1000, beta_start: float = 1e-4, beta_end: float = 0.02
 ) -> Tensor:
-    """Return betas (T,) that rise along a logistic curve over [-6, 6] (GeoDiff, arXiv 2203.02923;
-    diffusers' "sigmoid").
+    """Return betas (T,) that rise along a logistic curve (GeoDiff, arXiv 2203.02923; as in
+    diffusers).
 
     beta_i = beta_start + (beta_end - beta_start) / (1 + exp(-u_i)), u evenly spaced in [-6, 6].
     Raises as ``linear_betas``.
     """
-    check_positive_int("num_train_timesteps", num_train_timesteps)
-    _check_ends(beta_start, beta_end)
     u = torch.linspace(-6, 6, num_train_timesteps, dtype=torch.float64)
     return torch.sigmoid(u) * (beta_end - beta_start) + beta_start
 
 
+def _proper(name: str, betas: Tensor, given: object = None) -> None:
+    """Raise ValueError for a beta outside (0, 1), other than a last one of 1."""
+    if betas.is_meta or not values_are_free(betas := betas.detach().cpu()):
+        return
+    bad = ~((betas > 0) & (betas < 1))
+    bad[-1] &= betas[-1] != 1
+    if bad.any():
+        i = int(bad.nonzero()[0])
+        hint = " Only the last beta may be 1: there the chain ends." if betas[i] == 1 else ""
+        got = f"got betas[{i}] = {betas[i].item()} ({describe(betas)})"
+        raise ValueError(f"betas must lie in (0, 1), {got}.{hint}")
+
+
+def _at_least_two(name: str, betas: Tensor, given: dict) -> None:
+    if len(betas) < 2:
+        raise ValueError(
+            f"rescale_zero_terminal_snr needs at least 2 steps, got {describe(betas)}."
+        )
+
+
+@checked(betas=(table, _proper, _at_least_two))
 def rescale_zero_terminal_snr(betas: Tensor) -> Tensor:
-    """Return betas (T,) changed so that the last step is pure noise (Lin et al. 2023, arXiv
-    2305.08891, Algorithm 1).
+    """Return betas (T,) changed so that the last step is pure noise (arXiv 2305.08891, Algorithm
+    1).
 
     sqrt(abar) is shifted so that its last entry is 0 and scaled so that its first entry is kept;
     the last beta is 1. Raises ValueError for T < 2 (first and last entry would be the same number)
     and for betas outside (0, 1].
     """
-    check_table("betas", betas)
-    _check_betas(betas, zero_terminal_snr=True)
-    if len(betas) < 2:
-        raise ValueError(
-            f"rescale_zero_terminal_snr needs at least 2 steps, got {describe(betas)}."
-        )
     signal = (1 - betas.to(torch.float64)).cumprod(0).sqrt()
     signal = (signal - signal[-1]) * signal[0] / (signal[0] - signal[-1])
     alpha_bar = signal**2
@@ -119,11 +125,11 @@ def rescale_zero_terminal_snr(betas: Tensor) -> Tensor:
     return 1 - alphas
 
 
+@checked(alphas_cumprod=floating)
 def snr(alphas_cumprod: Tensor) -> Tensor:
-    """Return the signal-to-noise ratio abar / (1 - abar), the shape of the input (arXiv 2107.00630,
-    section 3.1).
+    """Return the signal-to-noise ratio abar / (1 - abar) of any shape (arXiv 2107.00630, section
+    3.1).
     """
-    check_floating("alphas_cumprod", alphas_cumprod)
     return alphas_cumprod / (1 - alphas_cumprod)
 
 
@@ -132,105 +138,69 @@ def previous_alpha_bar(alphas_cumprod: Tensor) -> Tensor:
     return torch.cat([torch.ones_like(alphas_cumprod[:1]), alphas_cumprod[:-1]])
 
 
-def alpha_bar_at(alphas_cumprod: Tensor, t: Tensor) -> Tensor:
-    """Return abar at fractional times t, the shape of t: sigma = sqrt((1 - abar) / abar) is linear
-    between two indices.
-
-    alphas_cumprod: (T,); t: floating, from 0 to T-1, on the same device. At whole numbers it is the
-    table's entry. Raises TypeError for an integer t (index the table), ValueError for values
-    outside or another device.
-    """
-    check_table("alphas_cumprod", alphas_cumprod)
-    check_floating("t", t)
-    check_device("t", t, "alphas_cumprod", alphas_cumprod)
-    last = len(alphas_cumprod) - 1
+def _within(name: str, t: Tensor, given: dict) -> None:
+    bars = given["alphas_cumprod"]
+    last = len(bars) - 1
     if values_are_free(t) and not ((t >= 0) & (t <= last)).all():
-        raise ValueError(
-            f"t must lie in [0, {last}] for {describe(alphas_cumprod)}, got {t.min().item()} to"
-            f" {t.max().item()}."
-        )
-    low = t.floor().long()
-    sigmas, share = (
-        ((1 - alphas_cumprod) / alphas_cumprod).sqrt(),
-        (t - low).to(alphas_cumprod.dtype),
-    )
-    sigma = (1 - share) * sigmas[low] + share * sigmas[(low + 1).clamp(max=last)]
-    return torch.where(share == 0, alphas_cumprod[low], 1 / (1 + sigma**2))
+        got = f"got {t.min().item()} to {t.max().item()}"
+        raise ValueError(f"t must lie in [0, {last}] for {describe(bars)}, {got}.")
 
 
-def _check_betas(betas: Tensor, *, zero_terminal_snr: bool, increasing: bool = False) -> None:
-    """Raise ValueError for a beta outside (0, 1), a 1 before the end, or a fall where a rise is
-    promised.
+@checked(alphas_cumprod=table, t=(floating, beside("alphas_cumprod"), _within))
+def alpha_bar_at(alphas_cumprod: Tensor, t: Tensor) -> Tensor:
+    """Return abar at fractional times t, the shape of t: sigma is linear between two indices.
+
+    sigma = sqrt((1 - abar) / abar). alphas_cumprod: (T,); t: floating, from 0 to T-1, on the same
+    device. At whole numbers it is the table's entry. Raises TypeError for an integer t (index the
+    table), ValueError for values outside or another device.
     """
-    if betas.is_meta or not values_are_free(betas := betas.detach().cpu()):
-        return
-    bad = ~((betas > 0) & (betas < 1))
-    if zero_terminal_snr:
-        bad[-1] &= betas[-1] != 1
-    if bad.any():
-        i = int(bad.nonzero()[0])
-        hint = (
-            " Only the last beta of a zero-terminal schedule may be 1: pass zero_terminal_snr=True."
-            if betas[i] == 1
-            else ""
-        )
-        raise ValueError(
-            f"betas must lie in (0, 1), got betas[{i}] = {betas[i].item()}"
-            f" ({describe(betas)}).{hint}"
-        )
-    if increasing and (betas.diff() < 0).any():
-        i = int((betas.diff() < 0).nonzero()[0])
-        raise ValueError(
-            f"this schedule promises betas that do not fall, got betas[{i}] = {betas[i].item()} "
-            f"and betas[{i + 1}] = {betas[i + 1].item()}."
-        )
+    low = t.floor().long()
+    high = (low + 1).clamp(max=len(alphas_cumprod) - 1)
+    sigmas = ((1 - alphas_cumprod) / alphas_cumprod).sqrt()
+    fraction = (t - low).to(alphas_cumprod.dtype)
+    sigma = (1 - fraction) * sigmas[low] + fraction * sigmas[high]
+    return torch.where(fraction == 0, alphas_cumprod[low], 1 / (1 + sigma**2))
 
 
 @dataclass(frozen=True, eq=False)
 class NoiseSchedule:
-    """The tables of a forward process, computed in float64 from its betas. Frozen: a schedule never
-    changes.
+    """The tables of a forward process, computed in float64 from its betas. It never changes.
 
-    betas (T,): variance of the noise that step i adds, in (0, 1); the last may be 1 with
-    ``zero_terminal_snr``. alphas (T,): 1 - betas. alphas_cumprod (T,): their running product abar.
-    Raises ValueError for an empty table, for betas outside the range and, with ``increasing``, for
-    betas that fall; TypeError for a dtype that is not floating.
+    betas (T,): variance of the noise that step i adds, in (0, 1); the last may be 1, where the
+    chain ends in pure noise. alphas (T,): 1 - betas. alphas_cumprod (T,): their running product
+    abar. Raises ValueError for an empty table or betas outside the range, TypeError for a dtype
+    that is not floating.
     """
 
     betas: Tensor
     name: str = "custom"
-    increasing: bool = False
-    zero_terminal_snr: bool = False
     alphas: Tensor = field(init=False, repr=False)
     alphas_cumprod: Tensor = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         check_table("betas", self.betas)
-        _check_betas(
-            self.betas, zero_terminal_snr=self.zero_terminal_snr, increasing=self.increasing
-        )
-        if self.zero_terminal_snr and values_are_free(self.betas) and self.betas[-1] != 1:
-            raise ValueError(
-                f"zero_terminal_snr promises a last beta of 1, got {self.betas[-1].item()}. "
-                "Use rescale_zero_terminal_snr(betas), or leave the flag out."
-            )
+        _proper("betas", self.betas)
         betas = self.betas.detach().to(torch.float64, copy=True)
         self._set(betas=betas, alphas=1 - betas, alphas_cumprod=(1 - betas).cumprod(0))
 
     def _set(self, **tables: Tensor) -> None:
-        for name, table in tables.items():
-            object.__setattr__(self, name, table)
+        for name, values in tables.items():
+            object.__setattr__(self, name, values)
 
     def __repr__(self) -> str:
         last = self.alphas_cumprod[-1].sqrt().item()
-        return (
-            f"NoiseSchedule({self.name!r}, T={self.num_train_timesteps}, sqrt(abar_T)={last:.6g})"
-        )
+        size = f"T={self.num_train_timesteps}, sqrt(abar_T)={last:.6g}"
+        return f"NoiseSchedule({self.name!r}, {size})"
 
     @property
     def num_train_timesteps(self) -> int:
         """T, the number of noise steps."""
         return len(self.betas)
+
+    @property
+    def zero_terminal_snr(self) -> bool:
+        """Whether the last beta is 1, so that the chain ends in pure noise."""
+        return self.betas[-1].item() == 1
 
     @property
     def alphas_cumprod_prev(self) -> Tensor:
@@ -244,28 +214,22 @@ class NoiseSchedule:
 
     @property
     def sigmas(self) -> Tensor:
-        """Noise levels sqrt((1 - abar) / abar) (T,) in the sense of Karras et al. 2022 (arXiv
-        2206.00364).
-        """
+        """Noise levels sqrt((1 - abar) / abar) (T,) of Karras et al. 2022 (arXiv 2206.00364)."""
         return ((1 - self.alphas_cumprod) / self.alphas_cumprod).sqrt()
 
     def to(
         self, device: torch.device | str | None = None, dtype: torch.dtype | None = None
     ) -> "NoiseSchedule":
-        """Return a copy whose tables are moved and cast. They are cast, not recomputed: no
-        precision is lost twice.
-        """
+        """Return a copy whose tables are moved and cast; they are not computed again."""
         moved = copy.copy(self)
-        tables = {"betas": self.betas, "alphas": self.alphas, "alphas_cumprod": self.alphas_cumprod}
-        moved._set(**{name: table.to(device=device, dtype=dtype) for name, table in tables.items()})
+        names = ("betas", "alphas", "alphas_cumprod")
+        moved._set(**{n: getattr(self, n).to(device=device, dtype=dtype) for n in names})
         return moved
 
 
+@checked(name=one_of(*SCHEDULES))
 def make_schedule(
-    name: str = "linear",
-    num_train_timesteps: int = 1000,
-    *,
-    zero_terminal_snr: bool = False,
+    name: str = "linear", num_train_timesteps: int = 1000, *, zero_terminal_snr: bool = False,
     **kwargs: float,
 ) -> NoiseSchedule:
     """Return the named schedule: "linear", "scaled_linear", "cosine" or "sigmoid".
@@ -273,16 +237,11 @@ def make_schedule(
     ``kwargs`` go to the function of that name (``linear_betas`` ...). ``zero_terminal_snr``
     rescales the result. Raises ValueError for an unknown name.
     """
-    check_choice("name", name, SCHEDULES)
     builders = {
-        "linear": linear_betas,
-        "scaled_linear": scaled_linear_betas,
-        "cosine": cosine_betas,
+        "linear": linear_betas, "scaled_linear": scaled_linear_betas, "cosine": cosine_betas,
         "sigmoid": sigmoid_betas,
     }
     betas = builders[name](num_train_timesteps, **kwargs)
     if zero_terminal_snr:
-        return NoiseSchedule(
-            rescale_zero_terminal_snr(betas), f"{name} (zero terminal SNR)", zero_terminal_snr=True
-        )
-    return NoiseSchedule(betas, name, increasing=True)
+        betas, name = rescale_zero_terminal_snr(betas), f"{name} (zero terminal SNR)"
+    return NoiseSchedule(betas, name)

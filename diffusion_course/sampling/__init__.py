@@ -6,24 +6,15 @@ Imports process.
 from ..lazy import flat, lazily
 
 EXPORTS = {
-    "ancestral": ("DDPMStep", "ddpm_step", "p_sample_iter", "p_sample_loop"),
+    "reverse": ("DDPMStep", "ddpm_step"),
+    "ancestral": ("p_sample_iter", "p_sample_loop"),
     "timesteps": ("CLEAN", "Level", "inference_timesteps", "noise_levels"),
     "solvers": (
-        "Estimate",
-        "SamplerStep",
-        "ddim_step",
-        "dpmpp_2m_step",
-        "euler_ancestral_step",
-        "euler_step",
-        "heun_step",
+        "Estimate", "SamplerStep", "Step", "Transition", "ddim_step", "dpmpp_2m_step",
+        "euler_ancestral_step", "euler_step", "heun_step",
     ),
     "loop": (
-        "SAMPLERS",
-        "SampleState",
-        "iterate_levels",
-        "make_denoise",
-        "sample_iter",
-        "sample_loop",
+        "SAMPLERS", "SampleState", "iterate_levels", "make_denoise", "sample_iter", "sample_loop"
     ),
     "likelihood": ("OdeTerms", "ode_log_likelihood", "ode_terms"),
 }

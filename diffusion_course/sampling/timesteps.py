@@ -1,5 +1,4 @@
-"""Which noise levels a sampler visits: a few times out of T, each with its alpha-bar as a Python
-number.
+"""Which noise levels a sampler visits: a few times out of T, each with its alpha-bar as a number.
 
 Numbers, not tensors: a step's coefficients are then computed in float64 and cost nothing next to
 the network.
@@ -7,21 +6,24 @@ the network.
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from ..door import checked, one_of, positive_int
 from ..process.schedules import NoiseSchedule, alpha_bar_at
-from ..validation import check_choice, check_positive_int, describe
+from ..validation import describe
 
 SPACINGS = ("linspace", "leading", "trailing")
 
 
 class Level(NamedTuple):
-    """One noise level: ``t``, what the network is told (a number, a tensor (B,) or, for clean data,
-    None), and ``alpha_bar``.
+    """One noise level: ``t``, what the network is told, and ``alpha_bar``.
+
+    t: a number, a tensor (B,) or, for clean data, None.
     """
 
     t: Tensor | float | None
@@ -31,81 +33,93 @@ class Level(NamedTuple):
 CLEAN = Level(None, 1.0)
 
 
+def _at_most_all(name: str, n: int, given: dict) -> None:
+    total = given["num_train_timesteps"]
+    if n > total:
+        raise ValueError(
+            f"{name} must be at most T = {total}, the network's steps of training, got {n}."
+        )
+
+
+@checked(
+    num_train_timesteps=positive_int, num_inference_steps=(positive_int, _at_most_all),
+    spacing=one_of(*SPACINGS),
+)
 def inference_timesteps(
     num_train_timesteps: int, num_inference_steps: int, spacing: str = "trailing"
 ) -> Tensor:
-    """Return n of the indices 0..T-1, descending int64 (n,): the spacings of arXiv 2305.08891,
-    Table 2, rounded as in diffusers.
+    """Return n of the indices 0..T-1, descending int64 (n,) (arXiv 2305.08891, Table 2, as in
+    diffusers).
 
     "linspace": evenly from T-1 down to 0 (n = 1 gives index 0 alone: pure noise to a network that
     is told there is none). "leading": multiples of T // n from 0 up; T-1, the noisiest, is left out
     unless n = T. "trailing": from T-1 down in steps of T / n; index 0 is left out unless n is close
     to T. Any n from 1 to T: it need not divide T. Raises ValueError otherwise.
     """
-    check_positive_int("num_train_timesteps", num_train_timesteps)
-    check_positive_int("num_inference_steps", num_inference_steps)
-    check_choice("spacing", spacing, SPACINGS)
     total, n = num_train_timesteps, num_inference_steps
-    if n > total:
-        raise ValueError(
-            f"num_inference_steps must be at most T = {total}, the network's steps of training, got"
-            f" {n}."
-        )
-    if spacing == "linspace":
-        indices = np.linspace(0, total - 1, n).round()[::-1]
-    elif spacing == "leading":
-        indices = np.arange(n)[::-1] * (total // n)
-    else:
-        indices = (
-            np.arange(total, 0, -total / n).round()[:n] - 1
-        )  # rounding errors can make arange one longer, down to -1
+    indices = {
+        "linspace": lambda: np.linspace(0, total - 1, n).round()[::-1],
+        "leading": lambda: np.arange(n)[::-1] * (total // n),
+        # Rounding errors can make arange one longer, down to -1.
+        "trailing": lambda: np.arange(total, 0, -total / n).round()[:n] - 1,
+    }[spacing]()
     return torch.from_numpy(indices.astype(np.int64))
 
 
+def _schedule(name: str, schedule: object, given: dict) -> None:
+    if not isinstance(schedule, NoiseSchedule):
+        got = describe(schedule)
+        raise TypeError(
+            f"{name} must be a NoiseSchedule, got {got}. Make one: make_schedule('linear', 1000)."
+        )
+
+
+def _numbers(timesteps: object) -> Sequence[float]:
+    """Return times as Python numbers."""
+    return timesteps.tolist() if isinstance(timesteps, (Tensor, np.ndarray)) else timesteps
+
+
+def _decreasing(name: str, timesteps: object, given: dict) -> None:
+    times, last = _numbers(timesteps), given["schedule"].num_train_timesteps - 1
+    right = isinstance(times, (list, tuple, range)) and times
+    if not right or any(not isinstance(t, (int, float)) for t in times):
+        raise TypeError(f"{name} must be numbers of shape (n,), n >= 1, got {describe(timesteps)}.")
+    if not all(0 <= t <= last for t in times):
+        raise ValueError(
+            f"{name} must lie in [0, {last}], the schedule's indices, got {describe(times)}."
+        )
+    for i, (now, then) in enumerate(pairwise(times)):
+        if not now > then:
+            raise ValueError(
+                f"{name} must decrease strictly, from noise to data, got {name}[{i}] = {now} "
+                f"and {name}[{i + 1}] = {then}."
+            )
+
+
+@checked(schedule=_schedule, timesteps=_decreasing)
 def noise_levels(schedule: NoiseSchedule, timesteps: Tensor | Sequence[float]) -> list[Level]:
     """Return the levels at ``timesteps`` (n,) and, after them, clean data: n + 1 levels, n steps.
 
-    timesteps: strictly decreasing in [0, T-1]. Fractional ones are allowed: sigma = sqrt((1 - abar)
-    / abar) is linear between two indices. The tables are read once, so keep the schedule on the
-    CPU. Raises TypeError or ValueError otherwise.
+    timesteps: strictly decreasing in [0, T-1]. Fractional ones are allowed: sigma =
+    sqrt((1 - abar) / abar) is linear between two indices. The tables are read once, so keep the
+    schedule on the CPU. Raises TypeError or ValueError otherwise.
     """
-    if not isinstance(schedule, NoiseSchedule):
-        raise TypeError(
-            f"schedule must be a NoiseSchedule, got {describe(schedule)}. Make one:"
-            " make_schedule('linear', 1000)."
-        )
-    times = timesteps.tolist() if isinstance(timesteps, (Tensor, np.ndarray)) else timesteps
-    if (
-        not isinstance(times, (list, tuple, range))
-        or not times
-        or any(not isinstance(t, (int, float)) for t in times)
-    ):
-        raise TypeError(
-            f"timesteps must be numbers of shape (n,), n >= 1, got {describe(timesteps)}."
-        )
-    last = schedule.num_train_timesteps - 1
-    if not all(0 <= t <= last for t in times):
-        raise ValueError(
-            f"timesteps must lie in [0, {last}], the schedule's indices, got {describe(times)}."
-        )
-    for i, (now, then) in enumerate(zip(times, times[1:], strict=False)):
-        if not now > then:
-            raise ValueError(
-                "timesteps must decrease strictly, from noise to data, got "
-                f"timesteps[{i}] = {now} and timesteps[{i + 1}] = {then}."
-            )
+    times = _numbers(timesteps)
     if all(float(t).is_integer() for t in times):
-        times = [int(t) for t in times]
-        table = schedule.alphas_cumprod.tolist()
-        alpha_bars = [table[t] for t in times]
-    else:
-        table = schedule.alphas_cumprod.to("cpu", torch.float64)
-        alpha_bars = alpha_bar_at(table, torch.tensor(times, dtype=torch.float64)).tolist()
+        times, table = [int(t) for t in times], schedule.alphas_cumprod.tolist()
+        return [*(Level(t, table[t]) for t in times), CLEAN]
+    table = schedule.alphas_cumprod.to("cpu", torch.float64)
+    alpha_bars = alpha_bar_at(table, torch.tensor(times, dtype=torch.float64)).tolist()
     return [*map(Level, times, alpha_bars), CLEAN]
 
 
 def sigma_of(alpha_bar: float) -> float:
-    """Return sigma = sqrt((1 - abar) / abar), the noise level of arXiv 2206.00364; infinite at abar
-    = 0.
-    """
+    """Return sigma = sqrt((1 - abar) / abar), as in arXiv 2206.00364; infinite at abar = 0."""
     return math.sqrt((1 - alpha_bar) / alpha_bar) if alpha_bar > 0 else math.inf
+
+
+def log_snr_of(alpha_bar: float) -> float:
+    """Return lambda = log(sqrt(abar) / sqrt(1 - abar)); minus infinity at 0, infinity at 1."""
+    if alpha_bar in (0.0, 1.0):
+        return -math.inf if alpha_bar == 0 else math.inf
+    return -math.log(sigma_of(alpha_bar))

@@ -1,46 +1,74 @@
-"""The state of a training run: network, average, optimiser, randomness; one step of it, and its
-checkpoints.
-"""
+"""The state of a training run: network, average, optimiser, randomness; a step, checkpoints."""
 
 import copy
 import math
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
+from ..door import checked, number
 from ..files.checkpoints import load_into, load_tensors, save_tensors
 from ..process.guidance import drop_condition
 from ..process.kernels import noise_like
 from ..process.losses import diffusion_loss
 from ..process.schedules import NoiseSchedule
-from ..validation import check_batch, check_device, check_finite, check_positive_int, widest_float
+from ..validation import (
+    check_batch, check_device, check_finite, check_positive_int, widest_float,
+)
 from .precision import autocast, resolve_precision, set_layout
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
 
-class EMA:
-    """A copy of a network whose weights are a running average of the original's: w <- d w + (1 - d)
-    w_new.
+@dataclass(frozen=True)
+class TrainConfig:
+    """The settings of a run, with all defaults; num_steps and batch_size are at least 1.
 
-    The decay warms up as min(decay, (1 + n) / (10 + n)) with n updates, so that the random start is
-    soon forgotten.
+    num_steps: steps of the optimiser, each on batch_size samples of one process. learning_rate: its
+    highest value, after warmup_steps. ema_decay: of the averaged weights. max_grad_norm: gradients
+    are clipped to it. precision: "float32", "bfloat16" (autocast; weights stay float32) or "auto"
+    (``resolve_precision``). compile: use torch.compile, which needs a C++ compiler. For the loss of
+    a diffusion model: prediction_type and weighting as in ``diffusion_loss``, and cond_dropout, the
+    share of conditions that become the null class.
     """
 
+    num_steps: int
+    batch_size: int = 128
+    learning_rate: float = 1e-3
+    warmup_steps: int = 100
+    ema_decay: float = 0.999
+    max_grad_norm: float = 1.0
+    seed: int = 0
+    precision: str = "auto"
+    compile: bool = False
+    prediction_type: str = "epsilon"
+    weighting: str = "simple"
+    cond_dropout: float = 0.0
+
+    def __post_init__(self) -> None:
+        check_positive_int("num_steps", self.num_steps)
+        check_positive_int("batch_size", self.batch_size)
+
+
+class EMA:
+    """A copy of a network with a running average of its weights: w <- d w + (1 - d) w_new.
+
+    The decay warms up as min(decay, (1 + n) / (10 + n)) with n updates, so that the random start is
+    soon forgotten. Raises ValueError for a decay outside [0, 1).
+    """
+
+    @checked(decay=number(lambda decay: 0 <= decay < 1, "lie in [0, 1)"))
     def __init__(self, model: nn.Module, decay: float = 0.999) -> None:
-        if not 0 <= decay < 1:
-            raise ValueError(f"decay must lie in [0, 1), got {decay}.")
         self.decay = decay
         self.model = copy.deepcopy(model).eval().requires_grad_(False)
 
     @torch.no_grad()
     def update(self, model: nn.Module, num_updates: int) -> None:
-        """Move the average towards the weights of ``model`` after its ``num_updates``-th step;
-        buffers are copied.
-        """
+        """Move the average towards ``model`` after its ``num_updates``-th step; copy buffers."""
         decay = min(self.decay, (1 + num_updates) / (10 + num_updates))
         torch._foreach_lerp_(list(self.model.parameters()), list(model.parameters()), 1 - decay)
         for mine, theirs in zip(self.model.buffers(), model.buffers(), strict=True):
@@ -48,68 +76,52 @@ class EMA:
 
 
 class Run:
-    """What every training run is: network, EMA, AdamW, step count, random state, checkpoints. A
-    subclass says what the loss is.
+    """What every training run is: network, EMA, AdamW, step count, random state, checkpoints.
 
-    config: num_steps, batch_size, learning_rate, warmup_steps, ema_decay, max_grad_norm, seed,
-    precision ("float32" or "bfloat16"), compile. With an ``accelerate.Accelerator`` of several
-    processes, each draws the numbers of the whole batch and keeps its ``share``, so the run is that
-    of one process with the batch of all. ``batch_size`` counts one process.
+    A subclass says what the loss is. With an ``accelerate.Accelerator`` of several processes, each
+    draws the numbers of the whole batch and keeps its ``share``, so the run is that of one process
+    with the batch of all. ``identity``: what must agree for a checkpoint to be of this run.
     """
 
     def __init__(
-        self,
-        model: nn.Module,
-        config: dict,
-        device: torch.device,
-        accelerator: "Accelerator | None" = None,
+        self, model: nn.Module, config: TrainConfig, device: torch.device,
+        accelerator: "Accelerator | None" = None, **identity: object,
     ) -> None:
-        check_positive_int("num_steps", config["num_steps"])
-        check_positive_int("batch_size", config["batch_size"])
-        self.step_count, self.device = 0, device
+        self.step_count, self.device, self.config = 0, device, config
         self.model = self.network = model
-        if config["compile"]:  # on a GPU "reduce-overhead" replays CUDA graphs
-            self.network = torch.compile(
-                model, mode="reduce-overhead" if device.type == "cuda" else None
-            )
+        if config.compile:  # on a GPU "reduce-overhead" replays CUDA graphs
+            mode = "reduce-overhead" if device.type == "cuda" else None
+            self.network = torch.compile(model, mode=mode)
         self.accelerator, self.num_processes, rank = accelerator, 1, 0
-        if accelerator is not None:
-            self.network = accelerator.prepare_model(
-                self.network
-            )  # starts all processes from the first one's weights
+        if accelerator is not None:  # starts all processes from the first one's weights
+            self.network = accelerator.prepare_model(self.network)
             self.num_processes, rank = accelerator.num_processes, accelerator.process_index
-        self.config = config | {"num_processes": self.num_processes}
-        self.share = slice(rank * config["batch_size"], (rank + 1) * config["batch_size"])
-        self.ema = EMA(model, config["ema_decay"])
-        fused = device.type in ("cpu", "cuda")
-        self.optimizer = torch.optim.AdamW(
-            model.parameters(), lr=config["learning_rate"], weight_decay=0.0, fused=fused
-        )
-        self.generator = torch.Generator(device).manual_seed(config["seed"])
+        self.identity = asdict(config) | identity | {"num_processes": self.num_processes}
+        self.share = slice(rank * config.batch_size, (rank + 1) * config.batch_size)
+        self.ema = EMA(model, config.ema_decay)
+        options = {"weight_decay": 0.0, "fused": device.type in ("cpu", "cuda")}
+        self.optimizer = torch.optim.AdamW(model.parameters(), config.learning_rate, **options)
+        self.generator = torch.Generator(device).manual_seed(config.seed)
 
     def loss(self) -> Tensor:
-        """Return the loss () of this process's share of a new batch, whose numbers come from
-        ``self.generator``.
-        """
+        """Return the loss () of this process's share of a batch drawn with ``self.generator``."""
         raise NotImplementedError
 
     def learning_rate(self) -> float:
         """Return the rate of the next step: a linear warm-up, then half a cosine down to zero."""
         c, n = self.config, self.step_count
-        warm = min(1.0, (n + 1) / max(1, c["warmup_steps"]))
-        return c["learning_rate"] * warm * 0.5 * (1 + math.cos(math.pi * n / c["num_steps"]))
+        warm = min(1.0, (n + 1) / max(1, c.warmup_steps))
+        return c.learning_rate * warm * 0.5 * (1 + math.cos(math.pi * n / c.num_steps))
 
     def step(self) -> Tensor:
-        """Take one step and return the loss (), still on the device, as the mean over all
-        processes.
-        """
-        with autocast(self.device, self.config["precision"]):
+        """Take one step; return the loss (), on the device, the mean over all processes."""
+        with autocast(self.device, self.config.precision):
             loss = self.loss()
         for group in self.optimizer.param_groups:
             group["lr"] = self.learning_rate()
         self.optimizer.zero_grad()
         loss.backward()
-        nn.utils.clip_grad_norm_(self.model.parameters(), self.config["max_grad_norm"])
+        nn.utils.clip_grad_norm_(self.model.parameters(), self.config.max_grad_norm)
         self.optimizer.step()
         self.step_count += 1
         self.ema.update(self.model, self.step_count)
@@ -117,117 +129,91 @@ class Run:
         return loss if self.num_processes == 1 else self.accelerator.reduce(loss, "mean")
 
     def save(self, path: str | Path) -> None:
-        """Write the whole state to one safetensors file, whole or not at all; of several processes
-        the first one writes.
-        """
+        """Write the whole state to one safetensors file; of several processes the first does."""
         if self.accelerator is not None and not self.accelerator.is_main_process:
             return
-        tensors = {f"model.{k}": v for k, v in self.model.state_dict().items()}
-        tensors |= {f"ema.{k}": v for k, v in self.ema.model.state_dict().items()}
+        parts = {"model": self.model.state_dict(), "ema": self.ema.model.state_dict()}
         for i, state in self.optimizer.state_dict()["state"].items():
-            tensors |= {f"optimizer.{i}.{k}": v for k, v in state.items()}
-        tensors |= {
-            "random.generator": self.generator.get_state(),
-            "random.global": torch.get_rng_state(),
-        }
-        save_tensors(path, tensors, {"step": self.step_count, "config": self.config})
+            parts[f"optimizer.{i}"] = state
+        parts["random"] = {"generator": self.generator.get_state(), "global": torch.get_rng_state()}
+        tensors = {f"{part}.{k}": v for part, state in parts.items() for k, v in state.items()}
+        save_tensors(path, tensors, {"step": self.step_count, "config": self.identity})
 
     def load(self, path: str | Path) -> None:
-        """Take up the state of a checkpoint. Raises ValueError if it belongs to a run with other
-        settings or is damaged.
-        """
+        """Take up a checkpoint's state. Raises ValueError for another run's or a damaged one."""
         tensors, metadata = load_tensors(path)
         theirs = metadata.get("config", {})
-        differ = [
+        differ = (
             f"{k}: {theirs.get(k)!r} there, {v!r} here"
-            for k, v in self.config.items()
-            if theirs.get(k) != v
-        ]
-        if differ:
+            for k, v in self.identity.items() if theirs.get(k) != v
+        )
+        if differ := "; ".join(differ):
             raise ValueError(
-                f"{path} is a checkpoint of another run ({'; '.join(differ)}). Use its settings or"
-                " another file."
+                f"{path} is a checkpoint of another run ({differ}). "
+                "Use its settings or another file."
             )
-        part = {
-            p: {k.removeprefix(p + "."): v for k, v in tensors.items() if k.startswith(p + ".")}
-            for p in ("model", "ema", "optimizer")
-        }
+        part: dict[str, dict[str, Tensor]] = {"model": {}, "ema": {}, "optimizer": {}, "random": {}}
+        for name, tensor in tensors.items():
+            first, _, rest = name.partition(".")
+            part[first][rest] = tensor
         load_into(self.model, part["model"], str(path))
         load_into(self.ema.model, part["ema"], str(path))
-        state: dict[int, dict[str, Tensor]] = {}
-        weights = list(self.model.parameters())
+        weights, state = list(self.model.parameters()), {}
         for name, value in part["optimizer"].items():
             index, key = name.split(".", 1)
             weight = weights[int(index)]
             if value.shape == weight.shape:  # the fused step wants each weight's own memory layout
                 value = torch.empty_like(weight, dtype=value.dtype).copy_(value)
             state.setdefault(int(index), {})[key] = value
-        self.optimizer.load_state_dict(
-            {"state": state, "param_groups": self.optimizer.state_dict()["param_groups"]}
-        )
-        self.generator.set_state(tensors["random.generator"])
-        torch.set_rng_state(tensors["random.global"])
+        groups = self.optimizer.state_dict()["param_groups"]
+        self.optimizer.load_state_dict({"state": state, "param_groups": groups})
+        self.generator.set_state(part["random"]["generator"])
+        torch.set_rng_state(part["random"]["global"])
         self.step_count = metadata["step"]
 
 
 class Trainer(Run):
-    """The run of a diffusion model on ``data`` (N, ...) with its conditions ``cond`` (N, ...), as
-    ``train`` drives it.
+    """The run of a diffusion model on ``data`` (N, ...) with conditions ``cond`` (N, ...) or None.
 
-    config: as for ``Run``, and prediction_type, weighting, cond_dropout; precision may be "auto".
+    Raises ValueError for data that is not finite or not on the network's device, conditions of
+    another number, or cond_dropout for a network without a null class.
     """
 
     def __init__(
-        self,
-        model: nn.Module,
-        data: Tensor,
-        schedule: NoiseSchedule,
-        cond: Tensor | None,
-        config: dict,
-        accelerator: "Accelerator | None" = None,
+        self, model: nn.Module, data: Tensor, schedule: NoiseSchedule, cond: Tensor | None,
+        config: TrainConfig, accelerator: "Accelerator | None" = None,
     ) -> None:
         check_batch("data", data)
         check_finite("data", data)
         check_device("data", data, "the network's weights", next(model.parameters()))
         if cond is not None and len(cond) != len(data):
             raise ValueError(
-                f"cond must have one entry for each sample: got {len(cond)} for {len(data)}"
-                " samples."
+                f"cond must have one entry for each sample: got {len(cond)} for {len(data)} "
+                "samples."
             )
-        if config["cond_dropout"] and getattr(model, "null_class", None) is None:
+        if config.cond_dropout and getattr(model, "null_class", None) is None:
             raise ValueError(
-                f"cond_dropout={config['cond_dropout']} needs a network with a null class, got"
-                f" {type(model).__name__}. Build it with num_classes."
+                f"cond_dropout={config.cond_dropout} needs a network with a null class, "
+                f"got {type(model).__name__}. Build it with num_classes."
             )
-        config = config | {"precision": resolve_precision(data, config["precision"])}
-        config |= {
-            "schedule": schedule.name,
-            "T": schedule.num_train_timesteps,
-            "data": list(data.shape),
-        }
+        config = replace(config, precision=resolve_precision(data, config.precision))
         self.data, self.cond = set_layout(model, data), cond
-        super().__init__(model, config, data.device, accelerator)
+        identity = {"schedule": schedule.name, "T": len(schedule.betas), "data": list(data.shape)}
+        super().__init__(model, config, data.device, accelerator, **identity)
         self.alphas_cumprod = schedule.alphas_cumprod.to(data.device, widest_float(data.device))
 
     def loss(self) -> Tensor:
-        """Return the diffusion loss () of samples, times and noise drawn from ``self.generator``.
-        """
-        c, device, g = self.config, self.device, self.generator
-        size = c["batch_size"] * self.num_processes
-        index = torch.randint(len(self.data), (size,), generator=g, device=device)
+        """Return the loss () of samples, times and noise drawn with ``self.generator``."""
+        c, g, mine = self.config, self.generator, self.share
+        size, on = c.batch_size * self.num_processes, {"generator": g, "device": self.device}
+        index = torch.randint(len(self.data), (size,), **on)
         x0, cond = self.data[index], None if self.cond is None else self.cond[index]
-        if cond is not None and c["cond_dropout"]:
-            cond = drop_condition(cond, c["cond_dropout"], self.model.null_class, generator=g)
-        t = torch.randint(len(self.alphas_cumprod), (size,), generator=g, device=device)
-        noise, mine = noise_like(x0, g), self.share
-        kind = {"prediction_type": c["prediction_type"], "weighting": c["weighting"]}
-        cond = None if cond is None else cond[mine]
+        if cond is not None and c.cond_dropout:
+            cond = drop_condition(cond, c.cond_dropout, self.model.null_class, generator=g)
+        t = torch.randint(len(self.alphas_cumprod), (size,), **on)
+        noise = noise_like(x0, g)
+        kind = {"prediction_type": c.prediction_type, "weighting": c.weighting}
         return diffusion_loss(
-            self.network,
-            x0[mine],
-            self.alphas_cumprod,
-            t=t[mine],
-            noise=noise[mine],
-            cond=cond,
-            **kind,
+            self.network, x0[mine], self.alphas_cumprod, t=t[mine], noise=noise[mine],
+            cond=None if cond is None else cond[mine], **kind,
         )

@@ -11,12 +11,6 @@ from .formula import (
 from .maps import AttentionMaps, word_positions
 
 __all__ = [
-    "Attended",
-    "AttentionMaps",
-    "AttentionWeights",
-    "attend",
-    "attention_probabilities",
-    "check_plain",
-    "split_heads",
-    "word_positions",
+    "Attended", "AttentionMaps", "AttentionWeights", "attend", "attention_probabilities",
+    "check_plain", "split_heads", "word_positions",
 ]
