@@ -95,7 +95,7 @@ def test_the_courses_own_function_is_known_however_it_is_wrapped():
 
     for answer in (q_sample, functools.partial(q_sample), torch.no_grad()(q_sample), Holder().method, functools.lru_cache(q_sample)):
         assert execution.is_course(answer)
-    renamed = type(q_sample)(q_sample.__code__, q_sample.__globals__, "mine")
+    renamed = type(q_sample)(q_sample.__code__, q_sample.__globals__, "mine", None, q_sample.__closure__)
     renamed.__module__ = "__main__"
     assert execution.is_course(renamed)
 

@@ -136,7 +136,7 @@ def test_what_is_checked_at_the_door_is_one_comment_in_place_of_the_decorator():
             *, generator: torch.Generator | None = None,
         ) -> Tensor:
             # checked at the door: x0 (batch, finite), alphas_cumprod (table), t (timesteps),
-            #   noise (alike)
+            #   noise (like x0)
             noise = noise_like(x0, generator) if noise is None else noise
             signal_scale, noise_scale = scales(column(alphas_cumprod[t], x0), x0)
             return signal_scale * x0 + noise_scale * noise''')

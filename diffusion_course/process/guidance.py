@@ -87,8 +87,7 @@ def drop_condition(
     cond: Tensor, probability: float, null: Tensor | int,
     *, generator: torch.Generator | None = None,
 ) -> Tensor:
-    """Return ``cond`` with each sample "no condition" with this probability (arXiv 2207.12598,
-    p_uncond).
+    """Return ``cond``, each sample "no condition" with a probability (arXiv 2207.12598, p_uncond).
 
     cond: classes (B,) with ``null`` a class, or (B, L, D) with ``null`` (L, D). Trained so, one
     network is the conditional and the unconditional model. Raises ValueError for a probability
@@ -182,9 +181,7 @@ def _may_hold(condition: Tensor) -> bool:
 
 
 def _for_batch(name: str, value: Tensor | int, cond: Tensor) -> Tensor:
-    """Return a condition for one sample, or for each, as a tensor like ``cond``; raise if it does
-    not fit.
-    """
+    """Return a condition for one sample, or for each, as a tensor like ``cond``."""
     if isinstance(value, int) and cond.ndim == 1 and not cond.is_floating_point():
         return torch.full_like(cond, value)
     if not isinstance(value, Tensor) or value.shape not in (cond.shape, cond.shape[1:]):

@@ -1,5 +1,4 @@
-"""One step of every sampler: ``step(denoise, xt, move)``, with *now* and *then* explicit in
-``move``.
+"""One step of every sampler, ``step(denoise, xt, move)``: ``move`` says from where to where.
 
 States are x_t as the network sees them (variance preserving). Formulas of arXiv 2206.00364 live in
 xhat = x_t / sqrt(abar) with sigma = sqrt((1 - abar) / abar): inside a step they are written so.
@@ -73,7 +72,7 @@ def _downhill(name: str, move: Transition, given: dict) -> None:
     if not isinstance(move, Transition):
         raise TypeError(f"{name} must be a Transition(now, then), got {describe(move)}.")
     now, then = move.now.alpha_bar, move.then.alpha_bar
-    readable = all(values_are_free(a) for a in (now, then) if isinstance(a, Tensor))
+    readable = not isinstance(now, Tensor) or values_are_free(now)
     if readable and not 0 <= now < then <= 1:
         raise ValueError(
             "a step goes to less noise, 0 <= now.alpha_bar < then.alpha_bar <= 1, "
@@ -104,8 +103,7 @@ eta_range = number(lambda eta: 0 <= eta <= 1, "lie in [0, 1] (0: deterministic, 
 
 @checked(xt=batch, move=_downhill, eta=eta_range)
 def ddim_step(denoise: Denoise, xt: Tensor, move: Transition, *, eta: float = 0.0) -> SamplerStep:
-    """Keep the estimated noise, lower its share (Song et al. 2020, arXiv 2010.02502, eq. 12 and
-    16).
+    """Keep the estimated noise, lower its share (Song et al. 2020, arXiv 2010.02502, eq. 12).
 
     x_prev = sqrt(abar') x0 + sqrt(1 - abar' - s^2) noise_pred + s z, with abar' of ``move.then``
     and s = eta sqrt((1 - abar') / (1 - abar)) sqrt(1 - abar / abar'). eta = 0: deterministic; eta =
@@ -136,13 +134,12 @@ def euler_step(denoise: Denoise, xt: Tensor, move: Transition) -> SamplerStep:
 def euler_ancestral_step(
     denoise: Denoise, xt: Tensor, move: Transition, *, eta: float = 1.0
 ) -> SamplerStep:
-    """Take an Euler step too far, to sigma_down, and add noise back up to sigma' (arXiv
-    2206.00364).
+    """Take an Euler step too far, to sigma_down, and add noise back up to sigma'.
 
     sigma_up = eta sigma' sqrt(sigma^2 - sigma'^2) / sigma, sigma_down^2 = sigma'^2 - sigma_up^2,
     xhat' = xhat + (sigma_down - sigma) noise_pred + sigma_up z. Equal to ``ddim_step`` of the same
-    eta, so at eta = 1 to DDPM with beta-tilde. xt: (B, ...). Raises as ``euler_step``, and for eta
-    outside [0, 1].
+    eta, so at eta = 1 to DDPM with beta-tilde (as in k-diffusion). xt: (B, ...). Raises as
+    ``euler_step``, and for eta outside [0, 1].
     """
     estimate, sigma, sigma_then = denoise(xt, move.now), *_sigmas(move)
     ratio = sigma_then / sigma
@@ -172,8 +169,7 @@ def heun_step(denoise: Denoise, xt: Tensor, move: Transition) -> SamplerStep:
 
 @checked(xt=batch, move=(_downhill, _remembered))
 def dpmpp_2m_step(denoise: Denoise, xt: Tensor, move: Transition) -> SamplerStep:
-    """Extrapolate x0 from this step and the one before (DPM-Solver++(2M), arXiv 2211.01095,
-    Algorithm 2).
+    """Extrapolate x0 from two steps (DPM-Solver++(2M), arXiv 2211.01095, Algorithm 2).
 
     With lambda = log(sqrt(abar) / sqrt(1 - abar)), h = lambda' - lambda and r = h_before / h:
     D = x0 + (x0 - x0_before) / (2 r),
