@@ -9,14 +9,16 @@ ROUNDING = "it changes the last digits only, fewer than the exercise asks for"
 UNREAD = "the entry that is too many is never read"
 ELSEWHERE = "refused for others of the offered parameters; the lesson's give the right answer by chance"
 EVEN = "it divides without a remainder"
+GIVEN = "the noise is given, and comes back as it is"
 NO_GRAPH = "an outcome holds values without their gradients"
 LEADING = "further leading axes broadcast"
 STRICT = "the lists that are zipped are equally long, or the longer one's rest is not needed"
 
 EQUIVALENT = {
     "01.1": {
-        "reference: without noise = _noise_for(x_prev, noise, generator, 'x_prev')": "the noise is given, and comes back as it is",
-        "reference: noise = _noise_for(x_prev, noise, 'x_prev', generator)": "the noise is given, and comes back as it is",
+        "reference: without noise = noise_like(x_prev, generator) if noise is None else noise": GIVEN,
+        "reference: noise = noise_like(generator, x_prev) if noise is None else noise": GIVEN,
+        "reference: noise = noise": GIVEN,
     },
     "01.2": {
         "solution: for beta in betas:": NUMBER,
@@ -34,8 +36,9 @@ EQUIVALENT = {
         "solution: alpha_bar = (1 - betas).prod()": NUMBER,
     },
     "02.1": {
-        "reference: without noise = _noise_for(x0, noise, generator, 'x0')": "the noise is given, and comes back as it is",
-        "reference: noise = _noise_for(x0, noise, 'x0', generator)": "the noise is given, and comes back as it is",
+        "reference: without noise = noise_like(x0, generator) if noise is None else noise": GIVEN,
+        "reference: noise = noise_like(generator, x0) if noise is None else noise": GIVEN,
+        "reference: noise = noise": GIVEN,
     },
     "02.2": {
         "reference: return (1 - betas).cumprod(-1)": ONE_AXIS,

@@ -6,8 +6,8 @@ import sys
 
 import pytest
 
+from diffusion_course.exercises import locks
 from diffusion_course.exercises import overview as pictures
-from diffusion_course.exercises import record
 from diffusion_course.exercises.engine import Result
 from diffusion_course.exercises.record import Record, default_path
 from diffusion_course.exercises.registry import all_exercises
@@ -68,7 +68,7 @@ def test_where_nothing_can_be_written_it_goes_on_in_memory_and_says_so_once(tmp_
 
 
 def test_a_lock_that_was_left_is_taken_over(tmp_path, monkeypatch):
-    monkeypatch.setattr(record, "STALE_SECONDS", -1.0)
+    monkeypatch.setattr(locks, "STALE_SECONDS", -1.0)
     (tmp_path / "p.json.lock").write_text("")
     Record(tmp_path / "p.json").add(WRONG)
     assert [one.name for one in tmp_path.iterdir()] == ["p.json"]

@@ -5,9 +5,10 @@ from __future__ import annotations
 import functools
 from typing import Any
 
+from .definition import Exercise
 from .engine import Result, evaluate
 from .record import Record, default_path
-from .registry import Exercise, get_exercise
+from .registry import get_exercise
 
 __all__ = ["check", "exercise", "hint", "progress", "reset_progress", "solution"]
 
@@ -35,8 +36,9 @@ def check(exercise_id: str, answer: Any, **parameters: Any) -> Result:
 
 
 def hint(exercise_id: str) -> None:
-    """Print the next of the three hints; the last one repeats. Raises LookupError for an unknown
-    id.
+    """Print the next of the three hints; the last one repeats.
+
+    Raises LookupError for an unknown id.
     """
     hints = get_exercise(exercise_id).hints
     index = _record.next_hint(exercise_id, len(hints))
@@ -49,8 +51,9 @@ def hint(exercise_id: str) -> None:
 
 
 def solution(exercise_id: str, *, insist: bool = False) -> None:
-    """Print a solution, after at least one real attempt or when you insist. Raises LookupError for
-    an unknown id.
+    """Print a solution, after at least one real attempt or when you insist.
+
+    Raises LookupError for an unknown id.
     """
     wanted = get_exercise(exercise_id)
     if not insist and _record.attempts(exercise_id) == 0:
@@ -82,10 +85,10 @@ def exercise(exercise_id: str) -> None:
 
 
 def progress() -> None:
-    """Print which exercises are done, tried or open, with attempts, hints and points; in a
-    notebook, draw it too.
+    """Print which exercises are done, tried or open, and draw it in a notebook.
 
-    It is kept in a file on this machine; DIFFUSION_COURSE_PROGRESS names another one, or is "off".
+    Each has its attempts, hints and points. It is kept in a file on this machine;
+    DIFFUSION_COURSE_PROGRESS names another one, or is "off".
     """
     from ..notebook.display import in_notebook, show
     from .overview import as_text, picture, rows

@@ -15,8 +15,9 @@ from .given import ClassNetwork, DroppingNetwork
 def two_steps(
     answer: Any, model: nn.Module, x0: Tensor, optimizer: Any, table: Tensor, generator: Any
 ) -> Any:
-    """Return the losses of two steps in a row, the weights after them, and 1.0 if a loss still
-    holds its graph, else 0.0.
+    """Return the losses of two steps in a row and the weights after them.
+
+    The last number is 1.0 if a loss still holds its graph, else 0.0.
     """
     losses, inputs = [], ((x0, table), (x0.clone(), table.clone()))
     for data, levels in inputs:  # the second shows gradients that were not cleared
@@ -25,10 +26,8 @@ def two_steps(
             return loss
         if isinstance(loss, float):
             loss = torch.tensor(loss, dtype=x0.dtype)
-        elif (
-            isinstance(loss, Tensor) and loss.dtype == torch.float32
-        ):  # a float that went through torch.tensor
-            loss = loss.to(x0.dtype)
+        elif isinstance(loss, Tensor) and loss.dtype == torch.float32:
+            loss = loss.to(x0.dtype)  # a float that went through torch.tensor
         losses.append(loss)
     held = any(isinstance(loss, Tensor) and loss.requires_grad for loss in losses)
     return *losses, *(parameter.detach().clone() for parameter in model.parameters()), float(held)
@@ -43,8 +42,10 @@ def with_sizes(
 
 
 def with_mode(answer: Callable[..., Any], model: DroppingNetwork, batches: Any) -> Any:
-    """The answer's loss, 1.0 if the network is left in another mode, and 1.0 if the loss still
-    holds its graph, else 0.0.
+    """Return the answer's loss, and two numbers that are 0.0 where all is well.
+
+    The first is 1.0 if the network is left in another mode, the second if the loss still holds its
+    graph.
     """
     before, dtype = model.training, batches[0]["xt"].dtype
     loss = answer(model, batches)
@@ -56,8 +57,9 @@ def with_mode(answer: Callable[..., Any], model: DroppingNetwork, batches: Any) 
 
 
 def as_numbers(answer: Callable[..., Any], *args: Any) -> Any:
-    """The answer's list of ids as an int64 tensor; what is no list of whole numbers stays, and is
-    refused.
+    """Return the answer's list of ids as an int64 tensor.
+
+    What is no list of whole numbers stays as it is, and the check refuses it.
     """
     output = answer(*args)
     if type(output) is list and all(type(i) is int and abs(i) < 2**63 for i in output):
@@ -68,15 +70,15 @@ def as_numbers(answer: Callable[..., Any], *args: Any) -> Any:
 def count_scores(
     answer: Callable[..., Any], query: Tensor, key: Tensor, value: Tensor, slice_size: int
 ) -> Any:
-    """The answer's result, and 1.0 if its tensors held more than the scores of ``slice_size`` heads
-    at one time, else 0.0.
+    """Return the answer's result, and 1.0 if it held too many scores at one time, else 0.0.
+
+    The scores of ``slice_size`` heads are allowed.
     """
     with LiveBytes() as live:
         output = answer(query, key, value, slice_size)
     if not isinstance(output, Tensor):
         return output
     scores = slice_size * query.shape[1] * key.shape[1] * query.element_size()
-    room = 3 * scores + 4 * (
-        query.nbytes + key.nbytes + value.nbytes
-    )  # scaled, shares, and copies of the small tensors
+    # Scores, scaled, and as shares; copies of the small tensors.
+    room = 3 * scores + 4 * (query.nbytes + key.nbytes + value.nbytes)
     return output, float(live.peak > room)

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from .registry import Tolerance
+from .definition import Tolerance
 from .trial import Foreign
 
 ORDER = ("type", "structure", "shape", "dtype", "device", "finite", "value")
@@ -19,9 +19,7 @@ ORDER = ("type", "structure", "shape", "dtype", "device", "finite", "value")
 
 @dataclasses.dataclass(frozen=True)
 class Difference:
-    """The first thing that differs: which check (one of ORDER) and a sentence about the answer's
-    output.
-    """
+    """The first thing that differs: which check, one of ORDER, and a sentence about the output."""
 
     check: str
     message: str
@@ -35,8 +33,7 @@ def difference(
     *,
     any_dtype: bool = False,
 ) -> Difference | None:
-    """Return the first difference in the order of ORDER over all parts of the output, or None where
-    they agree.
+    """Return the first difference in the order of ORDER, over all parts, or None.
 
     `inputs` are the case's arguments by name; a `t` (B,) among them says at which t a batch is
     wrong. `any_dtype` compares values only.

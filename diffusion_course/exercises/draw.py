@@ -38,8 +38,9 @@ def betas(
 def batches(
     generator: torch.Generator, num_steps: int
 ) -> Iterator[tuple[str, Tensor, Tensor, Tensor]]:
-    """Yield (note, x, t, noise) for several ranks and dtypes; t (B,) holds 0 and T-1 wherever the
-    batch has room.
+    """Yield (note, x, t, noise) for several ranks and dtypes.
+
+    t (B,) holds 0 and T-1 wherever the batch has room.
     """
     for note, shape, dtype in _BATCHES:
         x, noise = normal(generator, *shape, dtype=dtype), normal(generator, *shape, dtype=dtype)

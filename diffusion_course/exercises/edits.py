@@ -21,8 +21,10 @@ class Edit:
         return Edit((*self.changes, (old, new, times)))
 
     def apply(self, source: str) -> str:
-        """Return the edited text. Raises ValueError where `old` is not there as often as it should
-        be, or where the replacement changes nothing.
+        """Return the edited text.
+
+        Raises ValueError where `old` is not there as often as it should be, or where the
+        replacement changes nothing.
         """
         for old, new, times in self.changes:
             if source.count(old) != times:

@@ -16,8 +16,8 @@ from typing import Any, Literal
 import torch
 
 from .compare import ORDER, difference
+from .definition import Case, Exercise, WrongAnswer
 from .mistakes import name_mistake
-from .registry import Case, Exercise, WrongAnswer
 from .trial import Outcome, bound_arguments, run_case
 
 
@@ -60,8 +60,9 @@ def make_cases(exercise: Exercise, seed: int = 0) -> list[Case]:
 
 
 def evaluate(exercise: Exercise, answer: Any, *, seed: int = 0) -> Result:
-    """Return the verdict on `answer` (a function, or a value for a find-the-number exercise);
-    prints nothing.
+    """Return the verdict on `answer`: a function, or a value where a number is to be found.
+
+    It prints nothing.
     """
     if answer is None or answer is ...:
         return _unanswered(exercise)
@@ -224,8 +225,9 @@ def _returned_input(exercise: Exercise, cases: Sequence[Case], outcomes: Sequenc
 
 
 def self_check(exercise: Exercise, seeds: Sequence[int] = (0, 1)) -> list[str]:
-    """Return what is wrong with the exercise itself: a reference that fails, a wrong answer that
-    passes or is misnamed.
+    """Return what is wrong with the exercise itself, a sentence each.
+
+    Its reference may be refused, or a wrong answer may pass or be taken for another.
     """
     problems = []
     for choice in itertools.product(*exercise.parameters.values()):

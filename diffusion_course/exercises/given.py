@@ -30,10 +30,9 @@ class TwoLayers(nn.Module):
 
 
 class IndexedNetwork:
-    """A stand-in network whose noise depends on the index, so that a wrong one shows; t must be
-    (B,) int64 in 0..T-1.
+    """A stand-in network whose noise depends on the index, so that a wrong one shows.
 
-    `strict=False` leaves the range of t unchecked.
+    t must be (B,) int64 in 0..T-1; `strict=False` leaves its range unchecked.
     """
 
     def __init__(
@@ -64,9 +63,7 @@ class IndexedNetwork:
 
 
 class Field:
-    """A velocity field whose Jacobian is neither symmetric nor diagonal, and differs from point to
-    point.
-    """
+    """A velocity field whose Jacobian is neither symmetric nor diagonal nor constant."""
 
     def __init__(self, generator: torch.Generator, num_dims: int, dtype: torch.dtype) -> None:
         self.mix = draw.normal(generator, num_dims, num_dims, dtype=dtype) / num_dims**0.5
@@ -80,8 +77,9 @@ class Field:
 
 
 class ClassNetwork:
-    """A stand-in network with classes. It counts its calls in `sizes` and wants xt, t and cond of
-    one length.
+    """A stand-in network with classes.
+
+    It counts its calls in `sizes` and wants xt, t and cond of one length.
     """
 
     def __init__(self, null_class: int) -> None:
@@ -110,10 +108,10 @@ class ClassNetwork:
 
 
 class DroppingNetwork:
-    """A stand-in network with dropout that is the same in each call: in training mode every other
-    number is left out.
+    """A stand-in network with dropout that is the same in each call.
 
-    `training`, `train(mode)` and `eval()` are those of any module, and its weight wants gradients.
+    In training mode every other number is left out. `training`, `train(mode)` and `eval()` are
+    those of any module, and its weight wants gradients.
     """
 
     def __init__(self, weight: float, *, training: bool) -> None:
@@ -149,8 +147,9 @@ class Decoder:
 
 
 def slope(xhat: Tensor, sigma: float) -> Tensor:
-    """A stand-in for the network in EDM form: the noise of data N(0.3, 0.5), bent a little; defined
-    at sigma = 0 too.
+    """A stand-in for the network in EDM form, defined at sigma = 0 too.
+
+    It is the noise of data N(0.3, 0.5), bent a little.
     """
     return sigma * (xhat - 0.3) / (0.5 + sigma**2) + 0.3 * torch.sin(xhat) * math.exp(-sigma)
 

@@ -6,13 +6,14 @@ import re
 from collections.abc import Sequence
 
 from .compare import difference
-from .registry import Case, Exercise, WrongAnswer
+from .definition import Case, Exercise, WrongAnswer
 from .trial import Outcome, run_case
 
 
 def alike(exercise: Exercise, first: Outcome, second: Outcome, *, any_dtype: bool = False) -> bool:
-    """True where two outcomes are the same up to the exercise's tolerance: values or exception, and
-    side effects.
+    """True where two outcomes are the same up to the exercise's tolerance.
+
+    That holds for values or exceptions, and for side effects.
     """
     if first.failure is not None or second.failure is not None:
         # The numbers are the sizes that do not fit; their order depends on which operand comes
@@ -37,8 +38,7 @@ def name_mistake(
     expected: Sequence[Outcome],
     outcomes: Sequence[Outcome],
 ) -> WrongAnswer | None:
-    """Return the wrong answer whose outcomes the answer has wherever they differ from the
-    reference's.
+    """Return the wrong answer that the answer agrees with wherever it differs from the reference.
 
     Of several, the one that agrees on most cases; a case on which a wrong answer is right says
     nothing about it. A dtype of the answer's own does not hide the mistake, but one that agrees in

@@ -10,30 +10,26 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import secrets
 import sys
-import time
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from ..files.checkpoints import write_bytes
 from .engine import Result
+from .locks import locked
 
 VARIABLE = "DIFFUSION_COURSE_PROGRESS"
 FORMAT = 1
-LOCK_SECONDS = 2.0  # how long a check waits for another kernel
-STALE_SECONDS = 10.0  # a lock this old was left behind: holding it takes milliseconds
 _EMPTY = {"attempts": 0, "done": False, "hints": 0}
 
 
 def default_path() -> Path | None:
-    """Return the file that keeps progress, None where it is switched off or there is no home folder
-    (then it warns).
+    """Return the file that keeps progress, or None where it is switched off.
 
     DIFFUSION_COURSE_PROGRESS names the file, or is "off"; without it the file is in the platform's
-    folder for user data.
+    folder for user data. Where there is no home folder it warns and returns None.
     """
     chosen = os.environ.get(VARIABLE, "").strip()
     if chosen.lower() == "off":
@@ -57,20 +53,19 @@ def default_path() -> Path | None:
 
 
 class Record:
-    """Attempts, hints and right answers by exercise id; `path` is the file, None keeps them in the
-    process only.
+    """Attempts, hints and right answers by exercise id.
 
-    An event is added to what the file says at that moment, under a lock. What cannot be written
-    stays in memory and is written as soon as that works; a warning says so once.
+    `path` is the file; None keeps them in the process only. An event is added to what the file says
+    at that moment, under a lock. What cannot be written stays in memory and is written as soon as
+    that works; a warning says so once.
     """
 
     def __init__(self, path: Path | None = None) -> None:
         self._path = path
         self._stored: dict[str, dict[str, Any]] = {}
         self._pending: dict[str, dict[str, Any]] = {}
-        self._shown: dict[
-            str, int
-        ] = {}  # hints in this process: a restarted kernel begins with the first again
+        # Hints in this process: a restarted kernel begins with the first again.
+        self._shown: dict[str, int] = {}
         self._warned = False
         self._version: tuple[int, int, int] | None = None  # of the file when it was read
         self._read()
@@ -96,7 +91,8 @@ class Record:
 
     def next_hint(self, exercise_id: str, available: int) -> int:
         """Return the index of the hint to show now and remember it; the last one repeats.
-        `available` >= 1.
+
+        `available` is at least 1.
         """
         index = min(self._shown.get(exercise_id, 0), available - 1)
         self._shown[exercise_id] = index + 1
@@ -105,8 +101,9 @@ class Record:
         return index
 
     def forget(self, exercise_id: str | None = None) -> None:
-        """Forget one exercise, or all. Raises OSError where the file has them and cannot be
-        changed.
+        """Forget one exercise, or all.
+
+        Raises OSError where the file has them and cannot be changed.
         """
 
         def kept(entries: Mapping[str, Any]) -> dict[str, Any]:
@@ -115,7 +112,7 @@ class Record:
             }
 
         if self._path is not None and self._path.exists():
-            with _locked(self._path):
+            with locked(self._path):
                 self._stored = kept(_load(self._path))
                 _save(self._path, self._stored)
         self._stored, self._pending, self._shown = (
@@ -133,7 +130,7 @@ class Record:
         if self._path is None:
             return
         try:
-            with _locked(self._path):
+            with locked(self._path):
                 merged = _merged(_load(self._path), self._pending)
                 _save(self._path, merged)
             self._stored, self._pending = merged, {}
@@ -154,10 +151,8 @@ class Record:
         except (FileNotFoundError, NotADirectoryError):
             self._version, self._stored = None, {}
         except ValueError:
-            with (
-                contextlib.suppress(OSError),
-                _locked(self._path),
-            ):  # where it cannot be set aside the next event says why
+            # Where it cannot be set aside the next event says why.
+            with contextlib.suppress(OSError), locked(self._path):
                 self._stored = _load(self._path)
         except OSError as error:
             self._not_kept(error)
@@ -191,8 +186,9 @@ def _merged(entries: Mapping[str, Any], events: Mapping[str, Any]) -> dict[str, 
 
 
 def _parse(path: Path) -> dict[str, Any]:
-    """Return the entries of the file, none where there is no file. Raises ValueError where it is
-    broken, OSError.
+    """Return the entries of the file, none where there is no file.
+
+    Raises ValueError where it is broken, and OSError.
     """
     try:
         data = json.loads(path.read_bytes())
@@ -213,8 +209,9 @@ def _parse(path: Path) -> dict[str, Any]:
 
 
 def _load(path: Path) -> dict[str, Any]:
-    """Return the entries; a broken file is renamed to NAME.broken-N and said. Call it under the
-    lock. Raises OSError.
+    """Return the entries; a broken file is renamed to NAME.broken-N, with a warning.
+
+    Call it under the lock. Raises OSError.
     """
     try:
         return _parse(path)
@@ -240,60 +237,3 @@ def _is_entry(entry: object) -> bool:
 def _save(path: Path, entries: Mapping[str, Any]) -> None:
     text = json.dumps({"format": FORMAT, "exercises": entries}, indent=1, sort_keys=True)
     write_bytes(path, f"{text}\n".encode())
-
-
-@contextlib.contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """Hold NAME.lock beside the file. Raises TimeoutError where another holds it too long, OSError
-    where none can be made.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    lock, token = path.with_name(f"{path.name}.lock"), secrets.token_hex(8)
-    end = time.monotonic() + LOCK_SECONDS
-    while not _create(lock, token):
-        if _is_stale(lock):
-            _remove_stale(lock)
-        elif time.monotonic() > end:
-            raise TimeoutError(f"another process holds {lock.name}")
-        else:
-            time.sleep(0.005)
-    try:
-        yield
-    finally:
-        with contextlib.suppress(OSError):
-            if lock.read_text(encoding="ascii") == token:
-                lock.unlink()
-
-
-def _create(lock: Path, token: str) -> bool:
-    try:
-        handle = os.open(lock, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644)
-    except FileExistsError:
-        return False
-    with os.fdopen(handle, "w", encoding="ascii") as file:
-        file.write(token)
-    return True
-
-
-def _is_stale(lock: Path) -> bool:
-    try:
-        return abs(time.time() - lock.stat().st_mtime) > STALE_SECONDS
-    except FileNotFoundError:
-        return False
-
-
-def _remove_stale(lock: Path) -> None:
-    """Remove a lock that was left; a second lock keeps two processes from removing each other's new
-    one.
-    """
-    guard = lock.with_name(f"{lock.name}.removing")
-    if not _create(guard, ""):
-        if _is_stale(guard):
-            guard.unlink(missing_ok=True)
-        time.sleep(0.005)
-        return
-    try:
-        if _is_stale(lock):
-            lock.unlink(missing_ok=True)
-    finally:
-        guard.unlink(missing_ok=True)

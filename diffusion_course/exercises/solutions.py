@@ -16,11 +16,10 @@ from .syntax import parse
 
 @functools.cache
 def stand_alone(function: Callable[..., Any]) -> str:
-    """Return the source of `function`, dedented, without the annotations of its own and of its
-    inner functions.
+    """Return the source of `function`, dedented and without annotations.
 
-    Everything else stays to the letter, comments too. Raises OSError where Python does not find the
-    source.
+    Everything else stays to the letter, comments too; inner functions lose their annotations as
+    well. Raises OSError where Python does not find the source.
     """
     source = textwrap.dedent(inspect.getsource(function))
     cuts = [cut for node in ast.walk(parse(source)) for cut in _annotations(node)]
@@ -35,8 +34,9 @@ def stand_alone(function: Callable[..., Any]) -> str:
 
 
 def _annotations(node: ast.AST) -> list[tuple[tuple[int, int], tuple[int, int]]]:
-    """Return (start, end) of what an argument's or a function's annotation takes up, with its `:`
-    or `->`.
+    """Return (start, end) of what the annotations of an argument or a function take up.
+
+    The `:` or `->` belongs to them.
     """
     if isinstance(node, ast.arg) and node.annotation is not None:
         begin = (node.lineno, node.col_offset + len(node.arg.encode("utf-8")))

@@ -17,7 +17,7 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
-from .registry import Case
+from .definition import Case
 
 _NUMPY_SCALARS = {
     kind for kind in np.sctypeDict.values() if issubclass(kind, (np.floating, np.integer, np.bool_))
@@ -35,8 +35,9 @@ class Foreign:
 
 @dataclasses.dataclass(frozen=True)
 class Failure:
-    """An exception that the answer raised: its type, its first line, the line of the answer (1 is
-    its `def`) if known.
+    """An exception that the answer raised: its type, its first line, and where.
+
+    `line` counts from the answer's `def`, which is 1; it is None where that is not known.
     """
 
     type_name: str
@@ -57,8 +58,9 @@ class Outcome:
 
     @property
     def is_blank(self) -> bool:
-        """True where the answer has not been written: it returns None or `...`, or trips over a
-        `...`.
+        """True where the answer has not been written.
+
+        Then it returns None or `...`, or trips over a `...`.
         """
         if self.failure is None:
             return self.output is None or self.output is ...
@@ -74,8 +76,9 @@ class Called(Protocol):
 
 
 def run_case(exercise: Called, answer: Callable[..., Any], case: Case) -> Outcome:
-    """Call `answer` on clones of the case's arguments; the caller's global random state is left as
-    it was.
+    """Call `answer` on clones of the case's arguments and return what happened.
+
+    The caller's global random state is left as it was.
     """
     before = bound_arguments(exercise, case)
     args, kwargs = clone((case.args, dict(case.kwargs)))
@@ -122,9 +125,7 @@ def _call(
                 else exercise.call(answer, *args, **kwargs)
             )
             output = plain(output)
-        except (
-            Exception
-        ) as error:  # whatever the learner's code raises is a finding, not a crash of the check
+        except Exception as error:  # a finding, whatever it is: the check itself does not crash
             failure = Failure(type(error).__name__, _first_line(error), _line_in(answer, error))
             output = None
         return output, failure, _random_states() != started
@@ -209,8 +210,9 @@ def plain(value: Any, depth: int = 0) -> Any:
 
 
 def unchanged(before: Any, after: Any) -> bool:
-    """True where two pieces of data hold the same values; objects that are no data count as
-    unchanged.
+    """True where two pieces of data hold the same values.
+
+    Objects that are no data count as unchanged.
     """
     if isinstance(before, torch.Tensor):
         if (

@@ -11,8 +11,8 @@ from torch import Tensor
 from ...datasets import GaussianMixture
 from ...process import q_step
 from .. import draw
+from ..definition import Case, Exercise, Tolerance, WrongAnswer
 from ..edits import edit
-from ..registry import Case, Exercise, Tolerance, WrongAnswer
 
 TABLES = Tolerance(rtol=1e-4, atol=1e-9)
 

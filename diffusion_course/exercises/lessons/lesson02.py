@@ -16,8 +16,8 @@ from ...process import (
     snr,
 )
 from .. import draw
+from ..definition import Case, Exercise, Tolerance, WrongAnswer
 from ..edits import edit
-from ..registry import Case, Exercise, Tolerance, WrongAnswer
 
 TABLES = Tolerance(rtol=1e-4, atol=1e-9)
 

@@ -12,9 +12,9 @@ from ...process import loss_weight, snr
 from ...training import train_step
 from .. import draw
 from ..calls import two_steps
+from ..definition import Case, Exercise, Property, Tolerance, WrongAnswer
 from ..edits import edit
 from ..given import TwoLayers
-from ..registry import Case, Exercise, Property, Tolerance, WrongAnswer
 
 WEIGHTS = Tolerance(rtol=1e-4, atol=1e-9)
 

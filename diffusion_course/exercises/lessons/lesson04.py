@@ -9,9 +9,9 @@ from torch import Tensor
 
 from ...process import linear_betas, previous_alpha_bar, q_posterior
 from .. import draw
+from ..definition import Case, Exercise, Tolerance, WrongAnswer
 from ..edits import edit
 from ..given import IndexedNetwork
-from ..registry import Case, Exercise, Tolerance, WrongAnswer
 
 TABLES = Tolerance(rtol=1e-4, atol=1e-9)
 EPSILON = Tolerance(rtol=1e-4, atol=1e-5)

@@ -11,9 +11,9 @@ from torch.nn import functional as F
 from ...models import timestep_embedding
 from .. import draw
 from ..calls import with_mode
+from ..definition import Case, Exercise, Property, Tolerance, WrongAnswer
 from ..edits import edit
 from ..given import DroppingNetwork
-from ..registry import Case, Exercise, Property, Tolerance, WrongAnswer
 
 ANGLES = Tolerance(rtol=1e-3, atol=1e-3)  # float32 angles up to 1000 rad
 CLOSE = Tolerance(rtol=1e-4, atol=1e-5)

@@ -12,9 +12,9 @@ from torch import Tensor
 from ...process import previous_alpha_bar
 from ...sampling import inference_timesteps
 from .. import draw
+from ..definition import Case, Exercise, Tolerance, WrongAnswer
 from ..edits import edit
 from ..given import IndexedNetwork, slope
-from ..registry import Case, Exercise, Tolerance, WrongAnswer
 
 VALUES = Tolerance(rtol=1e-4, atol=1e-5)
 TABLES = Tolerance(rtol=1e-4, atol=1e-9)

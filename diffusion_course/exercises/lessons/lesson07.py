@@ -10,9 +10,9 @@ from torch import Tensor
 
 from ...measures import frechet_distance
 from .. import draw
+from ..definition import Case, Exercise, Tolerance, WrongAnswer
 from ..edits import edit
 from ..given import Field
-from ..registry import Case, Exercise, Tolerance, WrongAnswer
 
 SPECTRA = Tolerance(rtol=1e-4, atol=1e-5)
 

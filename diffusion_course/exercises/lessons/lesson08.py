@@ -10,9 +10,9 @@ from torch import Tensor
 from ...process import ClassifierFreeGuidance, guided_prediction
 from .. import draw
 from ..calls import with_sizes
+from ..definition import Case, Exercise, Property, Tolerance, WrongAnswer
 from ..edits import edit
 from ..given import ClassNetwork
-from ..registry import Case, Exercise, Property, Tolerance, WrongAnswer
 
 EPSILON = Tolerance(rtol=1e-4, atol=1e-5)
 
@@ -124,9 +124,8 @@ def _outcome_cases(generator: torch.Generator) -> Iterator[Case]:
     for (form, code), (shape, dtype) in zip(_FORMS.items(), shapes, strict=True):
         cond_output, uncond_output = (draw.normal(generator, *shape) for _ in range(2))
         same = torch.arange(cond_output.numel()).reshape(shape) % 4 == 0
-        cond_output = torch.where(
-            same, uncond_output, cond_output
-        )  # some numbers say nothing about the scale
+        # Some numbers say nothing about the scale.
+        cond_output = torch.where(same, uncond_output, cond_output)
         number = 0.3 + 4 * float(torch.rand(1, generator=generator))
         guided = code(cond_output, uncond_output, number)
         yield Case(

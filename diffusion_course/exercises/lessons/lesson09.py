@@ -11,9 +11,9 @@ from torch import Tensor
 from ...latent import psnr
 from ...process import gaussian_kl
 from .. import draw
+from ..definition import Case, Exercise, Tolerance, WrongAnswer
 from ..edits import edit
 from ..given import decode, encode
-from ..registry import Case, Exercise, Tolerance, WrongAnswer
 
 ROUNDED = Tolerance(rtol=1e-4, atol=1e-5)
 

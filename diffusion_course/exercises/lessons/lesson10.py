@@ -10,8 +10,8 @@ from torch import Tensor
 from ...latent.attention import attention_probabilities, split_heads
 from .. import draw
 from ..calls import as_numbers
+from ..definition import Case, Exercise, Tolerance, WrongAnswer
 from ..edits import edit
-from ..registry import Case, Exercise, Tolerance, WrongAnswer
 
 ROUNDED = Tolerance(rtol=1e-4, atol=1e-5)
 Pair = tuple[int, int]

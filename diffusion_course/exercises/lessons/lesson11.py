@@ -11,9 +11,9 @@ from ...latent import slerp
 from ...measures import faithful
 from ...sampling import inference_timesteps
 from .. import draw
+from ..definition import Case, Exercise, Tolerance, WrongAnswer
 from ..edits import edit
 from ..given import Decoder
-from ..registry import Case, Exercise, Tolerance, WrongAnswer
 
 ROUNDED = Tolerance(rtol=1e-4, atol=1e-5)
 

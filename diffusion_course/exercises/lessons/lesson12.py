@@ -10,8 +10,8 @@ from torch import Tensor
 from ...process import from_x0_and_noise
 from .. import draw
 from ..calls import count_scores
+from ..definition import Case, Exercise, Tolerance, WrongAnswer
 from ..edits import edit
-from ..registry import Case, Exercise, Tolerance, WrongAnswer
 
 ROUNDED = Tolerance(rtol=1e-4, atol=1e-5)
 
