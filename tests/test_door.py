@@ -11,7 +11,18 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 
 from diffusion_course import GaussianMixture, Posterior, q_posterior, q_sample, to_x0_and_noise
-from diffusion_course.door import batch, beside, checked, finite, floating, like, number, one_of, positive_int, timesteps
+from diffusion_course.door import (
+    batch,
+    beside,
+    checked,
+    finite,
+    floating,
+    like,
+    number,
+    one_of,
+    positive_int,
+    timesteps,
+)
 
 BAR = torch.linspace(0.9, 0.1, 5, dtype=torch.float64)
 X, NOISE, T = normal(3, 2), normal(3, 2, seed=1), torch.tensor([0, 2, 4])
@@ -139,7 +150,7 @@ def test_pickled_by_name(of):
         (beside("other"), torch.ones(3, 2, device="meta"), ValueError, "x is on meta and other on cpu"),
         (timesteps("other", of="table"), torch.tensor([0, 1, 5]), ValueError, r"t must lie in 0\.\.4"),
         (number(lambda n: n > 2, "exceed 2"), 2, ValueError, r"x must exceed 2, got 2\."),
-        (number(lambda n: n > 2, "exceed 2"), True, ValueError, r"x must exceed 2, got bool True"),
+        (number(lambda n: n > 0, "be positive"), True, ValueError, r"x must be positive, got bool True"),
         (number(lambda n: n > 2, "exceed 2"), torch.ones(2), ValueError, r"x must exceed 2, got shape \(2,\)"),
     ],
 )
