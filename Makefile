@@ -10,7 +10,7 @@ else
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help env lab test course notebooks check lint train bench book test-ui doctor clean
+.PHONY: help env lab test test-all course notebooks check lint train bench book test-ui doctor clean
 
 help:  ## this list
 	@$(PYTHON) tools/housekeeping.py help
@@ -21,8 +21,13 @@ env:  # made once; a second run starts at once
 lab: env  ## open JupyterLab on the first lesson          (ARGS="--no-browser --port 9000")
 	@$(RUN) -m tools.lab $(ARGS)
 
-test: env  ## unit tests, then every notebook with nbval    (ARGS="-k schedules")
+test: env  ## unit tests and notebooks; in parts what is long (ARGS="-k schedules")
 	@$(RUN) -m tools.test $(ARGS)
+
+test-all:  ## everything whole, in a browser too (needs Chromium)
+	@$(PYTHON) tools/bootstrap.py --venv "$(VENV)" --extra book --extra ui
+	@$(RUN) -m tools.test --all
+	@$(RUN) -m tools.test_ui --all
 
 course: env  ## run every lesson, write HTML and the cost card (ARGS="--write 03")
 	@$(RUN) -m tools.course $(ARGS)

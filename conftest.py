@@ -1,12 +1,15 @@
-"""Shared by the unit tests and nbval: the notebook comparison, and the skip of tests that need a
-real GPU.
+"""Shared by the unit tests and nbval: the notebook comparison, the skip of tests that need a real
+GPU, and of what belongs to another part than the one that is run.
 """
 
 import math
 import os
 import re
+from pathlib import Path
 
 import pytest
+
+from tools.parts import ALL, costs, lessons_of, parse
 
 os.environ["DIFFUSION_COURSE_PROGRESS"] = (
     "off"  # neither tests nor notebooks touch the reader's own progress
@@ -76,8 +79,54 @@ def pytest_collectstart(collector: pytest.Collector) -> None:
         collector.skip_compare += SKIP_COMPARE
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip tests marked `gpu` where there is none, and say so."""
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Let `--part 2/4` choose what is run of that which takes long."""
+    text = "of what takes long run this part only, such as 2/4 (tools/parts.py)"
+    parser.addoption("--part", default=ALL, metavar="K/N", help=text)
+
+
+def is_costly(cell: dict) -> bool:
+    """Whether a lesson's cell trains or times something: its output is then not compared."""
+    return "nbval-ignore-output" in cell.get("metadata", {}).get("tags", ())
+
+
+def beginning(cells: list[dict]) -> int:
+    """How many code cells of a lesson are run in the parts that do not run it whole: the first
+    third, and from there on up to the first one that trains or times something.
+
+    A lesson's first third is definitions, predictions and the smallest case by hand, so it is
+    cheap; what comes after a training needs what was trained. A lesson that trains nothing after
+    its first third is always run whole.
+    """
+    third = -(-len(cells) // 3)
+    return next((at for at in range(third, len(cells)) if is_costly(cells[at])), len(cells))
+
+
+def in_other_parts(items: list[pytest.Item], part: str) -> list[pytest.Item]:
+    """What a run of one part skips.
+
+    Tests marked `in_parts` are counted through and dealt to the parts in turn, so that each part
+    has some of every function. Each lesson is run whole in one part, its `beginning` in all.
+    """
+    number, parts = parse(part)
+    dealt = [item for item in items if item.get_closest_marker("in_parts")]
+    skipped = [item for index, item in enumerate(dealt) if index % parts != number - 1]
+    lessons: dict[Path, list[pytest.Item]] = {}
+    for item in items:
+        if hasattr(item, "cell_num"):
+            lessons.setdefault(item.path, []).append(item)
+    whole = lessons_of(part, [path.stem for path in lessons], costs())
+    for path, cells in lessons.items():
+        if path.stem not in whole:
+            skipped += cells[beginning([item.cell for item in cells]) :]
+    return skipped
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Skip what belongs to another part, and tests marked `gpu` where there is none; say so."""
+    part = config.getoption("part")
+    for item in in_other_parts(items, part):
+        item.add_marker(pytest.mark.skip(reason=f"not in part {part}; make test-all runs it"))
     marked = [item for item in items if item.get_closest_marker("gpu")]
     if not marked:
         return

@@ -1,6 +1,4 @@
-"""diffusion_course: the tested functions behind the lessons. Names load on first use, so the import
-itself is quick.
-"""
+"""The tested functions behind the lessons. Names load on first use: the import is quick."""
 
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version

@@ -1,6 +1,4 @@
-"""`python -m diffusion_course doctor`: is this machine ready for the course, and what to do where
-it is not.
-"""
+"""Is this machine ready, and what to do where it is not: `python -m diffusion_course doctor`."""
 
 from __future__ import annotations
 
@@ -13,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 
@@ -23,40 +22,36 @@ SMOKE_SECONDS, SMOKE_STEPS = 5.0, 150
 
 @dataclass(frozen=True)
 class Finding:
-    """One line of the report: `status` is "ok", "warn" or "fail"; `remedy` says what to do, empty
-    when ok.
-    """
+    """One line of the report, "ok", "warn" or "fail"; `remedy` says what to do, empty when ok."""
 
     status: str
     text: str
     remedy: str = ""
 
     def __str__(self) -> str:
-        return f"[{self.status:^4}] {self.text}" + (
-            f"\n       -> {self.remedy}" if self.remedy else ""
-        )
+        advice = f"\n       -> {self.remedy}" if self.remedy else ""
+        return f"[{self.status:^4}] {self.text}{advice}"
+
+
+ok = partial(Finding, "ok")
+warn = partial(Finding, "warn")
+fail = partial(Finding, "fail")
 
 
 def release(version: str) -> tuple[int, ...]:
     """The leading numbers of a version: "2.14.1+cu121" gives (2, 14, 1)."""
-    return tuple(
-        int(part) for part in re.match(r"\d+(?:\.\d+)*|", version).group().split(".") if part
-    )
+    leading = re.match(r"\d+(?:\.\d+)*|", version).group()
+    return tuple(int(part) for part in leading.split(".") if part)
 
 
 def lower_bounds() -> dict[str, str]:
-    """Package name -> least version, as the installed course declares them; {} when it is not
-    installed.
-    """
+    """Package name -> least version that the installed course declares; {} if it is not."""
     try:
         lines = metadata.requires("diffusion-course") or []
     except metadata.PackageNotFoundError:
         return {}
-    return {
-        match[1]: match[2]
-        for line in lines
-        if (match := re.match(r"([\w.-]+)\s*>=\s*([\w.]+)\s*$", line))
-    }
+    found = [re.match(r"([\w.-]+)\s*>=\s*([\w.]+)\s*$", line) for line in lines]
+    return {match[1]: match[2] for match in found if match}
 
 
 def check_versions(bounds: dict[str, str] | None = None) -> Iterator[Finding]:
@@ -64,34 +59,25 @@ def check_versions(bounds: dict[str, str] | None = None) -> Iterator[Finding]:
     python = platform.python_version()
     wanted = ".".join(map(str, MIN_PYTHON))
     if sys.version_info < MIN_PYTHON:
-        yield Finding(
-            "fail",
-            f"Python {python} is older than {wanted}",
-            f"make the environment with Python {wanted}",
-        )
+        remedy = f"make the environment with Python {wanted}"
+        yield fail(f"Python {python} is older than {wanted}", remedy)
     else:
-        yield Finding("ok", f"Python {python} on {platform.system()} {platform.machine()}")
+        yield ok(f"Python {python} on {platform.system()} {platform.machine()}")
     bounds = lower_bounds() if bounds is None else bounds
     if not bounds:
-        yield Finding(
-            "fail",
-            "the course is not installed in this environment",
-            "run make lab, or pip install -e .",
-        )
+        remedy = "run make lab, or pip install -e ."
+        yield fail("the course is not installed in this environment", remedy)
     for name, least in bounds.items():
         try:
             version = metadata.version(name)
         except metadata.PackageNotFoundError:
-            yield Finding("fail", f"{name} is missing", f'pip install "{name}>={least}"')
+            yield fail(f"{name} is missing", f'pip install "{name}>={least}"')
             continue
         if release(version) < release(least):
-            yield Finding(
-                "fail",
-                f"{name} {version} is older than {least}",
-                f'pip install --upgrade "{name}>={least}"',
-            )
+            remedy = f'pip install --upgrade "{name}>={least}"'
+            yield fail(f"{name} {version} is older than {least}", remedy)
         else:
-            yield Finding("ok", f"{name} {version}")
+            yield ok(f"{name} {version}")
 
 
 def check_device() -> Iterator[Finding]:
@@ -102,11 +88,8 @@ def check_device() -> Iterator[Finding]:
 
     device = default_device()
     name = torch.cuda.get_device_name() if device.type == "cuda" else platform.machine()
-    yield Finding(
-        "ok",
-        f"device {device.type} ({name}), {torch.get_num_threads()} threads of {os.cpu_count()}"
-        " cores",
-    )
+    threads = f"{torch.get_num_threads()} threads of {os.cpu_count()} cores"
+    yield ok(f"device {device.type} ({name}), {threads}")
     for dtype in (torch.float32, torch.float64, torch.bfloat16, torch.float16):
         title, reason = str(dtype).removeprefix("torch."), "not finite"
         try:
@@ -115,20 +98,13 @@ def check_device() -> Iterator[Finding]:
             works = bool(torch.isfinite(x.grad).all())
         except (RuntimeError, TypeError) as error:
             works, reason = False, str(error).splitlines()[0]
+        illness = f"{title} does not work on {device.type}: {reason}"
         if works:
-            yield Finding("ok", f"{title} works on {device.type}")
+            yield ok(f"{title} works on {device.type}")
         elif dtype is torch.float32:
-            yield Finding(
-                "fail",
-                f"{title} does not work on {device.type}: {reason}",
-                "install PyTorch again: pytorch.org",
-            )
+            yield fail(illness, "install PyTorch again: pytorch.org")
         else:
-            yield Finding(
-                "warn",
-                f"{title} does not work on {device.type}: {reason}",
-                "the lessons run in float32 there",
-            )
+            yield warn(illness, "the lessons run in float32 there")
 
 
 def check_room(
@@ -157,16 +133,16 @@ def check_jupyter() -> Iterator[Finding]:
     try:
         program = KernelSpecManager().get_kernel_spec("python3").argv[0]
     except NoSuchKernel:
-        yield Finding("fail", "Jupyter kernel python3 is missing", remedy)
+        yield fail("Jupyter kernel python3 is missing", remedy)
         return
     found = shutil.which(program) or program
     if program.startswith("python") or os.path.normcase(found) == os.path.normcase(sys.executable):
-        yield Finding("ok", "Jupyter kernel python3 runs this environment")
+        yield ok("Jupyter kernel python3 runs this environment")
     else:
-        yield Finding("fail", f"Jupyter kernel python3 runs {found}, not {sys.executable}", remedy)
+        yield fail(f"Jupyter kernel python3 runs {found}, not {sys.executable}", remedy)
     import ipywidgets
 
-    yield Finding("ok", f"ipywidgets {ipywidgets.__version__} can be imported: sliders will appear")
+    yield ok(f"ipywidgets {ipywidgets.__version__} can be imported: sliders will appear")
 
 
 def check_data(files: Iterable | None = None) -> Iterator[Finding]:
@@ -179,22 +155,17 @@ def check_data(files: Iterable | None = None) -> Iterator[Finding]:
         try:
             digest = sha256_of(file.path)
         except OSError as error:
-            yield Finding("fail", f"data {file.name} cannot be read: {error.strerror}", remedy)
+            yield fail(f"data {file.name} cannot be read: {error.strerror}", remedy)
             continue
         if digest == file.sha256:
-            yield Finding("ok", f"data {file.name}: checksum matches")
+            yield ok(f"data {file.name}: checksum matches")
         else:
-            yield Finding(
-                "fail",
-                f"data {file.name} is damaged: sha256 {digest[:12]}, expected {file.sha256[:12]}",
-                remedy,
-            )
+            hashes = f"sha256 {digest[:12]}, expected {file.sha256[:12]}"
+            yield fail(f"data {file.name} is damaged: {hashes}", remedy)
 
 
 def check_smoke(seconds: float = SMOKE_SECONDS) -> Iterator[Finding]:
-    """Train a small network on a mixture for a moment and sample from it: the whole path of lesson
-    04.
-    """
+    """Train a small network on a mixture for a moment and sample from it, as lesson 04 does."""
     import torch
 
     from . import MLP, make_schedule, mixture, p_sample_loop, seed_everything, train_step
@@ -203,16 +174,14 @@ def check_smoke(seconds: float = SMOKE_SECONDS) -> Iterator[Finding]:
     data = mixture("pair").sample(2048, generator=generator).float()
     model = MLP(dim=2, hidden=64)
     optimizer = torch.optim.Adam(model.parameters(), lr=2e-3)
-    train_step(
-        model, data[:128], optimizer, tables.alphas_cumprod
-    )  # the first step loads parts of PyTorch
+    # The first step loads parts of PyTorch
+    train_step(model, data[:128], optimizer, tables.alphas_cumprod)
     start, losses = time.perf_counter(), []
     while len(losses) < SMOKE_STEPS and (not losses or time.perf_counter() - start < seconds):
         rows = torch.randint(0, len(data), (128,), generator=generator)
         losses.append(train_step(model, data[rows], optimizer, tables.alphas_cumprod))
-    x0 = p_sample_loop(
-        model, (64, 2), tables.betas, tables.alphas, tables.alphas_cumprod, generator=generator
-    )
+    chain = tables.betas, tables.alphas, tables.alphas_cumprod
+    x0 = p_sample_loop(model, (64, 2), *chain, generator=generator)
     taken, part = time.perf_counter() - start, min(30, len(losses))
     first, last = sum(losses[:part]) / part, sum(losses[-part:]) / part
     text = (
@@ -221,40 +190,29 @@ def check_smoke(seconds: float = SMOKE_SECONDS) -> Iterator[Finding]:
     )
     slow, finite = len(losses) < SMOKE_STEPS, math.isfinite(last) and bool(torch.isfinite(x0).all())
     if not finite or (not slow and last >= first):
-        yield Finding(
-            "fail",
-            text,
-            "the loss must fall and the samples be finite: run make test, and install PyTorch"
-            " again",
-        )
+        must = "the loss must fall and the samples be finite"
+        yield fail(text, f"{must}: run make test, and install PyTorch again")
     elif slow:
-        yield Finding(
-            "warn",
-            text,
-            "this machine is slow: expect several times the minutes that the lessons quote",
-        )
+        expect = "expect several times the minutes that the lessons quote"
+        yield warn(text, f"this machine is slow: {expect}")
     else:
-        yield Finding("ok", text)
+        yield ok(text)
 
 
 CHECKS = (check_versions, check_device, check_room, check_jupyter, check_data, check_smoke)
 
 
 def guarded(check: Callable[[], Iterable[Finding]]) -> Iterator[Finding]:
-    """The findings of one check; whatever it raises becomes a failed line, so that the others still
-    run.
-    """
+    """The findings of one check; what it raises becomes a failed line, and the others still run."""
     try:
         yield from check()
-    except Exception as error:  # noqa: BLE001 - a doctor reports, it does not die of the patient's illness
+    except Exception as error:  # a doctor reports, it does not die of the patient's illness
         text = f"{check.__name__.removeprefix('check_')}: {type(error).__name__}: {error}"
-        yield Finding("fail", text, "run make test; if that fails too, install again: make lab")
+        yield fail(text, "run make test; if that fails too, install again: make lab")
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Print the report; 1 when a line failed, 0 otherwise (warnings included), 2 for arguments
-    nobody knows.
-    """
+    """Print the report; return 1 if a line failed, 2 for unknown arguments, else 0."""
     if argv:
         print(f"usage: python -m diffusion_course doctor (got {argv})", file=sys.stderr)
         return 2
@@ -263,11 +221,8 @@ def main(argv: list[str] | None = None) -> int:
         for finding in guarded(check):
             print(finding, flush=True)
             findings.append(finding)
-    failed, warned = (
-        sum(finding.status == status for finding in findings) for status in ("fail", "warn")
-    )
-    print(
-        f"\n{failed} failed, {warned} warnings."
-        + ("" if failed else " This machine is ready: make lab")
-    )
+    statuses = [finding.status for finding in findings]
+    failed, warned = statuses.count("fail"), statuses.count("warn")
+    ready = "" if failed else " This machine is ready: make lab"
+    print(f"\n{failed} failed, {warned} warnings.{ready}")
     return 1 if failed else 0

@@ -1,6 +1,4 @@
-"""Names that load on first use: a folder lists what its files offer, and importing the folder costs
-nothing.
-"""
+"""Names that load on first use: a folder lists what its files offer, and costs nothing."""
 
 import sys
 from collections.abc import Callable, Mapping
@@ -12,8 +10,7 @@ Names = Mapping[str, tuple[str, ...]]
 def lazily(
     package: str, *listings: Names
 ) -> tuple[Callable[[str], object], Callable[[], list[str]]]:
-    """Return ``__getattr__`` and ``__dir__`` for a package; each listing says which of its modules
-    offers which names.
+    """Return ``__getattr__`` and ``__dir__`` for a package, from listings of names by module.
 
     A name that equals its module's last part, and that the module does not define, is the module
     itself.

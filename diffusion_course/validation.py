@@ -1,8 +1,7 @@
 """Checks that public functions make at their door.
 
 Shapes, dtypes and devices are checked always: they cost nothing. Values (the range of t,
-finiteness) are checked
-only where reading them is free of a device synchronisation: on CPU tensors that hold real data.
+finiteness) only where reading them does not wait for a device: on CPU tensors that hold data.
 """
 
 import torch
@@ -20,9 +19,7 @@ def describe(x: object) -> str:
 
 
 def values_are_free(x: Tensor) -> bool:
-    """Whether values of ``x`` can be read without a device synchronisation: a CPU tensor with data,
-    not traced, and not one that torch.func maps over or differentiates.
-    """
+    """Whether values can be read without waiting: on the CPU, not traced, not inside torch.func."""
     traced = torch.compiler.is_compiling() or isinstance(x, FakeTensor)
     return x.device.type == "cpu" and not traced and not is_functorch_wrapped_tensor(x)
 
@@ -45,9 +42,7 @@ def check_floating(name: str, x: object) -> None:
 
 
 def check_finite(name: str, x: Tensor) -> None:
-    """Raise ValueError if a readable ``x`` holds NaN or infinity, saying how many and where the
-    first one is.
-    """
+    """Raise ValueError if a readable ``x`` holds NaN or infinity: how many, and where first."""
     if not values_are_free(x):
         return
     bad = ~torch.isfinite(x)
@@ -95,8 +90,7 @@ def check_device(name: str, x: Tensor, like_name: str, like: Tensor) -> None:
 def check_table(
     name: str, table: object, like_name: str | None = None, like: Tensor | None = None
 ) -> None:
-    """Raise unless ``table`` is a floating tensor (T,), T >= 1, on the device of ``like`` if given.
-    """
+    """Raise unless ``table`` is a floating tensor (T,), on the device of ``like`` if given."""
     check_floating(name, table)
     if table.ndim != 1 or len(table) == 0:
         raise ValueError(
@@ -107,9 +101,7 @@ def check_table(
 
 
 def check_timesteps(t: object, like_name: str, like: Tensor, num_train_timesteps: int) -> None:
-    """Raise unless ``t`` is an integer tensor (B,) of indices 0..T-1 on the device of ``like`` (B,
-    ...).
-    """
+    """Raise unless ``t`` holds int indices (B,) in 0..T-1 on the device of ``like`` (B, ...)."""
     if not isinstance(t, Tensor) or t.dtype not in (torch.int64, torch.int32):
         raise TypeError(
             f"t must be an int64 tensor of shape ({like.shape[0]},), got {describe(t)}. "
@@ -132,9 +124,7 @@ def check_timesteps(t: object, like_name: str, like: Tensor, num_train_timesteps
 
 
 def check_classes(cond: object, like_name: str, like: Tensor, num_classes: int) -> None:
-    """Raise unless ``cond`` is an integer tensor (B,) of classes 0..num_classes; the last one is
-    "no class".
-    """
+    """Raise unless ``cond`` holds int classes (B,) in 0..num_classes; the last is "no class"."""
     if not isinstance(cond, Tensor) or cond.shape != like.shape[:1]:
         raise ValueError(
             f"cond must have one entry for each sample of {like_name}, ({len(like)},), got"

@@ -10,7 +10,7 @@ import math
 import numpy as np
 import torch
 
-from diffusion_course.process.schedules import NoiseSchedule
+from diffusion_course import NoiseSchedule
 
 
 def _step_by_loop(x_prev, t, betas, noise):

@@ -5,8 +5,7 @@ import math
 import numpy as np
 import torch
 
-from diffusion_course.process.kernels import to_x0_and_noise
-from diffusion_course.process.schedules import make_schedule
+from diffusion_course.process import make_schedule, to_x0_and_noise
 from diffusion_course.sampling import ddpm_step, p_sample_loop
 
 

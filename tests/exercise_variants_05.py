@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from diffusion_course import EMA
-from diffusion_course.measures import flops
+from diffusion_course.measures import count_flops
 
 
 def _embed_by_loop(t, dim):
@@ -45,7 +45,7 @@ def _convolution_by_counting(in_channels, out_channels, size):
 
 def _convolution_with_the_package(in_channels, out_channels, size):
     layer = torch.nn.Conv2d(in_channels, out_channels, 3, stride=2, padding=1)
-    return flops.count_flops(layer, torch.zeros(1, in_channels, size, size))
+    return count_flops(layer, torch.zeros(1, in_channels, size, size))
 
 
 def _norm_by_loop(x, num_groups, weight, bias, eps):

@@ -4,11 +4,16 @@ import math
 
 import torch
 
-from diffusion_course.process.kernels import convert_prediction, posterior_coefficients
-from diffusion_course.process.schedules import NoiseSchedule
-from diffusion_course.sampling.loop import SAMPLERS, Estimate, iterate_levels, sample_loop
-from diffusion_course.sampling.solvers import Transition
-from diffusion_course.sampling.timesteps import Level, noise_levels
+from diffusion_course.process import NoiseSchedule, convert_prediction, posterior_coefficients
+from diffusion_course.sampling import (
+    SAMPLERS,
+    Estimate,
+    Level,
+    Transition,
+    iterate_levels,
+    noise_levels,
+    sample_loop,
+)
 
 
 def _sigma(alpha_bar):

@@ -42,7 +42,9 @@ def test_the_stored_html_has_a_loop_a_still_and_the_alt_text():
     assert f'alt="{ALT}"' in bundle["text/html"]
     assert 'media="print, (prefers-reduced-motion: reduce)"' in bundle["text/html"]
     still, loop = parts(made)
-    assert loop.n_frames == 8 and loop.info["loop"] == 3 and still.size == loop.size
+    assert loop.n_frames == 8
+    assert loop.info["loop"] == 3
+    assert still.size == loop.size
     assert not getattr(still, "is_animated", False)
     times = []
     for index in range(8):
@@ -67,7 +69,8 @@ def test_small_flat_frames_are_kept_without_loss():
     made = Animation(rows(), ALT, scale=0.8)
     loop = parts(made)[1]
     loop.seek(3)
-    assert {0, 255} <= set(loop.convert("L").tobytes()) and made.kind == "image/webp"
+    assert {0, 255} <= set(loop.convert("L").tobytes())
+    assert made.kind == "image/webp"
 
 
 def test_noise_is_compressed_until_it_fits():
@@ -85,7 +88,8 @@ def test_too_much_says_what_to_do(monkeypatch):
 def test_frames_may_be_figures_or_drawn_from_values():
     made = Animation([1, 2, 3], "A line gets steeper.", draw=line)
     same = Animation([line(1), line(2), line(3)], "A line gets steeper.")
-    assert made.moving == same.moving and made.still == same.still
+    assert made.moving == same.moving
+    assert made.still == same.still
     assert parts(made)[1].n_frames == 3
 
 
@@ -127,4 +131,5 @@ def test_alt_text_is_required_and_escaped():
 def test_without_webp_the_loop_is_an_animated_png(monkeypatch):
     monkeypatch.setattr(animation.features, "check", lambda name: False)
     made = Animation(rows(), ALT)
-    assert made.kind == "image/png" and parts(made)[1].n_frames == 8
+    assert made.kind == "image/png"
+    assert parts(made)[1].n_frames == 8

@@ -11,31 +11,17 @@ from pathlib import Path
 
 import pytest
 
+from tools import house
+from tools.house import EVERYWHERE, FLOORS, imports, parts_of, room_of, rooms_used
+
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "diffusion_course"
-# The floors of the house, from the ground up: a room imports only from rooms below it.
-FLOORS = (
-    "lazy", "validation", "door", "process", "sampling", "datasets", "models", "files", "seeds", "training", "measures", "latent", "notebook", "doctor",
-    "exercises", "exercises.lessons", "classroom.files", "classroom.records", "classroom.assignment", "classroom.sandbox", "classroom.reports", "classroom.grading", "classroom.gradescope",
-    "classroom.__main__", "__main__",
-)
-EVERYWHERE = {"lazy", "validation", "door", "seeds"}  # small things that a room need not name
 MODULE_LINES = 220
 CORE = ("validation", "door", "process", "sampling", "datasets", "models", "files", "seeds", "training", "measures")
 PART_TWO = {"datasets/scenes", "measures/judge.py", "models/judge.py"}  # built on the core
 CORE_LINES_WISHED, CORE_LINES_ALLOWED = 2_300, 2_500
 FILES = sorted(PACKAGE.rglob("*.py"))
 ROOMS = [path for path in FILES if path.name == "__init__.py" and path.parent.name in FLOORS and path.parent.name != "exercises"]
-
-
-def parts_of(path):
-    """The dotted name of a file below the package, in parts."""
-    return [part for part in path.relative_to(PACKAGE).with_suffix("").parts if part != "__init__"]
-
-
-def room_of(parts):
-    """The room on FLOORS that a module belongs to: models.unet is in models, exercises.lessons.lesson01 in exercises.lessons."""
-    return next((room for room in (".".join(parts[:2]), *parts[:1]) if room in FLOORS), None)
 
 
 def written_lines(path):
@@ -56,28 +42,6 @@ def code_lines(source):
 
 def test_code_lines_are_those_that_hold_code():
     assert code_lines('"""One\n\ntwo."""\n\nx = 1  # a comment\n# another\ny = [\n    2,\n]\ndef f():\n    """Doc."""\n    return """a\nb"""\n') == 7
-
-
-def imports(tree, path):
-    """The dotted name of every import, also inside functions; of the package's own without its name."""
-    package = ("diffusion_course", *path.relative_to(PACKAGE).parts[:-1])
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            dotted = [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom):
-            base = ".".join(package[: len(package) + 1 - node.level]) if node.level else ""
-            stem = ".".join(part for part in (base, node.module) if part)
-            dotted = [f"{stem}.{alias.name}" for alias in node.names]
-        else:
-            continue
-        yield from dotted
-
-
-def rooms_used(source, path):
-    """The rooms that `source` imports from, as if it stood at `path`, other than its own."""
-    names = [name.split(".") for name in imports(ast.parse(source), path)]
-    rooms = {room_of(parts[1:]) for parts in names if parts[0] == "diffusion_course" and len(parts) > 1}
-    return rooms - {None, room_of(parts_of(path))}
 
 
 def wrong_way(source, path):
@@ -137,7 +101,39 @@ def test_a_room_says_what_it_imports_and_imports_no_more(path):
     said = re.search(r"Imports ([\w, ]+)\.$", ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))))
     assert said, f"{path.parent.name}/__init__.py ends without 'Imports ....'"
     used = set().union(*(rooms_used(file.read_text(encoding="utf-8"), file) for file in path.parent.rglob("*.py")))
-    assert set(re.split(r", | and ", said[1])) - EVERYWHERE == used - EVERYWHERE
+    assert set(re.split(r", | and ", said[1])) - {*EVERYWHERE} == used - {*EVERYWHERE}
+
+
+@pytest.mark.parametrize("path", [*house.PICTURES.values()], ids=lambda path: path.name)
+def test_the_map_of_the_rooms_is_what_the_code_gives(path):
+    assert path.read_text(encoding="utf-8") == house.pictures()[path], "run: python -m tools.house"
+
+
+def test_a_stale_map_is_named(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(house, "ROOT", tmp_path)
+    monkeypatch.setattr(house, "PICTURES", {"light": tmp_path / "house.svg"})
+    assert house.main(["--check"]) == 1 and "house.svg is not what the code gives now" in capsys.readouterr().out
+    assert house.main([]) == 0 and capsys.readouterr().out == "wrote house.svg\n"
+    assert house.main(["--check"]) == 0
+
+
+def test_the_map_shows_every_room_and_leaves_out_what_follows():
+    read = house.read_house()
+    svg = house.drawing(read, "light")
+    assert set(read.lines) == {room for room in FLOORS if not room.endswith("__main__")}
+    assert all(f">{room}</text>" in svg for room in read.lines)
+    assert house.arrows({"a": {"b", "c", "door"}, "b": {"c"}, "c": {"door"}}) == {"a": {"b"}, "b": {"c"}, "c": set()}
+    assert house.stories({"a": {"b", "d"}, "b": {"c"}, "c": set(), "d": set()}) == [["c"], ["b", "d"], ["a"]]
+    assert any(line.startswith("latent: A Stable Diffusion taken apart") for line in house.in_words(read))
+
+
+def test_an_arrow_never_goes_through_a_box():
+    links = house.arrows(house.read_house().uses)
+    floors = house.stories(links)
+    at = {room: n for n, rooms in enumerate(floors) for room in rooms}
+    for path in house.with_passages(floors, links):
+        passed = [next(n for n, names in enumerate(floors) if name in names) for name in path]
+        assert passed == list(range(at[path[0]], at[path[-1]] - 1, -1))
 
 
 @pytest.mark.parametrize("path", [path for path in FILES if not path.name.startswith("lesson")], ids=str)

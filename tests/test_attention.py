@@ -119,7 +119,8 @@ def test_probabilities_sum_to_one_and_scores_may_be_huge():
     for factor in (0.0, 1.0, 1e6):
         assert_near(attention_probabilities(factor * queries, keys).sum(-1), torch.ones(2, 3, 5).double())
     half = attention_probabilities(300 * queries.half(), 300 * keys.half())  # scores near 1e5 leave the range of float16
-    assert half.dtype == torch.float16 and not torch.isfinite(half).all()
+    assert half.dtype == torch.float16
+    assert not torch.isfinite(half).all()
     assert torch.isfinite(attention_probabilities(100 * queries.half(), 100 * keys.half())).all()
 
 
@@ -205,7 +206,8 @@ def test_the_shares_are_those_of_the_formula_on_what_the_layer_saw(pipe):
         picture(pipe, [RED_STAR, TWO])
     for hook in hooks:
         hook.remove()
-    assert len(seen) == 3 * len(names) and set(maps.layers) == set(names)
+    assert len(seen) == 3 * len(names)
+    assert set(maps.layers) == set(names)
     for half, rows in ((maps, slice(2, 4)), (empty, slice(0, 2))):
         for name in names:
             weights = AttentionWeights.of(pipe.unet.get_submodule(name))
@@ -223,7 +225,8 @@ def test_shares_of_all_positions_add_up_to_one(pipe):
     with AttentionMaps(pipe, [TWO]) as maps:
         picture(pipe, [TWO])
     every = torch.stack([maps.of(i) for i in range(len(maps.tokens()))])
-    assert every.shape == (16, 32, 32) and every.dtype == torch.float32
+    assert every.shape == (16, 32, 32)
+    assert every.dtype == torch.float32
     assert_near(every.sum(0), torch.ones(32, 32), 1e-5)
     assert_near(every.mean((1, 2)), maps.mass(), 1e-2)  # enlarging weighs the border differently
     assert_near(maps.mass().sum(), torch.tensor(1.0), 1e-5)
@@ -275,7 +278,8 @@ def test_a_custom_processor_and_an_attention_mask_are_kept(pipe):
         with AttentionMaps(pipe, [TWO, TWO]) as maps:
             recorded = pipe.unet(*args, encoder_attention_mask=mask).sample
     assert torch.equal(plain, recorded)
-    assert maps.mass()[9:].abs().max() == 0 and maps.mass()[:9].min() > 0
+    assert maps.mass()[9:].abs().max() == 0
+    assert maps.mass()[:9].min() > 0
     assert all(type(p) is AttnProcessor for p in pipe.unet.attn_processors.values())
 
 

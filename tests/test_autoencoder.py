@@ -72,7 +72,9 @@ def test_the_noise_comes_from_the_generator_alone_and_moves_the_reconstruction()
     state = torch.get_rng_state()
     first, again, other = (unchanged(autoencoder_loss, vae, x, generator=seeded(s)) for s in (0, 0, 1))
     assert torch.equal(torch.get_rng_state(), state)
-    assert first.total == again.total and first.squared != other.squared and first.kl == other.kl
+    assert first.total == again.total
+    assert first.squared != other.squared
+    assert first.kl == other.kl
 
 
 def test_gradients_reach_encoder_and_decoder():
@@ -188,7 +190,8 @@ def test_psnr_refuses_a_broadcast():
 def test_scaled_latents_have_deviation_one_whatever_their_mean(dtype):
     latents = (5.0 * normal(64, 4, 8, 8) - 2.0).to(dtype)
     factor = latent_scaling(latents)
-    assert isinstance(factor, float) and factor == pytest.approx(0.2, rel=0.02)
+    assert isinstance(factor, float)
+    assert factor == pytest.approx(0.2, rel=0.02)
     assert (latents.double() * factor).std(correction=0).item() == pytest.approx(1, abs=1e-12)
 
 

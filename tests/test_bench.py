@@ -69,9 +69,13 @@ PEERS = [pytest.param(n, marks=needs(n)) for n in ("denoising-diffusion-pytorch"
 def test_spread_and_table_and_verdict():
     assert report.spread([3.0, 1.0, 2.0, 10.0], 1) == "1.0 / 2.5 / 10.0"
     lines = report.table(["a", "b"], [[1, "long"], ["x", 2]]).splitlines()
-    assert lines[0] == "| a | b    |" and lines[1] == "|---|------|" and lines[3] == "| x | 2    |"
-    assert report.verdict(0.2, 0.25, at_most=True).endswith("met") and report.verdict(0.3, 0.25, at_most=True).endswith("MISSED")
-    assert report.verdict(3.0, 3.0, at_most=False).endswith("met") and report.verdict(2.9, 3.0, at_most=False).endswith("MISSED")
+    assert lines[0] == "| a | b    |"
+    assert lines[1] == "|---|------|"
+    assert lines[3] == "| x | 2    |"
+    assert report.verdict(0.2, 0.25, at_most=True).endswith("met")
+    assert report.verdict(0.3, 0.25, at_most=True).endswith("MISSED")
+    assert report.verdict(3.0, 3.0, at_most=False).endswith("met")
+    assert report.verdict(2.9, 3.0, at_most=False).endswith("MISSED")
 
 
 def test_results_outlive_a_kill(tmp_path):
@@ -80,7 +84,9 @@ def test_results_outlive_a_kill(tmp_path):
     with open(results.path, "a") as file:
         file.write('{"key": {"a": [3')  # killed in the middle of a line
     results.add({"a": [5]}, {"v": 2})
-    assert results.find({"a": [1, 2]}) == {"v": 1} and results.find({"a": (5,)}) == {"v": 2} and results.find({"a": [3]}) is None
+    assert results.find({"a": [1, 2]}) == {"v": 1}
+    assert results.find({"a": (5,)}) == {"v": 2}
+    assert results.find({"a": [3]}) is None
     results.add({"a": [5]}, {"v": 3})
     assert results.find({"a": [5]}) == {"v": 3}
 
@@ -106,7 +112,8 @@ def test_real_digits_lie_on_the_floor_and_other_images_do_not():
     assert real < max(floor)  # it may be less than the floor: the sets share some digits
     flipped = statistics.median(evaluation.distances(images[:n].flip(-1)))
     noise = statistics.median(evaluation.distances(normal(n, 1, 16, 16, dtype=torch.float32)))
-    assert flipped > 3 * statistics.median(floor) and noise > 3 * statistics.median(floor)
+    assert flipped > 3 * statistics.median(floor)
+    assert noise > 3 * statistics.median(floor)
 
 
 def test_images_are_clamped_to_the_range_of_the_data():
@@ -203,7 +210,8 @@ def test_diffusers_rate_warms_up_and_falls_to_zero_on_time():
             assert abs(contender._rate(step, step / 1500) - optimizer.param_groups[0]["lr"]) < 1e-9, step
         optimizer.step()
         theirs.step()
-    assert contender.independent_of_length(500) and not contender.independent_of_length(501)
+    assert contender.independent_of_length(500)
+    assert not contender.independent_of_length(501)
 
 
 # Training benchmark
@@ -262,7 +270,9 @@ def test_train_quality_table_by_hand(tmp_path):
     found = {("ours", 90.0): values(14, 15, 20), ("slow", 90.0): values(31.0), ("good", 90.0): values(27, 26, 28)}
     text = train_quality.assemble(found, [10.0, 11.0, 12.0], arguments(tmp_path))
     assert "90 s: ours / best peer (good), above the floor: 0.25, goal <= 0.25: met" in text  # (15 - 11) / (27 - 11)
-    assert "14.0 / 15.0 / 20.0" in text and "10.0 / 11.0 / 12.0" in text and "2.00 M" in text
+    assert "14.0 / 15.0 / 20.0" in text
+    assert "10.0 / 11.0 / 12.0" in text
+    assert "2.00 M" in text
     found["good", 90.0] = values(25.0)
     assert "0.286, goal <= 0.25: MISSED" in train_quality.assemble(found, [11.0], arguments(tmp_path))
 
@@ -282,7 +292,8 @@ def test_our_training_fits_its_length_to_the_budget(monkeypatch):
     start = time.perf_counter()
     steps = list(contenders.Ours(seed=0, device="cpu", seconds=3.0).run())
     elapsed = time.perf_counter() - start
-    assert steps[-1] == asked[-1] and 2.0 < elapsed < 4.0  # a decay that is over when the time is, with the trial inside
+    assert steps[-1] == asked[-1]  # a decay that is over when the time is, with the trial inside
+    assert 2.0 < elapsed < 4.0
     assert 60 < asked[-1] < 140  # 2.5 s in steps of 20 ms or a little more
 
 
@@ -295,8 +306,11 @@ def test_the_whole_comparison_runs_and_a_second_run_measures_nothing(in_process,
     main(given)
     first = capsys.readouterr().out
     assert [task for task, _ in in_process] == ["train", "train", "train", "evaluate", "sampling"]
-    assert "| 0.6 s" in first and "| 0.9 s" in first and "ours" in first
-    assert first.count("ddim") >= 2 and "dpmpp_2m" in first
+    assert "| 0.6 s" in first
+    assert "| 0.9 s" in first
+    assert "ours" in first
+    assert first.count("ddim") >= 2
+    assert "dpmpp_2m" in first
     main(given)
     assert len(in_process) == 5  # nothing was done again
     table = first[first.index("Frechet") : first.index("sampling: ours")].rstrip()
@@ -325,21 +339,24 @@ def test_a_missing_package_is_named_with_the_pip_line(monkeypatch, in_process, t
     printed = capsys.readouterr().out
     for name in absent:
         assert f"{name} is not installed" in printed
-    assert printed.count('pip install -c constraints.txt -e ".[bench]"') == 2 and in_process == []
+    assert printed.count('pip install -c constraints.txt -e ".[bench]"') == 2
+    assert in_process == []
     with pytest.raises(SystemExit):
         main(["train-quality", "--only", "nobody"])
 
 
 def test_sampling_without_networks_says_what_to_run(in_process, tmp_path, capsys):
     main(["sampling", "--only", "ours", "--out", str(tmp_path), *TINY])
-    assert "Run train-quality first" in capsys.readouterr().out and in_process == []
+    assert "Run train-quality first" in capsys.readouterr().out
+    assert in_process == []
 
 
 @pytest.mark.slow
 def test_a_fresh_process_returns_its_result_or_the_end_of_its_output(tmp_path):
     args = arguments(tmp_path, "--products", "64")
     rates = fresh.in_fresh_process("throughput", {"part": ["ceiling", "float32"]}, args)
-    assert list(rates) == ["64"] and rates["64"] > 0
+    assert list(rates) == ["64"]
+    assert rates["64"] > 0
     with pytest.raises(RuntimeError, match="KeyError.*nobody"):
         fresh.in_fresh_process("train", {"name": "nobody", "seed": 0, "budgets": [1]}, args)
 
@@ -371,10 +388,12 @@ def test_sampling_table_by_hand(tmp_path):
         "fine": [entry("z", 5, 12.0, 5.0)],  # ours at 10 steps: 5 / 2
     }
     text = sampling_time.assemble(found, [10.0], arguments(tmp_path))
-    assert "smallest (fine): 2.5, goal >= 3: MISSED" in text and "| 8.0 " in text
+    assert "smallest (fine): 2.5, goal >= 3: MISSED" in text
+    assert "| 8.0 " in text
     found["fine"] = [entry("z", 5, 5.0, 5.0)]
     text = sampling_time.assemble(found, [10.0], arguments(tmp_path))
-    assert "not reached" in text and "no verdict" in text
+    assert "not reached" in text
+    assert "no verdict" in text
 
 
 # Throughput
@@ -400,7 +419,8 @@ def test_chunks_measure_seconds_per_step(tmp_path):
             yield
 
     found = throughput.chunks(steps(), lambda: 4, arguments(tmp_path))
-    assert len(found) >= 3 and 0.005 <= min(found) < 0.05
+    assert len(found) >= 3
+    assert 0.005 <= min(found) < 0.05
 
 
 @needs("diffusers")
@@ -408,7 +428,8 @@ def test_the_matched_network_costs_what_ours_costs(tmp_path):
     matched = throughput.Matched(seed=0, device="cpu", seconds=1.0)
     made = recipe.small_course_network()
     ours = throughput.count(made.build(), made.noise_schedule(), 1, "epsilon")[0]
-    assert 0.75 < matched.forward / ours < 1.33 and matched.shipped is matched.unet
+    assert 0.75 < matched.forward / ours < 1.33
+    assert matched.shipped is matched.unet
     assert next(matched.run()) == 1
 
 
@@ -417,7 +438,9 @@ def test_throughput_runs_and_prints_shares(in_process, tmp_path, capsys):
     small = ["--products", "64", "128", "--wide-channels", "32", "--wide-batch", "8"]
     main(["throughput", *TINY, *small, "--out", str(tmp_path)])
     printed = capsys.readouterr().out
-    assert "% of ceiling" in printed and "wide: channels 32, batch 8" in printed and "steps/s, ours / eager" in printed
+    assert "% of ceiling" in printed
+    assert "wide: channels 32, batch 8" in printed
+    assert "steps/s, ours / eager" in printed
     count = len(in_process)
     main(["throughput", *TINY, *small, "--out", str(tmp_path)])
     assert len(in_process) == count >= 8
@@ -434,7 +457,8 @@ def test_throughput_table_by_hand(tmp_path):
     text = throughput.assemble(found, arguments(tmp_path))
     assert "best share of the ceiling (median), bfloat16: 0.5, goal >= 0.35: met" in text  # 300 GFLOP in 1 s of 600 GFLOP/s
     assert "best share of the ceiling (median), float32: 0.05, goal >= 0.35: MISSED" in text
-    assert "5.0 / 5.0 / 5.0" in text and "train_step(), float32: 5" in text.splitlines()[-1]
+    assert "5.0 / 5.0 / 5.0" in text
+    assert "train_step(), float32: 5" in text.splitlines()[-1]
     assert text.count("goal") == 2  # the third goal is for a GPU
     assert "train_step(), float32: 5, goal >= 3: met" in throughput.assemble(found, arguments(tmp_path, "--device", "cuda"))
 
@@ -469,4 +493,5 @@ def test_overhead_prints_every_pair(monkeypatch, capsys):
     monkeypatch.setattr(overhead, "SHAPES", ((1, 1, 4, 4),))
     main(["overhead", "--repeats", "1", "--loop-steps", "2"])
     printed = capsys.readouterr().out
-    assert all(f"| {name} " in printed for name in overhead.PAIRS) and "largest ratio" in printed
+    assert all(f"| {name} " in printed for name in overhead.PAIRS)
+    assert "largest ratio" in printed

@@ -56,7 +56,8 @@ def missing(code):
 
 def test_a_wrong_code_name_is_found():
     assert missing("q_sample") is missing("NoiseSchedule.betas") is missing("q_sample(x0, noise)") is missing("models.blocks.ResBlock") is None
-    assert missing("q_smaple") == "q_smaple does not exist" and missing("NoiseSchedule.gammas") == "NoiseSchedule.gammas does not exist"
+    assert missing("q_smaple") == "q_smaple does not exist"
+    assert missing("NoiseSchedule.gammas") == "NoiseSchedule.gammas does not exist"
     assert missing("q_sample(x1)") == "q_sample(x1) has no argument x1"
 
 
@@ -90,7 +91,8 @@ def test_every_term_of_the_glossary_has_code_and_a_lesson():
     text = (ROOT / "book" / "glossary.md").read_text(encoding="utf-8")
     entries = re.findall(r"^(\S.*)\n((?:  .*\n?)+)", text.partition(":::{glossary}")[2], flags=re.MULTILINE)
     terms = [term for term, _ in entries]
-    assert len(terms) > 50 and [term.lower() for term in terms] == sorted(term.lower() for term in terms)
+    assert len(terms) > 50
+    assert [term.lower() for term in terms] == sorted(term.lower() for term in terms)
     for term, words in entries:
         assert codes(words) and re.search(r"[Ll]essons? \d\d", words), term
         assert [fault for fault in map(missing, codes(words)) if fault] == [], term
@@ -103,7 +105,8 @@ def test_every_mention_of_an_equation_resolves(path):
 
 
 def test_equations_belong_to_one_lesson_and_have_one_anchor():
-    assert len(EQUATIONS) > 150 and EQUATIONS["04.6"] == "notebooks/04_ddpm_posterior"
+    assert len(EQUATIONS) > 150
+    assert EQUATIONS["04.6"] == "notebooks/04_ddpm_posterior"
     assert len({book_lessons.anchor(number) for number in EQUATIONS}) == len(EQUATIONS)
     assert book_lessons.anchor("04.6") == "eq-04-6"
 
@@ -130,7 +133,8 @@ def test_papers_are_complete_and_of_their_year():
     papers = book_reference.papers()
     assert len({paper.key for paper in papers}) == len(papers) == book_reference.REFERENCES.read_text(encoding="utf-8").count("@misc{")
     for paper in papers:
-        assert paper.title and all(paper.authors)
+        assert paper.title
+        assert all(paper.authors)
         assert paper.year == f"20{paper.arxiv[:2]}", f"{paper.key}: the first version on arXiv is of 20{paper.arxiv[:2]}"
 
 
@@ -200,7 +204,8 @@ def test_the_pages_are_written_once_and_leftovers_go(tmp_path, monkeypatch):
     wanted["notebooks/04.ipynb"] = b"{1}"
     book.assemble(tmp_path)
     assert (tmp_path / "index.md").stat().st_mtime_ns == before
-    assert (tmp_path / "notebooks" / "04.ipynb").read_bytes() == b"{1}" and not (tmp_path / "old.md").exists()
+    assert (tmp_path / "notebooks" / "04.ipynb").read_bytes() == b"{1}"
+    assert not (tmp_path / "old.md").exists()
 
 
 def test_a_missing_extra_is_named(monkeypatch, capsys):

@@ -23,12 +23,13 @@ def course(tmp_path, monkeypatch):
         (tmp_path / name).write_bytes((ROOT / name).read_bytes())
     commands = []
 
-    def record(command, *, dry_run, hint):
+    def record(command, *, dry_run, hint, venv=None):
         commands.append([str(part) for part in command])
         if "venv" in commands[-1]:
             make_python(Path(commands[-1][-1]))
 
     monkeypatch.setattr(bootstrap, "run", record)
+    monkeypatch.setattr(bootstrap, "LOG", tmp_path / "bootstrap.log")
     monkeypatch.setattr(bootstrap, "NEEDED_BYTES", 1)
     monkeypatch.setattr(bootstrap, "has_pip", lambda python: True)
     return tmp_path, commands
@@ -46,7 +47,8 @@ def test_a_missing_environment_is_made_under_the_constraints_and_then_left_alone
     assert bootstrap.bootstrap(venv, root, named_by_user=False) == "made"
     python = str(venv / "bin" / "python")
     assert commands[0] == [sys.executable, "-m", "venv", "--without-pip", str(venv)]
-    assert commands[-1] == [python, "-m", "pip", "install", "-c", str(root / "constraints.txt"), "-e", f"{root}[test]"]
+    chosen = ["-c", str(root / "constraints.txt"), "-e", f"{root}[test]"]
+    assert commands[-1] == [python, "-m", "pip", "install", *bootstrap.QUIET, *chosen]
     commands.clear()
     assert bootstrap.bootstrap(venv, root, named_by_user=False) == "ready"
     assert commands == []
@@ -151,7 +153,8 @@ def test_a_folder_that_is_no_environment_is_not_touched(course):
     (root / ".venv" / "precious").touch()
     with pytest.raises(bootstrap.SetupError, match="Move it away"):
         bootstrap.bootstrap(root / ".venv", root, named_by_user=False)
-    assert (root / ".venv" / "precious").exists() and commands == []
+    assert (root / ".venv" / "precious").exists()
+    assert commands == []
 
 
 def test_a_full_disk_and_an_old_python_are_named_before_anything_is_written(course, monkeypatch):
@@ -162,7 +165,8 @@ def test_a_full_disk_and_an_old_python_are_named_before_anything_is_written(cour
     monkeypatch.setattr(bootstrap, "MIN_PYTHON", (99, 0))
     with pytest.raises(bootstrap.SetupError, match="Python 99.0 or newer"):
         bootstrap.bootstrap(root / ".venv", root, named_by_user=False)
-    assert commands == [] and not (root / ".venv").exists()
+    assert commands == []
+    assert not (root / ".venv").exists()
 
 
 def test_without_pip_it_uses_ensurepip_and_without_both_says_so(course, monkeypatch):
@@ -185,9 +189,117 @@ def test_windows_and_conda_layouts_are_found(tmp_path):
     assert bootstrap.interpreter(tmp_path / "none") is None
 
 
-def test_a_failing_command_ends_with_the_hint():
+@pytest.fixture
+def log(tmp_path, monkeypatch):
+    monkeypatch.setattr(bootstrap, "LOG", tmp_path / "build" / "bootstrap.log")
+    return bootstrap.LOG
+
+
+def test_a_failing_command_ends_with_the_hint_after_the_end_of_its_log(log, capfd):
+    said = "import sys; print('\\n'.join(f'line {n}.' for n in range(99))); sys.exit('no space left')"
     with pytest.raises(bootstrap.SetupError, match="try the other door"):
-        bootstrap.run([sys.executable, "-c", "raise SystemExit(3)"], dry_run=False, hint="try the other door")
+        bootstrap.run([sys.executable, "-c", said], dry_run=False, hint="try the other door")
+    shown = capfd.readouterr()
+    assert shown.out == ""
+    lines = shown.err.splitlines()
+    assert "no space left" in lines
+    assert "line 98." in lines
+    assert "line 50." not in lines
+    assert len(lines) == bootstrap.LAST_LINES + 1
+    assert lines[-1] == f"(the end of {log})"
+    assert "line 50." in log.read_text()
+
+
+def test_the_end_of_the_log_is_that_of_the_command_that_failed(log, capfd):
+    bootstrap.run([sys.executable, "-c", "print('the first command')"], dry_run=False, hint="")
+    with pytest.raises(bootstrap.SetupError):
+        bootstrap.run([sys.executable, "-c", "raise SystemExit('the second')"], dry_run=False, hint="")
+    shown = capfd.readouterr().err
+    assert "the second" in shown
+    assert "the first command" not in shown
+    assert "the first command" in log.read_text()
+
+
+# What pip 26 writes with --progress-bar off.
+LOOKED_UP = """Obtaining file:///somewhere/course
+  Preparing editable metadata (pyproject.toml): finished with status 'done'
+Collecting torch>=2.4 (from -c constraints.txt (line 4))
+  Downloading torch-2.14.1-cp311-cp311-manylinux_2_28_x86_64.whl.metadata (29 kB)
+Collecting tqdm>=4.66 (from diffusion-course==0.1.0)
+  Using cached tqdm-4.68.0-py3-none-any.whl.metadata (57 kB)
+Requirement already satisfied: numpy>=1.26 in ./lib/python3.11/site-packages (2.4.0)
+Collecting tqdm>=4.66 (from diffusion-course==0.1.0)
+"""
+FETCHED = """Using cached torch-2.14.1-cp311-cp311-manylinux_2_28_x86_64.whl (821.0 MB)
+Downloading tqdm-4.68.0-py3-none-any.whl (79 kB)
+"""
+INSTALLING = "Installing collected packages: tqdm, torch, diffusion-course\n"
+
+
+def test_how_far_pip_is():
+    assert bootstrap.pip_progress("", wanted=6, installed=0) == (0.0, "looking up versions", "")
+    share, stage, at = bootstrap.pip_progress(LOOKED_UP, wanted=6, installed=0)
+    assert share == pytest.approx((3 / 6 + 1 / 6) / 3)
+    assert (stage, at) == ("looking up versions", "")
+    folder = "Processing /wheels/regex-2026.4.1+cpu-cp311-cp311-linux_x86_64.whl (from diffusion-course==0.1.0)\n"
+    assert bootstrap.pip_progress(folder, wanted=6, installed=0) == (pytest.approx(1 / 9), "fetching packages", "regex-2026.4.1+cpu")
+    share, stage, at = bootstrap.pip_progress(LOOKED_UP + FETCHED, wanted=6, installed=0)
+    assert share == pytest.approx((3 / 6 + 3 / 6) / 3)
+    assert (stage, at) == ("fetching packages", "tqdm-4.68.0 (79 kB)")
+    for installed, share in ((0, 2 / 3), (1, 7 / 9), (3, 1), (9, 1)):
+        said = bootstrap.pip_progress(LOOKED_UP + FETCHED + INSTALLING, wanted=6, installed=installed)
+        assert said == (pytest.approx(share), "installing 3 packages", "")
+    assert bootstrap.pip_progress(LOOKED_UP + FETCHED, wanted=1, installed=0)[0] <= 2 / 3  # more than there were thought to be
+
+
+def shown_by(bar):
+    bar.show((0.25, "looking up versions", ""))
+    bar.show((0.5, "fetching packages", "torch-2.14.1 (821.0 MB)"))
+    bar.show((0.4, "fetching packages", "tqdm-4.68.0 (79 kB)"))
+    bar.close(done=True)
+
+
+def test_without_a_terminal_there_is_a_line_for_each_stage(tmp_path, capsys):
+    shown_by(bootstrap.Bar(tmp_path))
+    assert capsys.readouterr().out == "  looking up versions (0:00)\n  fetching packages (0:00)\n  done (0:00)\n"
+
+
+def on_terminal(monkeypatch, kind):
+    monkeypatch.setenv("TERM", kind)
+    monkeypatch.setenv("COLUMNS", "60")
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
+
+
+def test_on_a_terminal_one_bar_is_drawn_over_itself_and_never_goes_back(tmp_path, capsys, monkeypatch):
+    on_terminal(monkeypatch, "xterm")
+    shown_by(bootstrap.Bar(tmp_path))
+    out = capsys.readouterr().out
+    assert out.count("\n") == 1
+    assert out.endswith("\n")
+    first, *drawn = out[:-1].split("\r")
+    assert first == "" and {len(line) for line in drawn} == {59}, "what was longer must be overwritten"
+    assert [line.partition("]")[2].split()[0] for line in drawn] == ["25%", "50%", "50%", "100%"]
+    assert drawn[-1].startswith("[" + "#" * bootstrap.Bar.WIDTH + "]")
+
+
+def test_a_terminal_that_cannot_draw_gets_lines(tmp_path, capsys, monkeypatch):
+    on_terminal(monkeypatch, "dumb")
+    shown_by(bootstrap.Bar(tmp_path))
+    out = capsys.readouterr().out
+    assert "\r" not in out
+    assert out.count("\n") == 3
+
+
+def test_the_bar_counts_what_the_environment_gets_while_pip_runs(log, tmp_path, capsys):
+    place = tmp_path / "lib" / "python3.11" / "site-packages"
+    (place / "old-1.dist-info").mkdir(parents=True)
+    bar = bootstrap.Bar(tmp_path)
+    (place / "new-1.dist-info").mkdir()
+    assert bar.installed() == 1
+    said = f"import time; print({LOOKED_UP + FETCHED!r}, flush=True); time.sleep(1); print({INSTALLING!r}, flush=True); time.sleep(1)"
+    bootstrap.run([sys.executable, "-c", said], dry_run=False, hint="", venv=tmp_path)
+    stages = [line.partition(" (")[0] for line in capsys.readouterr().out.splitlines()]
+    assert stages[-3:] == ["  fetching packages", "  installing 3 packages", "  done"]
 
 
 def test_dry_run_leaves_no_trace(tmp_path):
@@ -198,14 +310,16 @@ def test_dry_run_leaves_no_trace(tmp_path):
     script = [sys.executable, "tools/bootstrap.py", "--dry-run", "--skip-disk-check"]
     done = subprocess.run(script, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert "-m venv --without-pip" in done.stdout and not (tmp_path / ".venv").exists()
+    assert "-m venv --without-pip" in done.stdout
+    assert not (tmp_path / ".venv").exists()
 
 
 def test_every_recipe_is_one_python_line_and_every_target_is_listed():
     makefile = (ROOT / "Makefile").read_text()
     recipes = [line.strip() for line in makefile.splitlines() if line.startswith("\t")]
-    assert recipes and all(line.startswith(("@$(PYTHON) tools/", "@$(RUN) -m ")) for line in recipes)
-    wanted = {"help", "lab", "test", "course", "notebooks", "check", "lint", "train", "bench", "book", "test-ui", "doctor", "clean"}
+    assert recipes
+    assert all(line.startswith(("@$(PYTHON) tools/", "@$(RUN) -m ")) for line in recipes)
+    wanted = {"help", "lab", "test", "test-all", "course", "notebooks", "check", "lint", "train", "bench", "book", "test-ui", "doctor", "clean"}
     assert {name for name, _ in housekeeping.targets(makefile)} == wanted
 
 
@@ -215,7 +329,8 @@ def test_clean_removes_caches_and_keeps_environments_and_sources(tmp_path):
     (tmp_path / ".venv" / "pyvenv.cfg").touch()
     (tmp_path / "pkg" / "module.py").touch()
     assert set(housekeeping.clean(tmp_path)) == {tmp_path / "build", tmp_path / "pkg" / "__pycache__"}
-    assert (tmp_path / ".venv/lib/__pycache__").exists() and (tmp_path / "pkg" / "module.py").exists()
+    assert (tmp_path / ".venv/lib/__pycache__").exists()
+    assert (tmp_path / "pkg" / "module.py").exists()
 
 
 def arguments(flags=(), *, platform="linux", environ=None, is_root=False):
@@ -225,8 +340,10 @@ def arguments(flags=(), *, platform="linux", environ=None, is_root=False):
 def test_lab_opens_the_first_lesson_on_loopback():
     given = arguments(["--port", "9000"], environ={"DISPLAY": ":0"})
     assert given[:2] == ["--port", "9000"]
-    assert "--ServerApp.ip=127.0.0.1" in given and "--LabApp.default_url=/lab/tree/notebooks/00_start_here.ipynb" in given
-    assert "--no-browser" not in given and "--allow-root" not in given
+    assert "--ServerApp.ip=127.0.0.1" in given
+    assert "--LabApp.default_url=/lab/tree/notebooks/00_start_here.ipynb" in given
+    assert "--no-browser" not in given
+    assert "--allow-root" not in given
 
 
 def test_lab_as_root_and_without_a_display():
@@ -256,16 +373,21 @@ def test_two_workers_share_the_cores(monkeypatch):
     assert test_runner.environment(cores=16)["OMP_NUM_THREADS"] == "3"
 
 
-def test_make_test_runs_unit_tests_then_notebooks():
-    unit, notebooks = test_runner.commands([], ["notebooks/00_start_here.ipynb"])
-    assert unit[-1] == "tests" and notebooks[-2:] == ["--nbval", "notebooks/00_start_here.ipynb"]
-    assert test_runner.commands(["-k", "snr"], ["notebooks/00_start_here.ipynb"]) == [[*unit, "-k", "snr"]]
+def test_make_test_runs_unit_tests_and_notebooks_in_one_pool():
+    whole = test_runner.command([], "1/1")
+    assert {"tests/test_seeds.py", "notebooks/00_start_here.ipynb", "--nbval", "--dist"} <= set(whole)
+    chosen = test_runner.command(["-k", "snr"], "2/4")
+    assert chosen[-3:] == ["tests", "-k", "snr"]
+    assert "--part" not in chosen
 
 
 def test_browser_tests_run_pages_in_parallel_and_lessons_one_by_one():
     pages, lessons = test_ui.commands(["-x"])
-    assert "tests_ui/test_book.py" in pages and "-n" in pages and pages[-1] == "-x"
-    assert "tests_ui/test_lab.py" in lessons and "-n" not in lessons
+    assert "tests_ui/test_book.py" in pages
+    assert "-n" in pages
+    assert pages[-1] == "-x"
+    assert "tests_ui/test_lab.py" in lessons
+    assert "-n" not in lessons
     assert [command[-2:] for command in test_ui.commands(["tests_ui/test_book.py", "-v"])] == [["tests_ui/test_book.py", "-v"]]
 
 

@@ -5,6 +5,8 @@ import io
 import itertools
 import json
 import re
+import tomllib
+from pathlib import Path
 
 import nbformat
 import pytest
@@ -20,6 +22,8 @@ from diffusion_course.classroom.assignment.assignment import (
 from diffusion_course.classroom.assignment.build import build_assignment, parse_lessons
 from diffusion_course.classroom.assignment.manual import ManualQuestion, all_questions, get_question
 from diffusion_course.classroom.assignment.roster import read_roster
+from diffusion_course.classroom.assignment.rubric import parse_questions
+from diffusion_course.classroom.grading import journal
 from diffusion_course.classroom.records import Student
 from diffusion_course.exercises.engine import evaluate, make_cases
 from diffusion_course.exercises.registry import all_exercises, get_exercise
@@ -562,3 +566,36 @@ def test_questions_that_contradict_themselves_are_refused():
     for change in ({"id": "03.m1"}, {"id": "02.1"}, {"title": " "}, {"rubric": ()}, {"rubric": ((0, "nothing"),)}):
         with pytest.raises(ValueError, match="question '"):
             ManualQuestion(**({"id": "02.m1", "lesson": 2, "title": "t", "prompt": "p", "rubric": ((1, "x"),)} | change))
+
+
+def test_a_question_is_read_from_markdown():
+    text = "# 02.m1 A title: of two\n\nWhat is $x$?\n\n- not an entry\n\n- 1 point: first,\n  on two lines\n- 1.5 points: second\n\n# 02.m2 More\n\nWhy?\n\n- 2 points: so\n"
+    first, second = parse_questions(text)
+    assert (first.id, first.lesson, first.title, first.prompt) == ("02.m1", 2, "A title: of two", "What is $x$?\n\n- not an entry")
+    assert first.rubric == ((1, "first, on two lines"), (1.5, "second")) and second.rubric == ((2, "so"),)
+    assert [repr(one.points) for one in (first, second)] == ["2.5", "2"]  # whole points are written as whole numbers
+    assert parse_questions(" \n") == ()
+
+
+@pytest.mark.parametrize(("text", "message"), [
+    ("text\n# 02.m1 T\n\np\n\n- 1 point: x\n", "begin with a heading"), ("## 02.m1 T\n", "begin with a heading"),
+    ("# 02.m1 T\n\np\n\n- 1 point: x\nnot indented\n", "question '02.m1': 'not indented' is no entry"), ("# 02.m1 T\n\n- 1 point: x\n", "prompt is empty"),
+    ("# 02.m1 T\n\np\n", "every entry of the rubric"), ("# 02.m0 T\n\np\n\n- 1 point: x\n", "the id must be 02.mK"), ("# 02.m1 T\n\np\n\n- 0 points: x\n", "points above 0"),
+])
+def test_markdown_that_is_no_question_is_refused(text, message):
+    with pytest.raises(ValueError, match=message):
+        parse_questions(text)
+
+
+def test_the_questions_are_part_of_the_package_and_of_what_marks_depend_on(monkeypatch, tmp_path):
+    root = Path(__file__).resolve().parents[1]
+    shipped = tomllib.loads((root / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]
+    folder = root / "diffusion_course" / "classroom" / "assignment"
+    files = {path for pattern in shipped["diffusion_course.classroom.assignment"] for path in folder.glob(pattern)}
+    assert files == {path for path in folder.rglob("*") if path.is_file() and path.suffix not in (".py", ".pyc")} and len(files) == 13
+    (tmp_path / "classroom").mkdir()
+    (tmp_path / "classroom" / "lesson.md").write_text("1 point")
+    monkeypatch.setattr(journal, "PACKAGE", tmp_path)
+    before = journal.grading_key(an_assignment("02.1"), "")
+    (tmp_path / "classroom" / "lesson.md").write_text("2 points")
+    assert journal.grading_key(an_assignment("02.1"), "") != before

@@ -46,7 +46,7 @@ def test_the_zip_holds_what_the_container_needs(tmp_path):
     gradescope.write_autograder(assignment("ann"), path)
     with zipfile.ZipFile(path) as archive:
         names = set(archive.namelist())
-        assert {"setup.sh", "run_autograder", "assignment.json", "course/pyproject.toml", "course/diffusion_course/classroom/sandbox/worker.py"} <= names
+        assert {"setup.sh", "run_autograder", "assignment.json", "course/pyproject.toml", "course/diffusion_course/classroom/sandbox/worker.py", "course/diffusion_course/classroom/assignment/questions/lesson02.md"} <= names
         assert archive.getinfo("run_autograder").external_attr >> 16 == 0o755
         (tmp_path / "assignment.json").write_bytes(archive.read("assignment.json"))
         assert b"--unsafe" not in archive.read("run_autograder")

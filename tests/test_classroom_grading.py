@@ -19,12 +19,15 @@ from attacks import HONEST
 from diffusion_course.classroom.__main__ import find_assignment, main
 from diffusion_course.classroom.assignment.assignment import Assignment, save_assignment
 from diffusion_course.classroom.assignment.build import build_assignment
-from diffusion_course.classroom.grading.journal import InUse, only_run
+from diffusion_course.classroom.grading.folder import grade_folder
+from diffusion_course.classroom.grading.hand_offs import course_names
+from diffusion_course.classroom.grading.journal import InUse, hold_folder
 from diffusion_course.classroom.grading.marking import ONE_AT_A_TIME, hidden_cases, mark
-from diffusion_course.classroom.grading.run import course_names, grade_folder
+from diffusion_course.classroom.reasons import ENDED, TEXTS, UNANSWERED, Reason
 from diffusion_course.classroom.records import Attempt, Cell, Student, Submission
 from diffusion_course.classroom.sandbox.bubblewrap import SandboxMissing, sandbox_available
 from diffusion_course.classroom.sandbox.limits import Limits
+from diffusion_course.exercises.compare import ORDER
 from diffusion_course.exercises.registry import all_exercises
 from diffusion_course.exercises.trial import Failure, Outcome, run_case
 
@@ -92,12 +95,25 @@ def test_the_message_of_an_exception_is_not_shown():
     assert graded.marks[0].feedback == "`jump`: it raises ValueError in its line 4 on an input that it must take."
 
 
-def test_every_reason_has_words_and_no_points():
+@pytest.mark.parametrize("reason", Reason)
+def test_every_reason_has_words_and_no_points(reason):
+    assert set(TEXTS) == set(Reason) and ENDED | UNANSWERED < set(Reason)
+    one = assignment(exercises=("02.1",))
+    graded = mark(one, Submission("ann", Path("x"), "0"), hidden_cases(one, ""), {"02.1": Attempt(reason=reason, detail="more of it")})
+    (made,) = graded.marks
+    assert (made.points, made.status, made.check) == (0, "unanswered" if reason in UNANSWERED else "wrong", reason.value)
+    assert made.feedback == f"`jump`: {TEXTS[reason].replace('{detail}', 'more of it')}"
+
+
+def test_every_check_of_an_exercise_is_a_reason():
+    assert {*ORDER, "raises", "inputs", "random"} <= set(Reason)
+    assert not {demand.name for one in all_exercises() for demand in one.properties} & set(Reason)
+
+
+def test_an_answer_that_nobody_came_to_took_too_long_and_an_unread_one_says_why():
     one = assignment(exercises=("02.1",))
     wanted = hidden_cases(one, "")
-    for reason in ("time", "memory", "processes", "crash", "protocol"):
-        graded = mark(one, Submission("ann", Path("x"), "0"), wanted, {"02.1": Attempt(reason=reason)})
-        assert graded.points == 0 and graded.marks[0].status == "wrong" and len(graded.marks[0].feedback) > 20
+    assert mark(one, Submission("ann", Path("x"), "0"), wanted, {}).marks[0].check == Reason.TIME
     unread = mark(one, Submission("ann", Path("x"), "0", problem="it is not JSON."), wanted, {})
     assert unread.points == 0 and "it is not JSON." in unread.marks[0].feedback
 
@@ -207,12 +223,12 @@ def test_who_is_not_on_the_roster_and_who_handed_in_nothing(homework, tmp_path):
 
 
 def test_two_runs_into_one_folder_and_a_lock_that_was_left(tmp_path):
-    with only_run(tmp_path):
+    with hold_folder(tmp_path):
         with pytest.raises(InUse, match=str(os.getpid())):
-            with only_run(tmp_path):
+            with hold_folder(tmp_path):
                 pass
     (tmp_path / ".running").write_text("999999999 1.0")
-    with only_run(tmp_path):
+    with hold_folder(tmp_path):
         pass
     assert not (tmp_path / ".running").exists()
 
@@ -268,7 +284,7 @@ SCRIPT = """
 import sys, time
 sys.path[:0] = {path!r}
 from test_classroom_grading import assignment, pretend
-from diffusion_course.classroom.grading.run import grade_folder
+from diffusion_course.classroom.grading.folder import grade_folder
 from diffusion_course.classroom.grading.attempts import run_attempts
 def slow(*args, **options):
     time.sleep(0.05)

@@ -8,7 +8,8 @@ import random
 import pytest
 import torch
 
-from diffusion_course.classroom.sandbox.decoding import decode, decode_outcome, receive
+from diffusion_course.classroom.sandbox.decoding import decode, receive
+from diffusion_course.classroom.sandbox.outcomes import decode_outcome, encode_outcome
 from diffusion_course.classroom.sandbox.protocol import (
     CONTROL,
     FRAME,
@@ -18,7 +19,6 @@ from diffusion_course.classroom.sandbox.protocol import (
     MAX_JSON,
     ProtocolError,
     encode,
-    encode_outcome,
     frames,
 )
 from diffusion_course.exercises import given

@@ -18,7 +18,8 @@ from diffusion_course.classroom.files import Unreadable, printable, read_file, s
 from diffusion_course.classroom.grading import archives, cells, reading
 from diffusion_course.classroom.grading.archives import notebooks_in
 from diffusion_course.classroom.grading.cells import parse_notebook
-from diffusion_course.classroom.grading.reading import find_submissions, read_submission, scan
+from diffusion_course.classroom.grading.finding import find_submissions, scan
+from diffusion_course.classroom.grading.reading import read_submission
 
 POSIX = pytest.mark.skipif(os.name != "posix", reason="links, pipes and odd names as POSIX has them")
 

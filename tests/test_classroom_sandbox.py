@@ -12,9 +12,10 @@ import psutil
 import pytest
 
 from diffusion_course.classroom.grading.attempts import run_attempts
+from diffusion_course.classroom.reasons import Reason
 from diffusion_course.classroom.records import Cell, Submission
 from diffusion_course.classroom.sandbox import bubblewrap as sandbox
-from diffusion_course.classroom.sandbox import supervised
+from diffusion_course.classroom.sandbox import handle
 from diffusion_course.classroom.sandbox.bubblewrap import (
     SandboxMissing,
     bubblewrap_arguments,
@@ -30,10 +31,14 @@ from diffusion_course.classroom.sandbox.confinement import (
     REFUSED,
     refusing_filter,
 )
-from diffusion_course.classroom.sandbox.conversation import CellDied, call_cases, run_cells
+from diffusion_course.classroom.sandbox.conversation import (
+    CellEndedRun,
+    have_answer_called,
+    have_cells_executed,
+)
+from diffusion_course.classroom.sandbox.handle import RunEnded, WorkerHandle
 from diffusion_course.classroom.sandbox.limits import Limits
-from diffusion_course.classroom.sandbox.processes import family, is_alive
-from diffusion_course.classroom.sandbox.supervised import Died, Worker
+from diffusion_course.classroom.sandbox.processes import descendants, is_alive
 from diffusion_course.exercises.engine import judge, make_cases
 from diffusion_course.exercises.registry import all_exercises, get_exercise
 
@@ -53,7 +58,7 @@ def course():
 
 @pytest.fixture(scope="module")
 def worker(course, tmp_path_factory):
-    one = Worker(course, tmp_path_factory.mktemp("unused"), LIMITS)
+    one = WorkerHandle(course, tmp_path_factory.mktemp("unused"), LIMITS)
     yield one
     one.close()
 
@@ -66,8 +71,8 @@ def inside(worker, code):
     """What `result` is after `code` has run in the sandbox."""
     assert worker.clean()
     source = f"def signal_to_noise(alphas_cumprod):\n    return result\n{code}"
-    failures = run_cells(worker, [(0, Cell(source))], [SLOPE], soon())
-    state, (outcome, *_) = call_cases(worker, 0, make_cases(SLOPE)[:1], soon())
+    failures = have_cells_executed(worker, [(0, Cell(source))], [SLOPE], soon())
+    state, (outcome, *_) = have_answer_called(worker, 0, make_cases(SLOPE)[:1], soon())
     assert (failures, state, outcome.failure) == ({}, "found", None)
     return outcome.output
 
@@ -149,13 +154,24 @@ for name in ("exercises.lessons.lesson01", "exercises.lessons.lesson12", "classr
     except ImportError:
         pass
 import diffusion_course.exercises.registry as registry
-result += [one.id for one in registry.all_exercises()]
+try:
+    result += [one.id for one in registry.all_exercises()]
+except ImportError:
+    pass
 result += [str(path) for path in pathlib.Path("/course").rglob("lesson*")]
 result += [path for path in PLACES if os.path.exists(path)]
 """
     root = Path(__file__).resolve().parents[1]
     places = [str(root / "tests"), str(root / "notebooks"), str(root / "diffusion_course"), str(course), str(Path.home() / ".ssh"), "/home", "/etc/passwd", "/var"]
     assert inside(worker, code.replace("PLACES", repr(places))) == ()
+
+
+def test_the_worker_has_its_own_side_of_the_classroom_and_no_more(course):
+    folder = course / "diffusion_course" / "classroom"
+    there = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+    worker = ("call_spec", "decoding", "execution", "outcomes", "pipes", "protocol", "restrictions", "worker")
+    assert there == {"__init__.py", "sandbox/__init__.py", *(f"sandbox/{name}.py" for name in worker)}
+    assert not list(course.rglob("lesson*"))
 
 
 @needs_sandbox
@@ -257,9 +273,9 @@ def test_an_installed_course_is_hidden(tmp_path, monkeypatch):
 ])
 def test_a_run_that_ends_leaves_the_worker(worker, code, reason):
     assert worker.clean()
-    with pytest.raises(CellDied) as caught:
-        run_cells(worker, [(7, Cell(code))], [], soon(2 if reason == "time" else 20))
-    assert (caught.value.index, caught.value.died.reason) == (7, reason)
+    with pytest.raises(CellEndedRun) as caught:
+        have_cells_executed(worker, [(7, Cell(code))], [], soon(2 if reason == "time" else 20))
+    assert (caught.value.index, caught.value.reason) == (7, reason)
     assert inside(worker, "result = 1") == 1
 
 
@@ -289,13 +305,13 @@ result = os.getcwd()
     ("import os, time\nfor _ in range(200):\n    if os.fork() == 0:\n        time.sleep(60)\nwhile True: pass", {"processes"}),
 ])
 def test_too_much_memory_or_too_many_processes_end_it(course, tmp_path, code, reasons):
-    one = Worker(course, tmp_path, LIMITS)
-    first = family(one.process.pid)
+    one = WorkerHandle(course, tmp_path, LIMITS)
+    first = descendants(one.process.pid)
     try:
-        failures = run_cells(one, [(0, Cell(code)), (1, Cell("import time\ntime.sleep(0 if failed else 50)"))], [], soon())
+        failures = have_cells_executed(one, [(0, Cell(code)), (1, Cell("import time\ntime.sleep(0 if failed else 50)"))], [], soon())
         assert reasons == {"raises"} and set(failures) == {0}
-    except CellDied as error:
-        assert error.died.reason in reasons and not one.clean()
+    except CellEndedRun as error:
+        assert error.reason in reasons and not one.clean()
     finally:
         one.close()
     assert not any(map(is_alive, first))
@@ -319,9 +335,9 @@ def test_the_sandbox_ends_with_its_grader(course, tmp_path):
     code = f"""import sys, time
 from pathlib import Path
 from diffusion_course.classroom.sandbox.limits import Limits
-from diffusion_course.classroom.sandbox.supervised import Worker
-worker = Worker(Path({str(course)!r}), Path({str(tmp_path)!r}), Limits())
-print(*(one.pid for one in worker._first), flush=True)
+from diffusion_course.classroom.sandbox.handle import WorkerHandle
+worker = WorkerHandle(Path({str(course)!r}), Path({str(tmp_path)!r}), Limits())
+print(*(one.pid for one in worker._own), flush=True)
 time.sleep(100)
 """
     grader = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
@@ -338,10 +354,10 @@ time.sleep(100)
 
 @needs_sandbox
 def test_a_worker_that_was_killed_says_so(course, tmp_path):
-    one = Worker(course, tmp_path, LIMITS)
+    one = WorkerHandle(course, tmp_path, LIMITS)
     try:
         one.process.kill()
-        with pytest.raises(Died, match="crash"):
+        with pytest.raises(RunEnded, match="crash"):
             one.message(soon())
         assert not one.clean()
     finally:
@@ -366,8 +382,7 @@ def test_wrong_missing_renamed_and_raising_answers_say_what_they_are():
     wanted = [(one, make_cases(one, 5)) for one in map(get_exercise, HONEST)]
     attempts, _ = run_attempts(submission(*cells), wanted, LIMITS)
     assert [(attempts[name].reason, attempts[name].detail) for name in HONEST] == [
-        ("missing", "the notebook does not define it: its cell defines `jumps`."), ("raises", "the cell that should define it raised ZeroDivisionError."),
-        ("protocol", "it is neither a function nor a class."),
+        (Reason.RENAMED, "jumps"), (Reason.CELL_RAISED, "ZeroDivisionError"), (Reason.NOT_A_FUNCTION, ""),
     ]
 
 
@@ -396,9 +411,9 @@ def test_honest_answers_may_use_what_other_cells_made_even_when_one_breaks_the_p
 
 @pytest.mark.parametrize("forks", [True, False])
 def test_without_a_sandbox_it_says_what_is_not_protected(monkeypatch, forks):
-    if forks and not supervised.CAN_FORK:
+    if forks and not handle.CAN_FORK:
         pytest.skip("this system's Python does not fork safely")
-    monkeypatch.setattr(supervised, "CAN_FORK", forks)
+    monkeypatch.setattr(handle, "CAN_FORK", forks)
     monkeypatch.setenv("CANARY", "7f3a")
     cells = answers(e2_1="import os\ndef jump(*args):\n    return os.environ.get('CANARY', 'none')\n", e2_3="import os\nos._exit(1)\n")
     statuses, notes = attempted(cells, unsafe=True)

@@ -32,7 +32,9 @@ def test_the_same_right_answers_are_no_pair():
 def test_two_with_the_same_oddities_are_listed_with_the_evidence():
     class_ = handed_in(a=HONEST["02.1"], b=ODD, c=HONEST["02.1"], d=ODD, e=HONEST["02.1"])
     (pair,) = similar_pairs(assignment(), class_)
-    assert (pair.first, pair.second) == ("b", "d") and "flurb" in pair.evidence[0] and pair.score > 12
+    assert (pair.first, pair.second) == ("b", "d")
+    assert "flurb" in pair.evidence[0]
+    assert pair.score > 12
 
 
 def test_other_names_and_no_comment_do_not_hide_a_copy():

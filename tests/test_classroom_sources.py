@@ -39,7 +39,10 @@ def test_a_name_is_taken_from_imports_then_helpers_then_other_answers():
     own = ["def answer(x):\n    return torch.ones(1) * root(x) * other(x)\n"]
     answers = ["torch = math = None\ndef root(x):\n    return 0\ndef other(x):\n    return 1\n"]
     kept = needed(own, [SETUP, HELPERS], answers)
-    assert "import torch" in kept and "None" not in kept and "return 0" not in kept and "def other" in kept
+    assert "import torch" in kept
+    assert "None" not in kept
+    assert "return 0" not in kept
+    assert "def other" in kept
 
 
 def test_what_an_answer_defines_is_not_taken_from_elsewhere():
@@ -47,11 +50,13 @@ def test_what_an_answer_defines_is_not_taken_from_elsewhere():
 
 
 def test_text_that_is_no_python_or_too_deep_is_survived():
-    assert parsed("def (:").body == [] and needed(["def ("], ["def ("]) == ""
+    assert parsed("def (:").body == []
+    assert needed(["def ("], ["def ("]) == ""
     for length in (500, 3_000, 50_000):
         deep = "total = " + "1+" * length + "1"
         assert isinstance(needed(["def answer():\n    return total\n"], [deep]), str)
-    assert defines("answer: int = 3", "answer") and not defines("if True:\n    answer = 3", "answer")
+    assert defines("answer: int = 3", "answer")
+    assert not defines("if True:\n    answer = 3", "answer")
     assert defined_names("import math\ndef b(): pass\na = c = 1") == ["a", "b", "c"]
 
 
@@ -90,7 +95,7 @@ def test_the_courses_own_function_is_known_however_it_is_wrapped():
 
     for answer in (q_sample, functools.partial(q_sample), torch.no_grad()(q_sample), Holder().method, functools.lru_cache(q_sample)):
         assert execution.is_course(answer)
-    renamed = type(q_sample)(q_sample.__code__, q_sample.__globals__, "mine")
+    renamed = type(q_sample)(q_sample.__code__, q_sample.__globals__, "mine", None, q_sample.__closure__)
     renamed.__module__ = "__main__"
     assert execution.is_course(renamed)
 
@@ -117,7 +122,8 @@ def test_two_threads_never_build_syntax_trees_at_once(monkeypatch):
     texts = [f"x_{number} = {number}" if number % 3 else f"x_{number} = (" for number in range(24)]  # a third is no Python
     with ThreadPoolExecutor(4) as pool:
         trees = list(pool.map(parsed.__wrapped__, texts))
-    assert max(most) == 1 and len(most) == 16 + 2 * 8
+    assert max(most) == 1
+    assert len(most) == 16 + 2 * 8
     assert [ast.unparse(tree) for tree in trees] == [text if number % 3 else "" for number, text in enumerate(texts)]
 
 

@@ -21,44 +21,21 @@ from torch._subclasses.fake_tensor import (
 )
 
 from diffusion_course import models
-from diffusion_course.datasets import mixtures as analytic
+from diffusion_course.datasets import mixtures
 from diffusion_course.datasets.scenes import render
-from diffusion_course.latent import attention, autoencoder
-from diffusion_course.latent import coding as latent_coding
-from diffusion_course.latent import parts as latent
-from diffusion_course.latent import tasks as latent_tasks
+from diffusion_course.latent import attention, autoencoder, coding, parts, tasks
+from diffusion_course.lazy import flat
 from diffusion_course.measures import flops, judge, metrics, neighbours
-from diffusion_course.process import guidance, losses, schedules
-from diffusion_course.process import kernels as process
-from diffusion_course.sampling import ancestral as sampling
-from diffusion_course.sampling import likelihood, solvers, timesteps
-from diffusion_course.sampling import loop as samplers
+from diffusion_course.process import guidance, kernels, losses, schedules
+from diffusion_course.sampling import ancestral, likelihood, loop, reverse, solvers, timesteps
 from diffusion_course.training import loop as training
 
-MODULES = (
-    schedules,
-    process,
-    losses,
-    guidance,
-    sampling,
-    timesteps,
-    solvers,
-    samplers,
-    analytic,
-    likelihood,
-    metrics,
-    neighbours,
-    models,
-    training,
-    flops,
-    autoencoder,
-    attention,
-    latent,
-    latent_coding,
-    latent_tasks,
-    judge,
-    render,
-)
+MODULES = {
+    "schedules": schedules, "kernels": kernels, "losses": losses, "guidance": guidance, "reverse": reverse, "ancestral": ancestral,
+    "timesteps": timesteps, "solvers": solvers, "loop": loop, "mixtures": mixtures, "likelihood": likelihood, "metrics": metrics,
+    "neighbours": neighbours, "models": models, "training": training, "flops": flops, "autoencoder": autoencoder, "attention": attention,
+    "parts": parts, "coding": coding, "tasks": tasks, "judge": judge, "render": render,
+}
 F32, F64 = torch.float32, torch.float64
 ON_CPU = "returns tables or mixtures on the CPU, to be moved with .to"
 NOT_CALLED = {  # public names that are no call on tensors, or that belong to another test
@@ -69,8 +46,8 @@ NOT_CALLED = {  # public names that are no call on tensors, or that belong to an
         ("ModuleCost", "count_parameters", "count_flops", "flops_by_module"),
         "integers from shapes alone: test_flops counts under FakeTensorMode on cuda and on meta"),
     **dict.fromkeys(("FrechetFit", "KernelDistance", "Interval", "Nearest", "PrecisionRecall", "Memorisation", "OdeTerms", "AutoencoderLoss"), "a result"),
-    **dict.fromkeys(("Level", "inference_timesteps", "noise_levels", "sigma_of"), "indices and Python numbers on the CPU"),
-    **dict.fromkeys(("Estimate", "SamplerStep", "SampleState"), "a result"),
+    **dict.fromkeys(("Level", "inference_timesteps", "noise_levels", "sigma_of", "log_snr_of"), "indices and Python numbers on the CPU"),
+    **dict.fromkeys(("Estimate", "SamplerStep", "SampleState"), "a result"), "Step": "a protocol", "Transition": "what a step is told",
     "LatentParts": "networks in a bag", "load_parts": "reads files: test_latent", "latent_levels": "Python numbers",
     "Attended": "a result", "word_positions": "strings and a tokenizer", "check_plain": "reads a module's settings",
     **dict.fromkeys(("ode_terms", "ode_log_likelihood"), "autograd needs a real device: test_likelihood.test_on_a_gpu"),
@@ -122,7 +99,7 @@ class On:
     @property
     def mixture(self):
         eye = torch.eye(2).expand(3, 2, 2)
-        return analytic.GaussianMixture(
+        return mixtures.GaussianMixture(
             self.put("weights", torch.full((3,), 1 / 3)),
             self.put("means", torch.arange(6.0).reshape(3, 2)),
             self.put("covariances", eye),
@@ -178,7 +155,7 @@ def recorded_maps(on):
 
 def latent_call(name, *args, **options):
     """A task of a tiny Stable Diffusion. An argument "images", "mask", "latents" or "levels" stands for inputs of 8x8 and 2x2."""
-    module, plain_levels = latent_coding if hasattr(latent_coding, name) else latent_tasks, latent_tasks.latent_levels
+    module, plain_levels = coding if hasattr(coding, name) else tasks, tasks.latent_levels
 
     def real_levels(*args, **kwargs):  # the times are Python numbers made of tensors on the CPU
         with unset_fake_temporarily():
@@ -189,7 +166,7 @@ def latent_call(name, *args, **options):
             "images": on.pictures, "mask": on.put("mask", torch.ones(8, 8)), "latents": on.put("latents", torch.ones(2, 4, 2, 2)),
             "words": on.put("words", torch.ones(1, 16, 24)), "levels": [NOW, NEXT, timesteps.CLEAN],
         }
-        with mock.patch.object(latent_tasks, "latent_levels", real_levels):
+        with mock.patch.object(tasks, "latent_levels", real_levels):
             result = getattr(module, name)(on.build(tiny_parts), *(inputs.get(a, a) for a in args), **options)
         return [state.x for state in result] if name == "sample_latents" else [result]
 
@@ -204,7 +181,7 @@ def train_step(on):
 
 def solver_call(name, **options):
     def call(on):
-        denoise = samplers.make_denoise(on.network, clip_x0=1.0)
+        denoise = loop.make_denoise(on.network, clip_x0=1.0)
         move = solvers.Transition(NOW, NEXT, noise=on.noise)
         first = getattr(solvers, name)(denoise, on.x, move, **options)
         move = solvers.Transition(NEXT, timesteps.CLEAN, before=(NOW, first.estimate), noise=on.noise)
@@ -235,28 +212,30 @@ CALLS = {
         lambda on: [getattr(schedules.make_schedule("cosine", 7).to(on.device, F32), n)
                     for n in ("betas", "alphas", "alphas_cumprod", "alphas_cumprod_prev", "snr", "sigmas")], [T] * 6, F32),
     "schedules.alpha_bar_at": (lambda on: [schedules.alpha_bar_at(on.bar, on.t / 2)], [(4,)], F64),
-    "process.gather": (lambda on: [process.gather(on.bar, on.t, 2)], [B], F64),
-    "process.noise_like": (lambda on: [process.noise_like(on.x)], [X], F32),
-    "process.as_alpha_bar": (lambda on: [process.as_alpha_bar(0.5, on.x), process.as_alpha_bar(on.level, on.x)], [(), B], F64),
-    "process.mix": (lambda on: [process.mix(0.5, on.x, 2.0, on.noise), process.mix(on.x, on.noise, on.noise, on.x)], [X] * 2, F32),
-    "process.q_step": (lambda on: [process.q_step(on.x, on.t, on.tables["betas"], on.noise),
-                                   process.q_step(on.x, on.t, on.tables["betas"])], [X, X], F32),
-    "process.q_sample": (lambda on: [process.q_sample(on.x, on.t, on.bar, on.noise), process.q_sample(on.x, on.t, on.bar)], [X, X], F32),
-    "process.posterior_coefficients": (lambda on: [*process.posterior_coefficients(on.level / 2, on.level)], [(4,)] * 3, F64),
-    "process.q_posterior": (lambda on: [*process.q_posterior(on.x, on.noise, on.t, on.bar)], [X, B, B], F32),
-    "process.to_x0_and_noise": (
-        lambda on: [y for p in process.PREDICTION_TYPES for y in process.to_x0_and_noise(on.noise, on.x, on.level, p)], [X] * 8, F32),
-    "process.from_x0_and_noise": (
-        lambda on: [process.from_x0_and_noise(on.x, on.noise, on.level, p) for p in process.PREDICTION_TYPES], [X] * 4, F32),
-    "process.convert_prediction": (
-        lambda on: [process.convert_prediction(on.noise, on.x, on.t, on.bar, source=a, target=b)
-                    for a in process.PREDICTION_TYPES for b in process.PREDICTION_TYPES], [X] * 16, F32),
+    "kernels.column": (lambda on: [kernels.column(on.bar[on.t], on.x)], [B], F64),
+    "kernels.scales": (lambda on: [*kernels.scales(on.level, on.x)], [B, B], F32),
+    "kernels.unmix": (lambda on: [kernels.unmix(on.x, 0.5, 2.0, on.noise), kernels.unmix(on.x, on.noise, on.x, on.x)], [X] * 2, F32),
+    "kernels.noise_like": (lambda on: [kernels.noise_like(on.x)], [X], F32),
+    "kernels.as_alpha_bar": (lambda on: [kernels.as_alpha_bar(0.5, on.x), kernels.as_alpha_bar(on.level, on.x)], [(), B], F64),
+    "kernels.mix": (lambda on: [kernels.mix(0.5, on.x, 2.0, on.noise), kernels.mix(on.x, on.noise, on.noise, on.x)], [X] * 2, F32),
+    "kernels.q_step": (lambda on: [kernels.q_step(on.x, on.t, on.tables["betas"], on.noise),
+                                   kernels.q_step(on.x, on.t, on.tables["betas"])], [X, X], F32),
+    "kernels.q_sample": (lambda on: [kernels.q_sample(on.x, on.t, on.bar, on.noise), kernels.q_sample(on.x, on.t, on.bar)], [X, X], F32),
+    "kernels.posterior_coefficients": (lambda on: [*kernels.posterior_coefficients(on.level / 2, on.level)], [(4,)] * 3, F64),
+    "kernels.q_posterior": (lambda on: [*kernels.q_posterior(on.x, on.noise, on.t, on.bar)], [X, B, B], F32),
+    "kernels.to_x0_and_noise": (
+        lambda on: [y for p in kernels.PREDICTION_TYPES for y in kernels.to_x0_and_noise(on.noise, on.x, on.level, p)], [X] * 8, F32),
+    "kernels.from_x0_and_noise": (
+        lambda on: [kernels.from_x0_and_noise(on.x, on.noise, on.level, p) for p in kernels.PREDICTION_TYPES], [X] * 4, F32),
+    "kernels.convert_prediction": (
+        lambda on: [kernels.convert_prediction(on.noise, on.x, on.t, on.bar, source=a, target=b)
+                    for a in kernels.PREDICTION_TYPES for b in kernels.PREDICTION_TYPES], [X] * 16, F32),
     "losses.call_model": (lambda on: [losses.call_model(on.network, on.x, on.t, None)], [X], F32),
     "losses.prediction_target": (
-        lambda on: [losses.prediction_target(on.x, on.noise, on.t, on.bar, p) for p in process.PREDICTION_TYPES], [X] * 4, F32),
+        lambda on: [losses.prediction_target(on.x, on.noise, on.t, on.bar, p) for p in kernels.PREDICTION_TYPES], [X] * 4, F32),
     "losses.loss_weight": (
         lambda on: [losses.loss_weight(on.t, on.bar, prediction_type=p, weighting=w)
-                    for p in process.PREDICTION_TYPES for w in losses.WEIGHTINGS], [(4,)] * 12, F64),
+                    for p in kernels.PREDICTION_TYPES for w in losses.WEIGHTINGS], [(4,)] * 12, F64),
     "losses.diffusion_loss": (
         lambda on: [losses.diffusion_loss(on.network, on.x, on.bar, weighting=w) for w in losses.WEIGHTINGS]
         + [losses.diffusion_loss(on.network, on.x, on.bar, t=on.t, noise=on.noise)], [()] * 4, F32),
@@ -274,38 +253,42 @@ CALLS = {
                     for s in (1.0, 3.0) for i in (None, (2, 5))]
         + [guidance.ClassifierFreeGuidance(on.network, 3.0, null_cond=on.put("null", torch.zeros(5, 6)))(on.x, on.t, on.put("cond", torch.ones(4, 5, 6)))],
         [X] * 5, F32),
-    "sampling.ddpm_step": (
-        lambda on: [y for v in losses.VARIANCE_TYPES for y in sampling.ddpm_step(
+    "reverse.ddpm_step": (
+        lambda on: [y for v in losses.VARIANCE_TYPES for y in reverse.ddpm_step(
             on.noise, on.x, on.level / 2, on.level, on.x, variance_type=v, clip_x0=1.0)], [X, X, X, B] * 2, F32),
-    "sampling.p_sample_loop": (
-        lambda on: [sampling.p_sample_loop(on.network, (4, 2), **on.tables), sampling.p_sample_loop(on.network, (4, 2), **on.tables, x_init=on.x)],
+    "reverse.draw_posterior": (
+        lambda on: [*reverse.draw_posterior(on.x, on.x, on.level[:, None] / 2, on.level[:, None], None, "fixed_large", None)], [X, X, X, B], F32),
+    "loop.first_weight": (lambda on: [loop.first_weight(on.build(torch.nn.Linear, 2, 3))], [(3, 2)], F32),
+    "loop.start": (lambda on: [loop.start((4, 2), None, on.x, None, None), loop.start((4, 2), on.x, on.x, None, F32)], [X, X], F32),
+    "ancestral.p_sample_loop": (
+        lambda on: [ancestral.p_sample_loop(on.network, (4, 2), **on.tables), ancestral.p_sample_loop(on.network, (4, 2), **on.tables, x_init=on.x)],
         [X, X], F32),
-    "sampling.p_sample_iter": (lambda on: [y for _, *xs in sampling.p_sample_iter(on.network, (4, 2), **on.tables) for y in xs], [X] * 14, F32),
+    "ancestral.p_sample_iter": (lambda on: [y for _, *xs in ancestral.p_sample_iter(on.network, (4, 2), **on.tables) for y in xs], [X] * 14, F32),
     "solvers.ddim_step": solver_call("ddim_step", eta=0.5),
     **{f"solvers.{name}": solver_call(name) for name in ("posterior_step", "euler_step", "euler_ancestral_step", "heun_step", "dpmpp_2m_step")},
-    "samplers.make_denoise": (
-        lambda on: [y for p in process.PREDICTION_TYPES for t in (3, 2.5, on.t) for y in samplers.make_denoise(
+    "loop.make_denoise": (
+        lambda on: [y for p in kernels.PREDICTION_TYPES for t in (3, 2.5, on.t) for y in loop.make_denoise(
             on.network, prediction_type=p, clip_x0=0.5)(on.x, timesteps.Level(t, 0.5))], [X] * 24, F32),
-    "samplers.iterate_levels": (
-        lambda on: [y for s in samplers.iterate_levels(samplers.make_denoise(on.network), on.x, [NOW, NEXT, timesteps.CLEAN]) for y in s[3:]],
+    "loop.iterate_levels": (
+        lambda on: [y for s in loop.iterate_levels(loop.make_denoise(on.network), on.x, [NOW, NEXT, timesteps.CLEAN]) for y in s[3:]],
         [X] * 4, F32),
-    "samplers.sample_iter": (lambda on: [y for n in samplers.SAMPLERS for s in chain_call(samplers.sample_iter, n)(on) for y in s[3:]], [X] * 36, F32),
-    "samplers.sample_loop": (
-        lambda on: [samplers.sample_loop(on.network, (4, 2), SEVEN, timesteps=[5, 2], x_init=on.x, cond=on.put("cond", on.t), device=on.device)],
+    "loop.sample_iter": (lambda on: [y for n in loop.SAMPLERS for s in chain_call(loop.sample_iter, n)(on) for y in s[3:]], [X] * 36, F32),
+    "loop.sample_loop": (
+        lambda on: [loop.sample_loop(on.network, (4, 2), SEVEN, timesteps=[5, 2], x_init=on.x, cond=on.put("cond", on.t), device=on.device)],
         [X], F32),
-    "analytic.GaussianMixture.to": (lambda on: [(m := mixture_on_cpu().to(on.device, F64)).weights, m.means, m.covariances],
+    "mixtures.GaussianMixture.to": (lambda on: [(m := mixture_on_cpu().to(on.device, F64)).weights, m.means, m.covariances],
                                     [(3,), (3, 2), (3, 2, 2)], F64),
-    "analytic.GaussianMixture.at": (lambda on: [(m := on.mixture.at(0.5)).means, m.covariances], [(3, 2), (3, 2, 2)], F32),
-    "analytic.GaussianMixture.sample": (lambda on: [on.mixture.sample(5)], [(5, 2)], F32),
-    "analytic.GaussianMixture.log_prob": (mixture_call("log_prob"), [(4,)], F32),
-    "analytic.GaussianMixture.responsibilities": (mixture_call("responsibilities"), [(4, 3)], F32),
-    "analytic.GaussianMixture.score": (mixture_call("score"), [X], F32),
-    "analytic.GaussianMixture.posterior_mean": (mixture_call("posterior_mean"), [X], F32),
-    "analytic.GaussianMixture.posterior_covariance": (mixture_call("posterior_covariance"), [(4, 2, 2)], F32),
-    "analytic.GaussianMixture.noise_prediction": (mixture_call("noise_prediction"), [X], F32),
-    "analytic.GaussianMixture.model": (lambda on: [on.mixture.model(on.bar, p)(on.x, on.t) for p in process.PREDICTION_TYPES], [X] * 4, F32),
-    "analytic.GaussianMixture.conditional_model": (
-        lambda on: [on.mixture.conditional_model(on.bar, [0, 1, 1], p)(on.x, on.t, on.put("cond", torch.tensor([0, 1, 2, 0]))) for p in process.PREDICTION_TYPES],
+    "mixtures.GaussianMixture.at": (lambda on: [(m := on.mixture.at(0.5)).means, m.covariances], [(3, 2), (3, 2, 2)], F32),
+    "mixtures.GaussianMixture.sample": (lambda on: [on.mixture.sample(5)], [(5, 2)], F32),
+    "mixtures.GaussianMixture.log_prob": (mixture_call("log_prob"), [(4,)], F32),
+    "mixtures.GaussianMixture.responsibilities": (mixture_call("responsibilities"), [(4, 3)], F32),
+    "mixtures.GaussianMixture.score": (mixture_call("score"), [X], F32),
+    "mixtures.GaussianMixture.posterior_mean": (mixture_call("posterior_mean"), [X], F32),
+    "mixtures.GaussianMixture.posterior_covariance": (mixture_call("posterior_covariance"), [(4, 2, 2)], F32),
+    "mixtures.GaussianMixture.noise_prediction": (mixture_call("noise_prediction"), [X], F32),
+    "mixtures.GaussianMixture.model": (lambda on: [on.mixture.model(on.bar, p)(on.x, on.t) for p in kernels.PREDICTION_TYPES], [X] * 4, F32),
+    "mixtures.GaussianMixture.conditional_model": (
+        lambda on: [on.mixture.conditional_model(on.bar, [0, 1, 1], p)(on.x, on.t, on.put("cond", torch.tensor([0, 1, 2, 0]))) for p in kernels.PREDICTION_TYPES],
         [X] * 4, F32),
     "metrics.extract_features": (lambda on: [metrics.extract_features(on.build(models.DigitClassifier), on.put("x", torch.ones(5, 1, 16, 16)), batch_size=2)],
                                  [(5, 64)], F32),
@@ -327,17 +310,17 @@ CALLS = {
         lambda on: [*attention.attend(on.put("x", torch.ones(4, 5, 6)), on.put("context", torch.ones(4, 7, 8)), on.cross_attention)],
         [(4, 5, 6), (4, 3, 5, 7)], F32),
     "attention.AttentionMaps": (recorded_maps, [(8, 8), (5,)], F32),
-    "latent_coding.encode_prompt": (latent_call("encode_prompt", ("a red star", "")), [(2, 16, 24)], F32),
-    "latent_coding.encode_images": (latent_call("encode_images", "images"), [(2, 4, 2, 2)], F32),
-    "latent_coding.decode_latents": (latent_call("decode_latents", "latents"), [(2, 3, 8, 8)], F32),
-    "latent_coding.check_latents": (lambda on: [latent_coding.check_latents(on.build(tiny_parts), x := torch.ones(1, 4, 2, 2, device=on.device)) or x],
+    "coding.encode_prompt": (latent_call("encode_prompt", ("a red star", "")), [(2, 16, 24)], F32),
+    "coding.encode_images": (latent_call("encode_images", "images"), [(2, 4, 2, 2)], F32),
+    "coding.decode_latents": (latent_call("decode_latents", "latents"), [(2, 3, 8, 8)], F32),
+    "coding.check_latents": (lambda on: [coding.check_latents(on.build(tiny_parts), x := torch.ones(1, 4, 2, 2, device=on.device)) or x],
                                     [(1, 4, 2, 2)], F32),
-    "latent_coding.slerp": (lambda on: [latent_coding.slerp(on.x, on.noise, on.level), latent_coding.slerp(on.x, on.noise, 0.5)], [X] * 2, F32),
-    "latent_tasks.sample_latents": (latent_call("sample_latents", "words", "latents", "levels", negative_prompt="a boat"), [(2, 4, 2, 2)] * 2, F32),
-    **{f"latent_tasks.text_to_image[{s}]": (latent_call("text_to_image", ("one", "two"), sampler=s, num_inference_steps=3, height=8, width=8),
-                                            [(2, 3, 8, 8)], F32) for s in samplers.SAMPLERS},
-    "latent_tasks.image_to_image": (latent_call("image_to_image", "images", "one", num_inference_steps=3), [(2, 3, 8, 8)], F32),
-    "latent_tasks.inpaint": (latent_call("inpaint", "images", "mask", "one", num_inference_steps=3), [(2, 3, 8, 8)], F32),
+    "coding.slerp": (lambda on: [coding.slerp(on.x, on.noise, on.level), coding.slerp(on.x, on.noise, 0.5)], [X] * 2, F32),
+    "tasks.sample_latents": (latent_call("sample_latents", "words", "latents", "levels", negative_prompt="a boat"), [(2, 4, 2, 2)] * 2, F32),
+    **{f"tasks.text_to_image[{s}]": (latent_call("text_to_image", ("one", "two"), sampler=s, num_inference_steps=3, height=8, width=8),
+                                            [(2, 3, 8, 8)], F32) for s in loop.SAMPLERS},
+    "tasks.image_to_image": (latent_call("image_to_image", "images", "one", num_inference_steps=3), [(2, 3, 8, 8)], F32),
+    "tasks.inpaint": (latent_call("inpaint", "images", "mask", "one", num_inference_steps=3), [(2, 3, 8, 8)], F32),
     "models.MLP": (lambda on: [on.build(models.MLP, 2, 16)(on.x, on.t)], [X], F32),
     "models.UNet": (
         lambda on: [on.build(models.UNet, 1, 16, num_classes=7)(on.put("x", torch.ones(4, 1, 8, 8)), on.t, on.t)], [(4, 1, 8, 8)], F32),
@@ -348,7 +331,7 @@ CALLS = {
 # Functions that promise a Python number, and how many reads of a tensor that number costs: no more are allowed.
 NUMBERS = {
     "training.train_step": (train_step, 1),
-    "analytic.GaussianMixture.best_loss": (lambda on: on.mixture.best_loss(3, on.bar, num_samples=8), 2),
+    "mixtures.GaussianMixture.best_loss": (lambda on: on.mixture.best_loss(3, on.bar, num_samples=8), 2),
     "metrics.frechet_distance": (lambda on: metrics.frechet_distance(on.x, on.noise + on.x.cumsum(0)), 1),
     "metrics.frechet_infinity": (
         lambda on: metrics.frechet_infinity(on.points(16), on.points(32), num_sizes=2, min_size=8).value,
@@ -370,13 +353,13 @@ def mixture_on_cpu():
 
 def public_names():
     """module.function, module.Class or, for the mixture, module.Class.method of everything public that a module defines."""
-    for module in MODULES:
-        short = module.__name__.rpartition(".")[2]
-        for name, value in vars(module).items():
+    for short, module in MODULES.items():
+        lazy = {name: getattr(models, name) for name in flat(models.EXPORTS)} if module is models else {}
+        for name, value in (vars(module) | lazy).items():
             defined_here = getattr(value, "__module__", "").startswith(module.__name__)
             if name.startswith("_") or not defined_here or not (inspect.isfunction(value) or inspect.isclass(value)):
                 continue
-            if value is analytic.GaussianMixture:
+            if value is mixtures.GaussianMixture:
                 yield from (
                     f"{short}.{name}.{m}" for m, f in vars(value).items() if inspect.isfunction(f) and not m.startswith("_")
                 )
@@ -429,24 +412,24 @@ def test_functions_that_return_a_number_read_no_more_than_that(name, fake, monke
 
 # What to leave on the CPU, and the error; every call checks the device of every tensor it takes.
 MIXED = [
-    ("process.q_step", "betas", r"betas is on cpu and x_prev on cuda:0.*betas\.to\(x_prev\.device\)"),
-    ("process.q_step", "x", r"betas is on cuda:0 and x_prev on cpu"),
-    ("process.q_step", "t", r"t is on cpu and x_prev on cuda:0"),
-    ("process.q_step", "noise", r"noise is on cpu and x_prev on cuda:0"),
-    ("process.q_sample", "alphas_cumprod", r"alphas_cumprod is on cpu and x0 on cuda:0.*alphas_cumprod\.to\(x0\.device\)"),
-    ("process.q_sample", "x", r"alphas_cumprod is on cuda:0 and x0 on cpu"),
-    ("process.q_sample", "t", r"t is on cpu and x0 on cuda:0"),
-    ("process.q_sample", "noise", r"noise is on cpu and x0 on cuda:0"),
-    ("process.q_posterior", "x", r"xt is on cuda:0 and x0 on cpu"),
-    ("process.q_posterior", "alphas_cumprod", r"alphas_cumprod is on cpu and x0 on cuda:0"),
-    ("process.q_posterior", "t", r"t is on cpu and x0 on cuda:0"),
-    ("process.as_alpha_bar", "level", r"alpha_bar is on cpu and xt on cuda:0"),
-    ("process.to_x0_and_noise", "noise", r"model_output is on cpu and xt on cuda:0"),
-    ("process.to_x0_and_noise", "level", r"alpha_bar is on cpu and xt on cuda:0"),
-    ("process.from_x0_and_noise", "noise", r"noise is on cpu and x0 on cuda:0"),
-    ("process.convert_prediction", "noise", r"model_output is on cpu and xt on cuda:0"),
-    ("process.convert_prediction", "alphas_cumprod", r"alphas_cumprod is on cpu and xt on cuda:0"),
-    ("process.convert_prediction", "t", r"t is on cpu and xt on cuda:0"),
+    ("kernels.q_step", "betas", r"betas is on cpu and x_prev on cuda:0.*betas\.to\(x_prev\.device\)"),
+    ("kernels.q_step", "x", r"betas is on cuda:0 and x_prev on cpu"),
+    ("kernels.q_step", "t", r"t is on cpu and x_prev on cuda:0"),
+    ("kernels.q_step", "noise", r"noise is on cpu and x_prev on cuda:0"),
+    ("kernels.q_sample", "alphas_cumprod", r"alphas_cumprod is on cpu and x0 on cuda:0.*alphas_cumprod\.to\(x0\.device\)"),
+    ("kernels.q_sample", "x", r"alphas_cumprod is on cuda:0 and x0 on cpu"),
+    ("kernels.q_sample", "t", r"t is on cpu and x0 on cuda:0"),
+    ("kernels.q_sample", "noise", r"noise is on cpu and x0 on cuda:0"),
+    ("kernels.q_posterior", "x", r"xt is on cuda:0 and x0 on cpu"),
+    ("kernels.q_posterior", "alphas_cumprod", r"alphas_cumprod is on cpu and x0 on cuda:0"),
+    ("kernels.q_posterior", "t", r"t is on cpu and x0 on cuda:0"),
+    ("kernels.as_alpha_bar", "level", r"alpha_bar is on cpu and xt on cuda:0"),
+    ("kernels.to_x0_and_noise", "noise", r"model_output is on cpu and xt on cuda:0"),
+    ("kernels.to_x0_and_noise", "level", r"alpha_bar is on cpu and xt on cuda:0"),
+    ("kernels.from_x0_and_noise", "noise", r"noise is on cpu and x0 on cuda:0"),
+    ("kernels.convert_prediction", "noise", r"model_output is on cpu and xt on cuda:0"),
+    ("kernels.convert_prediction", "alphas_cumprod", r"alphas_cumprod is on cpu and xt on cuda:0"),
+    ("kernels.convert_prediction", "t", r"t is on cpu and xt on cuda:0"),
     ("losses.prediction_target", "noise", r"noise is on cpu and x0 on cuda:0"),
     ("losses.prediction_target", "alphas_cumprod", r"alphas_cumprod is on cpu and x0 on cuda:0"),
     ("losses.prediction_target", "t", r"t is on cpu and x0 on cuda:0"),
@@ -461,11 +444,11 @@ MIXED = [
     ("guidance.ClassifierFreeGuidance", "cond", r"cond is on cpu and xt on cuda:0"),
     ("guidance.ClassifierFreeGuidance", "x", r"cond is on cuda:0 and xt on cpu"),
     ("guidance.ClassifierFreeGuidance", "null", r"null_cond is on cpu and cond on cuda:0"),
-    ("sampling.ddpm_step", "level", r"alpha_bar is on cpu and xt on cuda:0"),
-    ("sampling.ddpm_step", "noise", r"model_output is on cpu and xt on cuda:0"),
-    ("sampling.p_sample_loop", "alphas", r"alphas is on cpu and betas on cuda:0"),
-    ("sampling.p_sample_loop", "alphas_cumprod", r"alphas_cumprod is on cpu and betas on cuda:0"),
-    ("sampling.p_sample_loop", "x", r"x_init is on cpu and betas on cuda:0"),
+    ("reverse.ddpm_step", "level", r"alpha_bar is on cpu and xt on cuda:0"),
+    ("reverse.ddpm_step", "noise", r"model_output is on cpu and xt on cuda:0"),
+    ("ancestral.p_sample_loop", "alphas", r"alphas is on cpu and betas on cuda:0"),
+    ("ancestral.p_sample_loop", "alphas_cumprod", r"alphas_cumprod is on cpu and betas on cuda:0"),
+    ("ancestral.p_sample_loop", "x", r"x_init is on cpu and betas on cuda:0"),
     ("schedules.alpha_bar_at", "t", r"t is on cpu and alphas_cumprod on cuda:0"),
     ("metrics.mmd", "noise", r"features_b is on cpu and features_a on cuda:0"),
     ("metrics.kernel_distance", "noise", r"features_b is on cpu and features_a on cuda:0"),
@@ -476,21 +459,21 @@ MIXED = [
     ("judge.read_scenes", "seen", r"images is on cpu and the judge's weights on cuda:0"),
     ("judge.faithful", "asked", r"asked is on cpu and read on cuda:0"),
     ("autoencoder.psnr", "noise", r"references is on cpu and images on cuda:0"),
-    ("latent_coding.encode_images", "pictures", r"images is on cpu and the model on cuda:0"),
-    ("latent_coding.decode_latents", "latents", r"latents is on cpu and the model on cuda:0"),
-    ("latent_coding.slerp", "noise", r"b is on cpu and a on cuda:0"),
-    ("latent_tasks.sample_latents", "words", r"the encoded prompts is on cpu and the model on cuda:0"),
-    ("latent_tasks.sample_latents", "latents", r"latents is on cpu and the model on cuda:0"),
-    ("latent_tasks.inpaint", "mask", r"mask is on cpu and images on cuda:0"),
+    ("coding.encode_images", "pictures", r"images is on cpu and the model on cuda:0"),
+    ("coding.decode_latents", "latents", r"latents is on cpu and the model on cuda:0"),
+    ("coding.slerp", "noise", r"b is on cpu and a on cuda:0"),
+    ("tasks.sample_latents", "words", r"the encoded prompts is on cpu and the model on cuda:0"),
+    ("tasks.sample_latents", "latents", r"latents is on cpu and the model on cuda:0"),
+    ("tasks.inpaint", "mask", r"mask is on cpu and images on cuda:0"),
     ("neighbours.memorisation", "x", r"train is on cuda:0 and samples on cpu"),
     ("solvers.ddim_step", "noise", r"noise is on cpu and xt on cuda:0"),
     ("solvers.euler_ancestral_step", "x", r"noise is on cuda:0 and xt on cpu"),
-    ("samplers.sample_loop", "x", r"x_init is on cpu and device='cuda'"),
-    ("samplers.sample_loop", "cond", r"cond is on cpu and x_init on cuda:0"),
-    ("analytic.GaussianMixture.score", "x", r"points and mixture differ: .* on cpu and .* on cuda:0"),
-    ("analytic.GaussianMixture.conditional_model", "cond", r"cond is on cpu and xt on cuda:0"),
-    ("analytic.GaussianMixture.log_prob", "weights", r"weights.* on cpu.*"),
-    ("analytic.GaussianMixture.log_prob", "covariances", r"covariances.* on cpu.*"),
+    ("loop.sample_loop", "x", r"x_init is on cpu and device='cuda'"),
+    ("loop.sample_loop", "cond", r"cond is on cpu and x_init on cuda:0"),
+    ("mixtures.GaussianMixture.score", "x", r"points and mixture differ: .* on cpu and .* on cuda:0"),
+    ("mixtures.GaussianMixture.conditional_model", "cond", r"cond is on cpu and xt on cuda:0"),
+    ("mixtures.GaussianMixture.log_prob", "weights", r"weights.* on cpu.*"),
+    ("mixtures.GaussianMixture.log_prob", "covariances", r"covariances.* on cpu.*"),
 ]
 
 
@@ -510,8 +493,8 @@ def test_a_network_that_answers_on_another_device(fake):
     for call in (
         lambda f: losses.diffusion_loss(f, on.x, on.bar),
         lambda f: losses.elbo_terms(f, on.x, on.bar),
-        lambda f: sampling.p_sample_loop(f, (4, 2), **on.tables),
-        lambda f: samplers.sample_loop(f, (4, 2), SEVEN, timesteps=[5], device=on.device),
+        lambda f: ancestral.p_sample_loop(f, (4, 2), **on.tables),
+        lambda f: loop.sample_loop(f, (4, 2), SEVEN, timesteps=[5], device=on.device),
     ):
         with pytest.raises(
             ValueError, match=r"the network must return the shape and device of xt: got .* on cpu for xt with .* on cuda:0"
@@ -523,18 +506,18 @@ def test_a_network_that_answers_on_another_device(fake):
 @pytest.mark.parametrize("name", CALLS)
 def test_on_a_real_gpu_as_on_the_cpu(name):
     draws_its_own = name in (
-        "process.noise_like",
-        "process.q_step",
-        "process.q_sample",
+        "kernels.noise_like",
+        "kernels.q_step",
+        "kernels.q_sample",
         "losses.diffusion_loss",
         "losses.elbo_terms",
         "losses.ElboTerms",
         "autoencoder.autoencoder_loss",
         "guidance.drop_condition",
-        "sampling.p_sample_loop",
-        "sampling.p_sample_iter",
-        "samplers.sample_iter",
-        "analytic.GaussianMixture.sample",
+        "ancestral.p_sample_loop",
+        "ancestral.p_sample_iter",
+        "loop.sample_iter",
+        "mixtures.GaussianMixture.sample",
     )
     torch.manual_seed(0)
     on_gpu = check(name, "cuda")
@@ -559,11 +542,11 @@ def test_loss_and_step_do_not_synchronise_a_real_gpu():
     step = on.noise, on.x, on.level / 2, on.level, on.x
     torch.cuda.set_sync_debug_mode("error")
     try:
-        process.q_sample(*arguments)
+        kernels.q_sample(*arguments)
         losses.diffusion_loss(on_device_network, arguments[0], arguments[2], weighting="min_snr")
-        sampling.ddpm_step(*step)
-        for sampler in samplers.SAMPLERS:
-            for _ in samplers.sample_iter(on_device_network, (4, 2), SEVEN, timesteps=[5, 2], device="cuda", sampler=sampler):
+        reverse.ddpm_step(*step)
+        for sampler in loop.SAMPLERS:
+            for _ in loop.sample_iter(on_device_network, (4, 2), SEVEN, timesteps=[5, 2], device="cuda", sampler=sampler):
                 pass
     finally:
         torch.cuda.set_sync_debug_mode("default")
@@ -586,7 +569,8 @@ def test_train_on_a_gpu():
             report_every=2,
         )
     )
-    assert [s.step for s in states] == [2, 4] and next(states[-1].ema_model.parameters()).is_cuda
+    assert [s.step for s in states] == [2, 4]
+    assert next(states[-1].ema_model.parameters()).is_cuda
 
 
 def test_constructors_stay_on_the_cpu():

@@ -1,5 +1,7 @@
 import base64
 import io
+import operator
+import re
 import textwrap
 from pathlib import Path
 
@@ -9,9 +11,12 @@ from matplotlib.figure import Figure
 from nbclient import NotebookClient
 from PIL import Image
 
+import diffusion_course as dc
 from diffusion_course import validation
+from diffusion_course.door import batch, checked, finite, like
 from diffusion_course.notebook import display
-from diffusion_course.notebook.display import Progress, png_bytes, show, show_source, source_text
+from diffusion_course.notebook.display import Progress, png_bytes, show
+from diffusion_course.notebook.source import equation, show_source, source_text
 from diffusion_course.notebook.style import figure
 
 
@@ -43,7 +48,8 @@ def test_png_is_deterministic_and_has_the_stated_size():
     data = png_bytes(drawing())
     assert data == png_bytes(drawing())
     with Image.open(io.BytesIO(data)) as image:
-        assert image.size == (300, 200) and image.getpixel((1, 1))[:3] == (255, 255, 255)
+        assert image.size == (300, 200)
+        assert image.getpixel((1, 1))[:3] == (255, 255, 255)
         assert not set(image.info) & {"Software", "Creation Time", "date"}
 
 
@@ -69,15 +75,17 @@ def test_show_outside_a_notebook_prints_the_description(capsys):
 
 
 def test_source_is_the_files_own_lines_without_docstrings():
-    text = source_text(validation.check_finite)
+    text = source_text(validation.check_floating)
     first, *shown = text.splitlines()
     assert first == "# diffusion_course/validation.py"
     with open(validation.__file__, encoding="utf-8") as file:
         lines = file.read().splitlines()
     start = lines.index(shown[0])
-    with_words = source_text(validation.check_finite, docstring=True).splitlines()[1:]
+    with_words = source_text(validation.check_floating, docstring=True).splitlines()[1:]
     assert with_words == lines[start : start + len(with_words)]
-    assert len(with_words) == len(shown) + 1 and '"""' in with_words[1] and '"""' not in text
+    assert len(with_words) == len(shown) + 1
+    assert '"""' in with_words[1]
+    assert '"""' not in text
 
 
 def test_docstrings_of_methods_are_folded_comments_and_bodies_stay():
@@ -95,9 +103,99 @@ def test_docstrings_of_methods_are_folded_comments_and_bodies_stay():
 
 
 def test_two_objects_of_one_file_share_a_heading():
-    text = source_text(validation.check_finite, validation.check_batch, Figure)
+    text = source_text(validation.check_floating, validation.check_batch, Figure)
     assert text.count("# diffusion_course/validation.py\n") == 1
     assert text.count("\n# matplotlib/figure.py\n") == 1
+
+
+def _of_one_kind(name, value, given):
+    """Nothing is of another kind."""
+
+
+class Lens:
+    """Looks (Anybody 2020, arXiv 2001.00001, Algorithm 2)."""
+
+    @checked(x=(batch, finite), y=like("x"), another_name=_of_one_kind, one_more_name=_of_one_kind)
+    def look(self, x, y=None,
+             another_name=(1, 2), one_more_name=3):  # a comment: here
+        # the comment stays
+        return x if y is None else x + y
+
+    @property
+    @checked(self=_of_one_kind)
+    def focus(self):
+        """Return 1."""
+        return 1
+
+
+def test_what_is_checked_at_the_door_is_one_comment_in_place_of_the_decorator():
+    shown = textwrap.dedent('''\
+        # diffusion_course/process/kernels.py, arXiv 2006.11239, eq. 4
+        def q_sample(
+            x0: Tensor, t: Tensor, alphas_cumprod: Tensor, noise: Tensor | None = None,
+            *, generator: torch.Generator | None = None,
+        ) -> Tensor:
+            # checked at the door: x0 (batch, finite), alphas_cumprod (table), t (timesteps),
+            #   noise (like x0)
+            noise = noise_like(x0, generator) if noise is None else noise
+            signal_scale, noise_scale = scales(column(alphas_cumprod[t], x0), x0)
+            return signal_scale * x0 + noise_scale * noise''')
+    assert source_text(dc.q_sample) == shown
+    with_words = source_text(dc.q_sample, docstring=True)
+    assert with_words.index('"""\n    # checked at the door') and "@checked" not in with_words
+    assert "".join(with_words.split('"""')[::2]).replace("    \n", "") == shown
+    assert "checked at the door" not in source_text(validation.check_floating)
+
+
+def test_doors_of_methods():
+    shown = textwrap.dedent("""\
+        class Lens:
+            def look(self, x, y=None,
+                     another_name=(1, 2), one_more_name=3):  # a comment: here
+                # checked at the door: x (batch, finite), y (alike), another_name (of one kind),
+                #   one_more_name (of one kind)
+                # the comment stays
+                return x if y is None else x + y
+
+            @property
+            def focus(self):
+                # checked at the door: self (of one kind)
+                return 1""")
+    assert source_text(Lens).partition("\n")[2] == shown
+    assert source_text(Lens).startswith("# test_display.py, arXiv 2001.00001, Algorithm 2\n")
+    assert source_text(Lens.look).splitlines()[3] == "    # checked at the door: x (batch, finite), y (alike), another_name (of one kind),"
+
+
+@pytest.mark.parametrize(
+    ("words", "found"),
+    [("One step (Ho et al. 2020, arXiv 2006.11239, eq.\n    2).", "arXiv 2006.11239, eq. 2"),
+     ("Two (twice).\n\nAs there (Lu 2022, DPM++(2M), arXiv 2211.01095, Algorithm 2).", "arXiv 2211.01095, Algorithm 2"),
+     ("All of it (arXiv 2010.02502).", "arXiv 2010.02502"), ("A part.\n\nphi (arXiv 2305.08891, section 3.4).", ""),
+     ("By (04.3) and (eq. 5).", "eq. 5"), ("Nothing (at all).", ""), ("", "")],
+)
+def test_the_equation_is_the_docstrings(words, found):
+    assert equation(words) == found
+
+
+def test_the_equation_of_a_second_object_stands_above_it():
+    text = source_text(dc.q_sample, dc.q_step, dc.posterior_coefficients)
+    assert text.count("kernels.py") == 1 and "\n\n# arXiv 2006.11239, eq. 2\ndef q_step(" in text
+
+
+def shown_in_lessons():
+    """What lessons show of the package: (lesson, expression)."""
+    for path in sorted((Path(__file__).parents[1] / "notebooks" / "source").glob("*.py")):
+        for shown in re.findall(r"^(?:dc\.)?show_source\((.*)\)$", path.read_text(encoding="utf-8"), flags=re.MULTILINE):
+            yield from ((path.stem[:2], name.removeprefix("dc.")) for name in shown.split(", "))
+
+
+@pytest.mark.parametrize(("lesson", "name"), list(shown_in_lessons()))
+def test_what_lessons_show_fits_into_a_line(lesson, name):
+    from diffusion_course import models
+    from diffusion_course.latent import memory
+
+    home = next(home for home in (dc, models, memory) if hasattr(home, name.partition(".")[0]))
+    assert [line for line in source_text(operator.attrgetter(name)(home)).splitlines() if len(line) > 88] == []
 
 
 @pytest.mark.parametrize("thing", [3, len, "q_sample"])
@@ -116,7 +214,11 @@ def test_progress_outside_a_notebook_writes_to_stderr_only(capsys):
     with Progress(4, "train") as progress:
         progress.update(4, message="loss 0.1")
     out, err = capsys.readouterr()
-    assert out == "" and "walk" in err and "3/3" in err and "loss 0.1" in err and "4/4" in err
+    assert out == ""
+    assert "walk" in err
+    assert "3/3" in err
+    assert "loss 0.1" in err
+    assert "4/4" in err
 
 
 class Recorder:
@@ -149,8 +251,11 @@ def test_progress_text_is_constant_while_html_moves(recorded, capsys):
     assert {bundle["text/plain"] for bundle in recorded} == {"[progress] train <b>: 3 steps"}
     html = [bundle["text/html"] for bundle in recorded]
     assert len(set(html)) == 5
-    assert 'max="3" value="2"' in html[2] and "2 of 3 steps" in html[2] and "left" in html[2]
-    assert "loss 1 &amp; more" in html[2] and "<b>" not in html[2]
+    assert 'max="3" value="2"' in html[2]
+    assert "2 of 3 steps" in html[2]
+    assert "left" in html[2]
+    assert "loss 1 &amp; more" in html[2]
+    assert "<b>" not in html[2]
     assert "done after" in html[-1]
     assert capsys.readouterr() == ("", "")
 
@@ -163,14 +268,16 @@ def test_progress_redraws_at_most_once_per_interval(recorded):
 def test_progress_over_a_generator_knows_no_total(recorded):
     assert list(Progress((i for i in range(2)), "stream")) == [0, 1]
     assert recorded[-1]["text/plain"] == "[progress] stream"
-    assert "2 steps" in recorded[-1]["text/html"] and " of " not in recorded[-1]["text/html"]
+    assert "2 steps" in recorded[-1]["text/html"]
+    assert " of " not in recorded[-1]["text/html"]
 
 
 def test_progress_says_that_it_stopped(recorded):
     with pytest.raises(RuntimeError), Progress(3, "train") as progress:
         progress.update()
         raise RuntimeError
-    assert "1 of 3 steps" in recorded[-1]["text/html"] and "stopped after" in recorded[-1]["text/html"]
+    assert "1 of 3 steps" in recorded[-1]["text/html"]
+    assert "stopped after" in recorded[-1]["text/html"]
 
 
 @pytest.mark.parametrize("total, error", [(-1, ValueError), (2.5, TypeError), (True, TypeError), (None, TypeError)])
@@ -181,7 +288,7 @@ def test_bad_progress(total, error):
 
 def test_in_a_real_kernel():
     cells = [
-        "from diffusion_course.notebook.display import Progress, show, show_source\n"
+        "from diffusion_course.notebook import Progress, show, show_source\n"
         "from diffusion_course.notebook.interactive import Explorer\n"
         "from diffusion_course.notebook.style import figure",
         "show(figure(2, 1)[0], alt='An empty frame.')",
@@ -196,9 +303,11 @@ def test_in_a_real_kernel():
     outputs = [cell.outputs for cell in notebook.cells]
     assert [len(output) for output in outputs] == [0, 1, 1, 1, 1]
     picture, progress, source, explorer = (output[0].data for output in outputs[1:])
-    assert set(picture) == {"image/png", "text/plain"} and picture["text/plain"] == "[figure] An empty frame."
+    assert set(picture) == {"image/png", "text/plain"}
+    assert picture["text/plain"] == "[figure] An empty frame."
     assert base64.b64decode(picture["image/png"]).startswith(b"\x89PNG")
-    assert progress["text/plain"] == "[progress] walk: 3 steps" and "3 of 3 steps" in progress["text/html"]
+    assert progress["text/plain"] == "[progress] walk: 3 steps"
+    assert "3 of 3 steps" in progress["text/html"]
     assert source["text/markdown"] == f"```python\n{source['text/plain']}\n```"
     assert source["text/plain"].startswith("# diffusion_course/notebook/style.py\ndef figure(")
     assert explorer["text/plain"] == "Explorer(t=4): t is 4"

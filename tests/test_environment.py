@@ -84,7 +84,8 @@ def test_conda_environment_says_the_same():
     *conda, pip = environment["dependencies"]
     assert pip == {"pip": ["-e ."]}
     named = {CONDA_NAMES.get(r.name, r.name): str(r.specifier) for r in map(Requirement, conda)}
-    assert named.pop("python") == PROJECT["requires-python"] and named.pop("pip") == ""
+    assert named.pop("python") == PROJECT["requires-python"]
+    assert named.pop("pip") == ""
     installed = RUNTIME | requirements(PROJECT["optional-dependencies"]["test"])  # the other extras are for pip
     assert named == {name: str(requirement.specifier) for name, requirement in installed.items()}
 
@@ -92,7 +93,8 @@ def test_conda_environment_says_the_same():
 def test_conda_comment_names_both_builds_with_the_bound():
     text = (ROOT / "environment.yml").read_text()
     bound = str(RUNTIME["torch"].specifier)
-    assert f"- pytorch {bound} cpu*" in text and f"- pytorch {bound} cuda*" in text
+    assert f"- pytorch {bound} cpu*" in text
+    assert f"- pytorch {bound} cuda*" in text
 
 
 def imported(path):
@@ -127,7 +129,9 @@ def test_an_undeclared_import_is_found(tmp_path):
     path = tmp_path / "x.py"
     path.write_text("import os, torch\ndef f():\n    from pandas import DataFrame\nimport_module = g.import_module('polars')\n")
     faults = list(undeclared(path, RUNTIME))
-    assert len(faults) == 2 and any("pandas" in fault for fault in faults) and any("polars" in fault for fault in faults)
+    assert len(faults) == 2
+    assert any("pandas" in fault for fault in faults)
+    assert any("polars" in fault for fault in faults)
 
 
 def test_the_bootstrap_asks_for_the_same_python_and_an_existing_extra():
@@ -135,7 +139,8 @@ def test_the_bootstrap_asks_for_the_same_python_and_an_existing_extra():
     from tools import bootstrap
 
     least = ">=" + ".".join(map(str, bootstrap.MIN_PYTHON))
-    assert least == PROJECT["requires-python"] and doctor.MIN_PYTHON == bootstrap.MIN_PYTHON
+    assert least == PROJECT["requires-python"]
+    assert doctor.MIN_PYTHON == bootstrap.MIN_PYTHON
     assert bootstrap.EXTRA in PROJECT["optional-dependencies"]
 
 
@@ -148,7 +153,8 @@ def test_ci_runs_the_documented_commands():
     script, readme = (ROOT / ".ci" / "run").read_text(), (ROOT / "README.md").read_text()
     commands = [line for line in script.splitlines() if "make test" in line and not line.startswith("echo")]
     tests, browser = commands
-    assert "set -euo pipefail" in script and tests == "make test" and browser.endswith(" make test-ui")
+    assert "set -euo pipefail" in script
+    assert (tests, browser) == ("make test", "make test-ui")
     assert script.rstrip().endswith(browser)
     assert all(command in readme for command in ("make test", "make test-ui"))
     assert (ROOT / ".ci" / "run").stat().st_mode & 0o111
@@ -156,4 +162,5 @@ def test_ci_runs_the_documented_commands():
 
 def test_citation_names_the_version():
     citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
-    assert citation["version"] == PROJECT["version"] and citation["license"] == PROJECT["license"]
+    assert citation["version"] == PROJECT["version"]
+    assert citation["license"] == PROJECT["license"]

@@ -5,6 +5,7 @@ import dataclasses
 import pytest
 import torch
 
+from diffusion_course.exercises.edits import edit
 from diffusion_course.exercises.engine import evaluate, judge, make_cases, self_check
 from diffusion_course.exercises.registry import Case, Exercise, Property, WrongAnswer
 from diffusion_course.exercises.trial import clone, run_case
@@ -329,6 +330,62 @@ def test_self_check_finds_twins_right_wrong_answers_and_bad_references():
     right = WrongAnswer("right", double, "x")
     assert any("is right, named None" in problem for problem in self_check(make(wrong_answers=(*good.wrong_answers, right))))
     assert any("reference is refused" in problem for problem in self_check(make(reference=lambda x, t: x.add_(x))))
+
+
+WRITTEN = """def double(x, t):
+    y = x + x
+    return y
+"""
+
+
+def with_edit(change, **changes):
+    return make(wrong_answers=(*make().wrong_answers, WrongAnswer("edited", change, "An edit.")), **changes)
+
+
+@pytest.mark.parametrize(
+    ("change", "changes", "answer"),
+    [
+        (edit("2 * x", "5 * x"), {}, lambda x, t: 5 * x),  # of the reference's source
+        (edit("x + x", "x - 5"), {"solution": WRITTEN}, lambda x, t: x - 5),
+        (edit("x + x", "x").then("return y", "return 7 * y"), {"solution": WRITTEN}, lambda x, t: 7 * x),
+        (edit(" x", " 3 * x", times=2), {"solution": WRITTEN}, lambda x, t: 6 * x),
+    ],
+)
+def test_a_wrong_answer_may_be_an_edit_of_the_solution(change, changes, answer):
+    exercise = with_edit(change, **changes)
+    assert evaluate(exercise, answer).mistake == "edited"
+    assert self_check(exercise) == []
+    assert exercise.wrong_answers[-1].function is exercise.wrong_answers[-1].function
+
+
+def test_a_number_s_edit_changes_the_function_and_not_the_line_that_calls_it():
+    change = edit("10 *", "3 *")
+    wrong = (*value_exercise().wrong_answers[:2], WrongAnswer("three times", change, "Ten."))
+    written = "def ten(beta):\n    return 10 * beta\n\n\nanswer = ten(<<beta>>)\n"
+    for solution in ("", written):
+        exercise = value_exercise(wrong_answers=wrong, solution=solution).with_parameters(beta=0.25)
+        assert evaluate(exercise, 0.75).mistake == "three times" and self_check(exercise) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (edit("3 * x", "x"), "'3 \\* x' stands 0 times in the solution, not once"),
+        (edit("x", "y"), "'x' stands 3 times in the solution, not once"),
+        (edit("y", "z", times=3), "'y' stands 2 times in the solution, not 3 times"),
+        (edit("x + x", "2 * x").then("x + x", "x"), "'x \\+ x' stands 0 times"),
+        (edit("x + x", "x + x"), "'x \\+ x' is replaced by itself"),
+    ],
+)
+def test_an_edit_that_does_not_fit_is_an_error_with_exercise_and_mistake(change, words):
+    with pytest.raises(ValueError, match=f"exercise '07.1': wrong answer 'edited': {words}"):
+        with_edit(change, solution=WRITTEN)
+
+
+def test_an_edit_that_does_not_fit_the_reference_is_an_error_when_it_is_first_used():
+    exercise = with_edit(edit("3 * x", "x"))
+    with pytest.raises(ValueError, match="exercise '07.1': wrong answer 'edited': '3 . x' stands 0 times"):
+        self_check(exercise)
 
 
 @pytest.mark.parametrize(

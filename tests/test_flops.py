@@ -172,7 +172,9 @@ def test_the_network_is_left_as_it_was_by_a_call_that_fails():
     network = nn.Sequential(nn.Linear(3, 4))
     with pytest.raises(RuntimeError):
         count_flops(network, torch.ones(2, 5))
-    assert network.training and not network[0]._forward_hooks and not network[0]._forward_pre_hooks
+    assert network.training
+    assert not network[0]._forward_hooks
+    assert not network[0]._forward_pre_hooks
 
 
 def test_parameters_that_do_not_train_or_are_shared():

@@ -50,11 +50,15 @@ def test_moving_a_control_changes_picture_alt_and_status():
     made, draw = explorer()
     first = shown_picture(made)
     made._controls["t"].value = 5  # what the browser does
-    assert made.values == {"t": 5, "schedule": "linear"} and draw.calls == 2
-    assert shown_picture(made) != first and shown_picture(made) == made.png
+    assert made.values == {"t": 5, "schedule": "linear"}
+    assert draw.calls == 2
+    assert shown_picture(made) != first
+    assert shown_picture(made) == made.png
     assert made.alt.startswith("At t = 5")
-    assert f'alt="{html.escape(made.alt)}"' in made._picture.value and "&lt;5&gt;" in made._picture.value
-    assert 'role="status"' in made._status.value and "t=5, schedule=linear" in made._status.value
+    assert f'alt="{html.escape(made.alt)}"' in made._picture.value
+    assert "&lt;5&gt;" in made._picture.value
+    assert 'role="status"' in made._status.value
+    assert "t=5, schedule=linear" in made._status.value
 
 
 def test_going_back_is_not_drawn_again():
@@ -62,25 +66,31 @@ def test_going_back_is_not_drawn_again():
     first = made.png
     made.set(t=5)
     made.set(t=0)
-    assert made.png == first and draw.calls == 2
+    assert made.png == first
+    assert draw.calls == 2
 
 
 def test_set_moves_several_controls_with_one_drawing():
     made, draw = explorer()
     made.set(t=7, schedule="cosine")
-    assert draw.calls == 2 and made.values == {"t": 7, "schedule": "cosine"} and '"cosine"' in made.alt
+    assert draw.calls == 2
+    assert made.values == {"t": 7, "schedule": "cosine"}
+    assert '"cosine"' in made.alt
 
 
 def test_error_is_shown_in_place_of_the_picture_and_goes_away():
     made, _ = explorer()
     made._controls["t"].value = 13
     assert isinstance(made.error, ValueError)
-    assert 'role="alert"' in made._picture.value and "<img" not in made._picture.value
+    assert 'role="alert"' in made._picture.value
+    assert "<img" not in made._picture.value
     assert "ValueError: thirteen &lt;b&gt;is&lt;/b&gt; not drawn" in made._picture.value
     assert "__call__" in made._picture.value  # where it happened
-    assert "image/png" not in made._repr_mimebundle_() and "thirteen" in repr(made)
+    assert "image/png" not in made._repr_mimebundle_()
+    assert "thirteen" in repr(made)
     made._controls["t"].value = 12
-    assert made.error is None and "<img" in made._picture.value
+    assert made.error is None
+    assert "<img" in made._picture.value
 
 
 def test_error_in_the_first_picture_is_raised():
@@ -102,7 +112,8 @@ def test_error_in_the_first_picture_is_raised():
 def test_controls(spec, kind, first):
     made = Explorer(lambda noise_level: (figure(1, 1)[0], "nothing"), noise_level=spec)
     control = made._controls["noise_level"]
-    assert type(control) is kind and made.values == {"noise_level": first}
+    assert type(control) is kind
+    assert made.values == {"noise_level": first}
     assert control.description == "noise level" or kind is ipywidgets.IntText
 
 
@@ -144,9 +155,11 @@ def test_alt_as_a_function():
 def test_states_drawn_ahead_are_not_drawn_again():
     draw = Draw()
     made = Explorer(draw, t=(0, 3), schedule=["linear", "cosine"], start={"t": 2}, ahead=True)
-    assert draw.calls == 8 and made.values == {"t": 2, "schedule": "linear"}
+    assert draw.calls == 8
+    assert made.values == {"t": 2, "schedule": "linear"}
     made._controls["schedule"].value = "cosine"
-    assert draw.calls == 8 and 'the "cosine" line ends at <2>' in made.alt
+    assert draw.calls == 8
+    assert 'the "cosine" line ends at <2>' in made.alt
 
 
 def test_too_many_states_cannot_be_drawn_ahead():

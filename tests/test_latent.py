@@ -4,8 +4,10 @@ The models are tiny and have random weights, so nothing in them is small by luck
 are in [0, 1] as diffusers returns them, float32. Prompts stay below the tiny model's 16 tokens.
 """
 
+import inspect
 import json
 import math
+import pickle
 import shutil
 from fractions import Fraction
 from functools import cache
@@ -162,6 +164,7 @@ CHAINS = [
 ]
 
 
+@pytest.mark.in_parts
 @pytest.mark.parametrize(("model", "sampler", "spacing", "n"), CHAINS)
 def test_the_four_tasks_equal_diffusers_pipelines(models, model, sampler, spacing, n):
     parts, pipe = models(model)
@@ -190,7 +193,9 @@ def test_the_four_tasks_equal_diffusers_pipelines(models, model, sampler, spacin
             expected(StableDiffusionInpaintPipeline, image=shown(images), mask_image=mask, strength=strength, **size),
             TOLERANCE,
         )
-    assert gap(plain[:1], negative[:1]) > 1e-3 and gap(plain, redrawn) > 0.01 and gap(filled, redrawn) > 0.01
+    assert gap(plain[:1], negative[:1]) > 1e-3
+    assert gap(plain, redrawn) > 0.01
+    assert gap(filled, redrawn) > 0.01
 
 
 @pytest.mark.parametrize(("spacing", "n"), [("trailing", 7), ("linspace", 20)])
@@ -223,7 +228,8 @@ def test_a_folder_without_a_spacing_follows_each_schedulers_default(models, samp
     assert len(levels) == n + 1
     assert (levels[-1] == CLEAN) == (sampler != "ddim")
     if sampler == "ddim":
-        assert levels[-1] == Level(None, parts.schedule.alphas_cumprod[0].item()) and levels[0].t == 1000 // n * (n - 1) + 1
+        assert levels[-1] == Level(None, parts.schedule.alphas_cumprod[0].item())
+        assert levels[0].t == 1000 // n * (n - 1) + 1
 
 
 @pytest.mark.parametrize("eta", [0.5, 1.0])
@@ -280,7 +286,8 @@ def test_a_prompt_that_is_too_long_is_cut_with_one_warning(models, prompt, recwa
     parts, pipe = models("v_prediction")
     with pytest.warns(UserWarning, match=r"^1 of 2 prompts have more than the 14 tokens that the model reads. Unread: '") as seen:
         found = encode_prompt(parts, ["a boat", prompt])
-    assert len(seen) == 1 and len(str(seen[0].message)) < 200
+    assert len(seen) == 1
+    assert len(str(seen[0].message)) < 200
     expected, _ = pipe.encode_prompt(["a boat", prompt], "cpu", 1, False)
     assert_near(found, expected, 0)
 
@@ -313,7 +320,8 @@ def test_guidance_acts_at_every_step_and_away_from_the_negative_prompt(tiny, sam
     text_to_image(spied, PROMPTS, num_inference_steps=7, sampler=sampler, negative_prompt=NEGATIVE, generator=seeded())
     assert [size for size, _, _ in calls] == [4] * 7
     times = [time for _, time, _ in calls]
-    assert times == sorted(times, reverse=True) and len(set(times)) == 7
+    assert times == sorted(times, reverse=True)
+    assert len(set(times)) == 7
     words = torch.cat([encode_prompt(tiny, NEGATIVE), encode_prompt(tiny, PROMPTS)])
     assert all(torch.equal(told, words) for _, _, told in calls)
     calls.clear()
@@ -342,8 +350,11 @@ def test_the_generator_alone_decides(tiny):
         torch.manual_seed(len(runs))
         runs.append(list(every_task(tiny, lambda seed=seed: seeded(seed))))
     for first, again, other in zip(*runs, strict=True):
-        assert torch.equal(first, again) and gap(first, other) > 0.01
-        assert first.dtype == torch.float32 and first.abs().max() <= 1 and not first.requires_grad
+        assert torch.equal(first, again)
+        assert gap(first, other) > 0.01
+        assert first.dtype == torch.float32
+        assert first.abs().max() <= 1
+        assert not first.requires_grad
 
 
 def test_no_input_is_changed(tiny):
@@ -353,7 +364,8 @@ def test_no_input_is_changed(tiny):
     unchanged(inpaint, tiny, images, mask, PROMPTS, num_inference_steps=3)
     before, prompts = latents.clone(), list(PROMPTS)
     text_to_image(tiny, prompts, latents=latents, num_inference_steps=3, sampler="euler", negative_prompt=NEGATIVE)
-    assert torch.equal(latents, before) and prompts == PROMPTS
+    assert torch.equal(latents, before)
+    assert prompts == PROMPTS
     assert all(torch.equal(p, weights[name]) and p.grad is None for name, p in tiny.unet.named_parameters())
 
 
@@ -401,7 +413,8 @@ def test_inpainting_keeps_the_latents_outside_the_mask(tiny):
     noises, levels = [], latent_levels(tiny, 5, "dpmpp_2m")
     for state, level in zip(seen[:-1], levels[1:], strict=False):
         noises.append((state.x - math.sqrt(level.alpha_bar) * known)[~inside] / math.sqrt(1 - level.alpha_bar))
-    assert all(gap(noise, noises[0]) < 1e-4 for noise in noises) and 0.8 < noises[0].std() < 1.2
+    assert all(gap(noise, noises[0]) < 1e-4 for noise in noises)
+    assert 0.8 < noises[0].std() < 1.2
 
 
 def test_latents_are_scaled_once_on_the_way_in_and_once_on_the_way_out(tiny):
@@ -429,7 +442,8 @@ def test_slerp_walks_on_the_arc():
     assert_near(slerp(*unit, 0.3).norm(), torch.ones((), dtype=torch.float64))
     assert_near(slerp(a, a, 0.3), a)
     assert_near(slerp(a, 1.0001 * a, 0.5), 1.00005 * a)
-    assert torch.isfinite(slerp(a, -a, 0.5)).all() and torch.isfinite(slerp(0 * a, b, 0.5)).all()
+    assert torch.isfinite(slerp(a, -a, 0.5)).all()
+    assert torch.isfinite(slerp(0 * a, b, 0.5)).all()
     assert slerp(a.float(), b.float(), 0.5).dtype == torch.float32
     assert_near(
         slerp(a.repeat(2, 1, 1, 1), b.repeat(2, 1, 1, 1), torch.tensor([0.25, 0.5])), slerp(a, b, torch.tensor([0.25, 0.5]))
@@ -490,6 +504,40 @@ BAD_CALLS = [
 ]
 
 
+UNKNOWN = [
+    (lambda p, i, m: text_to_image(p, "a", guidance=3.0), "text_to_image has no setting 'guidance'; it has latents, height, width, negative_prompt, guidance_scale,"),
+    (lambda p, i, m: image_to_image(p, i, "a", latents=i), "image_to_image has no setting 'latents'; it has strength, .*, callback, eta, variance_type"),
+    (lambda p, i, m: inpaint(p, i, m, "a", drawing=1), "inpaint has no setting 'drawing'"),
+    (lambda p, i, m: text_to_image(p, "a", sampler=lambda denoise, xt, now, prev, *, last, generator: None, eta=1.0), "no setting 'eta'; it has .*callback.$"),
+]
+
+
+@pytest.mark.parametrize(("call", "message"), UNKNOWN, ids=[message[:30] for _, message in UNKNOWN])
+def test_an_unknown_setting_is_named_beside_those_that_there_are(tiny, call, message):
+    with pytest.raises(TypeError, match=message):
+        call(tiny, pictures(tiny), box_mask(tiny))
+
+
+@pytest.mark.parametrize("task", [text_to_image, image_to_image, inpaint])
+def test_a_task_shows_its_settings_and_can_be_pickled(task):
+    shown = inspect.signature(task).parameters
+    assert {"parts", "prompts", "guidance_scale", "sampler", "generator", "callback", "options"} <= set(shown) and "drawing" not in shown
+    assert shown["num_inference_steps"].default == 20 and shown["sampler"].default == "dpmpp_2m"
+    assert shown["generator"].annotation == torch.Generator | None and pickle.loads(pickle.dumps(task)) is task
+
+
+def test_a_step_of_ones_own_gets_its_options(tiny):
+    seen = []
+
+    def step(*args, mine=0, **kwargs):
+        seen.append(mine)
+        return SAMPLERS["ddim"](*args, **kwargs)
+
+    picture = inpaint(tiny, pictures(tiny), box_mask(tiny), PROMPTS, sampler=step, mine=7, num_inference_steps=3, generator=seeded())
+    plain = inpaint(tiny, pictures(tiny), box_mask(tiny), PROMPTS, sampler="ddim", num_inference_steps=3, generator=seeded())
+    assert seen == [7] * 3 and torch.equal(picture, plain)
+
+
 def one_pixel(mask):
     mask = torch.zeros_like(mask)
     mask[..., 5, 6] = 1
@@ -513,7 +561,8 @@ def test_the_least_strength_that_the_message_names_is_enough(tiny, n):
 @pytest.mark.parametrize("guidance_scale", [0.0, -3.0, 1e4])
 def test_any_finite_scale_that_does_not_overflow_draws_something(tiny, guidance_scale):
     picture = text_to_image(tiny, PROMPTS, guidance_scale=guidance_scale, generator=seeded())
-    assert torch.isfinite(picture).all() and picture.abs().max() <= 1
+    assert torch.isfinite(picture).all()
+    assert picture.abs().max() <= 1
 
 
 # --- the folder --------------------------------------------------------------------------------------------------------------
@@ -557,7 +606,8 @@ def test_half_precision_files_become_what_is_asked_for(tmp_path):
         if dtype == torch.float32:
             expected = pictures
         assert_near(pictures, expected, 1e-4 if dtype == torch.float64 else 0.1)
-    assert parts.to(dtype=torch.float32) is parts and parts.dtype == torch.float32
+    assert parts.to(dtype=torch.float32) is parts
+    assert parts.dtype == torch.float32
 
 
 @pytest.mark.parametrize("dtype", [torch.int64, "float16", None])
@@ -721,7 +771,8 @@ def test_missing_shipped_weights_and_entries(shipped, part):
 def test_the_miniature_draws_in_a_hurry(models):
     parts, _ = models("miniature")
     pictures = text_to_image(parts, ["a large red star on a meadow"], num_inference_steps=4, generator=seeded())
-    assert pictures.shape == (1, 3, 64, 64) and pictures.std() > 0.1
+    assert pictures.shape == (1, 3, 64, 64)
+    assert pictures.std() > 0.1
 
 
 # --- a real GPU --------------------------------------------------------------------------------------------------------------
@@ -734,8 +785,10 @@ def test_half_precision_on_a_gpu_is_finite_and_close_to_float32(dtype):
     parts = tiny_parts().to("cuda")
     wide = list(every_task_on(parts))
     for found, expected in zip(every_task_on(parts.to(dtype=dtype)), wide, strict=True):
-        assert torch.isfinite(found).all() and found.device.type == "cuda"
-        assert (found - expected).abs().mean() < 0.02 and gap(found, expected) < 0.3
+        assert torch.isfinite(found).all()
+        assert found.device.type == "cuda"
+        assert (found - expected).abs().mean() < 0.02
+        assert gap(found, expected) < 0.3
 
 
 @pytest.mark.gpu

@@ -244,7 +244,8 @@ def test_hutchinson_repeats_and_is_exact_where_the_jacobian_is_diagonal():
         ode_log_likelihood(model, x0, LINEAR, num_steps=5, trace="hutchinson", generator=torch.Generator().manual_seed(s))
         for s in (1, 1, 2)
     ]
-    assert torch.equal(runs[0], runs[1]) and not torch.equal(runs[0], runs[2])
+    assert torch.equal(runs[0], runs[1])
+    assert not torch.equal(runs[0], runs[2])
 
 
 # --- how the network is called ----------------------------------------------------------------------------------------------
@@ -253,17 +254,21 @@ def test_times_and_calls(name):
     schedule, seen = SCHEDULES[name], []
 
     def model(xt, t):
-        assert t.shape == (3,) and t.dtype == F64 and (t == t[0]).all()
+        assert t.shape == (3,)
+        assert t.dtype == F64
+        assert (t == t[0]).all()
         seen.append(t[0].item())
         return 0.1 * xt
 
     ode_log_likelihood(model, normal(3, 2), schedule, num_steps=10)
-    assert len(seen) == 41 and seen[0] == 0
+    assert len(seen) == 41
+    assert seen[0] == 0
     assert (
         max(seen) == pytest.approx((schedule.alphas_cumprod > 0).sum().item() - 1, abs=1e-3)
         and max(seen) < schedule.num_train_timesteps
     )
-    assert seen[1] == pytest.approx(0, abs=1e-3) and all(a <= b + 1e-9 for a, b in zip(seen[1:], seen[2:], strict=False))
+    assert seen[1] == pytest.approx(0, abs=1e-3)
+    assert all(a <= b + 1e-9 for a, b in zip(seen[1:], seen[2:], strict=False))
 
 
 @pytest.mark.parametrize("length", [1, 2, 7])
@@ -283,11 +288,13 @@ def test_narrow_floats(dtype):
     expected = ode_log_likelihood(source.model(LINEAR.alphas_cumprod), x0.double(), LINEAR)
 
     def model(xt, t):
-        assert xt.dtype == dtype and t.dtype == torch.float32
+        assert xt.dtype == dtype
+        assert t.dtype == torch.float32
         return source.model(LINEAR.alphas_cumprod)(xt.double(), t.double()).to(dtype)
 
     found = unchanged(ode_log_likelihood, model, x0, LINEAR)
-    assert found.dtype == torch.float32 and not found.requires_grad
+    assert found.dtype == torch.float32
+    assert not found.requires_grad
     assert gap(found, expected) < (0.01 if dtype == torch.float32 else 1.0)  # the network's rounding; the state is float64
 
 

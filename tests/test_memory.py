@@ -19,6 +19,7 @@ from diffusion_course.latent.memory import (
     MemoryEstimate,
     measure_peak,
     predict_memory,
+    rehearsal,
     shortage,
 )
 from diffusion_course.latent.memory import prediction as inside
@@ -75,7 +76,8 @@ def test_live_bytes_by_hand():
         live.begin("three")
         c = b.double()  # 2048 + 4096
         assert live.now == 6144
-    assert live.peaks == {"": 1024, "two": 3072, "three": 6144} and live.peak == 6144
+    assert live.peaks == {"": 1024, "two": 3072, "three": 6144}
+    assert live.peak == 6144
     del b, c
     assert live.now == 0
 
@@ -104,7 +106,8 @@ def test_a_phase_that_goes_on_keeps_its_peak():
 def test_measure_peak_returns_the_result_and_forgets_what_was_there():
     big = torch.ones(10_000)
     result, size = measure_peak(lambda: (KILO + big[:256]).sum())
-    assert result.item() == 512 and size == 1024 + 4
+    assert result.item() == 512
+    assert size == 1024 + 4
 
 
 @pytest.mark.parametrize("name", ["elementwise", "linear", "group norm", "resize"])
@@ -168,14 +171,16 @@ def test_each_saving_saves_where_it_should(folder):
     alone = predict_memory(folder, batch=4, height=64, width=64, guidance=False)
     for saving in (sliced, tiled):
         assert saving.activations["decode"] < 0.5 * plain.activations["decode"]
-        assert saving.activations["denoise"] == plain.activations["denoise"] and saving.weights == plain.weights
+        assert saving.activations["denoise"] == plain.activations["denoise"]
+        assert saving.weights == plain.weights
     assert alone.activations["denoise"] < 0.6 * plain.activations["denoise"]
 
 
 def test_stable_diffusion_at_full_size():
     half = predict_memory(STABLE_DIFFUSION_15, dtype=torch.float16)
     number = {name: round(size / 2) for name, size in half.weights.items()}
-    assert number["unet"] == 859_520_964 and number["vae"] == 83_653_863  # text: 77 position numbers are 8 bytes each
+    assert number["unet"] == 859_520_964  # text: 77 position numbers are 8 bytes each
+    assert number["vae"] == 83_653_863
     assert (half.weights["text_encoder"] - 8 * 77) / 2 == 123_060_480
     scores = 2 * 8 * 4096**2 * 2  # guidance, heads, 64x64 queries and keys, bytes
     unfused = predict_memory(STABLE_DIFFUSION_15, dtype=torch.float16, fused_attention=False)
@@ -200,9 +205,9 @@ def test_offloading_keeps_less_on_the_device(source, folder):
 
 
 def networks_of(folder):
-    networks = {name: inside._skeleton(name, config) for name, config in inside._configs(folder).items()}
+    networks = {name: rehearsal.skeleton(name, config) for name, config in inside._configs(folder).items()}
     for network in networks.values():
-        inside._fill(network, torch.float32)
+        rehearsal.fill(network, torch.float32)
     return networks
 
 
@@ -245,7 +250,7 @@ def test_diffusers_own_moves_to_a_fake_gpu_cost_what_is_predicted(offload, folde
             else:
                 pipe.enable_model_cpu_offload(device="cuda")
             with torch.device("cuda"):
-                inside.dry_run(networks, (2, 8, 8), torch.float32, True, live.begin)
+                memory.dry_run(networks, (2, 8, 8), torch.float32, True, live.begin)
     assert predict_memory(folder, batch=2, offload=offload).total == pytest.approx(live.peak, rel=TOLERANCE)
 
 
@@ -267,7 +272,7 @@ def test_accelerates_own_layer_by_layer_loading_costs_what_is_predicted(folder):
         cpu_offload(network, torch.device("cpu"), offload_buffers=len(network._parameters) > 0)
     assert all(x.is_meta for network in networks.values() for x in network.parameters())
     with torch.no_grad(), WithLoaded() as live:
-        inside.dry_run(networks, (2, 8, 8), torch.float32, True, live.begin)
+        memory.dry_run(networks, (2, 8, 8), torch.float32, True, live.begin)
     # 3 %: an estimate holds a layer's weights over all of its call, here they count when an operation ends
     assert predict_memory(folder, batch=2, offload="sequential").total == pytest.approx(live.highest, rel=0.03)
 
@@ -285,12 +290,15 @@ def test_a_safety_checker_counts_and_is_not_offloaded(folder):
     configs = inside._configs(folder)
     plain, checked = predict_memory(configs), predict_memory({**configs, "safety_checker": checker})
     extra = checked.weights["safety_checker"]
-    assert extra > 0 and "check" in checked.activations and "check" not in plain.activations
+    assert extra > 0
+    assert "check" in checked.activations
+    assert "check" not in plain.activations
     assert checked.total >= plain.total + extra
     for offload in ("model", "sequential"):
         without = predict_memory(configs, offload=offload)
         with_it = predict_memory({**configs, "safety_checker": checker}, offload=offload)
-        assert with_it.during("decode") == without.during("decode") + extra and with_it.host == without.host
+        assert with_it.during("decode") == without.during("decode") + extra
+        assert with_it.host == without.host
 
 
 def test_a_pipeline_its_folder_and_its_configurations_give_the_same(pipe, folder):
@@ -364,7 +372,7 @@ def test_a_containers_limit_counts(tmp_path, files, left):
 @pytest.mark.parametrize("offload", memory.OFFLOADS)
 def test_a_full_size_architecture_on_a_gpu(offload):
     torch.cuda.empty_cache()
-    networks = {name: inside._skeleton(name, config) for name, config in STABLE_DIFFUSION_15.items()}
+    networks = {name: rehearsal.skeleton(name, config) for name, config in STABLE_DIFFUSION_15.items()}
     for network in networks.values():
         network.to(torch.float16).to_empty(device="cpu")
         for x in network.parameters():

@@ -127,7 +127,8 @@ def test_unequal_sets_are_cut_in_proportion():
     assert fit.sizes.tolist() == [160, 200, 267, 400, 800]
     values, last = torch.tensor([f.value for f in fits]), torch.tensor([f.distances[-1].item() for f in fits])
     error = values.std() / math.sqrt(40)
-    assert abs(values.mean() - TRUE) < 3 * error and last.mean() - TRUE > 6 * error
+    assert abs(values.mean() - TRUE) < 3 * error
+    assert last.mean() - TRUE > 6 * error
     assert fit.value == pytest.approx(np.polyfit(1 / fit.sizes.numpy(), fit.distances.numpy(), 1)[1], rel=1e-9)
     assert fit.slope == pytest.approx(np.polyfit(1 / fit.sizes.numpy(), fit.distances.numpy(), 1)[0], rel=1e-9)
     gaps = np.diff(1 / fit.sizes.numpy())
@@ -169,7 +170,8 @@ def test_mmd_is_unbiased_and_the_biased_estimate_is_not():
         k = lambda x, y: ((x @ y.T / 3 + 1) ** 3).mean().item()  # noqa: E731
         biased.append(k(a, a) + k(b, b) - 2 * k(a, b))
     error = np.std(values) / math.sqrt(len(values))
-    assert abs(np.mean(values)) < 3 * error and min(values) < 0 < max(values)
+    assert abs(np.mean(values)) < 3 * error
+    assert min(values) < 0 < max(values)
     assert np.mean(biased) > 10 * error
 
 
@@ -201,7 +203,8 @@ def test_kernels_in_pieces_are_the_same():
 def test_kernel_distance_is_the_mean_over_subsets():
     a, b = normal(80, 5, seed=1), 0.5 + normal(60, 5, seed=2)
     every = kernel_distance(a[:60], b, subset_size=60, num_subsets=3, generator=seeded())
-    assert every.value == pytest.approx(mmd(a[:60], b), rel=1e-9) and every.std == pytest.approx(0, abs=1e-9)
+    assert every.value == pytest.approx(mmd(a[:60], b), rel=1e-9)
+    assert every.std == pytest.approx(0, abs=1e-9)
     some = kernel_distance(a, b, subset_size=20, num_subsets=400, generator=seeded())
     assert abs(some.value - mmd(a, b)) < 4 * some.std / 20
     single = [
@@ -275,7 +278,8 @@ def test_features_of_the_shipped_classifier():
     for model in (classifier, classifier.features, lambda x: classifier.features(x)):
         for batch_size in (7, 70, 256):
             found = extract_features(model, images, batch_size=batch_size)
-            assert found.shape == (70, 64) and not found.requires_grad
+            assert found.shape == (70, 64)
+            assert not found.requires_grad
             assert_near(found, expected, 1e-5)
     assert not classifier.training
     assert extract_features(classifier.head, expected).shape == (70, 10)  # a module without `features` is called
@@ -292,7 +296,9 @@ def test_features_leave_the_module_and_the_images_alone():
     x = normal(9, 4, dtype=torch.float32)
     a, b = unchanged(extract_features, module, x), extract_features(module, x, batch_size=2)
     assert_near(a, b, 1e-6)  # in training mode batch statistics and dropout would make them differ
-    assert module.training and module[0].training and not module[2].training
+    assert module.training
+    assert module[0].training
+    assert not module[2].training
     assert all(torch.equal(v, before[k]) for k, v in module.state_dict().items())
 
     def fails(x):
@@ -331,7 +337,8 @@ def test_intervals_against_scipy():
         ).confidence_interval
         width = theirs.high - theirs.low
         assert ours.value == pytest.approx(x.mean().item())
-        assert abs(ours.low - theirs.low) < 0.06 * width and abs(ours.high - theirs.high) < 0.06 * width
+        assert abs(ours.low - theirs.low) < 0.06 * width
+        assert abs(ours.high - theirs.high) < 0.06 * width
     assert theirs.high - ours.value > 1.1 * (ours.value - theirs.low)
 
 
@@ -348,7 +355,9 @@ def test_two_sets_are_resampled_apart_and_the_level_sets_the_width():
     expected = math.sqrt(1 / 600 + 1 / 300)
     assert wide.high - wide.low == pytest.approx(2 * 2.576 * expected, rel=0.3)
     assert narrow.high - narrow.low == pytest.approx(2 * 0.674 * expected, rel=0.3)
-    assert {s[:2] for s in seen} == {(200, 100)} and seen[0][2] == 200 and 100 < seen[1][2] < 150
+    assert {s[:2] for s in seen} == {(200, 100)}
+    assert seen[0][2] == 200
+    assert 100 < seen[1][2] < 150
 
 
 def test_what_the_bootstrap_does_to_a_biased_statistic():
@@ -360,7 +369,8 @@ def test_what_the_bootstrap_does_to_a_biased_statistic():
             interval = bootstrap_interval(frechet_distance, a, b, num_resamples=60, method=method, generator=seeded(i))
             inside = interval.low <= TRUE <= interval.high
             basic, percentile = basic + (inside and method == "basic"), percentile + (inside and method == "percentile")
-    assert basic >= 16 and percentile <= basic - 6
+    assert basic >= 16
+    assert percentile <= basic - 6
 
 
 def test_one_resample_and_one_sample():

@@ -37,7 +37,7 @@ def made_of(exercise):
     if exercise.solution:
         source, scope = exercise.render(exercise.solution), {"torch": torch}
         exec(source, scope)
-        found += mutants(source, scope, "solution", exercise.reference.__name__ if exercise.is_value else exercise.answer_name)
+        found += mutants(source, scope, "solution", exercise.solution_name)
     for number, variant in enumerate(VARIANTS[exercise.id], start=1):
         if len(found) < FEWEST and variant.__name__ != "<lambda>":
             found += mutants_of(variant, f"variant {number}")
@@ -99,6 +99,7 @@ def survivors_of(exercise, found):
         return [mutant for mutant in found if not judge.refuses(mutant)]
 
 
+@pytest.mark.in_parts
 @pytest.mark.parametrize("exercise", all_exercises(), ids=lambda exercise: exercise.id)
 def test_every_mutant_is_refused_or_listed(exercise):
     found = made_of(exercise)
@@ -118,12 +119,14 @@ def with_each_choice(exercise):
         yield exercise.with_parameters(**dict(zip(exercise.parameters, choice, strict=True)))
 
 
-@pytest.mark.parametrize("exercise_id", sorted(EQUIVALENT))
+@pytest.mark.parametrize("exercise_id", [one for one in sorted(EQUIVALENT) if not get_exercise(one).is_value])
+def test_only_a_number_can_be_refused_for_other_parameters(exercise_id):
+    assert ELSEWHERE not in EQUIVALENT[exercise_id].values()
+
+
+@pytest.mark.parametrize("exercise_id", [one for one in sorted(EQUIVALENT) if get_exercise(one).is_value])
 def test_a_listed_number_is_right_for_all_parameters_or_refused_for_others(exercise_id):
     exercise = get_exercise(exercise_id)
-    if not exercise.is_value:
-        assert ELSEWHERE not in EQUIVALENT[exercise_id].values()
-        return
     choices = list(with_each_choice(exercise))
     for mutant in made_of(exercise):
         if reason := EQUIVALENT[exercise_id].get(mutant.name):
@@ -131,6 +134,7 @@ def test_a_listed_number_is_right_for_all_parameters_or_refused_for_others(exerc
             assert all(right) == (reason != ELSEWHERE), mutant.name
 
 
+@pytest.mark.in_parts
 @pytest.mark.parametrize("exercise", all_exercises(), ids=lambda exercise: exercise.id)
 def test_a_refused_mutant_is_refused_by_evaluate(exercise):
     found = [mutant for mutant in made_of(exercise) if mutant.name not in EQUIVALENT.get(exercise.id, {})]

@@ -23,7 +23,8 @@ def test_precision_and_recall_against_scikit_learn(n, m, dim, k):
     result = unchanged(precision_recall, real, fake, k)
     assert result.precision == pytest.approx(covered(fake.numpy(), real.numpy(), k), abs=1e-12)
     assert result.recall == pytest.approx(covered(real.numpy(), fake.numpy(), k), abs=1e-12)
-    assert 0 < result.precision < 1 and 0 < result.recall < 1  # or the comparison says little
+    assert 0 < result.precision < 1  # or the comparison says little
+    assert 0 < result.recall < 1
     assert precision_recall(fake, real, k) == (result.recall, result.precision)
 
 
@@ -38,11 +39,14 @@ def test_by_hand():
 def test_narrow_fakes_are_precise_wide_fakes_recall():
     real = normal(400, 4, seed=1)
     narrow, wide = (precision_recall(real, s * normal(400, 4, seed=2)) for s in (0.3, 3.0))
-    assert narrow.precision > 0.95 and narrow.recall < 0.3
-    assert wide.precision < 0.3 and wide.recall > 0.9
+    assert narrow.precision > 0.95
+    assert narrow.recall < 0.3
+    assert wide.precision < 0.3
+    assert wide.recall > 0.9
     half = torch.cat([normal(200, 4, seed=3), normal(200, 4, seed=4) + 50])  # one mode of two is missed
     missed = precision_recall(half, normal(400, 4, seed=5))
-    assert missed.precision > 0.7 and missed.recall < 0.55
+    assert missed.precision > 0.7
+    assert missed.recall < 0.55
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
@@ -63,14 +67,16 @@ def test_pieces_change_nothing():
             assert torch.equal(one, other)
         assert precision_recall(x, y, chunk=chunk) == precision_recall(x, y)
         a, b = memorisation(x, y, z, chunk=chunk), memorisation(x, y, z)
-        assert a[:2] == b[:2] and all(torch.equal(p, q) for p, q in zip(a[2:], b[2:], strict=True))
+        assert a[:2] == b[:2]
+        assert all(torch.equal(p, q) for p, q in zip(a[2:], b[2:], strict=True))
 
 
 def test_copies_are_at_distance_zero_however_far_from_the_origin():
     """|x|^2 + |y|^2 - 2 x.y, the fast formula, gives a copy a distance of about 1e-3 here."""
     data = normal(30, 64, seed=1, dtype=torch.float32) + 1000
     distances, indices = nearest_distances(data[[4, 17]], data)
-    assert distances.tolist() == [0.0, 0.0] and indices.tolist() == [4, 17]
+    assert distances.tolist() == [0.0, 0.0]
+    assert indices.tolist() == [4, 17]
 
 
 # --- memorisation -----------------------------------------------------------------------------------------------------------
@@ -93,17 +99,23 @@ def test_against_the_mann_whitney_test_of_scipy():
 def test_planted_copies_are_found_and_fresh_data_is_not_blamed():
     train, held_out, fresh = split()
     innocent = memorisation(fresh, train, held_out)
-    assert abs(innocent.z_score) < 2.6 and abs(innocent.probability - 0.5) < 0.06
+    assert abs(innocent.z_score) < 2.6
+    assert abs(innocent.probability - 0.5) < 0.06
     assert innocent.copies.double().mean() < 0.03
     planted = fresh.clone()
     planted[[3, 50, 399]] = train[[7, 8, 9]] + 1e-3
     result = unchanged(memorisation, planted, train, held_out)
-    assert result.copies[[3, 50, 399]].all() and result.indices[[3, 50, 399]].tolist() == [7, 8, 9]
+    assert result.copies[[3, 50, 399]].all()
+    assert result.indices[[3, 50, 399]].tolist() == [7, 8, 9]
     assert result.copies.sum() <= innocent.copies.sum() + 3
     everything = memorisation(train + 0.01 * fresh, train, held_out)
-    assert everything.probability < 0.01 and everything.z_score < -20 and everything.copies.all()
+    assert everything.probability < 0.01
+    assert everything.z_score < -20
+    assert everything.copies.all()
     far = memorisation(fresh + 3, train, held_out)
-    assert far.probability > 0.95 and far.z_score > 20 and not far.copies.any()
+    assert far.probability > 0.95
+    assert far.z_score > 20
+    assert not far.copies.any()
 
 
 def test_the_z_score_is_standard_normal_without_copying():
@@ -111,7 +123,8 @@ def test_the_z_score_is_standard_normal_without_copying():
         memorisation(normal(60, 3, seed=3 * i), normal(500, 3, seed=3 * i + 1), normal(60, 3, seed=3 * i + 2)).z_score
         for i in range(200)
     ]
-    assert abs(np.mean(scores)) < 0.25 and 0.85 < np.std(scores) < 1.2
+    assert abs(np.mean(scores)) < 0.25
+    assert 0.85 < np.std(scores) < 1.2
 
 
 def test_the_share_of_false_alarms_is_the_level():

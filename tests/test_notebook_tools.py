@@ -31,7 +31,12 @@ import time
 print(time.time())
 
 # %%
-display({{"image/png": "{PNG}", "text/plain": "[figure] One grey pixel, nothing else."}}, raw=True)
+png = (
+    "{PNG[:64]}"
+    "{PNG[64:]}"
+)
+text = "[figure] One grey pixel, nothing else."
+display({{"image/png": png, "text/plain": text}}, raw=True)
 '''
 
 
@@ -211,10 +216,30 @@ def test_other_uses_of_a_package_name_are_fine(tmp_path, source):
 
 
 def test_long_cells_are_found_unless_tagged(tmp_path):
-    source = "\n\n".join(f"a{n} = {n}" for n in range(13))
-    assert "13 lines of code, at most 12" in faults_of(tmp_path, code(source))[0]
+    source = "\n\n".join(f"a{n} = {n}" for n in range(17))
+    assert "17 lines of code, at most 16" in faults_of(tmp_path, code(source))[0]
     assert faults_of(tmp_path, code(source, tags=["long"])) == []
-    assert faults_of(tmp_path, code("\n\n".join(f"a{n} = {n}" for n in range(12)))) == []
+    assert faults_of(tmp_path, code("\n\n".join(f"a{n} = {n}" for n in range(16)))) == []
+
+
+def test_breaking_a_statement_makes_a_cell_no_longer():
+    short = 'from math import cos, sin\nshow(fig, alt="Two curves.")\nprint(f"{cos(0)}, {sin(0)}")'
+    broken = (
+        "from math import (\n    cos,\n    sin,\n)\n"
+        '# one line of code\nshow(fig, alt=(\n    "Two "\n    f"curves{1 + 1}."\n))\n'
+        """print(\n    f"{cos(0)}, " 'and '\n    rf"{sin(0)}",\n)"""
+    )
+    assert notebook_checks.code_lines(short) == notebook_checks.code_lines(broken) == 3
+    assert notebook_checks.code_lines('a = (\n    "x" + f(1),\n    g(2),\n)\nfor x in (\n    a\n):\n    b, c = a') == 6
+    assert notebook_checks.code_lines('x = "#"\ny = {\n    "a": 1,\n}') == 3
+
+
+def test_a_wide_line_of_code_is_found_with_its_cell_and_line(tmp_path):
+    wide, prose = "x = 1\n\ny = " + "9" * 85, new_markdown_cell("Prose may be wide. " * 9)
+    assert faults_of(tmp_path, prose, code(wide, tags=["long"])) == [
+        f"01_tiny.ipynb: cell 2: line 3: 89 characters of code, at most 88: 'y = {'9' * 36}'"
+    ]
+    assert faults_of(tmp_path, prose, code(wide[:-1])) == []
 
 
 @pytest.mark.parametrize("counts", [(1, 3), (2, 1), (None, 1), (1, None)])

@@ -60,11 +60,17 @@ def test_every_text_lies_inside_the_picture(name):
     for ax in fig.axes:
         if ax.axison:
             box = ax.get_tightbbox()
-            assert box.x0 >= frame.x0 and box.x1 <= frame.x1 and box.y0 >= frame.y0 and box.y1 <= frame.y1
+            assert box.x0 >= frame.x0
+            assert box.x1 <= frame.x1
+            assert box.y0 >= frame.y0
+            assert box.y1 <= frame.y1
         for text in (*ax.texts, *fig.texts):
             box = text.get_window_extent()
             if text.get_text():
-                assert box.x0 >= frame.x0 and box.x1 <= frame.x1 and box.y0 >= frame.y0 and box.y1 <= frame.y1
+                assert box.x0 >= frame.x0
+                assert box.x1 <= frame.x1
+                assert box.y0 >= frame.y0
+                assert box.y1 <= frame.y1
 
 
 def test_pyplot_is_never_imported():
@@ -105,7 +111,8 @@ def test_images_share_one_scale_and_are_clipped_for_display_only():
 def test_colour_images_keep_their_channels():
     red = torch.tensor([1.0, -1.0, -1.0]).view(1, 3, 1, 1).expand(1, 3, 4, 6)
     (picture,) = pictures(plotting.image_grid(red))
-    assert picture.shape == (4, 6, 3) and (picture == [1, 0, 0]).all()
+    assert picture.shape == (4, 6, 3)
+    assert (picture == [1, 0, 0]).all()
 
 
 @pytest.mark.parametrize(
@@ -182,7 +189,8 @@ def contrast_to_white(rgb):
 
 
 def test_text_colours_have_contrast():
-    assert contrast_to_white("white") == pytest.approx(1) and contrast_to_white("black") == pytest.approx(21)
+    assert contrast_to_white("white") == pytest.approx(1)
+    assert contrast_to_white("black") == pytest.approx(21)
     assert all(contrast_to_white(style.ink(color)) >= 4.5 for color in style.COLORS)
     assert style.ink("#0072B2") == to_rgb("#0072B2")
 

@@ -30,7 +30,9 @@ def test_a_new_process_begins_with_the_first_hint_and_the_count_stays(tmp_path):
     first = Record(tmp_path / "p.json")
     assert [first.next_hint("02.1", 3) for _ in range(4)] == [0, 1, 2, 2]
     again = Record(tmp_path / "p.json")
-    assert again.hints("02.1") == 3 and again.next_hint("02.1", 3) == 0 and again.hints("02.1") == 3
+    assert again.hints("02.1") == 3
+    assert again.next_hint("02.1", 3) == 0
+    assert again.hints("02.1") == 3
 
 
 def test_two_processes_lose_no_count(tmp_path):
@@ -51,7 +53,8 @@ def test_a_broken_file_is_set_aside_and_said(tmp_path, content):
     path.write_text(content)
     with pytest.warns(UserWarning, match="kept as p.json.broken-1"):
         Record(path).add(WRONG)
-    assert (tmp_path / "p.json.broken-1").read_text() == content and Record(path).attempts("02.1") == 1
+    assert (tmp_path / "p.json.broken-1").read_text() == content
+    assert Record(path).attempts("02.1") == 1
 
 
 def test_where_nothing_can_be_written_it_goes_on_in_memory_and_says_so_once(tmp_path):
@@ -60,7 +63,8 @@ def test_where_nothing_can_be_written_it_goes_on_in_memory_and_says_so_once(tmp_
     with pytest.warns(UserWarning, match="progress is not kept") as said:
         one.add(WRONG)
         one.add(WRONG)
-    assert len(said) == 1 and one.attempts("02.1") == 2
+    assert len(said) == 1
+    assert one.attempts("02.1") == 2
 
 
 def test_a_lock_that_was_left_is_taken_over(tmp_path, monkeypatch):
@@ -97,6 +101,9 @@ def test_the_picture_says_in_words_what_it_shows():
     one.add(Result("03.1", "wrong", ""))
     figure, alt = pictures.picture(pictures.rows(one))
     total = len(all_exercises())
-    assert f"1 done, 1 tried, {total - 2} open" in alt and "lesson 02: 1 of 6 done" in alt
+    assert f"1 done, 1 tried, {total - 2} open" in alt
+    assert "lesson 02: 1 of 6 done" in alt
     texts = [text.get_text() for text in figure.axes[0].texts]
-    assert "1 \u2713" in texts and "1 ~" in texts and figure.axes[0].get_title(loc="left") == f"1 of {total} exercises done"
+    assert "1 \u2713" in texts
+    assert "1 ~" in texts
+    assert figure.axes[0].get_title(loc="left") == f"1 of {total} exercises done"

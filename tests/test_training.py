@@ -262,6 +262,7 @@ def test_label_dropout_needs_a_null_class():
         next(train(MLP(hidden=16, num_classes=2), data, SCHEDULE, cond=torch.arange(64) % 2, cond_dropout=1.5, **SETTINGS))
 
 
+@pytest.mark.in_parts
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which("g++") is None and shutil.which("clang++") is None, reason="torch.compile needs a C++ compiler")
 def test_compiled_training_follows_the_eager_one(tmp_path):

@@ -88,6 +88,27 @@ OVERFLOW = """() => {
         nodes: wide.slice(0, 5).map(node => `${node.tagName}.${node.className} ${node.textContent.trim().slice(0, 50)}`),
     };
 }"""
+# Every code block, printed text and display formula, folded ones too: by how many pixels it is wider than its box, whether that
+# box scrolls, and whether the box itself lies in the article. A formula's number is a part of it.
+BLOCKS = """() => {
+    const shut = [...document.querySelectorAll('.bd-article details:not([open])')];
+    shut.forEach(one => { one.open = true; });
+    const page = document.querySelector('.bd-article')?.getBoundingClientRect();
+    const found = [...document.querySelectorAll('.bd-article pre, .bd-article div.math')].map(box => {
+        const frame = box.getBoundingClientRect();
+        const parts = [...box.querySelectorAll('mjx-container > svg')].map(part => part.getBoundingClientRect());
+        return {
+            kind: box.matches('.math') ? 'formula' : box.closest('.cell_output .output') ? 'printed' : 'code',
+            name: (box.matches('.math') && box.id) || box.textContent.trim().slice(0, 60),
+            wide: Math.max(box.scrollWidth - box.clientWidth,
+                           ...parts.map(part => Math.max(frame.left - part.left, part.right - frame.right))),
+            scrolls: ['auto', 'scroll'].includes(getComputedStyle(box).overflowX),
+            inside: box.clientWidth > 0 && frame.left > page.left - 1 && frame.right < page.right + 1,
+        };
+    });
+    shut.forEach(one => { one.open = false; });
+    return found;
+}"""
 # Between the margins of A4, in CSS pixels: 210 - 2 * 16 mm. Letter is wider.
 PAPER = 672
 PRINTED = """() => {
@@ -192,10 +213,15 @@ def test_a_page(address, open_page, axe, findings, artefacts, name):
         assert len(picture["alt"]) > 14, f"no alt text: {picture}"
     if name in LESSONS or name == "index.html":
         page.screenshot(path=artefacts / f"book-{Path(name).stem}.png")
+    if not name.startswith("_modules/"):
+        assert cut_or_scrolling(page, 1400, ("code", "formula")) == []
+        assert cut_or_scrolling(page, 700, ("formula",)) == []
     page.set_viewport_size({"width": 360, "height": 740})
     page.wait_for_timeout(200)
     wide = page.evaluate(OVERFLOW)
     assert wide == {"page": 360, "nodes": [], "unreachable": [], "cut": []}
+    cut = [box for box in page.evaluate(BLOCKS) if not box["inside"] or box["wide"] > 1 and not box["scrolls"]]
+    assert cut == [], "cannot be read to its end on a telephone"
     if name in LESSONS:
         assert on_paper(page) == {"wide": [], "small": []}
     page.set_viewport_size({"width": 1200, "height": 900})
@@ -211,6 +237,13 @@ def test_a_page(address, open_page, axe, findings, artefacts, name):
     assert grounds <= {"rgb(255, 255, 255)"}, "a figure without its white ground in the dark"
     assert grave == []
     assert (watch.refused, watch.errors, watch.outside) == ([], [], [])
+
+
+def cut_or_scrolling(page, width, kinds):
+    """Blocks of these kinds that do not fit into their box on a page of this width, and by how many pixels."""
+    page.set_viewport_size({"width": width, "height": 900})
+    boxes = [box for box in page.evaluate(BLOCKS) if box["kind"] in kinds and (box["wide"] > 1 or not box["inside"])]
+    return [f"{box['kind']} {box['name']!r}: {box['wide']:.0f} pixels too wide" for box in boxes]
 
 
 def on_paper(page):

@@ -10,26 +10,12 @@ import pytest
 from lab_page import WATCH_PICTURE, Lab, answer, explorers, picture_of, press, run_all
 
 from diffusion_course.exercises.registry import all_exercises
+from tools import parts
 
 NOTEBOOKS = Path(__file__).resolve().parents[1] / "notebooks"
-COSTS = json.loads((NOTEBOOKS / "cost.json").read_text(encoding="utf-8"))["lessons"]
-
-
-def part(lessons, chosen):
-    """The lessons of part "2/4": the costliest first, each to the part that has least so far."""
-    number, parts = map(int, chosen.split("/"))
-    assert 1 <= number <= parts, (
-        f"COURSE_UI_PART is {chosen!r}; write the part and how many there are, such as 2/4"
-    )
-    shares = [[] for _ in range(parts)]
-    for name in sorted(lessons, key=lambda name: -COSTS[name]["minutes"]):
-        min(shares, key=lambda share: sum(COSTS[one]["minutes"] for one in share)).append(name)
-    return sorted(shares[number - 1])
-
-
-LESSONS = part(
-    [path.stem for path in NOTEBOOKS.glob("*.ipynb")], os.environ.get("COURSE_UI_PART", "1/1")
-)
+# One part of the lessons, by the commit; COURSE_PART=1/1 and make test-all try all (tools/parts.py).
+NAMES = [path.stem for path in NOTEBOOKS.glob("*.ipynb")]
+LESSONS = parts.lessons_of(os.environ.get("COURSE_PART", parts.ALL), NAMES, parts.costs())
 PRESSES = 6
 
 
@@ -56,11 +42,6 @@ def typed(exercise, function):
         f" {function}"
     ]
     return "\n".join([*lines, f'check("{exercise.id}", {exercise.answer_name})'])
-
-
-def test_the_parts_together_are_all_lessons_once():
-    shares = [part(list(COSTS), f"{number}/4") for number in (1, 2, 3, 4)]
-    assert sorted(sum(shares, [])) == sorted(path.stem for path in NOTEBOOKS.glob("*.ipynb"))
 
 
 @pytest.mark.parametrize("name", LESSONS)

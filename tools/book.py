@@ -18,7 +18,7 @@ from pathlib import Path
 import nbformat
 
 from diffusion_course.files.checkpoints import write_bytes
-from tools import book_lessons, book_reference
+from tools import book_lessons, book_reference, house
 from tools.notebooks import NOTEBOOKS, ROOT
 
 BOOK, BUILD = ROOT / "book", ROOT / "build" / "book"
@@ -43,6 +43,8 @@ def pages() -> dict[str, bytes]:
     for path in sorted((ROOT / "docs").glob("*.md")):
         found[f"docs/{path.name}"] = path.read_bytes()
     found["docs/mini-stable-diffusion.md"] = CARD.read_bytes()
+    for theme, path in house.PICTURES.items():
+        found[f"figures/house-{theme}.svg"] = path.read_bytes()
     found["figures/digits.png"] = (NOTEBOOKS / "figures" / "digits.png").read_bytes()
     for path in book_lessons.lessons():
         found[f"notebooks/{path.name}"] = (

@@ -1,6 +1,4 @@
-"""Pages that the book generates: the package's functions by subject, and the papers with what cites
-them.
-"""
+"""Pages that the book generates: the package's functions by subject, and the papers."""
 
 import inspect
 import re
@@ -13,6 +11,7 @@ from typing import NamedTuple
 import nbformat
 
 from diffusion_course import EXPORTS
+from tools import house
 from tools.book_lessons import ARXIV, CITED, lessons
 from tools.notebooks import ROOT
 
@@ -128,6 +127,13 @@ def overview_page() -> str:
         ),
         "",
         "```{toctree}\n:hidden:\n\n" + "\n".join(SUBJECTS) + "\n```",
+        "",
+        "## How the code is laid out",
+        "",
+        "Each room imports only from rooms below it. The picture is drawn from the code.",
+        "",
+        *(layout_picture(theme) for theme in house.PICTURES),
+        layout_in_words(),
     ]
     for stem, (title, modules) in SUBJECTS.items():
         parts += ["", f"## [{title}]({stem}.rst)", "", "| name | what it is |", "|---|---|"]
@@ -141,6 +147,19 @@ def overview_page() -> str:
                 )
                 parts.append(f"| `{name}` | {escaped(text)} |")
     return "\n".join(parts) + "\n"
+
+
+def layout_picture(theme: str) -> str:
+    """The map of the rooms on pages of one theme."""
+    alt = f"{house.TITLE} from the ground up, each with its line, and what imports what."
+    options = f":class: only-{theme} house\n:alt: {alt}\n:width: 700px"
+    return f"```{{image}} ../figures/house-{theme}.svg\n{options}\n```\n"
+
+
+def layout_in_words() -> str:
+    """The map of the rooms as a folded list."""
+    lines = [f"- {escaped(line)}" for line in house.in_words(house.read_house())]
+    return "\n".join(["````{dropdown} The same in words", *lines, "````"])
 
 
 def escaped(text: str) -> str:

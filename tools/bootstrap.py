@@ -4,7 +4,8 @@ only).
 `.venv` is made with the tested versions of constraints.txt. A stamp in it remembers what was
 installed, so that a second run starts at once; an environment whose installation was killed carries
 no finished stamp and is made again. An environment that the user names (`--venv PATH`) only gets
-what it lacks: nothing in it is replaced.
+what it lacks: nothing in it is replaced. What pip says goes to build/bootstrap.log; a bar shows how
+far it is, and where the output is no terminal, a few lines do.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import importlib.util
 import json
 import os
 import platform
+import re
 import shutil
 import subprocess
 import sys
@@ -22,6 +24,16 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
+LOG = ROOT / "build" / "bootstrap.log"
+LAST_LINES = 15  # of the log, shown when something fails
+# People and the bar read the log.
+QUIET = ("--progress-bar", "off", "--no-color", "--disable-pip-version-check")
+# Name and version, name, size in lines of pip's: "Using cached torch-2.14.1-cp311.whl (821 MB)",
+# from a folder "Processing /folder/torch-2.14.1-cp311.whl (from ...)".
+FETCHED = (
+    r"(?m)^\s*(?:Downloading|Using cached|Processing) (?:\S*/)?(([\w.]+)-[\w.+!]+)\S*"
+    r"\.(?:whl|tar\.gz)(?: (\([\d.]+ [kMG]B\))| \(from .*)?$"
+)
 STAMP = "diffusion-course.json"
 EXTRA = "test"  # always installed; the book and its browser tests ask for more by --extra
 MIN_PYTHON = (3, 11)
@@ -38,8 +50,7 @@ class SetupError(Exception):
 
 
 def interpreter(venv: Path) -> Path | None:
-    """The Python of an environment (POSIX, Windows and conda layouts), or None where there is none.
-    """
+    """The Python of an environment (POSIX, Windows and conda layouts), or None where there is none."""
     candidates = (venv / "bin" / "python", venv / "Scripts" / "python.exe", venv / "python.exe")
     return next((path for path in candidates if path.exists()), None)
 
@@ -64,8 +75,7 @@ def read_stamp(venv: Path) -> dict:
 
 
 def write_stamp(venv: Path, *, made_here: bool, installed: str | None, extras: list[str]) -> None:
-    """Write the stamp whole or not at all; `installed` is None while an installation is under way.
-    """
+    """Write the stamp whole or not at all; `installed` is None while an installation is under way."""
     part = venv / (STAMP + ".part")
     part.write_text(
         json.dumps({"made_here": made_here, "installed": installed, "extras": extras}),
@@ -74,15 +84,118 @@ def write_stamp(venv: Path, *, made_here: bool, installed: str | None, extras: l
     os.replace(part, venv / STAMP)
 
 
-def run(command: list, *, dry_run: bool, hint: str) -> None:
-    """Run one command, shown first; a failure becomes a SetupError with the hint."""
-    print("+ " + " ".join(str(part) for part in command), flush=True)
-    if (
-        not dry_run
-        and subprocess.run([str(part) for part in command], stdin=subprocess.DEVNULL).returncode
-        != 0
-    ):
+def run(command: list, *, dry_run: bool, hint: str, venv: Path | None = None) -> None:
+    """Run one command with its output in the log; a failure shows the log's end and becomes a
+    SetupError with the hint.
+
+    With `venv`, where pip installs to, a bar follows the log until the command is done.
+    """
+    line = "+ " + " ".join(map(str, command))
+    if dry_run:
+        print(line, flush=True)
+        return
+    LOG.parent.mkdir(exist_ok=True)
+    with LOG.open("a", encoding="utf-8", errors="replace") as log:
+        start = log.tell()
+        print(line, file=log, flush=True)
+        bar = None if venv is None else Bar(venv)
+        options = {"stdin": subprocess.DEVNULL, "stdout": log, "stderr": subprocess.STDOUT}
+        process = subprocess.Popen(list(map(str, command)), **options)
+        try:
+            while (code := finished(process)) is None:
+                if bar:
+                    bar.show(pip_progress(log_from(start), bar.wanted, bar.installed()))
+        finally:
+            if process.poll() is None:  # Ctrl-C: pip has had it too
+                process.wait()
+            if bar:
+                bar.close(done=process.returncode == 0)
+    if code != 0:
+        last = log_from(start).splitlines()[-LAST_LINES:]
+        print("\n".join([*last, f"(the end of {LOG})"]), file=sys.stderr, flush=True)
         raise SetupError(hint)
+
+
+def finished(process: subprocess.Popen, seconds: float = 0.3) -> int | None:
+    """The exit code, or None after this many seconds."""
+    try:
+        return process.wait(seconds)
+    except subprocess.TimeoutExpired:
+        return None
+
+
+def log_from(start: int) -> str:
+    """What the log holds from a position on."""
+    with LOG.open("rb") as log:
+        log.seek(start)
+        return log.read().decode("utf-8", "replace")
+
+
+def pip_progress(text: str, wanted: int, installed: int) -> tuple[float, str, str]:
+    """How far an installation is, from what pip has written: a share of 1, the stage, and the file
+    that it is at.
+
+    Each package is looked up, fetched and installed, and each of the three is a third of the bar.
+    How many there are is only known at the end of looking up; until then it is taken to be
+    `wanted`. `installed` counts those that are in place: of this pip says nothing.
+    """
+    has = set(re.findall(r"(?m)^\s*Requirement already satisfied: ([\w.-]+)", text))
+    looked_for = re.findall(r"(?m)^\s*Collecting ([\w.-]+)", text)
+    files = re.findall(FETCHED, text)
+    names = [*has, *looked_for, *(name for _, name, _ in files)]
+    known = {name.lower().replace("_", "-") for name in names}
+    at = " ".join(filter(None, files[-1][::2])) if files else ""
+    if listed := re.search(r"(?m)^Installing collected packages: (.+)$", text):
+        count = len(listed[1].split(", "))
+        return 2 / 3 + min(installed / count, 1) / 3, f"installing {count} packages", ""
+    looked_up = min(len(known) / max(wanted, 1), 1)
+    fetched = min((len(set(files)) + len(has)) / max(wanted, len(known), 1), 1)
+    return (looked_up + fetched) / 3, "fetching packages" if files else "looking up versions", at
+
+
+class Bar:
+    """How far pip is: a bar that is drawn over itself on a terminal, elsewhere a line for each
+    stage.
+    """
+
+    WIDTH = 24
+
+    def __init__(self, venv: Path) -> None:
+        self.venv, self.start, self.share, self.stage = venv, time.monotonic(), 0.0, ""
+        self.wanted = (ROOT / "constraints.txt").read_text(encoding="utf-8").count("==")
+        self.is_terminal = sys.stdout.isatty() and os.environ.get("TERM") != "dumb"
+        self.before = self.count()
+
+    def count(self) -> int:
+        """How many packages the environment holds."""
+        places = ("lib/*/site-packages", "Lib/site-packages")  # POSIX, Windows
+        return sum(1 for place in places for _ in self.venv.glob(f"{place}/*.dist-info"))
+
+    def installed(self) -> int:
+        """How many came since the start."""
+        return self.count() - self.before
+
+    def show(self, progress: tuple[float, str, str]) -> None:
+        """Draw the bar, which never goes back; without a terminal print a stage that is new."""
+        share, stage, at = progress
+        self.share = max(self.share, share)
+        minutes, seconds = divmod(int(time.monotonic() - self.start), 60)
+        if self.is_terminal:
+            full = round(self.WIDTH * self.share)
+            drawn = "#" * full + "." * (self.WIDTH - full)
+            line = f"[{drawn}] {self.share:4.0%} {minutes}:{seconds:02d} {stage} {at}"
+            width = shutil.get_terminal_size().columns - 1
+            print("\r" + line[:width].ljust(width), end="", flush=True)
+        elif stage != self.stage:
+            print(f"  {stage} ({minutes}:{seconds:02d})", flush=True)
+        self.stage = stage
+
+    def close(self, *, done: bool) -> None:
+        """Leave the last state on its line."""
+        if done:
+            self.show((1.0, "done", ""))
+        if self.is_terminal:
+            print(flush=True)
 
 
 def has_pip(python: Path) -> bool:
@@ -138,7 +251,7 @@ def make_venv(venv: Path, *, dry_run: bool) -> None:
             " (python3 -m pip --version)?"
         )
         run(
-            [sys.executable, "-m", "pip", "--python", python, "install", "-q", "pip>=24"],
+            [sys.executable, "-m", "pip", "--python", python, "install", *QUIET, "pip>=24"],
             dry_run=dry_run,
             hint=hint,
         )
@@ -154,8 +267,8 @@ def install(venv: Path, root: Path, extras: list[str], *, made_here: bool, dry_r
     if made_here:
         constraints = root / "constraints.txt"
         hint = (
-            f"pip could not install the course into {venv}. With no network it cannot; else read"
-            " its last lines above."
+            f"pip could not install the course into {venv}. With no network it cannot; else its"
+            " last lines, above, say why."
         )
     else:
         constraints = venv / (STAMP + ".installed.txt")
@@ -178,9 +291,9 @@ def install(venv: Path, root: Path, extras: list[str], *, made_here: bool, dry_r
         if dry_run or has_pip(python)
         else [sys.executable, "-m", "pip", "--python", python]
     )
-    command = [*pip, "install", "-c", constraints, "-e", f"{root}[{','.join(extras)}]"]
+    command = [*pip, "install", *QUIET, "-c", constraints, "-e", f"{root}[{','.join(extras)}]"]
     try:
-        run(command, dry_run=dry_run, hint=hint)
+        run(command, dry_run=dry_run, hint=hint, venv=venv)
     finally:
         if not made_here:
             constraints.unlink(missing_ok=True)
@@ -216,6 +329,8 @@ def bootstrap(
             f"{venv} exists and is not a Python environment. Move it away and try again."
         )
     fresh = not python or (ours and stamp.get("installed") is None)
+    if not dry_run:
+        LOG.unlink(missing_ok=True)
     if fresh:
         check_machine(venv.parent, skip_disk=skip_disk)
         print(
@@ -226,6 +341,8 @@ def bootstrap(
         if venv.exists() and not ours:
             venv.rmdir()  # empty, checked above
         make_venv(venv, dry_run=dry_run)
+    else:
+        print(f"Installing into {venv} what it lacks.", flush=True)
     made_here = fresh or ours
     if not dry_run:
         write_stamp(venv, made_here=made_here, installed=None, extras=extras)

@@ -15,11 +15,11 @@ from torch import nn
 
 from diffusion_course.files.checkpoints import save_tensors, sha256_of, write_bytes
 from diffusion_course.files.pretrained import MANIFEST
+from diffusion_course.latent.parts import MINIATURE
 from diffusion_course.training.precision import has_fast_bfloat16
 
 ROOT = Path(__file__).resolve().parent.parent
 SEED = 0
-MINIATURE = "mini-stable-diffusion"
 
 
 class Job(NamedTuple):

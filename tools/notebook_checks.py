@@ -9,7 +9,10 @@ from pathlib import Path
 import nbformat
 from nbformat import NotebookNode
 
-MAX_LINES = 12
+MAX_LINES, MAX_COLUMNS = 16, 88
+# A line that is there because a statement was broken: text alone, one name of an import, closing brackets; and a comment.
+STRING = r"""[rbf]*(?:"(?:[^"\\\n]|\\.)*"|'(?:[^'\\\n]|\\.)*')"""
+NOT_COUNTED = re.compile(rf"#.*|(?:{STRING}[\])}}:,\s]*)+|[\])}},]+:?|\w+,")
 MAX_BYTES = 3 * 2**20
 MACHINE_PATH = re.compile(r"/(?:root|work|tmp|home|Users)/\w|/var/folders/|[A-Z]:\\Users\\")
 FILLER = re.compile(
@@ -84,10 +87,13 @@ def first_difference(stored: list[tuple], source: list[tuple]) -> str:
 
 
 def code_faults(cell: NotebookNode, exported: frozenset[str]) -> Iterator[str]:
-    """Too long, a machine path, or a name of the package defined a second time."""
-    lines = sum(1 for line in cell.source.splitlines() if line.strip())
+    """Too long or too wide, a machine path, or a name of the package defined a second time."""
+    lines = code_lines(cell.source)
     if lines > MAX_LINES and "long" not in cell.metadata.get("tags", ()):
         yield f"{lines} lines of code, at most {MAX_LINES} (tag it `long` if it must be so)"
+    for number, line in enumerate(cell.source.splitlines(), start=1):
+        if len(line) > MAX_COLUMNS:
+            yield f"line {number}: {len(line)} characters of code, at most {MAX_COLUMNS}: {line.strip()[:40]!r}"
     if MACHINE_PATH.search(cell.source):
         yield "names a path of one machine"
     try:
@@ -97,6 +103,12 @@ def code_faults(cell: NotebookNode, exported: frozenset[str]) -> Iterator[str]:
         return
     for name in sorted(defined_names(tree) & exported):
         yield f"defines {name}, which the package exports; import it, or use another name"
+
+
+def code_lines(source: str) -> int:
+    """How many lines a reader has to follow: without blank lines, comments and what only breaking a statement adds."""
+    lines = (line.strip() for line in source.splitlines())
+    return sum(1 for line in lines if line and not NOT_COUNTED.fullmatch(line))
 
 
 def defined_names(tree: ast.Module) -> set[str]:

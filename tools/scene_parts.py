@@ -13,7 +13,7 @@ from transformers import CLIPTextModel, CLIPTokenizer
 
 from diffusion_course.datasets.scenes import captions, render_scenes, sample_scenes
 from diffusion_course.latent.autoencoder import latent_scaling, psnr
-from diffusion_course.latent.tokenization import train_vocabulary
+from diffusion_course.latent.vocabulary import train_vocabulary
 from diffusion_course.measures.judge import faithful, read_scenes
 from diffusion_course.training.loop import TrainState, run_training
 from diffusion_course.training.run import Run

@@ -1,6 +1,7 @@
 """What `make test-ui` runs: the book is built, then book and lessons are tried in a browser.
 
-`python -m tools.test_ui [pytest flags]`
+`python -m tools.test_ui [--all | pytest flags]`: every page, and in JupyterLab one part of the
+lessons (tools/parts.py); with `--all` every lesson.
 """
 
 import json
@@ -10,6 +11,7 @@ import sys
 from collections import Counter
 
 from tools import book
+from tools.parts import ALL, chosen
 from tools.test import ROOT, WORKERS
 
 ARTEFACTS = ROOT / "build" / "ui"
@@ -41,6 +43,12 @@ def main(flags: list[str]) -> int:
     """Build the book unless only lessons are tried, then run the tests; the exit code is the first
     that is not zero.
     """
+    try:
+        part = ALL if flags == ["--all"] else chosen()
+    except ValueError as error:
+        print(f"COURSE_PART: {error}", file=sys.stderr)
+        return 2
+    flags = [] if flags == ["--all"] else flags
     if not any("test_lab" in flag for flag in flags) and (code := book.main([])):
         return code
     for old in ARTEFACTS.glob("axe-*.json"):
@@ -48,11 +56,15 @@ def main(flags: list[str]) -> int:
     codes = []
     for command in commands(flags):
         print("+ python -m " + " ".join(command[2:]), flush=True)
-        codes.append(
-            subprocess.run(command, cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)}).returncode
-        )
+        environment = os.environ | {"PYTHONPATH": str(ROOT), "COURSE_PART": part}
+        codes.append(subprocess.run(command, cwd=ROOT, env=environment).returncode)
     for rule, count in sorted(axe_by_rule().items()):
         print(f"axe-core, {rule}: {count}")
+    if part != ALL:
+        print(
+            f"Part {part} of the lessons was tried in JupyterLab; the commit's hash chooses it."
+            " Another one: COURSE_PART=2/4 make test-ui. All: COURSE_PART=1/1 make test-ui."
+        )
     return next((code for code in codes if code), 0)
 
 

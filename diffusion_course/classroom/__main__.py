@@ -12,67 +12,56 @@ def parser() -> argparse.ArgumentParser:
     name = "python -m diffusion_course.classroom"
     top = argparse.ArgumentParser(prog=name, description="Build assignments, grade submissions.")
     commands = top.add_subparsers(dest="command", required=True)
-    build = commands.add_parser(
-        "build", help="notebooks for students and instructor, and the grader's secrets"
-    )
-    build.add_argument("--lessons", required=True, help="for example 02,04")
-    build.add_argument("--out", required=True, type=Path, help="a new folder")
-    build.add_argument("--name", help="file name of the notebook: letters, digits, - and _")
-    build.add_argument("--title", help="what the notebook is headed")
-    build.add_argument(
-        "--roster", type=Path, help="CSV with the column id: each student gets numbers of their own"
-    )
-    build.add_argument(
-        "--seed",
-        type=int,
-        help="secret; with the same one the same files are built (drawn if left out)",
-    )
-    build.add_argument(
-        "--no-manual", action="store_true", help="without the questions that a person marks"
-    )
-    grade = commands.add_parser("grade", help="grade a folder of submissions in a sandbox")
-    grade.add_argument(
-        "submissions", type=Path, help="ID.ipynb, ID/NAME.ipynb, ID.zip, or nbgrader's submitted/"
-    )
-    grade.add_argument(
-        "--assignment",
-        type=Path,
-        help="assignment.json of build (looked for beside the submissions if left out)",
-    )
-    grade.add_argument(
-        "--out",
-        required=True,
-        type=Path,
-        help="where the reports go; a run that was stopped goes on there",
-    )
-    grade.add_argument("--jobs", type=int, default=2, help="submissions at a time (default 2)")
-    grade.add_argument(
-        "--timeout", type=float, default=60.0, help="seconds for one submission (default 60)"
-    )
-    grade.add_argument(
-        "--memory", type=int, default=2048, help="MiB for one submission (default 2048)"
-    )
-    grade.add_argument(
-        "--unsafe",
-        action="store_true",
-        help="without the sandbox: submissions can read and write what you can",
-    )
-    scope = commands.add_parser(
-        "gradescope", help="make Gradescope's autograder.zip of an assignment"
-    )
-    scope.add_argument("--assignment", required=True, type=Path)
-    scope.add_argument("--out", required=True, type=Path, help="for example autograder.zip")
-    scope.add_argument(
-        "--unsafe",
-        action="store_true",
-        help="grade without bubblewrap, in Gradescope's own container",
-    )
+    what = "notebooks for students and instructor, and the grader's secrets"
+    _add_build(commands.add_parser("build", help=what))
+    _add_grade(commands.add_parser("grade", help="grade a folder of submissions in a sandbox"))
+    what = "make Gradescope's autograder.zip of an assignment"
+    _add_gradescope(commands.add_parser("gradescope", help=what))
     return top
 
 
+def _add_build(command: argparse.ArgumentParser) -> None:
+    add = command.add_argument
+    add("--lessons", required=True, help="for example 02,04")
+    add("--out", required=True, type=Path, help="a new folder")
+    add("--name", help="file name of the notebook: letters, digits, - and _")
+    add("--title", help="what the notebook is headed")
+    what = "CSV with the column id: each student gets numbers of their own"
+    add("--roster", type=Path, help=what)
+    what = "secret; with the same one the same files are built (drawn if left out)"
+    add("--seed", type=int, help=what)
+    what = "without the questions that a person marks"
+    add("--no-manual", action="store_true", help=what)
+
+
+def _add_grade(command: argparse.ArgumentParser) -> None:
+    add = command.add_argument
+    what = "ID.ipynb, ID/NAME.ipynb, ID.zip, or nbgrader's submitted/"
+    add("submissions", type=Path, help=what)
+    what = "assignment.json of build (looked for beside the submissions if left out)"
+    add("--assignment", type=Path, help=what)
+    what = "where the reports go; a run that was stopped goes on there"
+    add("--out", required=True, type=Path, help=what)
+    add("--jobs", type=int, default=2, help="submissions at a time (default 2)")
+    what = "seconds for one submission (default 60)"
+    add("--timeout", type=float, default=60.0, help=what)
+    add("--memory", type=int, default=2048, help="MiB for one submission (default 2048)")
+    what = "without the sandbox: submissions can read and write what you can"
+    add("--unsafe", action="store_true", help=what)
+
+
+def _add_gradescope(command: argparse.ArgumentParser) -> None:
+    add = command.add_argument
+    add("--assignment", required=True, type=Path)
+    add("--out", required=True, type=Path, help="for example autograder.zip")
+    what = "grade without bubblewrap, in Gradescope's own container"
+    add("--unsafe", action="store_true", help=what)
+
+
 def find_assignment(submissions: Path) -> Path:
-    """Return the assignment.json beside or above the submissions; raises FileNotFoundError that
-    says where it looked.
+    """Return the assignment.json beside or above the submissions.
+
+    Raises FileNotFoundError that says where it looked.
     """
     for folder in list(submissions.resolve().parents)[:2]:
         for path in (folder / "instructor" / "assignment.json", folder / "assignment.json"):
@@ -83,7 +72,7 @@ def find_assignment(submissions: Path) -> Path:
     )
 
 
-def run(options: argparse.Namespace) -> int:
+def carry_out(options: argparse.Namespace) -> int:
     """Do what was asked for; returns the exit code."""
     if options.command == "build":
         from .assignment.build import build_assignment
@@ -101,7 +90,7 @@ def run(options: argparse.Namespace) -> int:
         return 0
     import torch
 
-    from .grading.run import grade_folder
+    from .grading.folder import grade_folder
     from .sandbox.limits import Limits
 
     torch.set_num_threads(1)
@@ -123,13 +112,10 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the command line; what the user can mend is told in one line."""
     options = parser().parse_args(arguments)
     try:
-        return run(options)
+        return carry_out(options)
     except (OSError, ValueError, LookupError, RuntimeError) as error:
-        print(
-            f"classroom {options.command}:"
-            f" {error.args[0] if isinstance(error, KeyError) else error}",
-            file=sys.stderr,
-        )
+        said = error.args[0] if isinstance(error, KeyError) else error
+        print(f"classroom {options.command}: {said}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("stopped; run the same command to go on", file=sys.stderr)

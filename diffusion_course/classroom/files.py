@@ -7,10 +7,8 @@ import os
 import re
 import stat
 
+DEVICE_ON_WINDOWS = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\.|$)", re.IGNORECASE)
 _KEPT = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-.")
-_RESERVED = re.compile(
-    r"(con|prn|aux|nul|com\d|lpt\d)(\.|$)", re.IGNORECASE
-)  # device names on Windows
 _LONGEST_NAME = 100
 
 
@@ -26,16 +24,11 @@ def read_file(path: str | os.PathLike, limit: int) -> bytes:
     """
     try:
         _must_be_regular(os.lstat(path))
-        flags = (
-            os.O_RDONLY
-            | getattr(os, "O_NOFOLLOW", 0)
-            | getattr(os, "O_NONBLOCK", 0)
-            | getattr(os, "O_BINARY", 0)
-        )
-        with open(
-            os.open(path, flags), "rb"
-        ) as file:  # what was looked at may have been exchanged since
-            status = os.fstat(file.fileno())
+        flags = os.O_RDONLY
+        for name in ("O_NOFOLLOW", "O_NONBLOCK", "O_BINARY"):
+            flags |= getattr(os, name, 0)
+        with open(os.open(path, flags), "rb") as file:
+            status = os.fstat(file.fileno())  # the path may be another file by now
             _must_be_regular(status)
             content = b"" if status.st_size > limit else file.read(limit + 1)
     except OSError as error:
@@ -43,10 +36,8 @@ def read_file(path: str | os.PathLike, limit: int) -> bytes:
     except ValueError as error:
         raise Unreadable(f"its name cannot be opened ({error})") from error
     if len(content) > limit or status.st_size > limit:
-        raise Unreadable(
-            f"it is larger than {limit / 2**20:g} MiB"
-            f" ({max(status.st_size, len(content)) / 2**20:.1f} MiB)"
-        )
+        size = max(status.st_size, len(content))
+        raise Unreadable(f"it is larger than {limit / 2**20:g} MiB ({size / 2**20:.1f} MiB)")
     return content
 
 
@@ -72,11 +63,10 @@ def is_folder(path: str | os.PathLike) -> bool:
 
 
 def printable(text: str, limit: int = 200) -> str:
-    """Return `text` in one line that any file or terminal takes: what cannot be printed is spelled
-    as an escape.
+    """Return `text` in one line that any file or terminal takes.
 
-    Bytes of a file name that are not UTF-8 become `\\xNN`. Longer than `limit` characters, it is
-    cut.
+    What cannot be printed is spelled as an escape; bytes of a file name that are not UTF-8 become
+    `\\xNN`. Longer than `limit` characters, it is cut.
     """
     decoded = text.encode("utf-8", "surrogateescape" if _is_file_name(text) else "backslashreplace")
     shown = decoded.decode("utf-8", "backslashreplace")
@@ -96,29 +86,26 @@ def _is_file_name(text: str) -> bool:
 
 
 def safe_name(student_id: str) -> str:
-    """Return a spelling of `student_id` that is a plain file name everywhere; different ids give
-    different names.
+    """Return a spelling of `student_id` that is a plain file name everywhere.
 
-    ASCII letters, digits, `_`, `-` and inner dots stay, every other byte becomes `=xx`. Above 100
-    characters the end is replaced by a hash. Raises ValueError for an empty id.
+    Different ids give different names. ASCII letters, digits, `_`, `-` and inner dots stay, every
+    other byte becomes `=xx`. Above 100 characters the end is replaced by a hash. Raises ValueError
+    for an empty id.
     """
     if not student_id:
         raise ValueError("a student id must not be empty")
-    spelled = "".join(
-        (
-            letter
-            if letter in _KEPT
-            else "".join(f"={byte:02x}" for byte in letter.encode("utf-8", "surrogatepass"))
-        )
-        for letter in student_id
-    )
+    spelled = "".join(letter if letter in _KEPT else _as_bytes(letter) for letter in student_id)
     if spelled[0] in ".-":
         spelled = f"={ord(spelled[0]):02x}{spelled[1:]}"
     if spelled[-1] == ".":
         spelled = spelled[:-1] + "=2e"
-    if _RESERVED.match(spelled):
+    if DEVICE_ON_WINDOWS.match(spelled):
         spelled = f"={ord(spelled[0]):02x}{spelled[1:]}"
     if len(spelled) > _LONGEST_NAME:
         digest = hashlib.sha256(student_id.encode("utf-8", "surrogatepass")).hexdigest()
         spelled = f"{spelled[:60]}=-{digest[:32]}"
     return spelled
+
+
+def _as_bytes(letter: str) -> str:
+    return "".join(f"={byte:02x}" for byte in letter.encode("utf-8", "surrogatepass"))

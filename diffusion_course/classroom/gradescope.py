@@ -1,6 +1,6 @@
 """Gradescope: results in its format, and the autograder's zip.
-https://gradescope-autograders.readthedocs.io/en/latest/specs/
 
+https://gradescope-autograders.readthedocs.io/en/latest/specs/ describes both.
 `python -m diffusion_course.classroom.gradescope` runs inside Gradescope's container, as
 run_autograder of the zip says.
 """
@@ -24,7 +24,8 @@ SETUP = """#!/usr/bin/env bash
 set -euo pipefail
 apt-get install -y --no-install-recommends python3 python3-pip python3-venv bubblewrap
 python3 -m venv /autograder/venv
-/autograder/venv/bin/pip install -c /autograder/source/course/constraints.txt -e /autograder/source/course
+cd /autograder/source/course
+/autograder/venv/bin/pip install -c constraints.txt -e .
 """
 RUN = """#!/usr/bin/env bash
 cd /autograder
@@ -33,8 +34,9 @@ exec /autograder/venv/bin/python -m diffusion_course.classroom.gradescope{flags}
 
 
 def results(graded: Graded) -> dict[str, Any]:
-    """Return Gradescope's results.json of one submission: a test for each exercise; manual
-    questions are left to its rubric.
+    """Return Gradescope's results.json of one submission: a test for each exercise.
+
+    Manual questions are left to Gradescope's rubric.
     """
     tests = [
         {
@@ -52,8 +54,9 @@ def results(graded: Graded) -> dict[str, Any]:
 
 
 def refusal() -> dict[str, Any]:
-    """Return results.json for a submission that could not be graded: the student is told so, the
-    reason goes to stdout.
+    """Return results.json for a submission that could not be graded.
+
+    It tells the student so; the reason goes to stdout.
     """
     return {
         "score": 0,
@@ -68,19 +71,17 @@ def write_autograder(assignment: Assignment, path: str | Path, *, unsafe: bool =
     Raises FileNotFoundError where the course was installed without its repository.
     """
     if missing := [name for name in SHIPPED if not (ROOT / name).is_file()]:
-        raise FileNotFoundError(
-            f"{', '.join(missing)} not found in {ROOT}: make the zip from a clone of the"
-            " repository."
-        )
-    package = sorted(one for one in (ROOT / "diffusion_course").rglob("*.py"))
-    files = [*(ROOT / name for name in SHIPPED), *package]
+        what = f"{', '.join(missing)} not found in {ROOT}"
+        raise FileNotFoundError(f"{what}: make the zip from a clone of the repository.")
+    files = [ROOT / name for name in SHIPPED]
+    files += sorted(
+        one for one in (ROOT / "diffusion_course").rglob("*") if one.suffix in (".py", ".md")
+    )
     files += sorted(one for one in (ROOT / "data").rglob("*") if one.is_file())
     content = io.BytesIO()
     with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name, text in (
-            ("setup.sh", SETUP),
-            ("run_autograder", RUN.format(flags=" --unsafe" if unsafe else "")),
-        ):
+        start = RUN.format(flags=" --unsafe" if unsafe else "")
+        for name, text in (("setup.sh", SETUP), ("run_autograder", start)):
             entry = zipfile.ZipInfo(name)
             entry.external_attr = 0o755 << 16
             archive.writestr(entry, text)
@@ -96,8 +97,9 @@ def write_autograder(assignment: Assignment, path: str | Path, *, unsafe: bool =
 
 
 def student_of(metadata: Path, assignment: Assignment) -> str:
-    """Return who handed in, by Gradescope's metadata: the id on the roster that is the student's
-    number or address.
+    """Return who handed in, by Gradescope's metadata.
+
+    That is the id on the roster that is the student's number or address there.
     """
     user = json.loads(metadata.read_text(encoding="utf-8"))["users"][0]
     names = [str(user[key]) for key in ("sid", "email", "id") if user.get(key)]
@@ -108,8 +110,8 @@ def student_of(metadata: Path, assignment: Assignment) -> str:
 def main(arguments: list[str], home: Path = Path("/autograder")) -> int:
     """Grade /autograder/submission into /autograder/results/results.json."""
     from .grading.attempts import run_attempts
+    from .grading.folder import grade_one
     from .grading.reading import read_submission
-    from .grading.run import grade_one
     from .sandbox.limits import Limits
 
     out = home / "results" / "results.json"

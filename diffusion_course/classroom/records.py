@@ -1,5 +1,6 @@
-"""What the parts of the classroom kit hand to each other. Plain data; nothing here runs a student's
-code.
+"""What the parts of the classroom kit hand to each other: plain data.
+
+Nothing here runs a student's code.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Literal
 
 from ..exercises.trial import Outcome
+from .reasons import Reason
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,9 +24,7 @@ class Student:
 
 @dataclasses.dataclass(frozen=True)
 class Cell:
-    """A code cell of a submission, in order; `grade_id` is nbgrader's, None for a cell that is not
-    an answer.
-    """
+    """A code cell of a submission; `grade_id` is nbgrader's, None for a cell that is no answer."""
 
     source: str
     grade_id: str | None = None
@@ -32,33 +32,31 @@ class Cell:
 
 @dataclasses.dataclass(frozen=True)
 class Submission:
-    """A submission as read. `problem` says why nothing could be read (then there are no cells)."""
+    """A submission as read.
+
+    `written` holds the student's text by the id of a manual question. `problem` says why nothing
+    could be read; then there are no cells. `notes` are for the instructor: what was left out, which
+    of several notebooks was read.
+    """
 
     student: str
     path: Path
     sha256: str
     cells: tuple[Cell, ...] = ()
-    written: Mapping[str, str] = dataclasses.field(
-        default_factory=dict
-    )  # manual question id -> the student's text
+    written: Mapping[str, str] = dataclasses.field(default_factory=dict)
     problem: str | None = None
-    notes: tuple[
-        str, ...
-    ] = ()  # for the instructor: what was left out, which of several notebooks was read
+    notes: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
 class Attempt:
-    """What the untrusted worker did for one exercise: an outcome for each hidden case, or why there
-    are none.
+    """What the worker did for one exercise: an outcome for each hidden case, or why there is none.
 
-    `reason`: "missing" (no such name), "course" (the course's own function), "raises" (its cell did
-    not run), "time", "memory", "output", "crash", "protocol" (the answer was not plain data);
-    `detail` is one line for the student.
+    `detail` goes with the reason: for `reasons.told`, or for the instructor's notes.
     """
 
     outcomes: tuple[Outcome, ...] = ()
-    reason: str | None = None
+    reason: Reason | None = None
     detail: str = ""
 
 
@@ -73,13 +71,14 @@ class Mark:
     max_points: float
     feedback: str
     mistake: str | None = None
-    check: str | None = None
+    check: str | None = None  # a Reason's value, or the name of a demand of the exercise's own
 
 
 @dataclasses.dataclass(frozen=True)
 class Graded:
-    """A graded submission. `notes` are for the instructor (what the sandbox stopped, which course
-    functions are called).
+    """A graded submission.
+
+    `notes` are for the instructor: what the sandbox stopped, which course functions are called.
     """
 
     student: str

@@ -1,5 +1,4 @@
-"""How to get a comparable output from an answer, where calling it is not enough (`Exercise.call`).
-"""
+"""How to get a comparable output from an answer where calling it does not do (`Exercise.call`)."""
 
 from __future__ import annotations
 

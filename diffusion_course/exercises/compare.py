@@ -164,8 +164,7 @@ def _short(dtype: torch.dtype) -> str:
 
 
 def _place(wrong: torch.Tensor, inputs: Mapping[str, Any]) -> str:
-    """Say where `wrong` is True: which t, which index of a table, or which share of the elements.
-    """
+    """Say where `wrong` is True: which t, which index of a table, or how many of the elements."""
     if wrong.dim() == 0:
         return ""
     t = inputs.get("t")

@@ -135,7 +135,7 @@ def _first_finding(
             text = f"your code raises {failure.type_name}{line}: {failure.message}"
             return _Finding(
                 "raises",
-                f"{_in(case)}{text}\nInputs: {_describe(bound_arguments(exercise, case))}.",
+                f"{_named(case)}{text}\nInputs: {_describe(bound_arguments(exercise, case))}.",
                 case,
             )
     differences = [
@@ -145,7 +145,7 @@ def _first_finding(
     for check in ORDER[:-1]:
         for case, found in zip(cases, differences, strict=True):
             if found is not None and found.check == check:
-                return _Finding(check, _in(case) + found.message, case)
+                return _Finding(check, _named(case) + found.message, case)
     for case, want, outcome in trials:
         if finding := _side_effect(exercise, case, want, outcome):
             return finding
@@ -158,7 +158,7 @@ def _first_finding(
     count = f" {len(wrong)} of {len(cases)} cases differ." if len(cases) > 1 else ""
     return _Finding(
         "value",
-        f"{_in(case)}{found.message}{_returned_input(exercise, cases, outcomes)}{count}",
+        f"{_named(case)}{found.message}{_returned_input(exercise, cases, outcomes)}{count}",
         case,
     )
 
@@ -170,16 +170,16 @@ def _side_effect(exercise: Exercise, case: Case, want: Outcome, got: Outcome) ->
             f"your function changes its input {names} in place. Make a new one: the caller still"
             " needs the old."
         )
-        return _Finding("inputs", _in(case) + text, case)
+        return _Finding("inputs", _named(case) + text, case)
     if got.used_global_random and not want.used_global_random:
         text = (
             "your function draws from the global random state. Use only the randomness it is given."
         )
-        return _Finding("random", _in(case) + text, case)
+        return _Finding("random", _named(case) + text, case)
     if got.ignored_generator and not want.ignored_generator:
         return _Finding(
             "random",
-            f"{_in(case)}your function does not draw from the generator it is given.",
+            f"{_named(case)}your function does not draw from the generator it is given.",
             case,
         )
     if not got.reproducible:
@@ -187,14 +187,15 @@ def _side_effect(exercise: Exercise, case: Case, want: Outcome, got: Outcome) ->
             "called twice with a generator in the same state, your function gives two different"
             " outputs."
         )
-        return _Finding("random", _in(case) + text, case)
+        return _Finding("random", _named(case) + text, case)
     for demand in exercise.properties:
         if not demand.holds(case, got, want):
-            return _Finding(demand.name, _in(case) + demand.message, case)
+            return _Finding(demand.name, _named(case) + demand.message, case)
     return None
 
 
-def _in(case: Case) -> str:
+def _named(case: Case) -> str:
+    """Return the words that a message about this case begins with."""
     return f"Case {case.note!r}: " if case.note else ""
 
 

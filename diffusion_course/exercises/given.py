@@ -37,14 +37,15 @@ class IndexedNetwork:
     """
 
     def __init__(
-        self, num_steps: int, amplitude: float = 0.2, frequency: float = 3.0, strict: bool = False
+        self,
+        num_steps: int,
+        amplitude: float = 0.2,
+        frequency: float = 3.0,
+        *,
+        strict: bool = False,
     ) -> None:
-        self.num_steps, self.amplitude, self.frequency, self.strict = (
-            num_steps,
-            amplitude,
-            frequency,
-            strict,
-        )
+        self.num_steps, self.strict = num_steps, strict
+        self.amplitude, self.frequency = amplitude, frequency
 
     def __call__(self, xt: Tensor, t: Tensor) -> Tensor:
         """Return the noise, of xt's shape."""
@@ -115,7 +116,7 @@ class DroppingNetwork:
     `training`, `train(mode)` and `eval()` are those of any module, and its weight wants gradients.
     """
 
-    def __init__(self, weight: float, training: bool) -> None:
+    def __init__(self, weight: float, *, training: bool) -> None:
         self.weight, self.training = weight, training
 
     def __call__(self, xt: Tensor, t: Tensor) -> Tensor:

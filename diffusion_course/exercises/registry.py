@@ -1,28 +1,28 @@
 """What an exercise is, and where the exercises are found.
 
 How to add an exercise
-1. Open `lessonNN.py`. Write a function `_cases(generator)` that yields `Case(args, kwargs, note)`:
-  several shapes,
-   float32 and float64, the first and the last index, a length of 1. Draw every number from
-   `generator`.
+1. Open `lessons/lessonNN.py`. Write a function `_cases(generator)` that yields
+   `Case(args, kwargs, note)`: several shapes, float32 and float64, the first and the last index, a
+   length of 1. Draw every number from `generator`.
 2. Write the exercise as one `Exercise(...)` and add it to the module's `EXERCISES`. Its `reference`
-  is the package's own
-   function where one exists. The stub defines one name and holds a `...` where the learner writes.
-3. Add at least three `WrongAnswer(name, function, explanation)`: the mistakes people make, with the
-  signature of the
-   reference. The explanation says why it is wrong and does not give the answer away.
-4. A "find the number" exercise has `cases=None` and a reference that returns the number. Its
-  arguments come from
-   `parameters`: name -> choices, the lesson uses the first. Write `<<name>>` where statement or
-   stub shows the value.
-   A class gets them spread over its students: offer at least twelve combinations whose answers all
-   differ.
-5. What `solution()` shows must run with torch alone: write `solution` where the reference's source
-  does not.
+   is the package's own function where one exists. The stub defines one name and holds a `...` where
+   the learner writes.
+3. What `solution()` shows must run with torch alone, in lines of at most 88 columns. It is the
+   reference's source; where that does not do, write a `solution`.
+4. Add at least three `WrongAnswer(name, answer, explanation)`: the mistakes people make. Write the
+   answer as an edit of the shown solution, `edit("(1 - beta).sqrt()", "(1 - beta)")`, so that the
+   mistake can be seen at a glance; `.then(old, new)` adds a second replacement, and `times=2` says
+   that a text is replaced in two places. A replacement whose text is not there exactly that often
+   is an error that names the exercise and the mistake. Only where a mistake is another formula
+   altogether write a function of its own, with the signature of the reference. The explanation says
+   why it is wrong and does not give the answer away.
+5. A "find the number" exercise has `cases=None` and a reference that returns the number. Its
+   arguments come from `parameters`: name -> choices, the lesson uses the first. Write `<<name>>`
+   where statement or stub shows the value. A class gets them spread over its students: offer at
+   least twelve combinations whose answers all differ.
 6. Add two other correct solutions to `tests/exercise_variants.py` (or a file of the lesson,
-  `..._NN.py`) and run
-   `pytest tests/test_exercises.py`. It says which wrong answers the cases cannot tell from the
-   reference or each other.
+   `..._NN.py`) and run `pytest tests/test_exercises.py`. It says which wrong answers the cases
+   cannot tell from the reference or from each other.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ import dataclasses
 import difflib
 import functools
 import importlib
+import inspect
 import pkgutil
 import re
 from collections.abc import Callable, Iterable, Mapping
@@ -39,15 +40,14 @@ from typing import Any
 
 import torch
 
+from .edits import Edit, compiled
 from .solutions import stand_alone
 from .syntax import parse
 
 
 @dataclasses.dataclass(frozen=True)
 class Case:
-    """One call of the answer: positional and keyword arguments, and a note that names the case to
-    the learner.
-    """
+    """One call of the answer: its arguments, and a note that names the case to the learner."""
 
     args: tuple[Any, ...] = ()
     kwargs: Mapping[str, Any] = dataclasses.field(default_factory=dict)
@@ -56,11 +56,36 @@ class Case:
 
 @dataclasses.dataclass(frozen=True)
 class WrongAnswer:
-    """A known mistake: a short name, a function that makes it, and why it is wrong."""
+    """A known mistake: a short name, the answer that makes it, and why it is wrong.
+
+    `answer` is an edit of the exercise's solution, or a function. `exercise` is where it belongs:
+    the exercise fills that in.
+    """
 
     name: str
-    function: Callable[..., Any]
+    answer: Edit | Callable[..., Any]
     explanation: str
+    exercise: Exercise | None = dataclasses.field(default=None, repr=False, compare=False)
+
+    @property
+    def function(self) -> Callable[..., Any]:
+        """The function that makes the mistake; an edit is compiled when it is first asked for."""
+        if not isinstance(self.answer, Edit):
+            return self.answer
+        source = self.edited(self.exercise.solution_functions())
+        title = f"{self.exercise.id}, {self.name}"
+        return compiled(source, self.exercise.solution_name, title)
+
+    def edited(self, source: str) -> str:
+        """Return `source` with the edit made. Raises ValueError with exercise and name where it
+        does not fit.
+        """
+        try:
+            return self.answer.apply(source)
+        except ValueError as error:
+            raise ValueError(
+                f"exercise {self.exercise.id!r}: wrong answer {self.name!r}: {error}"
+            ) from error
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,7 +124,8 @@ class Exercise:
     answer, where calling it is not enough. `solution` is what the learner is shown at last; empty,
     it is the source of the reference. `may_change` names the arguments that the answer is allowed
     to change (a network, an optimiser). Raises ValueError with the id where a part is missing or
-    contradicts another.
+    contradicts another, or where a wrong answer does not fit the written solution (where none is
+    written, that shows when the wrong answer is first used: reading every source costs too much).
     """
 
     id: str
@@ -124,11 +150,22 @@ class Exercise:
         problems = list(_problems(self))
         if problems:
             raise ValueError(f"exercise {self.id!r}: " + "; ".join(problems))
+        owned = tuple(dataclasses.replace(one, exercise=self) for one in self.wrong_answers)
+        object.__setattr__(self, "wrong_answers", owned)
+        if self.solution:
+            for wrong in owned:
+                if isinstance(wrong.answer, Edit):
+                    wrong.edited(self.solution_functions())
 
     @property
     def is_value(self) -> bool:
         """True for "find the number": the answer is a value, not a function."""
         return self.cases is None
+
+    @property
+    def signature(self) -> inspect.Signature:
+        """How the answer is called: the reference's signature."""
+        return inspect.signature(self.reference)
 
     @property
     def answer_name(self) -> str:
@@ -158,6 +195,23 @@ class Exercise:
     def render(self, text: str) -> str:
         """Fill the parameters in force into `text` (`<<name>>`)."""
         return re.sub(r"<<(\w+)>>", lambda found: str(self.chosen[found[1]]), text)
+
+    @property
+    def solution_name(self) -> str:
+        """The function that the solution defines; for a number, the one that computes it."""
+        if not self.is_value:
+            return self.answer_name
+        if not self.solution:
+            return self.reference.__name__
+        return re.findall(r"^def (\w+)", self.solution, re.MULTILINE)[-1]
+
+    def solution_functions(self) -> str:
+        """The solution's text, without the line that computes a number with the function."""
+        if not self.solution:
+            return stand_alone(self.reference)
+        if not self.is_value:
+            return self.solution
+        return re.sub(rf"^{self.answer_name} = .*\n", "", self.solution, flags=re.MULTILINE)
 
     def solution_source(self) -> str:
         """The solution's text, which defines `answer_name` and needs only torch: the one given,

@@ -12,12 +12,12 @@ import inspect
 import random
 import traceback
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 
-from .registry import Case, Exercise
+from .registry import Case
 
 _NUMPY_SCALARS = {
     kind for kind in np.sctypeDict.values() if issubclass(kind, (np.floating, np.integer, np.bool_))
@@ -65,7 +65,15 @@ class Outcome:
         return self.failure.type_name == "NotImplementedError" or "ellipsis" in self.failure.message
 
 
-def run_case(exercise: Exercise, answer: Callable[..., Any], case: Case) -> Outcome:
+class Called(Protocol):
+    """What a trial has to know of an exercise: how its answer is called."""
+
+    signature: inspect.Signature
+    may_change: tuple[str, ...]
+    call: Callable[..., Any] | None
+
+
+def run_case(exercise: Called, answer: Callable[..., Any], case: Case) -> Outcome:
     """Call `answer` on clones of the case's arguments; the caller's global random state is left as
     it was.
     """
@@ -90,13 +98,13 @@ def run_case(exercise: Exercise, answer: Callable[..., Any], case: Case) -> Outc
     return Outcome(output, failure, changed, used_global_random, ignored, reproducible)
 
 
-def bound_arguments(exercise: Exercise, case: Case) -> dict[str, Any]:
+def bound_arguments(exercise: Called, case: Case) -> dict[str, Any]:
     """Return the case's arguments by the reference's parameter names."""
-    return dict(inspect.signature(exercise.reference).bind(*case.args, **case.kwargs).arguments)
+    return dict(exercise.signature.bind(*case.args, **case.kwargs).arguments)
 
 
 def _call(
-    exercise: Exercise, answer: Any, args: tuple, kwargs: dict, seed: int
+    exercise: Called, answer: Any, args: tuple, kwargs: dict, seed: int
 ) -> tuple[Any, Failure | None, bool]:
     saved = torch.get_rng_state(), np.random.get_state(), random.getstate()
     try:

@@ -1,18 +1,16 @@
-"""A checkpoint from the hub or its cache: the folder and the pipeline in it, or soon a reason that
-fits into a line.
-"""
+"""A checkpoint from the hub or its cache, or soon a reason that fits into a line."""
 
 import json
 import threading
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
 
 import torch
 
-NETWORKS = (
-    "text_encoder", "unet", "vae", "safety_checker", "image_encoder"
-)  # the parts that have weights, if they are there
+from .folders import without_progress_bars
+
+# The parts that have weights, if they are there
+WEIGHTED = ("text_encoder", "unet", "vae", "safety_checker", "image_encoder")
 FILES = ("model", "diffusion_pytorch_model")  # transformers' and diffusers' names for them
 TIMEOUT = 3.0  # seconds
 
@@ -26,17 +24,12 @@ class NoRoom(Unavailable):
 
 
 def parts_of(folder: Path) -> list[str]:
-    """Return the parts that ``model_index.json`` of a folder in diffusers' layout names. Raises
-    Unavailable without one.
-    """
+    """Return the parts that ``model_index.json`` of a folder names; raises Unavailable."""
     index = folder / "model_index.json"
     try:
-        entries = json.loads(index.read_text(encoding="utf-8"))
-        return [
-            name
-            for name, value in entries.items()
-            if isinstance(value, list) and value and value[0] is not None
-        ]
+        entries = json.loads(index.read_text(encoding="utf-8")).items()
+        lists = {name: value for name, value in entries if isinstance(value, list)}
+        return [name for name, value in lists.items() if value and value[0] is not None]
     except FileNotFoundError:
         raise Unavailable(
             f"it is no folder in diffusers' layout: there is no {index.name} in {folder}"
@@ -48,13 +41,12 @@ def parts_of(folder: Path) -> list[str]:
 def choose_weights(
     files: Collection[str], parts: Iterable[str], *, half: bool
 ) -> tuple[str | None, list[str]]:
-    """Return diffusers' ``variant``, "fp16" or None, and one weight file of each part: safetensors
-    only, no pickles.
+    """Return diffusers' ``variant``, "fp16" or None, and one weight file of each part.
 
-    Half precision takes float16 files where all parts have them, else what there is. Raises
-    Unavailable, naming what lacks.
+    Safetensors only, no pickles. Half precision takes float16 files where all parts have them, else
+    what there is. Raises Unavailable, naming what lacks.
     """
-    networks = [part for part in parts if part in NETWORKS]
+    networks = [part for part in parts if part in WEIGHTED]
     found: dict[str | None, list[str | None]] = {}
     for variant in ("fp16", None) if half else (None, "fp16"):
         ending = ".safetensors" if variant is None else f".{variant}.safetensors"
@@ -67,8 +59,9 @@ def choose_weights(
 
 
 def check_folder(folder: Path, *, half: bool) -> str | None:
-    """Return diffusers' ``variant`` for a folder that has all its parts. Raises Unavailable, naming
-    what lacks.
+    """Return diffusers' ``variant`` for a folder that has all its parts.
+
+    Raises Unavailable, naming what lacks.
     """
     parts = parts_of(folder)
     if missing := [part for part in parts if not (folder / part).is_dir()]:
@@ -78,8 +71,9 @@ def check_folder(folder: Path, *, half: bool) -> str | None:
 
 
 def cached_folder(repo_id: str, *, half: bool, cache_dir: str | Path | None = None) -> Path | None:
-    """Return the folder of a repository that was downloaded whole before, or None. Touches no
-    network.
+    """Return the folder of a repository that was downloaded whole before, or None.
+
+    Touches no network.
     """
     from huggingface_hub import try_to_load_from_cache
 
@@ -93,9 +87,8 @@ def cached_folder(repo_id: str, *, half: bool, cache_dir: str | Path | None = No
     return Path(found).parent
 
 
-def silence(timeout: float = TIMEOUT) -> str:
-    """Return "" if the hub answers within ``timeout`` seconds, else a clause that says why it does
-    not.
+def why_not_reached(timeout: float = TIMEOUT) -> str:
+    """Return "" if the hub answers within ``timeout`` seconds, else why not, in a clause.
 
     It asks in a thread of its own, since looking up a name has no timeout.
     """
@@ -108,7 +101,7 @@ def silence(timeout: float = TIMEOUT) -> str:
     def ask() -> None:
         try:
             answers.append(get_session().head(constants.ENDPOINT, timeout=timeout))
-        except Exception as error:  # noqa: BLE001 - a proxy, a name server, a certificate: any of them means no
+        except Exception as error:  # a proxy, a name server, a certificate: any of them means no
             answers.append(error)
 
     thread = threading.Thread(target=ask, daemon=True)
@@ -123,21 +116,16 @@ def fetch(
     repo_id: str, *, half: bool, cache_dir: str | Path | None = None,
     before_weights: Callable[[Path], None] = lambda folder: None, timeout: float = TIMEOUT,
 ) -> Path:
-    """Download what a pipeline needs, the small files first, and return the folder in the cache;
-    what is there is kept.
+    """Download what a pipeline needs, the small files first; return the folder in the cache.
 
-    ``before_weights(folder)`` may look at the configurations and raise. Raises Unavailable with the
-    reason in a clause.
+    What is there is kept. ``before_weights(folder)`` may look at the configurations and raise.
+    Raises Unavailable with the reason in a clause.
     """
     from huggingface_hub import HfApi, constants, hf_hub_download
 
     def get(name: str) -> Path:
-        return Path(
-            hf_hub_download(
-                repo_id, name, cache_dir=cache_dir, endpoint=constants.ENDPOINT,
-                etag_timeout=timeout,
-            )
-        )
+        where = {"cache_dir": cache_dir, "endpoint": constants.ENDPOINT, "etag_timeout": timeout}
+        return Path(hf_hub_download(repo_id, name, **where))
 
     try:
         info = HfApi(endpoint=constants.ENDPOINT).model_info(repo_id, timeout=timeout)
@@ -155,7 +143,7 @@ def fetch(
             get(name)
     except Unavailable:
         raise
-    except Exception as error:  # noqa: BLE001 - whatever happens between here and the hub is a reason, not a crash
+    except Exception as error:  # what happens between here and the hub is a reason, not a crash
         raise Unavailable(_reason(repo_id, error)) from error
     return folder
 
@@ -164,34 +152,29 @@ def locate(
     ids: Sequence[str], *, half: bool, cache_dir: str | Path | None = None,
     check: Callable[[Path], None] = lambda folder: None, timeout: float = TIMEOUT,
 ) -> tuple[str, Path]:
-    """Return (id, folder) of the first id that is in the cache, else of the first that the hub
-    gives.
+    """Return (id, folder) of the first id in the cache, else of the first that the hub gives.
 
     ``check(folder)`` looks at the configurations before weights are read or fetched, and may raise
     NoRoom. Raises Unavailable.
     """
+    where = {"half": half, "cache_dir": cache_dir}
     for repo_id in ids:
-        if (folder := cached_folder(repo_id, half=half, cache_dir=cache_dir)) is not None:
+        if (folder := cached_folder(repo_id, **where)) is not None:
             check(folder)
             return repo_id, folder
-    if why := silence(timeout):
+    if why := why_not_reached(timeout):
         raise Unavailable(f"it is not in the cache, and {why}")
     reasons = {}
     for repo_id in ids:
         try:
-            return repo_id, fetch(
-                repo_id, half=half, cache_dir=cache_dir, before_weights=check, timeout=timeout
-            )
+            return repo_id, fetch(repo_id, **where, before_weights=check, timeout=timeout)
         except NoRoom:
             raise
         except Unavailable as reason:
             reasons[repo_id] = str(reason)
-    only = next(iter(reasons.values()))
-    raise Unavailable(
-        only
-        if len(reasons) == 1
-        else "; ".join(f"{repo_id}: {reason}" for repo_id, reason in reasons.items())
-    )
+    if len(reasons) == 1:
+        raise Unavailable(*reasons.values())
+    raise Unavailable("; ".join(f"{repo_id}: {reason}" for repo_id, reason in reasons.items()))
 
 
 def _reason(repo_id: str, error: Exception) -> str:
@@ -201,50 +184,32 @@ def _reason(repo_id: str, error: Exception) -> str:
         return f"its licence has to be accepted first, at https://huggingface.co/{repo_id}"
     if isinstance(error, RepositoryNotFoundError):
         return "the hub has no such repository, or not any more"
-    text = next(iter(str(error).strip().splitlines()), "")
+    text = _first_line(error)
     return f"the download failed ({type(error).__name__}{f': {text[:100]}' if text else ''})"
 
 
-@contextmanager
-def _without_progress_bars() -> Iterator[None]:
-    """No bars of diffusers and transformers while parts are loaded: a notebook would store them as
-    errors.
-    """
-    import diffusers
-    import transformers
-
-    modules = (diffusers.utils.logging, transformers.utils.logging)
-    shown = [module for module in modules if module.is_progress_bar_enabled()]
-    for module in shown:
-        module.disable_progress_bar()
-    try:
-        yield
-    finally:
-        for module in shown:
-            module.enable_progress_bar()
-
-
 def load_folder(folder: Path, dtype: torch.dtype) -> object:
-    """Return the ``StableDiffusionPipeline`` in a folder that has all its parts. Raises Unavailable
-    where it cannot be read.
+    """Return the ``StableDiffusionPipeline`` in a folder that has all its parts.
+
+    Raises Unavailable where it cannot be read.
     """
     import diffusers
 
-    keyword = (
-        "dtype" if _version(diffusers.__version__) >= (0, 40) else "torch_dtype"
-    )  # renamed in 0.40
-    variant = check_folder(folder, half=dtype.itemsize == 2)
+    renamed = _version(diffusers.__version__) >= (0, 40)
+    settings = {
+        "variant": check_folder(folder, half=dtype.itemsize == 2), "use_safetensors": True,
+        "local_files_only": True, "dtype" if renamed else "torch_dtype": dtype,
+    }
     try:
-        with _without_progress_bars():
-            return diffusers.StableDiffusionPipeline.from_pretrained(
-                folder, **{keyword: dtype}, variant=variant, use_safetensors=True,
-                local_files_only=True,
-            )
-    except Exception as error:  # noqa: BLE001 - what a damaged file raises depends on which one it is
-        text = next(iter(str(error).strip().splitlines()), "")
-        raise Unavailable(
-            f"its files cannot be read ({type(error).__name__}: {text[:100]})"
-        ) from error
+        with without_progress_bars():
+            return diffusers.StableDiffusionPipeline.from_pretrained(folder, **settings)
+    except Exception as error:  # what a damaged file raises depends on which one it is
+        reason = f"{type(error).__name__}: {_first_line(error)[:100]}"
+        raise Unavailable(f"its files cannot be read ({reason})") from error
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).strip().splitlines()), "")
 
 
 def _version(text: str) -> tuple[int, int]:

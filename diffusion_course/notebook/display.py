@@ -1,18 +1,13 @@
-"""What a notebook cell shows: figures with alt text, the package's own source lines, progress bars.
-"""
+"""What a notebook cell shows: figures with alt text, and progress bars."""
 
 from __future__ import annotations
 
-import ast
 import functools
 import html
-import inspect
 import io
 import sys
-import textwrap
 import time
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 from typing import Any
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -21,16 +16,15 @@ from matplotlib.figure import Figure
 
 @functools.cache
 def _formula_parser() -> Any:
-    """One parser of formulas for all figures: matplotlib makes one with every canvas, and what it
-    parsed is lost with it.
+    """One parser of formulas for all figures.
+
+    Matplotlib makes one with every canvas, and what it parsed is lost with it.
     """
     return FigureCanvasAgg(Figure()).get_renderer().mathtext_parser
 
 
 def png_bytes(fig: Figure) -> bytes:
-    """Return `fig` as PNG; the same figure always gives the same bytes (no date, no version
-    inside).
-    """
+    """Return `fig` as PNG, without date and version: one figure, one row of bytes."""
     if not isinstance(fig, Figure):
         raise TypeError(
             f"expected a Figure, as plotting functions return, got {type(fig).__name__}."
@@ -69,73 +63,12 @@ def publish(bundle: dict[str, Any], **options: Any) -> Any:
 
 
 def show(fig: Figure, alt: str = "") -> None:
-    """Show `fig` with `alt`, the sentence that says what is seen; raises ValueError when `alt` is
-    empty.
+    """Show `fig` with `alt`, the sentence that says what is seen.
+
+    Raises ValueError when `alt` is empty.
     """
     alt = check_alt(alt)
     publish({"image/png": png_bytes(fig), "text/plain": f"[figure] {alt}"})
-
-
-def _without_docstrings(source: str) -> str:
-    """Return the source lines less those of docstrings (and the blank line after one)."""
-    lines = source.splitlines()
-    drop: set[int] = set()
-    for node in ast.walk(ast.parse(source)):
-        if not isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
-            continue
-        if ast.get_docstring(node) is None or len(node.body) == 1:
-            continue
-        first, last = node.body[0].lineno, node.body[0].end_lineno
-        drop.update(range(first, last + 1))
-        if last < len(lines) and not lines[last].strip():
-            drop.add(last + 1)
-    return "\n".join(line for number, line in enumerate(lines, 1) if number not in drop)
-
-
-def _file_name(obj: Any) -> str:
-    """Return the file of `obj` as a reader of the repository knows it, e.g.
-    diffusion_course/process/kernels.py.
-    """
-    if obj.__module__ == "__main__":
-        return "this notebook"
-    top = sys.modules[obj.__module__.partition(".")[0]]
-    path = Path(inspect.getsourcefile(obj))
-    is_package = hasattr(top, "__path__")
-    return path.relative_to(Path(top.__path__[0]).parent).as_posix() if is_package else path.name
-
-
-def source_text(*objects: Any, docstring: bool = False) -> str:
-    """Return the lines of functions, methods or classes, under a comment that names their file.
-
-    Raises TypeError for an object that has no Python source.
-    """
-    if not objects:
-        raise TypeError(
-            "show_source() needs a function or a class, for example show_source(q_sample)."
-        )
-    parts, previous = [], None
-    for obj in objects:
-        obj = inspect.unwrap(obj) if callable(obj) else obj
-        try:
-            source, name = textwrap.dedent(inspect.getsource(obj)).rstrip(), _file_name(obj)
-        except (TypeError, OSError, AttributeError) as error:
-            raise TypeError(
-                f"show_source: no Python source for {obj!r} of type {type(obj).__name__}; "
-                "pass a function, a method or a class that was defined in a file."
-            ) from error
-        heading = f"# {name}\n" if name != previous else ""
-        parts.append(heading + (source if docstring else _without_docstrings(source)))
-        previous = name
-    return "\n\n".join(parts)
-
-
-def show_source(*objects: Any, docstring: bool = False) -> None:
-    """Show the tested lines of functions, methods or classes as they stand in the package.
-
-    Docstrings are left out unless `docstring=True`.
-    """
-    source = source_text(*objects, docstring=docstring)
-    publish({"text/markdown": f"```python\n{source}\n```", "text/plain": source})
 
 
 def _duration(seconds: float) -> str:

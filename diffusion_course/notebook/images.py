@@ -1,6 +1,4 @@
-"""Figures of images: grids, and strips that show x_t over t. Use them through
-`diffusion_course.notebook.plotting`.
-"""
+"""Figures of images: grids, and strips that show x_t over t (`plotting` offers them)."""
 
 from __future__ import annotations
 
@@ -29,9 +27,7 @@ def _images(images: Any) -> Tensor:
 
 @course_style()
 def _mosaic(rows: Sequence[Tensor], cell_titles, column_labels, row_labels, title, scale) -> Figure:
-    """Draw rows of images (H, W, C) of one size, `scale` inches each, without resampling across
-    pixels.
-    """
+    """Draw rows of images (H, W, C), `scale` inches each, without resampling across pixels."""
     height, width = rows[0].shape[1:3]
     cell_w, cell_h = scale * width / max(height, width), scale * height / max(height, width)
     columns, gap = max(len(row) for row in rows), 0.06
@@ -87,8 +83,7 @@ def image_grid(
     title: str | None = None,
     scale: float = 0.8,
 ) -> Figure:
-    """Draw images (N, C, H, W) in [-1, 1] row by row; black is -1, white 1, values outside are
-    clipped.
+    """Draw images (N, C, H, W) row by row: black is -1, white 1, values outside are clipped.
 
     `titles` stand above each image, `row_labels` left of each row, `scale` is the longer side in
     inches. Raises ValueError for another shape, values that are not finite, or a wrong number of
@@ -109,8 +104,7 @@ def image_strip(
     title: str | None = None,
     scale: float = 0.8,
 ) -> Figure:
-    """Draw rows of images, e.g. x_t over t: a list of (N, C, H, W), or one such tensor for one row.
-    """
+    """Draw rows of images, such as x_t over t: a list of (N, C, H, W), or one for one row."""
     shown = [_images(row) for row in ([rows] if isinstance(rows, Tensor) else rows)]
     if not shown or any(row.shape != shown[0].shape for row in shown):
         raise ValueError(

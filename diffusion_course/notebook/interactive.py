@@ -1,6 +1,4 @@
-"""`Explorer`: a figure that moves with sliders, keeps its alt text up to date and stores a plain
-picture.
-"""
+"""A figure that moves with sliders, keeps its alt text up to date and stores a picture."""
 
 from __future__ import annotations
 
@@ -133,8 +131,9 @@ class Explorer:
         return {name: control.value for name, control in self._controls.items()}
 
     def set(self, **values: Any) -> None:
-        """Move controls, redraw once; raises ValueError for an unknown control or a value it cannot
-        take.
+        """Move controls and redraw once.
+
+        Raises ValueError for an unknown control or a value that it cannot take.
         """
         for name, value in values.items():
             if name not in self._controls:
@@ -207,9 +206,7 @@ class Explorer:
         return f"Explorer({self._state()}): {self.alt}"
 
     def _repr_mimebundle_(self, include=None, exclude=None) -> dict[str, Any]:
-        """Return stable text, a picture for readers without a kernel, and in a notebook the live
-        controls.
-        """
+        """Return stable text, a picture for readers without a kernel, and the live controls."""
         bundle: dict[str, Any] = {"text/plain": repr(self)}
         if self.png is not None:
             bundle["image/png"] = base64.b64encode(self.png).decode()

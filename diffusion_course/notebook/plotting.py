@@ -1,5 +1,4 @@
-"""The course's figures: tensors on any device in, a matplotlib `Figure` out, nothing global
-touched.
+"""The course's figures: tensors on any device in, a matplotlib `Figure` out.
 
 Where a function draws several panels it takes a dict {panel title: data}; a single value gives one
 panel. All panels of a figure share axes and colour scale.
@@ -31,9 +30,7 @@ __all__ = [
 
 
 def _numpy(value: Any):
-    """Return tensor or numbers as a float64 array on the CPU (bfloat16 and tensors with gradients
-    too).
-    """
+    """Return numbers or any tensor as a float64 array on the CPU."""
     return torch.as_tensor(value, dtype=torch.float64, device="cpu").detach().numpy()
 
 
@@ -70,8 +67,9 @@ def lines(
     width: float = 5.2,
     height: float = 2.7,
 ) -> Figure:
-    """Draw the curves {label: y}, each labelled at its end; y is (N,) like x, an (x, y) pair, or a
-    number.
+    """Draw the curves {label: y}, each labelled at its end.
+
+    y is (N,) like x, an (x, y) pair, or a number.
 
     A number is a dashed level. Values that are not finite, or <= 0 on a logarithmic axis, leave a
     gap.
@@ -116,8 +114,9 @@ def loss_curve(
     reference_label: str = "least possible",
     ylabel: str = "loss",
 ) -> Figure:
-    """Draw losses (N,), one per step, faintly, and their running mean over `window`; `reference` is
-    a level.
+    """Draw losses (N,), one per step, faintly, and their running mean over `window`.
+
+    `reference` is a level to compare with.
     """
     losses = torch.from_numpy(_vector("losses", losses))
     window = max(1, min(window, len(losses)))
@@ -147,8 +146,7 @@ def loss_curve(
 def histogram_against_density(
     samples: Any, grid: Any, density: Any, *, xlabel: str = "x", title: str, bins: int = 60
 ) -> Figure:
-    """Draw histograms of samples (N,) under the densities (G,) that they should follow, on `grid`
-    (G,).
+    """Draw histograms of samples (N,) under densities (G,) on `grid` (G,).
 
     Bars are counts / (all samples x bin width): samples outside the grid count, so the area may be
     below 1.
@@ -207,9 +205,7 @@ def scatter_2d(
 def _on_grid(
     function: Callable[[Tensor], Tensor], limit: float, resolution: int, shape: tuple[int, ...]
 ):
-    """Return the axis (n,) and the values (n, n, *shape) of `function` on a square grid of points
-    (n * n, 2).
-    """
+    """Return the axis (n,) and values (n, n, *shape) of `function` on a square grid."""
     axis = torch.linspace(-limit, limit, resolution, dtype=torch.float64)
     points = torch.stack(torch.meshgrid(axis, axis, indexing="xy"), dim=-1).reshape(-1, 2)
     values = function(points)
@@ -224,8 +220,9 @@ def _on_grid(
 def vector_field(
     fields: Any, *, title: str, limit: float = 3.0, resolution: int = 16, size: float | None = None
 ) -> Figure:
-    """Draw arrows in the plane, all lengths on one scale; each field maps float64 points (N, 2) to
-    (N, 2).
+    """Draw arrows in the plane, all lengths on one scale.
+
+    Each field maps float64 points (N, 2) to (N, 2).
     """
     drawn = {name: _on_grid(f, limit, resolution, (2,)) for name, f in _panels(fields).items()}
     fig, axes = _plane(list(drawn), title, 1.1 * limit, size)

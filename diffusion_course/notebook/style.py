@@ -1,6 +1,4 @@
-"""The course's look: figures without pyplot, a colour-blind safe cycle, labels at the ends of
-lines.
-"""
+"""The course's look: figures without pyplot, colours for all eyes, labels at the ends."""
 
 from __future__ import annotations
 
@@ -51,8 +49,7 @@ def course_style() -> AbstractContextManager[None]:
 def figure(
     width: float = 7.0, height: float = 3.5, nrows: int = 1, ncols: int = 1, **subplots: Any
 ) -> tuple[Figure, Any]:
-    """Return `(Figure, axes)` in the course's style: one Axes, or an array of them as from
-    `Figure.subplots`.
+    """Return `(Figure, axes)` in the course's style, as `Figure.subplots` gives axes.
 
     `width` and `height` are inches at 100 pixels each.
     """
@@ -67,9 +64,7 @@ def wrapped(text: str, inches: float, points: float = 11) -> str:
 
 
 def ink(color: str) -> tuple[float, float, float]:
-    """Return `color` darkened until text in it has a contrast of at least 4.5 to white (WCAG 2.2,
-    1.4.3).
-    """
+    """Return `color`, dark enough for text on white: a contrast of 4.5 (WCAG 2.2, 1.4.3)."""
     rgb = to_rgb(color)
     while True:
         linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in rgb]
@@ -80,8 +75,9 @@ def ink(color: str) -> tuple[float, float, float]:
 
 
 def spread(positions: list[float], gap: float) -> list[float]:
-    """Return places in 0..1 near `positions` (least squares, then moved inside), in their order,
-    `gap` apart.
+    """Return places in 0..1 near `positions`, in their order, `gap` apart.
+
+    Least squares, then moved inside.
     """
     order = sorted(range(len(positions)), key=lambda i: positions[i])
     blocks: list[
@@ -111,8 +107,7 @@ def panels(
     right: float = 0.2,
     legend: float = 0.0,
 ) -> tuple[Figure, list[Axes]]:
-    """Return `(Figure, list of Axes)`: one axes of `width` x `height` inches per title, at most
-    four in a row.
+    """Return a figure and its axes, one of `width` x `height` inches per title, four in a row.
 
     They share both axes. `right` and `legend`: inches kept free at the right of the axes and of the
     heading. Margins are fixed, because measuring them (matplotlib's layout engines) triples the
@@ -150,8 +145,7 @@ def label_width(labels: Iterable[str]) -> float:
 
 
 def label_ends(ax: Axes, ends: list[tuple[float, float, str, str]]) -> None:
-    """Write each label right of `ax`, beside the end of its line, moved apart where they would
-    overlap.
+    """Write each label right of `ax`, beside the end of its line, none over another.
 
     `ends` holds (x, y, label, colour) in data units. Call it last: it freezes the axis limits.
     """

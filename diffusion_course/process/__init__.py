@@ -24,5 +24,7 @@ EXPORTS = {
         "w_from_scale",
     ),
 }
-__all__ = flat(EXPORTS)
-__getattr__, __dir__ = lazily(__name__, EXPORTS)
+# Offered by this folder alone.
+ALSO = {"kernels": ("noise_like",)}
+__all__ = [*flat(EXPORTS), *flat(ALSO)]
+__getattr__, __dir__ = lazily(__name__, EXPORTS, ALSO)

@@ -18,7 +18,7 @@ from .losses import call_model
 convention = one_of("cond", "uncond")
 
 
-def finite_number(name: str, value: object, given: dict) -> None:
+def _finite_number(name: str, value: object, given: dict) -> None:
     """Raise ValueError unless the value is a finite number."""
     is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
     if not is_number or not math.isfinite(value):
@@ -50,7 +50,7 @@ def _two_numbers(name: str, rescale: float, given: dict) -> None:
 
 
 @checked(
-    cond_output=batch, uncond_output=like("cond_output"), guidance_scale=finite_number,
+    cond_output=batch, uncond_output=like("cond_output"), guidance_scale=_finite_number,
     rescale=(share, _two_numbers),
 )
 def guided_prediction(
@@ -87,8 +87,7 @@ def drop_condition(
     cond: Tensor, probability: float, null: Tensor | int,
     *, generator: torch.Generator | None = None,
 ) -> Tensor:
-    """Return ``cond`` with each sample "no condition" with this probability (arXiv 2207.12598,
-    p_uncond).
+    """Return ``cond``, each sample "no condition" with a probability (arXiv 2207.12598, p_uncond).
 
     cond: classes (B,) with ``null`` a class, or (B, L, D) with ``null`` (L, D). Trained so, one
     network is the conditional and the unconditional model. Raises ValueError for a probability
@@ -129,7 +128,7 @@ class ClassifierFreeGuidance(nn.Module):
     that do not fit, or where guidance needs a null and there is none.
     """
 
-    @checked(guidance_scale=finite_number, rescale=share)
+    @checked(guidance_scale=_finite_number, rescale=share)
     def __init__(
         self, model: Callable[..., Tensor], guidance_scale: float,
         *, null_cond: Tensor | int | None = None, negative_cond: Tensor | int | None = None,
@@ -182,9 +181,7 @@ def _may_hold(condition: Tensor) -> bool:
 
 
 def _for_batch(name: str, value: Tensor | int, cond: Tensor) -> Tensor:
-    """Return a condition for one sample, or for each, as a tensor like ``cond``; raise if it does
-    not fit.
-    """
+    """Return a condition for one sample, or for each, as a tensor like ``cond``."""
     if isinstance(value, int) and cond.ndim == 1 and not cond.is_floating_point():
         return torch.full_like(cond, value)
     if not isinstance(value, Tensor) or value.shape not in (cond.shape, cond.shape[1:]):

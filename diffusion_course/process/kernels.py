@@ -1,5 +1,4 @@
-"""The diffusion process in closed form: forward kernels, the posterior, and the four names of one
-prediction.
+"""The process in closed form: forward kernels, the posterior, four names of one prediction.
 
 Every function is pure, takes a batch (B, ...) of any rank and indices t (B,) in 0..T-1, and returns
 the input's dtype. Coefficients are computed in the table's dtype (float64 if you keep it), cast
@@ -33,19 +32,12 @@ def column(values: Tensor, like: Tensor) -> Tensor:
     return values.reshape(-1, *(1,) * (like.ndim - 1))
 
 
-def gather(table: Tensor, t: Tensor, ndim: int) -> Tensor:
-    """Return ``table[t]`` (B,) shaped (B, 1, ..., 1) with ``ndim`` axes."""
-    return table[t].reshape(-1, *(1,) * (ndim - 1))
-
-
 def noise_like(x: Tensor, generator: torch.Generator | None = None) -> Tensor:
-    """Return standard normal noise of the shape, dtype and device of ``x``, drawn from
-    ``generator``.
-    """
+    """Return noise from N(0, I) with the shape, dtype and device of ``x``."""
     return torch.randn(x.shape, generator=generator, dtype=x.dtype, device=x.device)
 
 
-def check_level(name: str, alpha_bar: float) -> None:
+def _check_level(name: str, alpha_bar: float) -> None:
     """Raise ValueError unless the number ``alpha_bar`` lies in [0, 1]."""
     if not 0 <= alpha_bar <= 1:
         got = f"got values from {alpha_bar} to {alpha_bar}"
@@ -53,13 +45,12 @@ def check_level(name: str, alpha_bar: float) -> None:
 
 
 def as_alpha_bar(alpha_bar: Tensor | float, xt: Tensor, name: str = "alpha_bar") -> Tensor:
-    """Return ``alpha_bar`` (a number, () or (B,) or broadcastable) as a tensor that broadcasts over
-    ``xt``.
+    """Return ``alpha_bar`` (a number, () or (B,)) as a tensor that broadcasts over ``xt``.
 
     Raises TypeError or ValueError for another shape, dtype or device, or values outside [0, 1].
     """
     if isinstance(alpha_bar, (int, float)):
-        check_level(name, alpha_bar)
+        _check_level(name, alpha_bar)
         return torch.full((), float(alpha_bar), dtype=widest_float(xt.device), device=xt.device)
     check_floating(name, alpha_bar)
     check_device(name, alpha_bar, "xt", xt)
@@ -79,14 +70,18 @@ def as_alpha_bar(alpha_bar: Tensor | float, xt: Tensor, name: str = "alpha_bar")
 
 
 def scales(alpha_bar: Tensor | float, x: Tensor) -> tuple[Tensor, Tensor] | tuple[float, float]:
-    """Return (sqrt(abar), sqrt(1 - abar)): tensors like x that broadcast over it; numbers for a
-    number.
-    """
+    """Return (sqrt(abar), sqrt(1 - abar)): tensors with the dtype of x, or two numbers."""
     if isinstance(alpha_bar, float):
-        check_level("alpha_bar", alpha_bar)
         return math.sqrt(alpha_bar), math.sqrt(1 - alpha_bar)
-    alpha_bar = as_alpha_bar(alpha_bar, x)
     return alpha_bar.sqrt().to(x.dtype), (1 - alpha_bar).sqrt().to(x.dtype)
+
+
+def _level(alpha_bar: Tensor | float, x: Tensor) -> Tensor | float:
+    """Return a float as it is, anything else as a tensor that broadcasts over x, both checked."""
+    if isinstance(alpha_bar, float):
+        _check_level("alpha_bar", alpha_bar)
+        return alpha_bar
+    return as_alpha_bar(alpha_bar, x)
 
 
 def mix(a: Tensor | float, x: Tensor, b: Tensor | float, y: Tensor) -> Tensor:
@@ -96,7 +91,7 @@ def mix(a: Tensor | float, x: Tensor, b: Tensor | float, y: Tensor) -> Tensor:
 
 def unmix(z: Tensor, a: Tensor | float, b: Tensor | float, y: Tensor) -> Tensor:
     """Return x of z = a x + b y."""
-    return (torch.sub(z, y, alpha=b) if isinstance(b, float) else z - b * y) / a
+    return torch.sub(z, y, alpha=b).div_(a) if isinstance(b, float) else (z - b * y) / a
 
 
 @checked(
@@ -188,19 +183,20 @@ def q_posterior(x0: Tensor, xt: Tensor, t: Tensor, alphas_cumprod: Tensor) -> Po
     return Posterior(mean, variance.to(x0.dtype), log_variance.to(x0.dtype))
 
 
-def _any(condition: Tensor | bool) -> bool:
-    """Whether a condition holds anywhere, as far as that can be read for free."""
-    if isinstance(condition, Tensor):
-        return values_are_free(condition) and bool(condition.any())
-    return condition
+def _holds(alpha_bar: Tensor | float, value: int) -> bool:
+    """Whether ``alpha_bar`` is ``value`` anywhere, as far as that can be read for free."""
+    if isinstance(alpha_bar, Tensor):
+        return values_are_free(alpha_bar) and bool((alpha_bar == value).any())
+    return alpha_bar == value
 
 
 def _determines(name: str, prediction_type: str, given: dict) -> None:
     """At abar = 0 x_t says nothing of x_0, at abar = 1 nothing of the noise: only v has both."""
     if prediction_type == "v_prediction":
         return
-    empty, what = (1, "the noise") if prediction_type == "sample" else (0, "x0")
-    if _any(given["alpha_bar"] == empty):
+    empty = 1 if prediction_type == "sample" else 0
+    if _holds(given["alpha_bar"], empty):
+        what = "the noise" if empty else "x0"
         raise ValueError(
             f"at alpha_bar = {empty} prediction_type={prediction_type!r} does not determine "
             f"{what}: use 'v_prediction' there."
@@ -208,7 +204,7 @@ def _determines(name: str, prediction_type: str, given: dict) -> None:
 
 
 def _has_score(name: str, prediction_type: str, given: dict) -> None:
-    if prediction_type == "score" and _any(given["alpha_bar"] == 1):
+    if prediction_type == "score" and _holds(given["alpha_bar"], 1):
         raise ValueError(
             "at alpha_bar = 1 there is no noise and the score of a single sample is not defined."
         )
@@ -218,8 +214,7 @@ def _has_score(name: str, prediction_type: str, given: dict) -> None:
 def to_x0_and_noise(
     model_output: Tensor, xt: Tensor, alpha_bar: Tensor | float, prediction_type: str
 ) -> tuple[Tensor, Tensor]:
-    """Return (x0_pred, noise_pred) from a network's output: the one place that reads a prediction
-    type.
+    """Return (x0_pred, noise_pred) from a network's output of any prediction type.
 
     Solves x_t = sqrt(abar) x_0 + sqrt(1 - abar) noise together with the meaning of the output:
     "epsilon" is noise, "sample" is x_0, "v_prediction" is sqrt(abar) noise - sqrt(1 - abar) x_0
@@ -227,7 +222,7 @@ def to_x0_and_noise(
     ValueError for an unknown type, a shape or device that differs from xt, abar = 0 with "epsilon"
     or "score" (pure noise says nothing about x_0), or abar = 1 with "sample".
     """
-    a, b = scales(alpha_bar, xt)
+    a, b = scales(_level(alpha_bar, xt), xt)
     if prediction_type == "v_prediction":
         return mix(a, xt, -b, model_output), mix(b, xt, a, model_output)
     if prediction_type == "sample":
@@ -245,7 +240,7 @@ def from_x0_and_noise(
     x0, noise: (B, ...). Raises ValueError for an unknown type, differing shapes, or "score" at
     abar = 1, where a single sample has none.
     """
-    a, b = scales(alpha_bar, x0)
+    a, b = scales(_level(alpha_bar, x0), x0)
     if prediction_type == "v_prediction":
         return a * noise - b * x0
     if prediction_type == "score":

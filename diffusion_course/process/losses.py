@@ -1,5 +1,4 @@
-"""What a network is trained on: targets, weights, the training loss, and the bound that it comes
-from.
+"""What a network is trained on: targets, weights, the training loss, and the bound behind it.
 
 The bound is L = L_T + sum_t L_{t-1} + L_0 (Ho et al. 2020, arXiv 2006.11239, eq. 5), in nats.
 """
@@ -39,7 +38,7 @@ def call_model(model: Model, xt: Tensor, t: Tensor, cond: Tensor | None) -> Tens
             f"the network must return the shape and device of xt: got {describe(output)} "
             f"for xt with {describe(xt)}."
         )
-    return output.to(xt.dtype)
+    return output if output.dtype == xt.dtype else output.to(xt.dtype)
 
 
 @checked(x0=batch, alphas_cumprod=table_beside("x0"), t=timesteps("x0", of="alphas_cumprod"))
@@ -99,8 +98,7 @@ def diffusion_loss(
     t: Tensor | None = None, noise: Tensor | None = None, prediction_type: str = "epsilon",
     weighting: str = "simple", gamma: float = 5.0, generator: torch.Generator | None = None,
 ) -> Tensor:
-    """Return the training loss () of one batch: E of weight(t) * squared error (arXiv 2006.11239,
-    eq. 14).
+    """Return the training loss () of a batch: E[weight(t) error^2] (arXiv 2006.11239, eq. 14).
 
     x0: (B, ...); t: (B,) int64 or drawn uniformly from 0..T-1; noise: like x0 or drawn;
     ``model(xt, t[, cond])`` returns the shape of xt. Raises if the network returns another shape or
@@ -122,8 +120,7 @@ def diffusion_loss(
 def gaussian_kl(
     mean1: Tensor, log_variance1: Tensor, mean2: Tensor, log_variance2: Tensor
 ) -> Tensor:
-    """Return KL(N(mean1, variance1) || N(mean2, variance2)) per element, in nats; arguments
-    broadcast.
+    """Return KL(N(mean1, variance1) || N(mean2, variance2)) per element, in nats.
 
     0.5 (log v2 - log v1 + v1 / v2 + (m1 - m2)^2 / v2 - 1).
     """

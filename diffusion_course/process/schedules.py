@@ -29,8 +29,7 @@ def _rising(name: str, beta_end: float, given: dict) -> None:
 def linear_betas(
     num_train_timesteps: int = 1000, beta_start: float = 1e-4, beta_end: float = 0.02
 ) -> Tensor:
-    """Return betas (T,) evenly spaced between two ends (Ho et al. 2020, arXiv 2006.11239, section
-    4).
+    """Return betas (T,) evenly spaced between two ends (arXiv 2006.11239, section 4).
 
     The default ends are tuned for T = 1000; with fewer steps the chain stops short of pure noise.
     Raises ValueError unless 0 < beta_start <= beta_end < 1 and T >= 1.
@@ -42,8 +41,7 @@ def linear_betas(
 def scaled_linear_betas(
     num_train_timesteps: int = 1000, beta_start: float = 0.00085, beta_end: float = 0.012
 ) -> Tensor:
-    """Return betas (T,) whose roots are evenly spaced: Stable Diffusion's (arXiv 2112.10752, its
-    code).
+    """Return betas (T,) with evenly spaced roots: Stable Diffusion's (arXiv 2112.10752, its code).
 
     beta_i = (sqrt(beta_start) + i/(T-1) (sqrt(beta_end) - sqrt(beta_start)))^2. Raises as
     ``linear_betas``.
@@ -79,8 +77,7 @@ def cosine_betas(
 def sigmoid_betas(
     num_train_timesteps: int = 1000, beta_start: float = 1e-4, beta_end: float = 0.02
 ) -> Tensor:
-    """Return betas (T,) that rise along a logistic curve (GeoDiff, arXiv 2203.02923; as in
-    diffusers).
+    """Return betas (T,) on a logistic curve (GeoDiff, arXiv 2203.02923; as in diffusers).
 
     beta_i = beta_start + (beta_end - beta_start) / (1 + exp(-u_i)), u evenly spaced in [-6, 6].
     Raises as ``linear_betas``.
@@ -111,8 +108,7 @@ def _at_least_two(name: str, betas: Tensor, given: dict) -> None:
 
 @checked(betas=(table, _proper, _at_least_two))
 def rescale_zero_terminal_snr(betas: Tensor) -> Tensor:
-    """Return betas (T,) changed so that the last step is pure noise (arXiv 2305.08891, Algorithm
-    1).
+    """Return betas (T,) that end in pure noise (Lin et al. 2023, arXiv 2305.08891, Algorithm 1).
 
     sqrt(abar) is shifted so that its last entry is 0 and scaled so that its first entry is kept;
     the last beta is 1. Raises ValueError for T < 2 (first and last entry would be the same number)
@@ -127,9 +123,7 @@ def rescale_zero_terminal_snr(betas: Tensor) -> Tensor:
 
 @checked(alphas_cumprod=floating)
 def snr(alphas_cumprod: Tensor) -> Tensor:
-    """Return the signal-to-noise ratio abar / (1 - abar) of any shape (arXiv 2107.00630, section
-    3.1).
-    """
+    """Return the signal-to-noise ratio abar / (1 - abar) (arXiv 2107.00630, section 3.1)."""
     return alphas_cumprod / (1 - alphas_cumprod)
 
 

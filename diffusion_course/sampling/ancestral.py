@@ -59,8 +59,7 @@ def p_sample_loop(
     unet: Model, shape: tuple[int, ...], betas: Tensor, alphas: Tensor, alphas_cumprod: Tensor,
     *, callback: Callable[[int, Tensor, Tensor], None] | None = None, **kwargs: object,
 ) -> Tensor:
-    """Draw samples (B, ...) by the whole reverse chain from N(0, I) (arXiv 2006.11239, Algorithm
-    2).
+    """Draw samples (B, ...) by the whole reverse chain (arXiv 2006.11239, Algorithm 2).
 
     unet: ``model(xt, t[, cond])``, t (B,) int64; shape: that of the samples, batch first; betas,
     alphas, alphas_cumprod: (T,) of one schedule, on the device to work on. Keywords: cond, x_init

@@ -18,9 +18,7 @@ TRACES = ("exact", "hutchinson")
 
 
 class OdeTerms(NamedTuple):
-    """log p(x0) = prior + divergence, in nats, (B,) each; ``latent`` is x_T, where the ODE takes
-    x0.
-    """
+    """log p(x0) = prior + divergence, in nats, (B,) each; ``latent`` is x_T, the end of the ODE."""
 
     total: Tensor
     prior: Tensor
@@ -132,9 +130,7 @@ def _check_differentiable(output: Tensor, xt: Tensor) -> None:
 
 
 def _time_of(sigma: float, table: list[float]) -> float:
-    """Return the time at which the noise level is ``sigma``: linear between indices; the table
-    rises.
-    """
+    """Return the time at which the noise level is ``sigma``; the table rises."""
     i = min(bisect_right(table, sigma) - 1, len(table) - 2)
     return 0.0 if i < 0 else i + (sigma - table[i]) / (table[i + 1] - table[i])
 

@@ -43,8 +43,7 @@ def make_denoise(
     model: Model, *, cond: Tensor | None = None, prediction_type: str = "epsilon",
     clip_x0: float | None = None,
 ) -> Denoise:
-    """Return ``denoise(xt, level) -> Estimate``: one call of the model, read by
-    ``to_x0_and_noise``.
+    """Return ``denoise(xt, level) -> Estimate``: one call of the model, read for x0 and noise.
 
     model: ``model(xt, t[, cond])``. ``clip_x0``: clamp x0 to [-clip_x0, clip_x0]; the noise is then
     computed again from x_t, so that the two still agree. level.t: a number or a tensor (B,). Raises
@@ -92,7 +91,7 @@ def iterate_levels(
         got = describe(list(levels))
         raise ValueError(f"a chain needs at least two levels, from now to next, got {got}.")
     for i, (now, then) in enumerate(pairwise(_with_tensors(levels, x))):
-        move = Transition(now, then, before, generator=generator)
+        move = Transition(now, then, before, None, generator)
         with without_gradients:
             x, estimate = step(denoise, x, move, **options)
         before = now, estimate
@@ -109,9 +108,7 @@ def start(
     shape: tuple[int, ...], x_init: Tensor | None, like: Tensor,
     generator: torch.Generator | None, dtype: torch.dtype | None,
 ) -> Tensor:
-    """Return where a chain starts: ``x_init`` (checked, cast), or noise with dtype and device of
-    ``like``.
-    """
+    """Return where a chain starts: ``x_init``, checked and cast, or noise beside ``like``."""
     if not isinstance(shape, (tuple, list)):
         got = describe(shape)
         raise TypeError(f"shape must be a tuple, batch first, such as (16, 1, 8, 8), got {got}.")

@@ -1,5 +1,4 @@
-"""One step of every sampler: ``step(denoise, xt, move)``, with *now* and *then* explicit in
-``move``.
+"""One step of every sampler, ``step(denoise, xt, move)``: ``move`` says from where to where.
 
 States are x_t as the network sees them (variance preserving). Formulas of arXiv 2206.00364 live in
 xhat = x_t / sqrt(abar) with sigma = sqrt((1 - abar) / abar): inside a step they are written so.
@@ -68,12 +67,12 @@ class Step(Protocol):
         """Return the state at ``move.then`` and the estimate at ``move.now``."""
 
 
-def downhill(name: str, move: Transition, given: dict) -> None:
+def _downhill(name: str, move: Transition, given: dict) -> None:
     """Raise ValueError unless ``move`` goes to less noise, or its noise is not like xt."""
     if not isinstance(move, Transition):
         raise TypeError(f"{name} must be a Transition(now, then), got {describe(move)}.")
     now, then = move.now.alpha_bar, move.then.alpha_bar
-    readable = all(values_are_free(a) for a in (now, then) if isinstance(a, Tensor))
+    readable = not isinstance(now, Tensor) or values_are_free(now)
     if readable and not 0 <= now < then <= 1:
         raise ValueError(
             "a step goes to less noise, 0 <= now.alpha_bar < then.alpha_bar <= 1, "
@@ -96,16 +95,15 @@ def _finite_sigma(sampler: str) -> Check:
 
 def _remembered(name: str, move: Transition, given: dict) -> None:
     if move.before is not None:
-        downhill(name, Transition(move.before[0], move.now), given)
+        _downhill(name, Transition(move.before[0], move.now), given)
 
 
 eta_range = number(lambda eta: 0 <= eta <= 1, "lie in [0, 1] (0: deterministic, 1: as DDPM)")
 
 
-@checked(xt=batch, move=downhill, eta=eta_range)
+@checked(xt=batch, move=_downhill, eta=eta_range)
 def ddim_step(denoise: Denoise, xt: Tensor, move: Transition, *, eta: float = 0.0) -> SamplerStep:
-    """Keep the estimated noise, lower its share (Song et al. 2020, arXiv 2010.02502, eq. 12 and
-    16).
+    """Keep the estimated noise, lower its share (Song et al. 2020, arXiv 2010.02502, eq. 12).
 
     x_prev = sqrt(abar') x0 + sqrt(1 - abar' - s^2) noise_pred + s z, with abar' of ``move.then``
     and s = eta sqrt((1 - abar') / (1 - abar)) sqrt(1 - abar / abar'). eta = 0: deterministic; eta =
@@ -119,7 +117,7 @@ def ddim_step(denoise: Denoise, xt: Tensor, move: Transition, *, eta: float = 0.
     return SamplerStep(move.add_noise(x_prev, s), estimate)
 
 
-@checked(xt=batch, move=(downhill, _finite_sigma("euler")))
+@checked(xt=batch, move=(_downhill, _finite_sigma("euler")))
 def euler_step(denoise: Denoise, xt: Tensor, move: Transition) -> SamplerStep:
     """Follow the probability-flow ODE along its tangent (Karras et al. 2022, arXiv 2206.00364, eq.
     1).
@@ -128,23 +126,22 @@ def euler_step(denoise: Denoise, xt: Tensor, move: Transition) -> SamplerStep:
     with eta = 0. xt: (B, ...). Raises ValueError unless now is noisier than then, and at abar = 0,
     where sigma is infinite.
     """
-    estimate, sigma, sigma_then = denoise(xt, move.now), *move_in_sigma(move)
+    estimate, sigma, sigma_then = denoise(xt, move.now), *_sigmas(move)
     return SamplerStep(_straight(xt, move, sigma_then - sigma, estimate.noise), estimate)
 
 
-@checked(xt=batch, move=(downhill, _finite_sigma("euler_ancestral")), eta=eta_range)
+@checked(xt=batch, move=(_downhill, _finite_sigma("euler_ancestral")), eta=eta_range)
 def euler_ancestral_step(
     denoise: Denoise, xt: Tensor, move: Transition, *, eta: float = 1.0
 ) -> SamplerStep:
-    """Take an Euler step too far, to sigma_down, and add noise back up to sigma' (arXiv
-    2206.00364).
+    """Take an Euler step too far, to sigma_down, and add noise back up to sigma'.
 
     sigma_up = eta sigma' sqrt(sigma^2 - sigma'^2) / sigma, sigma_down^2 = sigma'^2 - sigma_up^2,
     xhat' = xhat + (sigma_down - sigma) noise_pred + sigma_up z. Equal to ``ddim_step`` of the same
-    eta, so at eta = 1 to DDPM with beta-tilde. xt: (B, ...). Raises as ``euler_step``, and for eta
-    outside [0, 1].
+    eta, so at eta = 1 to DDPM with beta-tilde (as in k-diffusion). xt: (B, ...). Raises as
+    ``euler_step``, and for eta outside [0, 1].
     """
-    estimate, sigma, sigma_then = denoise(xt, move.now), *move_in_sigma(move)
+    estimate, sigma, sigma_then = denoise(xt, move.now), *_sigmas(move)
     ratio = sigma_then / sigma
     sigma_up = eta * sigma_then * math.sqrt((1 - ratio) * (1 + ratio))
     sigma_down = math.sqrt(max(0.0, sigma_then**2 - sigma_up**2))
@@ -152,14 +149,14 @@ def euler_ancestral_step(
     return SamplerStep(move.add_noise(x_prev, math.sqrt(move.then.alpha_bar) * sigma_up), estimate)
 
 
-@checked(xt=batch, move=(downhill, _finite_sigma("heun")))
+@checked(xt=batch, move=(_downhill, _finite_sigma("heun")))
 def heun_step(denoise: Denoise, xt: Tensor, move: Transition) -> SamplerStep:
     """Go by the mean of the slopes at both ends of an Euler step (arXiv 2206.00364, Algorithm 1).
 
     xhat' = xhat + (sigma' - sigma) (noise_pred + noise_pred') / 2: second order, two calls of the
     network; the step to clean data is Euler's, one call. Arguments and errors as ``euler_step``.
     """
-    estimate, sigma, sigma_then = denoise(xt, move.now), *move_in_sigma(move)
+    estimate, sigma, sigma_then = denoise(xt, move.now), *_sigmas(move)
     scale = math.sqrt(move.then.alpha_bar)
     xhat, change = xt * (scale / math.sqrt(move.now.alpha_bar)), scale * (sigma_then - sigma)
     ahead = torch.add(xhat, estimate.noise, alpha=change)
@@ -170,10 +167,9 @@ def heun_step(denoise: Denoise, xt: Tensor, move: Transition) -> SamplerStep:
     return SamplerStep(x_prev, estimate)
 
 
-@checked(xt=batch, move=(downhill, _remembered))
+@checked(xt=batch, move=(_downhill, _remembered))
 def dpmpp_2m_step(denoise: Denoise, xt: Tensor, move: Transition) -> SamplerStep:
-    """Extrapolate x0 from this step and the one before (DPM-Solver++(2M), arXiv 2211.01095,
-    Algorithm 2).
+    """Extrapolate x0 from two steps (DPM-Solver++(2M), arXiv 2211.01095, Algorithm 2).
 
     With lambda = log(sqrt(abar) / sqrt(1 - abar)), h = lambda' - lambda and r = h_before / h:
     D = x0 + (x0 - x0_before) / (2 r),
@@ -192,7 +188,7 @@ def dpmpp_2m_step(denoise: Denoise, xt: Tensor, move: Transition) -> SamplerStep
     return SamplerStep(x_prev, estimate)
 
 
-@checked(xt=batch, move=downhill, variance_type=variances)
+@checked(xt=batch, move=_downhill, variance_type=variances)
 def posterior_step(
     denoise: Denoise, xt: Tensor, move: Transition, *, variance_type: str = "fixed_small"
 ) -> SamplerStep:
@@ -203,7 +199,7 @@ def posterior_step(
     return SamplerStep(step.x_prev, estimate)
 
 
-def move_in_sigma(move: Transition) -> tuple[float, float]:
+def _sigmas(move: Transition) -> tuple[float, float]:
     """Return sigma now and then."""
     return sigma_of(move.now.alpha_bar), sigma_of(move.then.alpha_bar)
 

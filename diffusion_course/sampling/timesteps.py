@@ -48,8 +48,7 @@ def _at_most_all(name: str, n: int, given: dict) -> None:
 def inference_timesteps(
     num_train_timesteps: int, num_inference_steps: int, spacing: str = "trailing"
 ) -> Tensor:
-    """Return n of the indices 0..T-1, descending int64 (n,) (arXiv 2305.08891, Table 2, as in
-    diffusers).
+    """Return n of the indices 0..T-1, descending int64 (n,) (arXiv 2305.08891, Table 2).
 
     "linspace": evenly from T-1 down to 0 (n = 1 gives index 0 alone: pure noise to a network that
     is told there is none). "leading": multiples of T // n from 0 up; T-1, the noisiest, is left out

@@ -29,14 +29,14 @@ def train_step(
     before any weight has changed if the loss is not finite.
     """
     loss = diffusion_loss(unet, x0, alphas_cumprod, **options)
-    value = finite_loss(loss)
+    value = _finite_loss(loss)
     optimizer.zero_grad()
     loss.backward()
     optimizer.step()
     return value
 
 
-def finite_loss(loss: Tensor) -> float:
+def _finite_loss(loss: Tensor) -> float:
     """Return the loss as a float; raise ValueError unless it is finite."""
     if not math.isfinite(value := loss.item()):
         raise ValueError(

@@ -9,9 +9,7 @@ PRECISIONS = ("auto", "float32", "bfloat16")
 
 
 def has_fast_bfloat16(device: torch.device) -> bool:
-    """Return whether ``device`` multiplies bfloat16 matrices in hardware: AMX on CPUs, compute
-    capability 8.0 on CUDA GPUs.
-    """
+    """Return whether ``device`` multiplies bfloat16 in hardware: AMX, or CUDA capability 8.0."""
     if device.type == "cuda":
         return torch.cuda.is_available() and torch.cuda.get_device_capability(device) >= (8, 0)
     return device.type == "cpu" and getattr(torch.cpu, "get_capabilities", dict)().get(
@@ -33,8 +31,7 @@ def resolve_precision(data: Tensor, precision: str = "auto") -> str:
 
 
 def autocast(device: torch.device, precision: str) -> torch.autocast:
-    """Return the context of a forward pass: with "bfloat16", products and convolutions compute in
-    it, weights stay as they are.
+    """Return the context of a forward pass: "bfloat16" is for products, weights stay as they are.
 
     Raises ValueError for a precision other than "float32" and "bfloat16".
     """
@@ -43,8 +40,7 @@ def autocast(device: torch.device, precision: str) -> torch.autocast:
 
 
 def set_layout(model: nn.Module, data: Tensor) -> Tensor:
-    """Put the convolutions of ``model``, in place, and images ``data`` (N, C, H, W), returned, into
-    the faster layout.
+    """Return ``data`` in the faster layout, with the convolutions of ``model`` in it too.
 
     That is channels-last on CPUs and CUDA GPUs, in float32 and in bfloat16 (``python -m bench
     speed``); other data and devices keep theirs. The numbers stay the same up to rounding.

@@ -53,18 +53,24 @@ import torch
 from diffusion_course import Progress, load_pretrained, p_sample_iter, shipped_files
 
 generator = seed_everything(0)
-network, schedule = load_pretrained("digits"), shipped_files()["digits"].noise_schedule()
+network = load_pretrained("digits")
+schedule = shipped_files()["digits"].noise_schedule()
 tables = schedule.betas, schedule.alphas, schedule.alphas_cumprod
 kept = {}
 with Progress(schedule.num_train_timesteps, "drawing") as bar:
-    for t, x, x0_pred in p_sample_iter(network, (16, 1, 16, 16), *tables, generator=generator):
+    for t, x, x0_pred in p_sample_iter(
+        network, (16, 1, 16, 16), *tables, generator=generator
+    ):
         kept[t] = x, x0_pred
         bar.update()
 
 # %%
 digits = kept[0][0]
 fig = image_grid(digits, columns=8, title="Sixteen digits that nobody wrote")
-show(fig, alt="Two rows of eight small grey pictures. Most can be read as handwritten digits; a few are malformed.")
+show(fig, alt=(
+    "Two rows of eight small grey pictures. Most can be read as handwritten digits; "
+    "a few are malformed."
+))
 
 # %% [markdown]
 # These digits are drawn by a network of 314,337 weights. The course's own command trained it on 1,438 real digits:
@@ -72,7 +78,10 @@ show(fig, alt="Two rows of eight small grey pictures. Most can be read as handwr
 # %%
 made_by = shipped_files()["digits"].made_by
 weights = sum(p.numel() for p in network.parameters())
-print(f"{weights:,} weights, made by: {made_by['command']} ({made_by['steps']:,} steps, seed {made_by['seed']})")
+print(
+    f"{weights:,} weights, made by: {made_by['command']} ({made_by['steps']:,} steps, "
+    f"seed {made_by['seed']})"
+)
 
 # %% [markdown]
 # Are they copies of those? Below each drawn digit is the nearest real one, of all that the network was trained on.
@@ -82,14 +91,23 @@ from diffusion_course import load_dataset
 
 real = load_dataset("digits", split="train", size=16).images
 gap, nearest = torch.cdist(digits.flatten(1), real.flatten(1)).min(1)
-fig = image_grid(torch.cat([digits[:8], real[nearest[:8]]]), row_labels=["drawn", "nearest real"], title="Relatives, not copies")
-show(fig, alt="Upper row: eight drawn digits. Lower row: the nearest real digit of each, mostly the same figure in another handwriting.")
+fig = image_grid(
+    torch.cat([digits[:8], real[nearest[:8]]]),
+    row_labels=["drawn", "nearest real"], title="Relatives, not copies",
+)
+show(fig, alt=(
+    "Upper row: eight drawn digits. Lower row: the nearest real digit of each, "
+    "mostly the same figure in another handwriting."
+))
 
 # %% tags=["nbval-ignore-output"]
 unseen = load_dataset("digits", split="test", size=16).images
 usual = torch.cdist(unseen.flatten(1), real.flatten(1)).min(1).values.median()
 assert gap.min() > 0.5 * usual  # no copy
-print("distance to the nearest real digit, as a multiple of what is usual for a new real one:")
+print(
+    "distance to the nearest real digit, as a multiple of what is usual "
+    "for a new real one:"
+)
 print(f"smallest {gap.min() / usual:.1f}, median {gap.median() / usual:.1f}")
 
 # %% [markdown]
@@ -115,12 +133,21 @@ my_guess = 500
 classifier = load_pretrained("digit_classifier")
 with torch.no_grad():
     final = classifier(digits).argmax(1)
-    agree = {t: (classifier(belief).argmax(1) == final).float().mean().item() for t, (_, belief) in kept.items()}
+    agree = {
+        t: (classifier(belief).argmax(1) == final).float().mean().item()
+        for t, (_, belief) in kept.items()
+    }
 settled = max(t for t in agree if all(agree[s] >= 0.75 for s in range(t + 1)))
 
 # %% tags=["nbval-ignore-output"]
-print(f"You guessed {my_guess}. It takes {999 - settled} steps until at least 12 of 16 beliefs show the final digit, for good.")
-print(f"There the signal has the weight {schedule.alphas_cumprod[settled].sqrt():.2f}, the noise {(1 - schedule.alphas_cumprod[settled]).sqrt():.2f}.")
+print(
+    f"You guessed {my_guess}. It takes {999 - settled} steps until at least 12 of 16 "
+    "beliefs show the final digit, for good."
+)
+print(
+    f"There the signal has the weight {schedule.alphas_cumprod[settled].sqrt():.2f}, "
+    f"the noise {(1 - schedule.alphas_cumprod[settled]).sqrt():.2f}."
+)
 
 # %% [markdown]
 # Before that, the noise could still become several digits. What the network believes is then an average of them: a blur.
@@ -139,8 +166,14 @@ from diffusion_course import Explorer
 
 def both(t):
     x, belief = (value[:8] for value in kept[t])
-    alt = f"Step t = {t}. Upper row: eight pictures of x_t, signal {schedule.alphas_cumprod[t].sqrt():.2f}. Lower row: the network's beliefs."
-    return image_grid(torch.cat([x, belief]), row_labels=["x_t", "belief"], title=f"What is there and what the network believes, t = {t}"), alt
+    alt = (
+        f"Step t = {t}. Upper row: eight pictures of x_t, signal "
+        f"{schedule.alphas_cumprod[t].sqrt():.2f}. Lower row: the network's beliefs."
+    )
+    return image_grid(
+        torch.cat([x, belief]), row_labels=["x_t", "belief"],
+        title=f"What is there and what the network believes, t = {t}",
+    ), alt
 
 
 Explorer(both, t=list(range(0, 1000, 37)), start={"t": 481}, ahead=True)
@@ -171,7 +204,8 @@ exercise("01.1")
 
 # %%
 def forward_step(x_prev, t, betas, noise):
-    beta = betas[t].to(x_prev.dtype).reshape(-1, *[1] * (x_prev.ndim - 1))  # (B,) -> (B, 1, ...)
+    # (B,) -> (B, 1, ...)
+    beta = betas[t].to(x_prev.dtype).reshape(-1, *[1] * (x_prev.ndim - 1))
     mean = (1 - beta).sqrt() * x_prev
     return mean + ...
 

@@ -85,8 +85,14 @@ def run_chain(x0, betas, keep):
 photo = load_dataset("photos", size=128).images[:1]  # (1, 3, 128, 128)
 photo_chain = run_chain(photo, schedule.betas, keep=range(49, 1000, 50))
 both = torch.cat([photo_chain[-1], photo_chain[999]])
-fig = plotting.image_strip(both, column_labels=["clean", "t=999"], title="A photograph before and after 1,000 steps", scale=1.3)
-show(fig, alt="Two squares. Left: a photograph of a temple. Right: coloured noise in which nothing of it can be seen.")
+fig = plotting.image_strip(
+    both, column_labels=["clean", "t=999"],
+    title="A photograph before and after 1,000 steps", scale=1.3,
+)
+show(fig, alt=(
+    "Two squares. Left: a photograph of a temple. "
+    "Right: coloured noise in which nothing of it can be seen."
+))
 
 # %% [markdown]
 # **Your prediction.** Each step multiplies the variance of the photograph by $1-\beta_t$. At which index is, for the first time, less than
@@ -95,9 +101,13 @@ show(fig, alt="Two squares. Left: a photograph of a temple. Right: coloured nois
 # %%
 my_prediction = 500
 
-left = (1 - schedule.betas).cumprod(0)  # (T,): share of the photograph's variance after each step
+# (T,): share of the photograph's variance after each step
+left = (1 - schedule.betas).cumprod(0)
 answer = int((left < 0.5).nonzero()[0])
-print(f"You said t={my_prediction}. There, {100 * left[my_prediction]:.1f} % of the photograph's variance is left.")
+print(
+    f"You said t={my_prediction}. There, {100 * left[my_prediction]:.1f} % of the "
+    "photograph's variance is left."
+)
 print(f"Less than half is left from t={answer} on.")
 
 # %% [markdown]
@@ -107,8 +117,14 @@ print(f"Less than half is left from t={answer} on.")
 stations = [-1, 49, 149, 299, 499, 999]
 strip = torch.cat([photo_chain[t] for t in stations])
 labels = ["clean"] + [f"t={t}" for t in stations[1:]]
-fig = plotting.image_strip(strip, column_labels=labels, title="Half of the photograph's variance is gone at t=259", scale=1.15)
-show(fig, alt="The temple clean and at t = 49, 149, 299, 499 and 999. It is grainy at 49, an outline in noise at 299, a shadow at 499, gone at 999.")
+fig = plotting.image_strip(
+    strip, column_labels=labels,
+    title="Half of the photograph's variance is gone at t=259", scale=1.15,
+)
+show(fig, alt=(
+    "The temple clean and at t = 49, 149, 299, 499 and 999. "
+    "It is grainy at 49, an outline in noise at 299, a shadow at 499, gone at 999."
+))
 
 # %% [markdown]
 # The same as a loop. It plays three times; run the cell to see it again. Where nothing may move, you see stations instead.
@@ -118,8 +134,13 @@ from diffusion_course import Animation
 
 moments = [-1, *range(49, 1000, 50)]
 titles = [f"t = {t}" if t >= 0 else "clean" for t in moments]
-Animation([photo_chain[t] for t in moments], "The temple drowns in noise within the first half of the loop; the second half shows only noise.",
-          titles=titles, seconds=5, scale=1.28, still=plotting.image_strip(strip, column_labels=labels, scale=1.15))
+Animation(
+    [photo_chain[t] for t in moments],
+    "The temple drowns in noise within the first half of the loop; "
+    "the second half shows only noise.",
+    titles=titles, seconds=5, scale=1.28,
+    still=plotting.image_strip(strip, column_labels=labels, scale=1.15),
+)
 
 # %% [markdown]
 # ## One step of noise
@@ -146,12 +167,14 @@ Animation([photo_chain[t] for t in moments], "The temple drowns in noise within 
 hand_betas = torch.tensor([0.1, 0.2, 0.5], dtype=torch.float64)
 x = torch.tensor([0.8], dtype=torch.float64)
 for i, eps in enumerate([0.5, -1.0, 0.25]):
-    x = q_step(x, torch.tensor([i]), hand_betas, torch.tensor([eps], dtype=torch.float64))
+    x = q_step(
+        x, torch.tensor([i]), hand_betas, torch.tensor([eps], dtype=torch.float64)
+    )
     print(f"t={i}: x = {x.item():.4f}")
 assert_close(x.item(), 0.4405, atol=5e-5, rtol=0)
 
 # %% [markdown]
-# These are the lines that ran. `gather` picks `betas[t]` for each sample and gives it the axes it needs to broadcast.
+# These are the lines that ran. `column` gives `betas[t]`, one number for each sample, the axes that it needs to broadcast.
 
 # %%
 show_source(q_step)
@@ -174,7 +197,10 @@ points = mixture("moons").sample(1500, generator=generator)  # (1500, 2)
 point_chain = run_chain(points, schedule.betas, keep={49, 199, 999})
 clouds = {("clean" if t < 0 else f"t={t}"): cloud for t, cloud in point_chain.items()}
 fig = plotting.scatter_2d(clouds, title="Two arcs become a round cloud", limit=3.2)
-show(fig, alt="Four clouds of 1,500 points: two interlocking arcs; blurred arcs at t=49; one tilted lump at t=199; a round normal cloud at t=999.")
+show(fig, alt=(
+    "Four clouds of 1,500 points: two interlocking arcs; blurred arcs at t=49; "
+    "one tilted lump at t=199; a round normal cloud at t=999."
+))
 
 # %% [markdown]
 # And on handwritten digits. They are real: 8x8 pixels, scanned, from scikit-learn.
@@ -183,10 +209,17 @@ show(fig, alt="Four clouds of 1,500 points: two interlocking arcs; blurred arcs 
 digits = load_dataset("digits")
 digit_stations = [-1, 49, 149, 249, 349, 499, 999]
 digit_chain = run_chain(digits.images[:6], schedule.betas, keep=set(digit_stations))
-rows = [torch.cat([digit_chain[t][k : k + 1] for t in digit_stations]) for k in range(6)]
+rows = [
+    torch.cat([digit_chain[t][k : k + 1] for t in digit_stations]) for k in range(6)
+]
 labels = ["clean"] + [f"t={t}" for t in digit_stations[1:]]
-fig = plotting.image_strip(rows, column_labels=labels, title="Six digits on their way to noise", scale=0.7)
-show(fig, alt="Digits 0 to 5, one per row, clean and at t = 49 to 999. All can be read at 49, few at 249, none at 499.")
+fig = plotting.image_strip(
+    rows, column_labels=labels, title="Six digits on their way to noise", scale=0.7
+)
+show(fig, alt=(
+    "Digits 0 to 5, one per row, clean and at t = 49 to 999. "
+    "All can be read at 49, few at 249, none at 499."
+))
 
 # %% [markdown]
 # ## Why the square root of 1 - beta
@@ -247,9 +280,18 @@ m0, v0 = flat.mean(0), flat.var(0)  # (64,) each
 for t in (99, 199, 399, 699, 999):
     abar, seen = schedule.alphas_cumprod[t], pixel_chain[t].var(0)
     predicted = abar * v0 + 1 - abar
-    assert_close(seen / predicted, torch.ones(64, dtype=seen.dtype), atol=6 * math.sqrt(2 / len(flat)), rtol=0)
-    assert_close(pixel_chain[t].mean(0), abar.sqrt() * m0, atol=6 * math.sqrt(1 / len(flat)), rtol=0)
-    print(f"t={t:3d}: predicted variances from {predicted.min():.3f} to {predicted.max():.3f}")
+    assert_close(
+        seen / predicted, torch.ones(64, dtype=seen.dtype),
+        atol=6 * math.sqrt(2 / len(flat)), rtol=0,
+    )
+    assert_close(
+        pixel_chain[t].mean(0), abar.sqrt() * m0,
+        atol=6 * math.sqrt(1 / len(flat)), rtol=0,
+    )
+    print(
+        f"t={t:3d}: predicted variances from {predicted.min():.3f} to "
+        f"{predicted.max():.3f}"
+    )
 
 # %% [markdown]
 # **Other factors.** You know (01.4) for any $c$. Before you look at the figure: what does $v_t$ do without a factor, $c = 1$? And with
@@ -260,7 +302,12 @@ for t in (99, 199, 399, 699, 999):
 # - $c = 1 - \beta_t/2$, the first two terms of the square root's series: $v = \beta/(\beta - \beta^2/4) = 1/(1-\beta/4)$, almost 1.
 
 # %%
-factors = {"1": lambda b: 1.0, "sqrt(1-beta)": lambda b: math.sqrt(1 - b), "1-beta/2": lambda b: 1 - b / 2, "1-beta": lambda b: 1 - b}
+factors = {
+    "1": lambda b: 1.0,
+    "sqrt(1-beta)": lambda b: math.sqrt(1 - b),
+    "1-beta/2": lambda b: 1 - b / 2,
+    "1-beta": lambda b: 1 - b,
+}
 curves = {}
 for name, factor in factors.items():
     v = [float(photo.var())]
@@ -270,10 +317,15 @@ for name, factor in factors.items():
     print(f"c = {name:12s}: variance at the end {v[-1]:.4f}")
 
 # %%
-fig = plotting.lines(torch.arange(1000), curves, xlabel="t", ylabel="variance of $x_t$", logy=True,
-                     title="Only the square root of 1-beta leads to variance 1 exactly")
+fig = plotting.lines(
+    torch.arange(1000), curves, xlabel="t", ylabel="variance of $x_t$", logy=True,
+    title="Only the square root of 1-beta leads to variance 1 exactly",
+)
 ends = ", ".join(f"factor {name}: {values[-1]:.3f}" for name, values in curves.items())
-show(fig, alt=f"Variance of x_t against t, from 0.41 at the start, for four factors. At t=999, {ends}.")
+show(fig, alt=(
+    "Variance of x_t against t, from 0.41 at the start, for four factors. "
+    f"At t=999, {ends}."
+))
 
 # %% [markdown]
 # The factor 1 is not forbidden. It is another family of models: without the factor the variance explodes, and Song et al. call it that
@@ -290,8 +342,10 @@ show(fig, alt=f"Variance of x_t against t, from 0.41 at the start, for four fact
 # **One normal stays normal.** The characteristic function of a random number $X$ is $E[e^{iuX}]$; it determines the distribution. For
 # $N(m, v)$ it is $e^{ium - u^2 v/2}$. For independent numbers, the expectation of the product is the product of the expectations:
 #
-# $$E\left[e^{iu(cX + \sqrt{\beta}\epsilon)}\right] = E\left[e^{i(uc)X}\right] E\left[e^{i(u\sqrt{\beta})\epsilon}\right]
-#   = e^{iucm - u^2c^2v/2}\; e^{-u^2\beta/2} = e^{iu(cm) - u^2(c^2 v + \beta)/2} \tag{01.8}$$
+# $$\begin{aligned}
+# E\left[e^{iu(cX + \sqrt{\beta}\epsilon)}\right] &= E\left[e^{i(uc)X}\right] E\left[e^{i(u\sqrt{\beta})\epsilon}\right] \\
+# &= e^{iucm - u^2c^2v/2}\; e^{-u^2\beta/2} = e^{iu(cm) - u^2(c^2 v + \beta)/2}
+# \end{aligned} \tag{01.8}$$
 #
 # The last expression is the characteristic function of $N(cm,\ c^2v + \beta)$. So if $x_{t-1}$ is normal, $x_t$ is normal. Its mean and
 # variance follow the recursions that you have solved:
@@ -316,16 +370,20 @@ show_source(GaussianMixture.at)
 
 # %%
 w = torch.tensor([0.35, 0.65], dtype=torch.float64)
-means, variances = torch.tensor([[-1.2], [1.0]], dtype=torch.float64), torch.tensor([[[0.02]], [[0.16]]], dtype=torch.float64)
+means = torch.tensor([[-1.2], [1.0]], dtype=torch.float64)
+variances = torch.tensor([[[0.02]], [[0.16]]], dtype=torch.float64)
 data1d = GaussianMixture(w, means, variances)
 grid = torch.linspace(-7, 7, 1401, dtype=torch.float64)  # (G,), spacing 0.01
 big_betas = torch.linspace(0.05, 0.4, 12, dtype=torch.float64)
 density = data1d.log_prob(grid[:, None]).exp()  # (G,)
 for b in big_betas:
-    kernel = torch.distributions.Normal((1 - b).sqrt() * grid, b.sqrt()).log_prob(grid[:, None]).exp()  # (G to, G from)
+    step = torch.distributions.Normal((1 - b).sqrt() * grid, b.sqrt())
+    kernel = step.log_prob(grid[:, None]).exp()  # (G to, G from)
     density = kernel @ density * 0.01
 abar = (1 - big_betas).prod()
-assert_close(density, data1d.at(abar.item()).log_prob(grid[:, None]).exp(), atol=1e-12, rtol=0)
+assert_close(
+    density, data1d.at(abar.item()).log_prob(grid[:, None]).exp(), atol=1e-12, rtol=0
+)
 print(f"abar = {abar:.4f}: grid and formula agree to 1e-12")
 
 # %% [markdown]
@@ -350,21 +408,34 @@ except AssertionError as error:
 
 # %%
 N = 20_000
-line_chain = run_chain(data1d.sample(N, generator=generator), schedule.betas, keep={99, 249, 999})
+line_chain = run_chain(
+    data1d.sample(N, generator=generator), schedule.betas, keep={99, 249, 999}
+)
 samples = {("clean" if t < 0 else f"t={t}"): x[:, 0] for t, x in line_chain.items()}
 levels = {t: 1.0 if t < 0 else schedule.alphas_cumprod[t].item() for t in line_chain}
-exact = {label: data1d.at(a).log_prob(grid[:, None]).exp() for label, a in zip(samples, levels.values(), strict=True)}
+exact = {
+    label: data1d.at(a).log_prob(grid[:, None]).exp()
+    for label, a in zip(samples, levels.values(), strict=True)
+}
 inside = slice(300, 1101)  # from -4 to 4
-fig = plotting.histogram_against_density(samples, grid[inside], {k: d[inside] for k, d in exact.items()},
-                                         title="20,000 simulated points against the formula")
-show(fig, alt="Histograms of x clean and at t = 99, 249, 999 under the exact density. Two peaks blur into one; histogram and curve agree throughout.")
+fig = plotting.histogram_against_density(
+    samples, grid[inside], {k: d[inside] for k, d in exact.items()},
+    title="20,000 simulated points against the formula",
+)
+show(fig, alt=(
+    "Histograms of x clean and at t = 99, 249, 999 under the exact density. "
+    "Two peaks blur into one; histogram and curve agree throughout."
+))
 
 # %%
 def largest_gap(x, distribution):
-    """Largest distance between the samples' cumulative share and the mixture's exact one."""
+    """Largest distance of the samples' cumulative share from the exact one."""
     x = x.sort().values
     spread = distribution.covariances[:, 0, 0].sqrt()
-    F = (torch.special.ndtr((x[:, None] - distribution.means[:, 0]) / spread) * distribution.weights).sum(1)
+    F = (
+        torch.special.ndtr((x[:, None] - distribution.means[:, 0]) / spread)
+        * distribution.weights
+    ).sum(1)
     steps = torch.arange(len(x) + 1, dtype=x.dtype) / len(x)
     return torch.maximum((steps[1:] - F).abs().max(), (F - steps[:-1]).abs().max())
 
@@ -384,7 +455,9 @@ for label, a in zip(samples, levels.values(), strict=True):
 # %%
 for t in (99, 104, 119, 149):
     gap = largest_gap(samples["t=99"], data1d.at(schedule.alphas_cumprod[t].item()))
-    print(f"formula for t={t}: gap {gap:.4f}, {'passes' if gap <= epsilon else 'caught'}")
+    print(
+        f"formula for t={t}: gap {gap:.4f}, {'passes' if gap <= epsilon else 'caught'}"
+    )
 
 # %% [markdown]
 # ## How far from pure noise
@@ -392,8 +465,10 @@ for t in (99, 104, 119, 149):
 # The plan of diffusion models is to start from $N(0, I)$ and to walk back. So $x_T$ has to be close to $N(0, I)$. Close in which sense? On the
 # line, you have the exact density $q_t$ of $x_t$ and the density $n$ of $N(0,1)$. Two distances:
 #
-# $$\mathrm{TV}(q_t, n) = \tfrac12 \int |q_t(x) - n(x)|\,dx, \qquad
-#   \mathrm{KL}(q_t \,\|\, n) = \int q_t(x) \log\frac{q_t(x)}{n(x)}\,dx \tag{01.11}$$
+# $$\begin{aligned}
+# \mathrm{TV}(q_t, n) &= \tfrac12 \int |q_t(x) - n(x)|\,dx, \\
+# \mathrm{KL}(q_t \,\|\, n) &= \int q_t(x) \log\frac{q_t(x)}{n(x)}\,dx
+# \end{aligned} \tag{01.11}$$
 #
 # **What TV means.** Somebody flips a coin and shows you one number, from $q_t$ or from $n$. You say which. The best you can do is to name the
 # larger density. You are right with probability $\tfrac12\int \max(q_t, n)\,dx$. Since
@@ -420,15 +495,27 @@ times = torch.arange(0, 1000, 9)
 tv, kl = torch.tensor([distances(a) for a in schedule.alphas_cumprod[times].tolist()]).T
 assert_close(tv.diff().clamp(min=0), torch.zeros_like(tv[1:]), atol=1e-12, rtol=0)
 for i in (0, 11, 33, 55, 77, 111):
-    print(f"t={times[i]:3d}: TV {tv[i]:.5f}, right {50 * (1 + tv[i]):.2f} % of the time, KL {kl[i]:.2e} nats")
+    print(
+        f"t={times[i]:3d}: TV {tv[i]:.5f}, right {50 * (1 + tv[i]):.2f} % of the time, "
+        f"KL {kl[i]:.2e} nats"
+    )
 
 # %%
 names = ["linear", "scaled_linear", "cosine", "sigmoid"]
 schedules = {name: make_schedule(name) for name in names}
-tvs = {name: [distances(a)[0].item() for a in one.alphas_cumprod[times].tolist()] for name, one in schedules.items()}
-fig = plotting.lines(times, tvs, xlabel="t", ylabel="TV($x_t$, N(0, 1))", logy=True, title="Schedules differ in when, and how far, they reach noise")
+tvs = {
+    name: [distances(a)[0].item() for a in one.alphas_cumprod[times].tolist()]
+    for name, one in schedules.items()
+}
+fig = plotting.lines(
+    times, tvs, xlabel="t", ylabel="TV($x_t$, N(0, 1))", logy=True,
+    title="Schedules differ in when, and how far, they reach noise",
+)
 ends = ", ".join(f"{name} {values[-1]:.1e}" for name, values in tvs.items())
-show(fig, alt=f"Total variation distance against t, falling, for four schedules. At t=999: {ends}. Cosine stays high longest, then drops; scaled linear ends highest.")
+show(fig, alt=(
+    "Total variation distance against t, falling, for four schedules. At t=999: "
+    f"{ends}. Cosine stays high longest, then drops; scaled linear ends highest."
+))
 
 # %% [markdown]
 # Scaled linear, the schedule of Stable Diffusion, ends ten times farther from noise than linear. Lesson 02 takes this up.
@@ -437,8 +524,10 @@ show(fig, alt=f"Total variation distance against t, falling, for four schedules.
 # with $v = 0$. The KL of a normal to $N(0,1)$ needs no grid. Take logarithms of both densities, subtract, and use
 # $E[(x-m)^2] = s^2$, $E[x^2] = m^2 + s^2$:
 #
-# $$\mathrm{KL}\left(N(m, s^2)\,\|\,N(0,1)\right) = E\left[-\tfrac12\log s^2 - \tfrac{(x-m)^2}{2s^2} + \tfrac{x^2}{2}\right]
-#   = \tfrac12\left(m^2 + s^2 - 1 - \log s^2\right) \tag{01.12}$$
+# $$\begin{aligned}
+# \mathrm{KL}\left(N(m, s^2)\,\|\,N(0,1)\right) &= E\left[-\tfrac12\log s^2 - \tfrac{(x-m)^2}{2s^2} + \tfrac{x^2}{2}\right] \\
+# &= \tfrac12\left(m^2 + s^2 - 1 - \log s^2\right)
+# \end{aligned} \tag{01.12}$$
 #
 # Ho et al. report about $10^{-5}$ bits per dimension for their images ([2006.11239](https://arxiv.org/abs/2006.11239), section 4). Here are the
 # two photographs: (01.12) written out, the package, and the published size.
@@ -469,14 +558,22 @@ test = load_dataset("digits", split="test")
 candidates = ((test.labels == 3) | (test.labels == 8)).nonzero()[:, 0]
 chosen = candidates[torch.randperm(len(candidates), generator=generator)[:6]]
 slider = range(19, 1000, 20)
-chains = {name: run_chain(test.images[chosen], one.betas, keep=set(slider)) for name, one in schedules.items()}
+chains = {
+    name: run_chain(test.images[chosen], one.betas, keep=set(slider))
+    for name, one in schedules.items()
+}
 
 
 def draw(t, schedule):
     ratio = schedules[schedule].snr[t].item()
     title = f"3 or 8? {schedule}, t={t}, signal-to-noise ratio {ratio:.3g}"
-    fig = plotting.image_grid(chains[schedule][t], columns=6, titles=range(1, 7), title=title, scale=1.1)
-    return fig, f"Six digits in hidden order, each a 3 or an 8, {schedule} schedule at t={t}, signal-to-noise ratio {ratio:.3g}."
+    fig = plotting.image_grid(
+        chains[schedule][t], columns=6, titles=range(1, 7), title=title, scale=1.1
+    )
+    return fig, (
+        f"Six digits in hidden order, each a 3 or an 8, {schedule} schedule at t={t}, "
+        f"signal-to-noise ratio {ratio:.3g}."
+    )
 
 
 Explorer(draw, t=slider, schedule=names, start={"t": 799})
@@ -489,7 +586,9 @@ if "?" in my_names:
     print("Not answered yet.")
 else:
     right = sum(a == b for a, b in zip(my_names, truth, strict=True))
-    print(f"{right} of 6 right, at a signal-to-noise ratio of {schedule.snr[my_t]:.3g}.")
+    print(
+        f"{right} of 6 right, at a signal-to-noise ratio of {schedule.snr[my_t]:.3g}."
+    )
 
 # %% [markdown]
 # **A judge without eyes.** How much of this is the picture's fault and how much your eye's? Treat the training digits as all the digits
@@ -506,7 +605,8 @@ else:
 def pick(split):
     data = load_dataset("digits", split=split)
     keep = (data.labels == 3) | (data.labels == 8)
-    return data.images[keep].flatten(1).double(), data.labels[keep] == 8  # (N, 64), (N,)
+    # (N, 64), (N,)
+    return data.images[keep].flatten(1).double(), data.labels[keep] == 8
 
 
 def judge(xt, train, is_8, scale, variance):
@@ -523,11 +623,16 @@ print(f"{len(train_x)} training digits, {len(test_x)} test digits, all 3s and 8s
 
 # %%
 K, D = train_x.shape
-as_mixture = GaussianMixture(torch.full((K,), 1 / K, dtype=torch.float64), train_x, torch.zeros(K, D, D, dtype=torch.float64))
+as_mixture = GaussianMixture(
+    torch.full((K,), 1 / K, dtype=torch.float64), train_x,
+    torch.zeros(K, D, D, dtype=torch.float64),
+)
 abar = schedule.alphas_cumprod[399]
 xt = run_chain(test_x[:4], schedule.betas[:400], keep={399})[399]
 p_8 = as_mixture.responsibilities(xt, abar)[:, train_8].sum(1)
-assert_close(judge(xt, train_x, train_8, abar.sqrt(), 1 - abar).sigmoid(), p_8, atol=1e-9, rtol=0)
+assert_close(
+    judge(xt, train_x, train_8, abar.sqrt(), 1 - abar).sigmoid(), p_8, atol=1e-9, rtol=0
+)
 print("probability of an 8 at t=399:", [f"{p:.3f}" for p in p_8.tolist()])
 
 # %%
@@ -537,23 +642,44 @@ every_40 = list(range(19, 1000, 40))
 def accuracy(one, change=lambda x: x, copies=8):
     x0, label = change(test_x).repeat(copies, 1), test_8.repeat(copies)
     chain, abar = run_chain(x0, one.betas, keep=set(every_40)), one.alphas_cumprod
-    said = {t: judge(chain[t], change(train_x), train_8, abar[t].sqrt(), 1 - abar[t]) > 0 for t in every_40}
+    said = {
+        t: judge(chain[t], change(train_x), train_8, abar[t].sqrt(), 1 - abar[t]) > 0
+        for t in every_40
+    }
     return [(said[t] == label).double().mean().item() for t in every_40]
 
 
 judged = {name: accuracy(one) for name, one in schedules.items()}
-fig = plotting.lines(every_40, judged, xlabel="t", ylabel="3 or 8: right answers", title="The judge, too, can only guess in the end")
-where = ", ".join(f"{k} {next(t for t, a in zip(every_40, v, strict=True) if a < 0.75)}" for k, v in judged.items())
-show(fig, alt=f"Share of right answers against t, from 1 to about one half, four schedules. Below three quarters from: {where}.")
+fig = plotting.lines(
+    every_40, judged, xlabel="t", ylabel="3 or 8: right answers",
+    title="The judge, too, can only guess in the end",
+)
+where = ", ".join(
+    f"{k} {next(t for t, a in zip(every_40, v, strict=True) if a < 0.75)}"
+    for k, v in judged.items()
+)
+show(fig, alt=(
+    "Share of right answers against t, from 1 to about one half, four schedules. "
+    f"Below three quarters from: {where}."
+))
 
 # %% [markdown]
 # Four schedules, four curves. Now draw the same numbers against the signal-to-noise ratio.
 
 # %%
-by_ratio = {name: (schedules[name].snr[every_40], torch.tensor(values)) for name, values in judged.items()}
-fig = plotting.lines([1.0], by_ratio, xlabel="signal-to-noise ratio", ylabel="3 or 8: right answers", logx=True, direct_labels=False,
-                     title="One curve: only the signal-to-noise ratio counts")
-show(fig, alt="The four curves against the signal-to-noise ratio lie on each other: one half at 0.001, three quarters near 0.2, 1 above 5.")
+by_ratio = {
+    name: (schedules[name].snr[every_40], torch.tensor(values))
+    for name, values in judged.items()
+}
+fig = plotting.lines(
+    [1.0], by_ratio,
+    xlabel="signal-to-noise ratio", ylabel="3 or 8: right answers", logx=True,
+    direct_labels=False, title="One curve: only the signal-to-noise ratio counts",
+)
+show(fig, alt=(
+    "The four curves against the signal-to-noise ratio lie on each other: "
+    "one half at 0.001, three quarters near 0.2, 1 above 5."
+))
 
 # %% [markdown]
 # This had to be so. Divide $x_t = \sqrt{\bar\alpha_t}\,x_0 + \sqrt{1-\bar\alpha_t}\,\epsilon$, which is (01.9) for a single picture, by
@@ -568,10 +694,21 @@ show(fig, alt="The four curves against the signal-to-noise ratio lie on each oth
 
 # %%
 noisy = photo_chain[499]
-blocks = torch.nn.functional.avg_pool2d(noisy, 8) / schedule.alphas_cumprod[499].sqrt().float()  # (1, 3, 16, 16), rescaled
-shown = torch.cat([photo, noisy, blocks.repeat_interleave(8, 2).repeat_interleave(8, 3)])
-fig = plotting.image_strip(shown, column_labels=["clean", "t=499", "8x8 means"], title="The noise hides pixels before it hides pictures", scale=1.4)
-show(fig, alt="The temple, its noisy version at t=499 where little can be seen, and block averages of the latter: roof and sky can be told apart.")
+# (1, 3, 16, 16), rescaled
+blocks = (
+    torch.nn.functional.avg_pool2d(noisy, 8)
+    / schedule.alphas_cumprod[499].sqrt().float()
+)
+squares = blocks.repeat_interleave(8, 2).repeat_interleave(8, 3)
+shown = torch.cat([photo, noisy, squares])
+fig = plotting.image_strip(
+    shown, column_labels=["clean", "t=499", "8x8 means"],
+    title="The noise hides pixels before it hides pictures", scale=1.4,
+)
+show(fig, alt=(
+    "The temple, its noisy version at t=499 where little can be seen, "
+    "and block averages of the latter: roof and sky can be told apart."
+))
 
 # %% [markdown]
 # ## Where people go wrong
@@ -591,7 +728,8 @@ show(fig, alt="The temple, its noisy version at t=499 where little can be seen, 
 def wrong_chain(x0, betas, keep):
     kept, x = {-1: x0}, x0
     for i, b in enumerate(betas.tolist()):
-        x = math.sqrt(1 - b) * x + b * torch.randn(x.shape, generator=generator, dtype=x.dtype)
+        noise = torch.randn(x.shape, generator=generator, dtype=x.dtype)
+        x = math.sqrt(1 - b) * x + b * noise
         if i in keep:
             kept[i] = x
     return kept
@@ -601,17 +739,30 @@ def wrong_chain(x0, betas, keep):
 v = 0.0
 for b in schedule.betas.tolist():
     v = (1 - b) * v + b**2
-x_T = wrong_chain(torch.zeros(20_000, 1, dtype=torch.float64), schedule.betas, keep={999})[999]
-assert_close(x_T.var() / v, torch.ones((), dtype=torch.float64), atol=6 * math.sqrt(2 / 20_000), rtol=0)
-print(f"standard deviation of x_T: {v**0.5:.3f} instead of 1, KL to N(0, 1): {0.5 * (v - 1 - math.log(v)):.2f} nats per number")
+nothing = torch.zeros(20_000, 1, dtype=torch.float64)
+x_T = wrong_chain(nothing, schedule.betas, keep={999})[999]
+assert_close(
+    x_T.var() / v, torch.ones((), dtype=torch.float64),
+    atol=6 * math.sqrt(2 / 20_000), rtol=0,
+)
+print(
+    f"standard deviation of x_T: {v**0.5:.3f} instead of 1, KL to N(0, 1): "
+    f"{0.5 * (v - 1 - math.log(v)):.2f} nats per number"
+)
 
 # %%
 wrong_photo = wrong_chain(photo, schedule.betas, keep=set(stations))
 rows = [torch.cat([chain[t] for t in stations]) for chain in (photo_chain, wrong_photo)]
 labels = ["clean"] + [f"t={t}" for t in stations[1:]]
-fig = plotting.image_strip(rows, column_labels=labels, row_labels=["sqrt(beta)", "beta"], scale=0.95,
-                           title="With beta for its root the picture fades to grey instead of drowning in noise")
-show(fig, alt="Two rows of the temple from clean to t=999. Top: it drowns in noise. Bottom: it stays sharp, fades, and ends as faint grey grain.")
+fig = plotting.image_strip(
+    rows, column_labels=labels, row_labels=["sqrt(beta)", "beta"], scale=0.95,
+    title="With beta for its root the picture fades to grey instead of "
+          "drowning in noise",
+)
+show(fig, alt=(
+    "Two rows of the temple from clean to t=999. Top: it drowns in noise. "
+    "Bottom: it stays sharp, fades, and ends as faint grey grain."
+))
 
 # %% [markdown]
 # The damage: the chain ends in grey with a standard deviation of 0.14. A sampler starts from noise with standard deviation 1, seven times
@@ -626,11 +777,21 @@ show(fig, alt="Two rows of the temple from clean to t=999. Top: it drowns in noi
 # a loss that stays high, noise at the output). The chain takes any range without complaint. Ask the judge what is left.
 
 # %%
-ranges = {"-1 to 1": lambda x: x, "0 to 1": lambda x: (x + 1) / 2, "0 to 255": lambda x: 127.5 * (x + 1)}
+ranges = {
+    "-1 to 1": lambda x: x,
+    "0 to 1": lambda x: (x + 1) / 2,
+    "0 to 255": lambda x: 127.5 * (x + 1),
+}
 by_range = {name: accuracy(schedule, change) for name, change in ranges.items()}
-fig = plotting.lines(every_40, by_range, xlabel="t", ylabel="3 or 8: right answers", title="Bytes are still readable in what should be pure noise")
+fig = plotting.lines(
+    every_40, by_range, xlabel="t", ylabel="3 or 8: right answers",
+    title="Bytes are still readable in what should be pure noise",
+)
 last = {name: f"{values[-1]:.2f}" for name, values in by_range.items()}
-show(fig, alt=f"Right answers against t for three data ranges. 0 to 1 falls earlier than -1 to 1; 0 to 255 hardly falls. At t=979: {last}.")
+show(fig, alt=(
+    "Right answers against t for three data ranges. 0 to 1 falls earlier than -1 to 1; "
+    f"0 to 255 hardly falls. At t=979: {last}."
+))
 
 # %% [markdown]
 # - **0 to 255.** The signal is 127.5 times as large, so its variance 16,256 times. At the last step $\sqrt{\bar\alpha_T}$ is 0.0064, and
@@ -641,9 +802,15 @@ show(fig, alt=f"Right answers against t for three data ranges. 0 to 1 falls earl
 
 # %%
 root = schedule.alphas_cumprod[-1].sqrt()
-print(f"sqrt(abar_T) = {root:.6f}. What is left of the data in x_T, beside noise of standard deviation 1:")
+print(
+    f"sqrt(abar_T) = {root:.6f}. What is left of the data in x_T, beside noise of "
+    "standard deviation 1:"
+)
 for name, change in ranges.items():
-    print(f"{name:8s} largest value {root * change(test_x).max():.4f}, standard deviation {root * change(test_x).std():.4f}")
+    print(
+        f"{name:8s} largest value {root * change(test_x).max():.4f}, "
+        f"standard deviation {root * change(test_x).std():.4f}"
+    )
 
 # %% [markdown]
 # ## Your turn
@@ -657,7 +824,8 @@ exercise("01.1")
 
 # %%
 def forward_step(x_prev, t, betas, noise):
-    beta = betas[t].to(x_prev.dtype).reshape(-1, *[1] * (x_prev.ndim - 1))  # (B,) -> (B, 1, ...)
+    # (B,) -> (B, 1, ...)
+    beta = betas[t].to(x_prev.dtype).reshape(-1, *[1] * (x_prev.ndim - 1))
     mean = (1 - beta).sqrt() * x_prev
     return mean + ...
 

@@ -32,7 +32,8 @@ from diffusion_course import (
 )
 
 generator = seed_everything(0)
-photo = dc.load_dataset("photos", size=96).images[:1].double()  # (1, 3, 96, 96) in [-1, 1]
+# (1, 3, 96, 96) in [-1, 1]
+photo = dc.load_dataset("photos", size=96).images[:1].double()
 
 # %% [markdown]
 # ## Recall
@@ -57,9 +58,18 @@ photo = dc.load_dataset("photos", size=96).images[:1].double()  # (1, 3, 96, 96)
 # %%
 thousand = make_schedule("linear", 1000)
 seen = (0, 99, 199, 399, 999)
-strip = q_sample(photo.expand(5, -1, -1, -1), torch.tensor(seen), thousand.alphas_cumprod, generator=generator)
-fig = plotting.image_strip(strip, column_labels=[f"t = {t}" for t in seen], scale=1.3, title="Five noise levels, each reached in one jump")
-show(fig, alt="A photograph of a tower at t = 0, 99, 199, 399 and 999 of 1000 steps: clean, grainy, very grainy, hardly visible, pure noise.")
+strip = q_sample(
+    photo.expand(5, -1, -1, -1), torch.tensor(seen), thousand.alphas_cumprod,
+    generator=generator,
+)
+fig = plotting.image_strip(
+    strip, column_labels=[f"t = {t}" for t in seen], scale=1.3,
+    title="Five noise levels, each reached in one jump",
+)
+show(fig, alt=(
+    "A photograph of a tower at t = 0, 99, 199, 399 and 999 of 1000 steps: "
+    "clean, grainy, very grainy, hardly visible, pure noise."
+))
 
 # %% [markdown]
 # The schedule is the linear one of [Ho et al. 2020](https://arxiv.org/abs/2006.11239) (section 4): $T = 1000$ steps with $\beta$ from
@@ -117,7 +127,10 @@ torch.testing.assert_close(x.squeeze(), by_hand)
 #
 # The step from three draws to one needs a fact: if $\epsilon$ and $\epsilon'$ are independent standard normal numbers, then
 #
-# $$ a\,\epsilon + b\,\epsilon' \quad\text{has the same distribution as}\quad \sqrt{a^2 + b^2}\;\epsilon'' , \qquad \epsilon''\sim N(0, 1). \tag{02.2} $$
+# $$\begin{gathered}
+# a\,\epsilon + b\,\epsilon' \quad\text{has the same distribution as}\quad \sqrt{a^2 + b^2}\;\epsilon'' , \\
+# \epsilon''\sim N(0, 1).
+# \end{gathered} \tag{02.2}$$
 #
 # *Its mean and variance.* The mean is $a\cdot 0 + b\cdot 0 = 0$. The variance is
 # $\mathbb E[(a\epsilon + b\epsilon')^2] = a^2\,\mathbb E[\epsilon^2] + 2ab\,\mathbb E[\epsilon\epsilon'] + b^2\,\mathbb E[\epsilon'^2] = a^2 + b^2$,
@@ -181,14 +194,17 @@ dc.show_source(q_sample)
 # %%
 alphas_cumprod3 = (1 - betas3).cumprod(0)
 x0 = torch.full((50_000, 1), 2.0, dtype=torch.float64)
-first, second = torch.zeros(50_000, dtype=torch.long), torch.ones(50_000, dtype=torch.long)
+first = torch.zeros(50_000, dtype=torch.long)
+second = torch.ones(50_000, dtype=torch.long)
 x1 = q_step(x0, first, betas3, generator=generator)
 x2 = q_step(x1, second, betas3, generator=generator)
 walked = torch.corrcoef(torch.cat([x1, x2], dim=1).T)[0, 1]
 one_noise = dc.process.noise_like(x0, generator)
 same = [q_sample(x0, t, alphas_cumprod3, one_noise) for t in (first, second)]
 jumped = torch.corrcoef(torch.cat(same, dim=1).T)[0, 1]
-print(f"correlation of x_1 and x_2: walked {walked:.2f}, one noise for both {jumped:.2f}")
+print(
+    f"correlation of x_1 and x_2: walked {walked:.2f}, one noise for both {jumped:.2f}"
+)
 torch.testing.assert_close(walked, torch.tensor(0.5345).double(), atol=0.02, rtol=0)
 
 # %% [markdown]
@@ -202,9 +218,10 @@ torch.testing.assert_close(walked, torch.tensor(0.5345).double(), atol=0.02, rto
 def compose(betas, x0, sign=1):
     """Push mean (D,) and covariance (D, D) of a point through every kernel in turn."""
     mean, covariance = x0.clone(), torch.zeros(len(x0), len(x0), dtype=x0.dtype)
+    identity = torch.eye(len(x0), dtype=x0.dtype)
     for beta in betas:
         mean = (1 - beta).sqrt() * mean
-        covariance = (1 - beta) * covariance + sign * beta * torch.eye(len(x0), dtype=x0.dtype)
+        covariance = (1 - beta) * covariance + sign * beta * identity
     return mean, covariance
 
 
@@ -217,7 +234,9 @@ for name in ("linear", "scaled_linear", "cosine", "sigmoid"):
         mean, covariance = compose(schedule.betas[:steps], point)
         alpha_bar = schedule.alphas_cumprod[steps - 1]
         torch.testing.assert_close(mean, alpha_bar.sqrt() * point)
-        torch.testing.assert_close(covariance, (1 - alpha_bar) * torch.eye(3, dtype=torch.float64))
+        torch.testing.assert_close(
+            covariance, (1 - alpha_bar) * torch.eye(3, dtype=torch.float64)
+        )
     print(f"{name:>13}: 1, 300 and 1000 kernels agree with the jump")
 
 # %% [markdown]
@@ -227,7 +246,9 @@ for name in ("linear", "scaled_linear", "cosine", "sigmoid"):
 linear = make_schedule("linear")
 try:
     _, covariance = compose(linear.betas, point, sign=-1)
-    torch.testing.assert_close(covariance, (1 - linear.alphas_cumprod[-1]) * torch.eye(3, dtype=torch.float64))
+    torch.testing.assert_close(
+        covariance, (1 - linear.alphas_cumprod[-1]) * torch.eye(3, dtype=torch.float64)
+    )
 except AssertionError as error:
     print("caught:", str(error).splitlines()[0])
 
@@ -241,7 +262,9 @@ x0 = torch.full((20_000, 1), 1.5, dtype=torch.float64)
 walk = x0
 for t in range(40):
     walk = q_step(walk, torch.full((20_000,), t), short.betas, generator=generator)
-jump = q_sample(x0, torch.full((20_000,), 39), short.alphas_cumprod, generator=generator)
+jump = q_sample(
+    x0, torch.full((20_000,), 39), short.alphas_cumprod, generator=generator
+)
 
 # %%
 alpha_bar = short.alphas_cumprod[39].item()
@@ -249,16 +272,24 @@ mean, std = 1.5 * alpha_bar**0.5, (1 - alpha_bar) ** 0.5
 for name, x in (("walk", walk), ("jump", jump)):
     assert abs(x.mean().item() - mean) < 4 * std / 20_000**0.5, name
     assert abs(x.var().item() - std**2) < 4 * std**2 * (2 / 20_000) ** 0.5, name
-    print(f"{name}: mean {x.mean():.2f}, standard deviation {x.std():.2f}  (formula: {mean:.2f}, {std:.2f})")
+    print(
+        f"{name}: mean {x.mean():.2f}, standard deviation {x.std():.2f}  (formula: "
+        f"{mean:.2f}, {std:.2f})"
+    )
 
 # %%
 grid = torch.linspace(-2.5, 4, 200).double()
 density = torch.distributions.Normal(mean, std).log_prob(grid).exp()
 fig = plotting.histogram_against_density(
-    {"40 small steps": walk[:, 0], "one jump": jump[:, 0]}, grid, {"40 small steps": density, "one jump": density},
-    xlabel="$x_{40}$", title="Walking and jumping give one distribution")
-show(fig, alt=f"Two histograms of 20,000 values under the same bell curve, mean {mean:.2f}, standard deviation {std:.2f}. "
-     "The left one comes from 40 small steps, the right one from one jump; they look alike.")
+    {"40 small steps": walk[:, 0], "one jump": jump[:, 0]},
+    grid, {"40 small steps": density, "one jump": density},
+    xlabel="$x_{40}$", title="Walking and jumping give one distribution",
+)
+show(fig, alt=(
+    f"Two histograms of 20,000 values under the same bell curve, mean {mean:.2f}, "
+    f"standard deviation {std:.2f}. The left one comes from 40 small steps, "
+    "the right one from one jump; they look alike."
+))
 
 # %% [markdown]
 # The jump costs one draw, the walk forty. Training uses the jump: it picks a random $t$ for each picture and never walks.
@@ -282,10 +313,14 @@ show(fig, alt=f"Two histograms of 20,000 values under the same bell curve, mean 
 # Check (02.6) on the photograph: $\mathrm{SNR} = 4$ means $\sigma = 0.5$. Take the noise out again and measure it.
 
 # %%
-alpha_bar = torch.tensor([4 / (1 + 4)], dtype=torch.float64)  # (02.5): a table with one entry
+# (02.5): a table with one entry
+alpha_bar = torch.tensor([4 / (1 + 4)], dtype=torch.float64)
 xt = q_sample(photo, torch.tensor([0]), alpha_bar, generator=generator)
 residue = xt / alpha_bar.sqrt() - photo
-print(f"SNR {dc.snr(alpha_bar).item():.1f}: the noise on the photograph has standard deviation {residue.std():.3f}")
+print(
+    f"SNR {dc.snr(alpha_bar).item():.1f}: the noise on the photograph has standard "
+    f"deviation {residue.std():.3f}"
+)
 torch.testing.assert_close(residue.std(), torch.tensor(0.5).double(), rtol=0.02, atol=0)
 
 # %% [markdown]
@@ -311,54 +346,100 @@ torch.testing.assert_close(residue.std(), torch.tensor(0.5).double(), rtol=0.02,
 
 # %%
 cosine = make_schedule("cosine")
-print(f"cosine, T = 1000: sqrt(beta_1) = {cosine.betas[0].sqrt():.5f}, one grey value = {1 / 127.5:.5f}")
+print(
+    f"cosine, T = 1000: sqrt(beta_1) = {cosine.betas[0].sqrt():.5f}, "
+    f"one grey value = {1 / 127.5:.5f}"
+)
 u = torch.arange(1001).double() / 1000  # t / T
 curve = torch.cos((u + 0.008) / 1.008 * math.pi / 2) ** 2
 torch.testing.assert_close(cosine.alphas_cumprod[:-1], (curve / curve[0])[1:-1])
-print(f"without the cap, the last beta would be {1 - curve[-1] / curve[-2]:.3f}; it is {cosine.betas[-1]:.3f}")
+print(
+    f"without the cap, the last beta would be {1 - curve[-1] / curve[-2]:.3f}; "
+    f"it is {cosine.betas[-1]:.3f}"
+)
 
 # %%
 names = ("linear", "scaled_linear", "cosine", "sigmoid")
 schedules = {name: make_schedule(name) for name in names}
 steps = torch.arange(1000)
-fig = plotting.lines(steps, {name: s.betas for name, s in schedules.items()}, xlabel="index t", ylabel=r"$\beta_t$", logy=True,
-                     title="How much noise each step adds: the cosine schedule ends in large steps")
-show(fig, alt="Four curves of beta over t on a logarithmic axis. Linear rises from 0.0001 and sigmoid from 0.00015, both to 0.02, scaled linear from "
-     "0.00085 to 0.012, cosine from 0.00004 through 0.003 in the middle to 0.999 at the end.")
+fig = plotting.lines(
+    steps, {name: s.betas for name, s in schedules.items()},
+    xlabel="index t", ylabel=r"$\beta_t$", logy=True,
+    title="How much noise each step adds: the cosine schedule ends in large steps",
+)
+show(fig, alt=(
+    "Four curves of beta over t on a logarithmic axis. Linear rises from 0.0001 "
+    "and sigmoid from 0.00015, both to 0.02, scaled linear from 0.00085 to 0.012, "
+    "cosine from 0.00004 through 0.003 in the middle to 0.999 at the end."
+))
 
 # %%
-fig = plotting.lines(steps, {name: s.alphas_cumprod.sqrt() for name, s in schedules.items()}, xlabel="index t",
-                     ylabel=r"factor on $x_0$, $\sqrt{\bar\alpha_t}$", title="Half of the factor is gone at t = 368 or at t = 664, as the schedule decides")
-half = {name: int((s.alphas_cumprod.sqrt() > 0.5).sum()) for name, s in schedules.items()}
-show(fig, alt="Four falling curves of the factor on x_0 from 1 towards 0. They pass one half at t = "
-     + ", ".join(f"{t} ({name})" for name, t in half.items()) + ".")
+fig = plotting.lines(
+    steps, {name: s.alphas_cumprod.sqrt() for name, s in schedules.items()},
+    xlabel="index t", ylabel=r"factor on $x_0$, $\sqrt{\bar\alpha_t}$",
+    title="Half of the factor is gone at t = 368 or at t = 664, "
+          "as the schedule decides",
+)
+half = {
+    name: int((s.alphas_cumprod.sqrt() > 0.5).sum()) for name, s in schedules.items()
+}
+show(fig, alt=(
+    "Four falling curves of the factor on x_0 from 1 towards 0. "
+    "They pass one half at t = "
+    + ", ".join(f"{t} ({name})" for name, t in half.items())
+    + "."
+))
 
 # %%
-fig = plotting.lines(steps, {name: s.snr.log() for name, s in schedules.items()}, xlabel="index t", ylabel="log SNR (natural)",
-                     title="In log-SNR the ends of the schedules part")
-show(fig, alt="Four falling curves of log-SNR. They start between 7 (scaled linear) and 10 (cosine) and cross zero between t = "
-     f"{min(int((s.snr > 1).sum()) for s in schedules.values())} and t = {max(int((s.snr > 1).sum()) for s in schedules.values())}. "
-     "At the end scaled linear reaches -5.4, linear and sigmoid -10.1, cosine -19.8 after a steep last stretch.")
+fig = plotting.lines(
+    steps, {name: s.snr.log() for name, s in schedules.items()}, xlabel="index t",
+    ylabel="log SNR (natural)", title="In log-SNR the ends of the schedules part",
+)
+show(fig, alt=(
+    "Four falling curves of log-SNR. "
+    "They start between 7 (scaled linear) and 10 (cosine) and cross zero "
+    f"between t = {min(int((s.snr > 1).sum()) for s in schedules.values())} "
+    f"and t = {max(int((s.snr > 1).sum()) for s in schedules.values())}. "
+    "At the end scaled linear reaches -5.4, linear and sigmoid -10.1, "
+    "cosine -19.8 after a steep last stretch."
+))
 
 # %% [markdown]
 # The same SNR comes at different $t$. Pick four ratios, find in each schedule the step that is closest, and add the same noise to the photograph.
 
 # %%
 levels = [10.0, 1.0, 0.1, 0.01]
-near = {name: [int((s.snr.log() - math.log(level)).abs().argmin()) for level in levels] for name, s in schedules.items()}
+near = {
+    name: [int((s.snr.log() - math.log(level)).abs().argmin()) for level in levels]
+    for name, s in schedules.items()
+}
 print(f"{'SNR':>13} " + " ".join(f"{level:>6g}" for level in levels))
 for name in names:
     print(f"{name:>13} " + " ".join(f"{t:>6d}" for t in near[name]))
 
 # %%
 noise = dc.process.noise_like(photo, generator)
-rows = [torch.cat([q_sample(photo, torch.tensor([t]), s.alphas_cumprod, noise) for t in near[name]]) for name, s in schedules.items()]
+rows = [
+    torch.cat([
+        q_sample(photo, torch.tensor([t]), s.alphas_cumprod, noise) for t in near[name]
+    ])
+    for name, s in schedules.items()
+]
 worst = max((row - rows[0]).abs().max().item() for row in rows)
 labels = [f"SNR {level:g}" for level in levels]
-fig = plotting.image_strip(rows, column_labels=labels, row_labels=names, scale=1.1, title="Equal SNR, equal picture, whatever the schedule")
-show(fig, alt="A photograph of a building under four schedules (rows) at SNR 10, 1, 0.1 and 0.01 (columns). Within a column the pictures look alike. "
-     "At SNR 10 it is grainy, at 1 the shapes stand, at 0.1 large shapes can be guessed, at 0.01 it is noise.")
-print(f"largest difference of a pixel within a column: {worst:.2f} (the steps do not hit the SNR exactly)")
+fig = plotting.image_strip(
+    rows, column_labels=labels, row_labels=names, scale=1.1,
+    title="Equal SNR, equal picture, whatever the schedule",
+)
+show(fig, alt=(
+    "A photograph of a building under four schedules (rows) at SNR 10, 1, 0.1 and "
+    "0.01 (columns). Within a column the pictures look alike. At SNR 10 it is grainy, "
+    "at 1 the shapes stand, at 0.1 large shapes can be guessed, at 0.01 it is noise."
+))
+print(
+    f"largest difference of a pixel within a column: {worst:.2f} (the steps do not hit "
+    "the SNR exactly)"
+)
 
 # %% [markdown]
 # Does the choice matter, then? To the data no: every schedule passes through the same pictures. To training and sampling yes, because both spend
@@ -370,29 +451,50 @@ print(f"largest difference of a pixel within a column: {worst:.2f} (the steps do
 #
 # Now your prediction. Take the logarithm of the factor on $x_0$; the product becomes a sum, and $\log(1-\beta)\approx-\beta$ for small $\beta$:
 #
-# $$ \log\sqrt{\bar\alpha_T} = \tfrac12\sum_{t=1}^{T}\log(1-\beta_t) \approx -\tfrac12\sum_{t=1}^{T}\beta_t = -\tfrac{T}{2}\cdot\frac{\beta_{\min}+\beta_{\max}}{2}
-# \quad\text{(linear)}. \tag{02.8} $$
+# $$\begin{aligned}
+# \log\sqrt{\bar\alpha_T} &= \tfrac12\sum_{t=1}^{T}\log(1-\beta_t) \approx -\tfrac12\sum_{t=1}^{T}\beta_t \\
+# &= -\tfrac{T}{2}\cdot\frac{\beta_{\min}+\beta_{\max}}{2} \quad\text{(linear)}.
+# \end{aligned} \tag{02.8}$$
 #
 # The sum of an evenly spaced list is its length times the mean of its ends. With $10^{-4}$ and $0.02$ the mean is $0.01005$, so $T = 1000$ gives about
 # $e^{-5.03} = 0.0066$. With $T = 50$ the exponent is twenty times smaller: $e^{-0.251} = 0.778$.
 
 # %%
-left = {T: make_schedule("linear", T).alphas_cumprod[-1].sqrt().item() for T in (1000, 300, 200, 50)}
+left = {
+    T: make_schedule("linear", T).alphas_cumprod[-1].sqrt().item()
+    for T in (1000, 300, 200, 50)
+}
 for T, factor in left.items():
-    print(f"T = {T:>4}: sqrt(abar_T) = {factor:.4f}   (02.8) gives {math.exp(-T / 2 * 0.01005):.4f}")
+    print(
+        f"T = {T:>4}: sqrt(abar_T) = {factor:.4f}   (02.8) gives "
+        f"{math.exp(-T / 2 * 0.01005):.4f}"
+    )
 if my_guess is None:
     print("You made no guess: write a number into my_guess above and run on.")
 else:
-    print(f"You guessed {my_guess:g}; it is {left[50]:.2f}.", "Close." if abs(my_guess - left[50]) < 0.1 else "Compare (02.8).")
+    print(
+        f"You guessed {my_guess:g}; it is {left[50]:.2f}.",
+        "Close." if abs(my_guess - left[50]) < 0.1 else "Compare (02.8).",
+    )
 
 # %%
 endings = {f"linear, T = {T}": make_schedule("linear", T) for T in (1000, 300, 200, 50)}
-ends = [q_sample(photo, torch.tensor([s.num_train_timesteps - 1]), s.alphas_cumprod, noise) for s in endings.values()]
+ends = [
+    q_sample(photo, torch.tensor([s.num_train_timesteps - 1]), s.alphas_cumprod, noise)
+    for s in endings.values()
+]
 titles = [f"T = {T}: {factor:.4f}" for T, factor in left.items()]
-fig = plotting.image_grid(torch.cat([*ends, noise]), columns=5, titles=[*titles, "start of sampling"], scale=1.4,
-                          title=r"The last step of the same $\beta$ range: with T = 50 the photograph is all there")
-show(fig, alt="Five pictures. At the end of 1000 steps only noise is seen; with 300 and with 200 steps a tower shows faintly, "
-     "with 50 the photograph is plain under its grain. The fifth picture, pure noise, is where sampling starts.")
+fig = plotting.image_grid(
+    torch.cat([*ends, noise]),
+    columns=5, titles=[*titles, "start of sampling"], scale=1.4,
+    title=r"The last step of the same $\beta$ range: with T = 50 the "
+          r"photograph is all there",
+)
+show(fig, alt=(
+    "Five pictures. At the end of 1000 steps only noise is seen; with 300 and with "
+    "200 steps a tower shows faintly, with 50 the photograph is plain under its grain. "
+    "The fifth picture, pure noise, is where sampling starts."
+))
 
 # %% [markdown]
 # Sampling starts from $N(0, I)$. That is right only if the chain ends there. With $T = 50$ the network has never seen pure noise at its last step:
@@ -409,23 +511,44 @@ def draw(schedule, n=4000, **options):
     """Sample n points with the exact network of `pair` under a schedule."""
     tables = schedule.betas, schedule.alphas, schedule.alphas_cumprod
     model = pair.model(schedule.alphas_cumprod)
-    return dc.p_sample_loop(model, (n, 2), *tables, dtype=torch.float64, generator=dc.make_generator(1), **options)
+    return dc.p_sample_loop(
+        model, (n, 2), *tables,
+        dtype=torch.float64, generator=dc.make_generator(1), **options,
+    )
 
 
 # %%
 reused = make_schedule("linear", 50)
-scaled = make_schedule("linear", 50, beta_start=1e-4 * 1000 / 50, beta_end=0.02 * 1000 / 50)
-fifty = {"linear, reused": reused, "linear, scaled": scaled, "cosine": make_schedule("cosine", 50)}
-points = {"data": pair.sample(4000, generator=generator)} | {name: draw(s) for name, s in fifty.items()}
+scaled = make_schedule(
+    "linear", 50, beta_start=1e-4 * 1000 / 50, beta_end=0.02 * 1000 / 50
+)
+fifty = {
+    "linear, reused": reused,
+    "linear, scaled": scaled,
+    "cosine": make_schedule("cosine", 50),
+}
+points = {"data": pair.sample(4000, generator=generator)} | {
+    name: draw(s) for name, s in fifty.items()
+}
 for name, p in points.items():
-    end = f", sqrt(abar_T) = {fifty[name].alphas_cumprod[-1].sqrt():.4f}" if name in fifty else ""
+    end = (
+        f", sqrt(abar_T) = {fifty[name].alphas_cumprod[-1].sqrt():.4f}"
+        if name in fifty
+        else ""
+    )
     print(f"{name:>15}: {(p[:, 0] > 0).double().mean():.2f} in the right blob{end}")
 
 # %%
-fig = plotting.scatter_2d(points, limit=2.2, size=1.75, title="Fifty steps, the same exact network: only the schedule differs")
+fig = plotting.scatter_2d(
+    points, limit=2.2, size=1.75,
+    title="Fifty steps, the same exact network: only the schedule differs",
+)
 share = {name: (p[:, 0] > 0).double().mean().item() for name, p in points.items()}
-show(fig, alt="Four clouds of points in two blobs. Share of the right blob: " + ", ".join(f"{name} {v:.2f}" for name, v in share.items())
-     + ". The reused schedule puts too many points left.")
+show(fig, alt=(
+    "Four clouds of points in two blobs. Share of the right blob: "
+    + ", ".join(f"{name} {v:.2f}" for name, v in share.items())
+    + ". The reused schedule puts too many points left."
+))
 
 # %% [markdown]
 # The true share of the right blob is 0.70. (All sampled blobs are a little tighter than the data's, the repaired ones too: the price of few steps with
@@ -433,9 +556,13 @@ show(fig, alt="Four clouds of points in two blobs. Share of the right blob: " + 
 # number of steps.
 
 # %%
-honest_start = pair.at(reused.alphas_cumprod[-1].item()).sample(4000, generator=generator)
+last_level = pair.at(reused.alphas_cumprod[-1].item())
+honest_start = last_level.sample(4000, generator=generator)
 p = draw(reused, x_init=honest_start)
-print(f"reused betas, started from q(x_T): {(p[:, 0] > 0).double().mean():.2f} in the right blob")
+print(
+    f"reused betas, started from q(x_T): {(p[:, 0] > 0).double().mean():.2f} "
+    "in the right blob"
+)
 
 # %% [markdown]
 # Two cures, both used above:
@@ -447,9 +574,13 @@ print(f"reused betas, started from q(x_T): {(p[:, 0] > 0).double().mean():.2f} i
 
 # %%
 for T in (1000, 300, 200, 50, 25):
-    by_scale = make_schedule("linear", T, beta_start=0.1 / T, beta_end=20 / T).alphas_cumprod[-1].sqrt()
+    scaled_betas = make_schedule("linear", T, beta_start=0.1 / T, beta_end=20 / T)
+    by_scale = scaled_betas.alphas_cumprod[-1].sqrt()
     by_curve = make_schedule("cosine", T).alphas_cumprod[-1].sqrt()
-    print(f"T = {T:>4}: scaled linear betas leave {by_scale:.6f}, cosine leaves {by_curve:.6f}")
+    print(
+        f"T = {T:>4}: scaled linear betas leave {by_scale:.6f}, "
+        f"cosine leaves {by_curve:.6f}"
+    )
 
 # %% [markdown]
 # (Scaled *by $1000/T$*: not to be confused with the schedule named `scaled_linear`, whose roots are evenly spaced.)
@@ -464,7 +595,10 @@ for T in (1000, 300, 200, 50, 25):
 published = {"linear": 0.006353, "cosine": 4.928220e-05, "scaled_linear": 0.068265}
 for name, value in published.items():
     signal = schedules[name].alphas_cumprod[-1].sqrt().item()
-    print(f"{name:>13}: sqrt(abar_T) = {signal:.6e}, published {value:.6e}, SNR {schedules[name].snr[-1]:.3e}")
+    print(
+        f"{name:>13}: sqrt(abar_T) = {signal:.6e}, published {value:.6e}, "
+        f"SNR {schedules[name].snr[-1]:.3e}"
+    )
     assert math.isclose(signal, value, rel_tol=1e-4)
 
 # %% [markdown]
@@ -476,10 +610,17 @@ for name, value in published.items():
 # %%
 beta_32 = torch.tensor(0.999, dtype=torch.float32)
 print(f"float32(0.999) = {beta_32.item():.12f}")
-print(f"1 - beta: {1 - 0.999:.9e} in float64, {1 - beta_32.item():.9e} after rounding beta to float32")
-rounded = 1 - cosine.betas.float().double()  # only the betas are rounded; product and root are float64
+print(
+    f"1 - beta: {1 - 0.999:.9e} in float64, {1 - beta_32.item():.9e} after "
+    "rounding beta to float32"
+)
+# only the betas are rounded; product and root are float64
+rounded = 1 - cosine.betas.float().double()
 print(f"sqrt(abar_T) of the rounded betas: {rounded.cumprod(0)[-1].sqrt():.6e}")
-torch.testing.assert_close(rounded.cumprod(0)[-1].sqrt(), torch.tensor(4.928220e-05).double(), rtol=1e-7, atol=0)
+torch.testing.assert_close(
+    rounded.cumprod(0)[-1].sqrt(),
+    torch.tensor(4.928220e-05).double(), rtol=1e-7, atol=0,
+)
 
 # %% [markdown]
 # All seven digits of the paper, from nothing but the rounding of the betas to float32. The package keeps its tables in float64 and casts at the network's door.
@@ -495,12 +636,15 @@ stable, last = schedules["scaled_linear"], torch.tensor([999])
 fixed = make_schedule("scaled_linear", zero_terminal_snr=True)
 big_noise = dc.process.noise_like(big, generator)
 ends = {"x_T, Stable Diffusion's": stable, "x_T, rescaled": fixed}
-ends = {name: q_sample(big, last, s.alphas_cumprod, big_noise) for name, s in ends.items()}
+ends = {
+    name: q_sample(big, last, s.alphas_cumprod, big_noise) for name, s in ends.items()
+}
 
 
 def block_means(x, size=16):
-    """Grey means of size x size blocks, over 0.068, at the size of the picture: (B, C, H, W) -> (B, C, H, W)."""
-    means = torch.nn.functional.avg_pool2d(x.mean(1, keepdim=True), size) / stable.alphas_cumprod[-1].sqrt()
+    """Grey means of size x size blocks, over 0.068, as large as x, (B, C, H, W)."""
+    means = torch.nn.functional.avg_pool2d(x.mean(1, keepdim=True), size)
+    means = means / stable.alphas_cumprod[-1].sqrt()
     return means.repeat_interleave(size, 2).repeat_interleave(size, 3).expand_as(x)
 
 
@@ -508,18 +652,31 @@ def block_means(x, size=16):
 first, second = ends.values()
 panels = torch.cat([big, first, block_means(first), block_means(second)])
 titles = ["x_0", "x_T (scaled linear)", "its block means", "the same, SNR(T) = 0"]
-fig = plotting.image_grid(panels, columns=4, titles=titles, scale=1.9, title="The last step looks like noise and still holds the picture")
-show(fig, alt="Four pictures. The photograph; its x_T, which looks like pure noise; the means of 16 by 16 blocks of x_T, in which the bright and dark "
-     "parts of the photograph show through grain; and the same means for a rescaled schedule, in which there is only grain.")
+fig = plotting.image_grid(
+    panels, columns=4, titles=titles, scale=1.9,
+    title="The last step looks like noise and still holds the picture",
+)
+show(fig, alt=(
+    "Four pictures. The photograph; its x_T, which looks like pure noise; "
+    "the means of 16 by 16 blocks of x_T, in which the bright and dark parts of "
+    "the photograph show through grain; and the same means for a rescaled schedule, "
+    "in which there is only grain."
+))
 
 # %% [markdown]
 # The mean over the whole picture, its brightness, leaks most of all. Compare the leak with the noise of that mean:
 
 # %%
 pixels = big.numel()
-for name, picture in (("photograph", big), ("white", torch.ones_like(big)), ("black", -torch.ones_like(big))):
+for name, picture in (
+    ("photograph", big), ("white", torch.ones_like(big)),
+    ("black", -torch.ones_like(big)),
+):
     leak = stable.alphas_cumprod[-1].sqrt() * picture.mean()
-    print(f"{name:>10}: mean of x_T is {leak:+.4f}, noise of that mean {1 / pixels**0.5:.4f}: {leak * pixels**0.5:+.0f} standard deviations")
+    print(
+        f"{name:>10}: mean of x_T is {leak:+.4f}, noise of that mean "
+        f"{1 / pixels**0.5:.4f}: {leak * pixels**0.5:+.0f} standard deviations"
+    )
 
 # %% [markdown]
 # A network trained on this $x_T$ can read the brightness off its mean with near certainty. At sampling time the mean of pure noise is close to 0, and a mean of 0 says:
@@ -531,22 +688,37 @@ for name, picture in (("photograph", big), ("white", torch.ones_like(big)), ("bl
 # So one coordinate is enough. (The sampler's options are lesson 04's: `fixed_large` suits wide data, and SNR 0 needs `v_prediction`, for a reason given below.)
 
 # %%
-bright = dc.GaussianMixture(*(torch.tensor(v, dtype=torch.float64) for v in ([1.0], [[0.0]], [[[32.0**2]]])))
+bright = dc.GaussianMixture(
+    *(torch.tensor(v, dtype=torch.float64) for v in ([1.0], [[0.0]], [[[32.0**2]]]))
+)
 
 
 def brightness(schedule, kind="epsilon", **options):
-    """Standard deviation of the brightness of 2,000 pictures sampled with the exact network."""
+    """Standard deviation of the brightness of 2,000 pictures of the exact network."""
     tables = schedule.betas, schedule.alphas, schedule.alphas_cumprod
-    options = dict(prediction_type=kind, variance_type="fixed_large", dtype=torch.float64, generator=dc.make_generator(2)) | options
-    return dc.p_sample_loop(bright.model(schedule.alphas_cumprod, kind), (2000, 1), *tables, **options).std().item() / 64
+    options = dict(
+        prediction_type=kind, variance_type="fixed_large",
+        dtype=torch.float64, generator=dc.make_generator(2),
+    ) | options
+    model = bright.model(schedule.alphas_cumprod, kind)
+    drawn = dc.p_sample_loop(model, (2000, 1), *tables, **options)
+    return drawn.std().item() / 64
 
 
 # %%
-right_start = bright.at(stable.alphas_cumprod[-1].item()).sample(2000, generator=generator)
+right_start = bright.at(stable.alphas_cumprod[-1].item()).sample(
+    2000, generator=generator
+)
 print("data: 0.50")
 print(f"scaled linear, started from N(0, I):  {brightness(stable):.2f}")
-print(f"scaled linear, started from q(x_T):   {brightness(stable, x_init=right_start):.2f}")
-print(f"rescaled to zero terminal SNR, N(0,I): {brightness(fixed, kind='v_prediction'):.2f}")
+print(
+    "scaled linear, started from q(x_T):   "
+    f"{brightness(stable, x_init=right_start):.2f}"
+)
+print(
+    "rescaled to zero terminal SNR, N(0,I): "
+    f"{brightness(fixed, kind='v_prediction'):.2f}"
+)
 
 # %% [markdown]
 # The wrong start costs nearly half of the spread in brightness: dark and bright pictures become mid-grey. The network is perfect in all three lines. This is one Gaussian direction, not Stable Diffusion, where brightness is not
@@ -575,17 +747,29 @@ dc.show_source(dc.rescale_zero_terminal_snr)
 
 # %%
 s = stable.alphas_cumprod.sqrt()
-equations = torch.stack([torch.stack([s[0], torch.ones_like(s[0])]), torch.stack([s[-1], torch.ones_like(s[0])])])
+equations = torch.stack([
+    torch.stack([s[0], torch.ones_like(s[0])]),
+    torch.stack([s[-1], torch.ones_like(s[0])]),
+])
 k, d = torch.linalg.solve(equations, torch.stack([s[0], torch.zeros_like(s[0])]))
 for steps in (1, 500, 1000):
     mean, _ = compose(fixed.betas[:steps], torch.ones(1, dtype=torch.float64))
     torch.testing.assert_close(mean[0], k * s[steps - 1] + d)
-print(f"first beta {fixed.betas[0]:.5f} (was {stable.betas[0]:.5f}), last beta {fixed.betas[-1]:.1f}, sqrt(abar_T) = {fixed.alphas_cumprod[-1]:.1f}")
+print(
+    f"first beta {fixed.betas[0]:.5f} (was {stable.betas[0]:.5f}), "
+    f"last beta {fixed.betas[-1]:.1f}, sqrt(abar_T) = {fixed.alphas_cumprod[-1]:.1f}"
+)
 
 # %%
-fig = plotting.lines(torch.arange(1000), {"scaled linear": s, "rescaled": fixed.alphas_cumprod.sqrt()}, xlabel="index t",
-                     ylabel=r"factor on $x_0$, $\sqrt{\bar\alpha_t}$", title="Rescaling bends the end of the curve to 0")
-show(fig, alt="Two falling curves that start together near 1. Scaled linear ends at 0.068, the rescaled one at 0; in between they differ by at most 0.07.")
+fig = plotting.lines(
+    torch.arange(1000), {"scaled linear": s, "rescaled": fixed.alphas_cumprod.sqrt()},
+    xlabel="index t", ylabel=r"factor on $x_0$, $\sqrt{\bar\alpha_t}$",
+    title="Rescaling bends the end of the curve to 0",
+)
+show(fig, alt=(
+    "Two falling curves that start together near 1. Scaled linear ends at 0.068, "
+    "the rescaled one at 0; in between they differ by at most 0.07."
+))
 
 # %% [markdown]
 # At SNR 0 a network that predicts the noise has nothing to do: $x_T$ *is* the noise, its output says nothing about $x_0$, and (02.4) cannot be solved for $x_0$ because its factor is 0.
@@ -610,7 +794,8 @@ except ValueError as error:
 
 # %%
 digits = dc.load_dataset("digits", size=16)
-chosen = torch.cat([digits.images[digits.labels == k][:4] for k in (3, 8)]).double()  # (8, 1, 16, 16)
+# (8, 1, 16, 16)
+chosen = torch.cat([digits.images[digits.labels == k][:4] for k in (3, 8)]).double()
 digit_noise = dc.process.noise_like(chosen, generator)
 
 
@@ -618,8 +803,13 @@ def look(schedule, t):
     """The digits at index t of a schedule, with factor and SNR."""
     s = schedules[schedule]
     xt = q_sample(chosen, torch.full((8,), t), s.alphas_cumprod, digit_noise)
-    text = f"{schedule}, t = {t}: factor on x_0 {s.alphas_cumprod[t].sqrt():.3f}, SNR {s.snr[t]:.3g}"
-    return plotting.image_grid(xt, columns=4, title=text, scale=1.0), f"Threes (top) and eights (bottom) under noise. {text}."
+    text = (
+        f"{schedule}, t = {t}: factor on x_0 {s.alphas_cumprod[t].sqrt():.3f}, "
+        f"SNR {s.snr[t]:.3g}"
+    )
+    return plotting.image_grid(xt, columns=4, title=text, scale=1.0), (
+        f"Threes (top) and eights (bottom) under noise. {text}."
+    )
 
 
 # %%
@@ -649,7 +839,10 @@ half_thousand = make_schedule("linear", 500)
 alpha_bar = half_thousand.alphas_cumprod
 for t in (0, 99, 249, 499):
     a = alpha_bar[t]
-    print(f"t = {t:>3}: noise {1 - a:.4f} instead of {(1 - a).sqrt():.4f}, total variance {a + (1 - a) ** 2:.3f} instead of 1")
+    print(
+        f"t = {t:>3}: noise {1 - a:.4f} instead of {(1 - a).sqrt():.4f}, "
+        f"total variance {a + (1 - a) ** 2:.3f} instead of 1"
+    )
 
 # %% [markdown]
 # Is that harmful? Training gives no sign of it, because the network learns whatever noise it is shown. The sampler, though, assumes the right noise. What the best network learns from the wrong pictures is known exactly for a
@@ -668,16 +861,33 @@ def misled(xt, t, cond=None):
 
 tables = half_thousand.betas, half_thousand.alphas, alpha_bar
 networks = {"root in place": ring.model(alpha_bar), "no root": misled}
-drawn = {name: dc.p_sample_loop(f, (800, 2), *tables, dtype=torch.float64, generator=dc.make_generator(3)) for name, f in networks.items()}
+drawn = {
+    name: dc.p_sample_loop(
+        f, (800, 2), *tables, dtype=torch.float64, generator=dc.make_generator(3)
+    )
+    for name, f in networks.items()
+}
 
 # %%
 clouds = {"data": ring.sample(800, generator=generator)} | drawn
-near_blob = {name: (torch.cdist(p, ring.means).min(1).values < 3 * 0.15).double().mean().item() for name, p in clouds.items()}
+near_blob = {
+    name: (torch.cdist(p, ring.means).min(1).values < 3 * 0.15).double().mean().item()
+    for name, p in clouds.items()
+}
 for name, value in near_blob.items():
-    print(f"{name:>13}: {100 * value:.0f} % of the points lie within 3 standard deviations of a blob")
-fig = plotting.scatter_2d(clouds, limit=2.4, size=2.1, title="The missing root leaves noise in the samples")
-show(fig, alt="Three clouds of 800 points on a ring of eight blobs. Points within three standard deviations of a blob: "
-     + ", ".join(f"{name} {100 * v:.0f} %" for name, v in near_blob.items()) + ".")
+    print(
+        f"{name:>13}: {100 * value:.0f} % of the points lie within 3 standard "
+        "deviations of a blob"
+    )
+fig = plotting.scatter_2d(
+    clouds, limit=2.4, size=2.1, title="The missing root leaves noise in the samples"
+)
+show(fig, alt=(
+    "Three clouds of 800 points on a ring of eight blobs. "
+    "Points within three standard deviations of a blob: "
+    + ", ".join(f"{name} {100 * v:.0f} %" for name, v in near_blob.items())
+    + "."
+))
 
 # %% [markdown]
 # ### A quadratic schedule with the wrong power
@@ -688,7 +898,10 @@ show(fig, alt="Three clouds of 800 points on a ring of eight blobs. Points withi
 for power in (2, 0.5):
     betas = torch.linspace(1e-4**power, 0.02**power, 200, dtype=torch.float64) ** 2
     schedule = NoiseSchedule(betas)
-    print(f"inner power {power}: largest beta {betas.max():.2g}, sqrt(abar_T) = {schedule.alphas_cumprod[-1].sqrt():.6f}")
+    print(
+        f"inner power {power}: largest beta {betas.max():.2g}, sqrt(abar_T) = "
+        f"{schedule.alphas_cumprod[-1].sqrt():.6f}"
+    )
 
 # %% [markdown]
 # With the wrong power the chain adds no visible noise in 200 steps. (With the right one 0.485 of $x_0$ is left, because these ends were tuned for $T = 1000$: two mistakes in one table.) Print $\sqrt{\bar\alpha_T}$ once for every schedule you write, and this is found in a second.
@@ -706,18 +919,26 @@ def from_grid(u):
 
 
 T = 50
-grids = {"linspace(0, T + 1, T + 1) / (T + 1)": torch.linspace(0, T + 1, T + 1, dtype=torch.float64) / (T + 1),
-         "linspace(0, T + 1, T + 1) / T": torch.linspace(0, T + 1, T + 1, dtype=torch.float64) / T,
-         "linspace(0, 1, T)": torch.linspace(0, 1, T, dtype=torch.float64)}
+line = torch.linspace(0, T + 1, T + 1, dtype=torch.float64)
+grids = {
+    "linspace(0, T + 1, T + 1) / (T + 1)": line / (T + 1),
+    "linspace(0, T + 1, T + 1) / T": line / T,
+    "linspace(0, 1, T)": torch.linspace(0, 1, T, dtype=torch.float64),
+}
 
 # %%
 truth = dc.cosine_betas(T)
 for name, u in grids.items():
     betas = from_grid(u)
     if len(betas) != T:
-        print(f"{name:>36}: {len(betas)} betas for T = {T}, and t = {T - 1} has no entry")
+        print(
+            f"{name:>36}: {len(betas)} betas for T = {T}, and t = {T - 1} has no entry"
+        )
     else:
-        print(f"{name:>36}: largest change of a beta {(betas - truth).abs().max():.3f}, last two betas {betas[-2]:.3f} and {betas[-1]:.3f}")
+        print(
+            f"{name:>36}: largest change of a beta {(betas - truth).abs().max():.3f}, "
+            f"last two betas {betas[-2]:.3f} and {betas[-1]:.3f}"
+        )
 
 # %% [markdown]
 # The first line is the version of the issue. It is the right table to the last digit: both ends of the grid were stretched by the same factor, and the division takes it out. The second mixes the two
@@ -738,7 +959,8 @@ exercise("02.1")
 
 # %%
 def jump(x0, t, alphas_cumprod, noise):
-    alpha_bar = alphas_cumprod[t].to(x0.dtype).reshape(-1, *[1] * (x0.ndim - 1))  # (B,) -> (B, 1, ...)
+    # (B,) -> (B, 1, ...)
+    alpha_bar = alphas_cumprod[t].to(x0.dtype).reshape(-1, *[1] * (x0.ndim - 1))
     signal = alpha_bar.sqrt() * x0
     return signal + ...
 

@@ -56,10 +56,17 @@ generator = seed_everything(0)
 # %%
 moons = mixture("moons")
 levels = make_schedule("linear").alphas_cumprod  # T = 1000, float64
-clouds = {f"index {i}": moons.at(levels[i].item()).sample(1500, generator=generator) for i in (0, 100, 300, 999)}
-show(plotting.scatter_2d(clouds, title="The moons blur until nothing of them is left", limit=3.5),
-     alt="Four clouds of points. Index 0: two thin arcs. Index 100: two thick arcs. Index 300: one blob. "
-         "Index 999: a round Gaussian cloud.")
+clouds = {
+    f"index {i}": moons.at(levels[i].item()).sample(1500, generator=generator)
+    for i in (0, 100, 300, 999)
+}
+show(
+    plotting.scatter_2d(
+        clouds, title="The moons blur until nothing of them is left", limit=3.5
+    ),
+    alt="Four clouds of points. Index 0: two thin arcs. Index 100: two thick arcs. "
+        "Index 300: one blob. Index 999: a round Gaussian cloud.",
+)
 
 # %% [markdown]
 # Somebody draws $x_0$ and $\epsilon$, mixes them, and shows you $x_t$ and $t$. You say which $\epsilon$ it was, and your squared error
@@ -99,17 +106,34 @@ my_prediction = ...  # "small", "middle" or "large"
 # The package's mixture gives the same numbers. It gets them from the score, not from two explanations.
 
 # %%
-pixel = GaussianMixture(torch.tensor([0.5, 0.5], dtype=torch.float64), torch.tensor([[-1.0], [1.0]], dtype=torch.float64),
-                        torch.zeros(2, 1, 1, dtype=torch.float64))
+pixel = GaussianMixture(
+    torch.tensor([0.5, 0.5], dtype=torch.float64),
+    torch.tensor([[-1.0], [1.0]], dtype=torch.float64),
+    torch.zeros(2, 1, 1, dtype=torch.float64),
+)
 seen = torch.tensor([[0.5]], dtype=torch.float64)
 guess = torch.linspace(-1, 2, 301, dtype=torch.float64)
 error = 0.8044 * (guess + 0.2929) ** 2 + 0.1956 * (guess - 1.7071) ** 2
 best = pixel.noise_prediction(seen, 0.5).item()
-print(f"p(+1) {pixel.responsibilities(seen, 0.5)[0, 1]:.4f}, best guess {best:.4f}, least error {error.min():.3f}")
-assert_close(torch.tensor([0.8044 * -0.2929 + 0.1956 * 1.7071]), torch.tensor([best]), atol=2e-4, rtol=0)
-show(plotting.lines(guess, {"expected squared error": error, "least possible": error.min()}, xlabel="guess c", ylabel="error",
-                    title="The error of the best guess is a variance, not zero"),
-     alt="A parabola over the guess c from -1 to 2. Its lowest point is 0.629 at c = 0.098, marked by a dashed line.")
+print(
+    f"p(+1) {pixel.responsibilities(seen, 0.5)[0, 1]:.4f}, best guess {best:.4f}, "
+    f"least error {error.min():.3f}"
+)
+assert_close(
+    torch.tensor([0.8044 * -0.2929 + 0.1956 * 1.7071]), torch.tensor([best]),
+    atol=2e-4, rtol=0,
+)
+
+# %%
+show(
+    plotting.lines(
+        guess, {"expected squared error": error, "least possible": error.min()},
+        xlabel="guess c", ylabel="error",
+        title="The error of the best guess is a variance, not zero",
+    ),
+    alt="A parabola over the guess c from -1 to 2. "
+        "Its lowest point is 0.629 at c = 0.098, marked by a dashed line.",
+)
 
 # %% [markdown]
 # ## The best prediction is a conditional mean
@@ -133,13 +157,22 @@ show(plotting.lines(guess, {"expected squared error": error, "least possible": e
 # $p(x_0)\,N(\epsilon; 0, 1)$ at $x_0 = (x_t - \sqrt{1-\bar\alpha_t}\,\epsilon)/\sqrt{\bar\alpha_t}$, and compare with the package.
 
 # %%
-line = GaussianMixture(torch.tensor([0.3, 0.7], dtype=torch.float64), torch.tensor([[-1.0], [1.0]], dtype=torch.float64),
-                       torch.full((2, 1, 1), 0.01, dtype=torch.float64))
+line = GaussianMixture(
+    torch.tensor([0.3, 0.7], dtype=torch.float64),
+    torch.tensor([[-1.0], [1.0]], dtype=torch.float64),
+    torch.full((2, 1, 1), 0.01, dtype=torch.float64),
+)
 points = torch.tensor([-1.2, 0.1, 0.9], dtype=torch.float64)
 eps = torch.linspace(-8, 8, 40001, dtype=torch.float64)
-explained = (points[:, None] - 0.4**0.5 * eps) / 0.6**0.5  # x0 for each x_t and eps, (3, 40001)
-log_weight = line.log_prob(explained.reshape(-1, 1)).reshape(explained.shape) - eps**2 / 2
-assert_close((log_weight.softmax(1) * eps).sum(1, keepdim=True), line.noise_prediction(points[:, None], 0.6))
+# x0 for each x_t and eps, (3, 40001)
+explained = (points[:, None] - 0.4**0.5 * eps) / 0.6**0.5
+log_weight = (
+    line.log_prob(explained.reshape(-1, 1)).reshape(explained.shape) - eps**2 / 2
+)
+assert_close(
+    (log_weight.softmax(1) * eps).sum(1, keepdim=True),
+    line.noise_prediction(points[:, None], 0.6),
+)
 
 # %% [markdown]
 # ## From the likelihood to a bound
@@ -169,8 +202,10 @@ assert_close((log_weight.softmax(1) * eps).sum(1, keepdim=True), line.noise_pred
 # How much did Jensen cost? Divide the fraction in (03.6) by $p_\theta(x_0)$: what is left above the line is the model's own conditional
 # $p_\theta(x_{1:T} \mid x_0)$. So
 #
-# $$L + \log p_\theta(x_0) = \mathbb{E}_q\left[\log \frac{q(x_{1:T} \mid x_0)}{p_\theta(x_{1:T} \mid x_0)}\right]
-# = \mathrm{KL}\big(q(x_{1:T} \mid x_0)\,\Vert\,p_\theta(x_{1:T} \mid x_0)\big) \ge 0. \tag{03.8}$$
+# $$\begin{aligned}
+# L + \log p_\theta(x_0) &= \mathbb{E}_q\left[\log \frac{q(x_{1:T} \mid x_0)}{p_\theta(x_{1:T} \mid x_0)}\right] \\
+# &= \mathrm{KL}\big(q(x_{1:T} \mid x_0)\,\Vert\,p_\theta(x_{1:T} \mid x_0)\big) \ge 0.
+# \end{aligned} \tag{03.8}$$
 #
 # Here $\mathrm{KL}(q \Vert p) = \mathbb{E}_q[\log q - \log p]$ is the Kullback-Leibler divergence, never negative and zero only for $q = p$.
 # The bound is tight when the model's paths, seen backwards, look like the forward process.
@@ -190,20 +225,27 @@ assert_close((log_weight.softmax(1) * eps).sum(1, keepdim=True), line.noise_pred
 # **Take logarithms and sum over $t = 2, \dots, T$.** The last two factors telescope: each $\log q(x_t \mid x_0)$ is added at $t$ and
 # subtracted at $t + 1$. Only the ends stay:
 #
-# $$\sum_{t=1}^T \log q(x_t \mid x_{t-1}) = \log q(x_1 \mid x_0) + \sum_{t=2}^T \log q(x_{t-1} \mid x_t, x_0)
-# + \log q(x_T \mid x_0) - \log q(x_1 \mid x_0). \tag{03.10}$$
+# $$\begin{aligned}
+# &\sum_{t=1}^T \log q(x_t \mid x_{t-1}) \\
+# &\quad = \log q(x_1 \mid x_0) + \sum_{t=2}^T \log q(x_{t-1} \mid x_t, x_0) \\
+# &\quad\phantom{{}={}} + \log q(x_T \mid x_0) - \log q(x_1 \mid x_0).
+# \end{aligned} \tag{03.10}$$
 #
 # The first and the last term cancel. Put the rest into (03.7) and collect what belongs together:
 #
-# $$L = \mathbb{E}_q\left[\log \frac{q(x_T \mid x_0)}{p(x_T)} + \sum_{t=2}^T \log \frac{q(x_{t-1} \mid x_t, x_0)}{p_\theta(x_{t-1} \mid x_t)}
-# - \log p_\theta(x_0 \mid x_1)\right]. \tag{03.11}$$
+# $$\begin{aligned}
+# L = \mathbb{E}_q\Bigg[\log \frac{q(x_T \mid x_0)}{p(x_T)} &+ \sum_{t=2}^T \log \frac{q(x_{t-1} \mid x_t, x_0)}{p_\theta(x_{t-1} \mid x_t)} \\
+# &- \log p_\theta(x_0 \mid x_1)\Bigg].
+# \end{aligned} \tag{03.11}$$
 #
 # **Take the expectation over the first argument of each ratio.** In term $t$, draw $x_t$ first and then $x_{t-1}$ from
 # $q(x_{t-1} \mid x_t, x_0)$: the inner expectation is a divergence. The result is eq. 5 of Ho et al.:
 #
-# $$L = \underbrace{\mathrm{KL}\big(q(x_T \mid x_0)\Vert p(x_T)\big)}_{L_T}
-# + \sum_{t=2}^T \mathbb{E}_q\,\underbrace{\mathrm{KL}\big(q(x_{t-1} \mid x_t, x_0)\Vert p_\theta(x_{t-1} \mid x_t)\big)}_{L_{t-1}}
-# \; \underbrace{-\,\mathbb{E}_q \log p_\theta(x_0 \mid x_1)}_{L_0}. \tag{03.12}$$
+# $$\begin{aligned}
+# L = {}&\underbrace{\mathrm{KL}\big(q(x_T \mid x_0)\Vert p(x_T)\big)}_{L_T} \\
+# &+ \sum_{t=2}^T \mathbb{E}_q\,\underbrace{\mathrm{KL}\big(q(x_{t-1} \mid x_t, x_0)\Vert p_\theta(x_{t-1} \mid x_t)\big)}_{L_{t-1}} \\
+# &\underbrace{{}-\mathbb{E}_q \log p_\theta(x_0 \mid x_1)}_{L_0}.
+# \end{aligned} \tag{03.12}$$
 #
 # $L_T$ has no weights in it: it says how far the end of the chain is from pure noise. $L_0$ is the last step to clean data. Each $L_{t-1}$
 # compares the model's step with the step of somebody who knows $x_0$.
@@ -221,7 +263,10 @@ bars = (1 - betas).cumprod(0)
 path = [torch.linspace(-1, 1, 5, dtype=torch.float64)]  # x0
 for i in range(4):
     path.append(q_step(path[-1], torch.full((5,), i), betas, generator=generator))
-forwards = sum(Normal((1 - betas[i]).sqrt() * path[i], betas[i].sqrt()).log_prob(path[i + 1]) for i in range(4))
+forwards = sum(
+    Normal((1 - betas[i]).sqrt() * path[i], betas[i].sqrt()).log_prob(path[i + 1])
+    for i in range(4)
+)
 backwards = Normal(bars[3].sqrt() * path[0], (1 - bars[3]).sqrt()).log_prob(path[4])
 for i in (1, 2, 3):
     mean, variance, _ = q_posterior(path[0], path[i + 1], torch.full((5,), i), bars)
@@ -234,7 +279,8 @@ assert_close(forwards, backwards)
 
 # %%
 grid = torch.linspace(-8, 8, 20001, dtype=torch.float64)
-x0_one, xt_one = torch.tensor([0.7], dtype=torch.float64), torch.tensor([-0.4], dtype=torch.float64)
+x0_one = torch.tensor([0.7], dtype=torch.float64)
+xt_one = torch.tensor([-0.4], dtype=torch.float64)
 before = Normal(bars[1].sqrt() * x0_one, (1 - bars[1]).sqrt()).log_prob(grid)
 after = Normal((1 - betas[2]).sqrt() * grid, betas[2].sqrt()).log_prob(xt_one)
 weight = (before + after).softmax(0)
@@ -284,9 +330,11 @@ show_source(gaussian_kl)
 #
 # **The factor of $x_t$** is a sum of two fractions. Bring both over $\sqrt{\alpha_t}\,(1-\bar\alpha_t)$:
 #
-# $$\frac{\beta_t}{\sqrt{\alpha_t}\,(1-\bar\alpha_t)} + \frac{\sqrt{\alpha_t}\,(1-\bar\alpha_{t-1})}{1-\bar\alpha_t}
-# = \frac{\beta_t + \alpha_t - \alpha_t\bar\alpha_{t-1}}{\sqrt{\alpha_t}\,(1-\bar\alpha_t)}
-# = \frac{1 - \bar\alpha_t}{\sqrt{\alpha_t}\,(1-\bar\alpha_t)} = \frac{1}{\sqrt{\alpha_t}}, \tag{03.17}$$
+# $$\begin{aligned}
+# \frac{\beta_t}{\sqrt{\alpha_t}\,(1-\bar\alpha_t)} + \frac{\sqrt{\alpha_t}\,(1-\bar\alpha_{t-1})}{1-\bar\alpha_t}
+# &= \frac{\beta_t + \alpha_t - \alpha_t\bar\alpha_{t-1}}{\sqrt{\alpha_t}\,(1-\bar\alpha_t)} \\[4pt]
+# &= \frac{1 - \bar\alpha_t}{\sqrt{\alpha_t}\,(1-\bar\alpha_t)} = \frac{1}{\sqrt{\alpha_t}},
+# \end{aligned} \tag{03.17}$$
 #
 # where $\beta_t + \alpha_t = 1$ and $\alpha_t\bar\alpha_{t-1} = \bar\alpha_t$ were used. Together:
 #
@@ -311,16 +359,26 @@ from diffusion_course import convert_prediction, loss_weight
 
 full = make_schedule("linear")
 index = torch.arange(1, 1000)
-alpha, beta, bar = full.alphas[index, None], full.betas[index, None], levels[index, None]
+alpha = full.alphas[index, None]
+beta = full.betas[index, None]
+bar = levels[index, None]
 x0, noise, noise_pred = torch.randn(3, 999, 2, generator=generator, dtype=torch.float64)
 xt = q_sample(x0, index, levels, noise)
 true = q_posterior(x0, xt, index, levels)
 assert_close((xt - beta / (1 - bar).sqrt() * noise) / alpha.sqrt(), true.mean)
 
-x0_pred = convert_prediction(noise_pred, xt, index, levels, source="epsilon", target="sample")
+# %%
+x0_pred = convert_prediction(
+    noise_pred, xt, index, levels, source="epsilon", target="sample"
+)
 wrong_mean = q_posterior(x0_pred, xt, index, levels).mean
-divergence = gaussian_kl(true.mean, true.log_variance_clipped, wrong_mean, true.log_variance_clipped).sum(1)
-assert_close(divergence, loss_weight(index, levels, weighting="elbo") * ((noise - noise_pred) ** 2).sum(1))
+divergence = gaussian_kl(
+    true.mean, true.log_variance_clipped, wrong_mean, true.log_variance_clipped
+).sum(1)
+assert_close(
+    divergence,
+    loss_weight(index, levels, weighting="elbo") * ((noise - noise_pred) ** 2).sum(1),
+)
 
 # %% [markdown]
 # Would the check notice a mistake? Flip the sign of the noise in (03.18):
@@ -349,15 +407,26 @@ except AssertionError as failure:
 
 # %%
 every = torch.arange(1000)
-dropped = {f"sigma² = {name}": loss_weight(every, levels, weighting="elbo", variance_type=kind)
-           for name, kind in (("beta", "fixed_large"), ("beta-tilde", "fixed_small"))}
+dropped = {
+    f"sigma² = {name}": loss_weight(every, levels, weighting="elbo", variance_type=kind)
+    for name, kind in (("beta", "fixed_large"), ("beta-tilde", "fixed_small"))
+}
 for i in (0, 1, 348, 999):
-    print(f"t = {i + 1:4d}: " + ", ".join(f"{name}: {value[i]:.4f}" for name, value in dropped.items()))
-show(plotting.lines(every + 1, {**dropped, "L_simple": 1.0}, xlabel="t", ylabel="weight", logx=True, logy=True,
-                    title="The bound cares most about the first steps"),
-     alt="Weight of the squared noise error in the bound against t, both axes logarithmic. With sigma squared = beta it falls from "
-         "0.50 at t = 1 to 0.005 near t = 350 and rises to 0.010 at t = 1000. With beta-tilde it is 0.60 at t = 2, then nearly the "
-         "same curve. L_simple is flat at 1.")
+    print(
+        f"t = {i + 1:4d}: " + ", ".join(
+            f"{name}: {value[i]:.4f}" for name, value in dropped.items()
+        )
+    )
+show(
+    plotting.lines(
+        every + 1, {**dropped, "L_simple": 1.0}, xlabel="t", ylabel="weight",
+        logx=True, logy=True, title="The bound cares most about the first steps",
+    ),
+    alt="Weight of the squared noise error in the bound against t, "
+        "both axes logarithmic. With sigma squared = beta it falls from 0.50 at t = 1 "
+        "to 0.005 near t = 350 and rises to 0.010 at t = 1000. With beta-tilde it is "
+        "0.60 at t = 2, then nearly the same curve. L_simple is flat at 1.",
+)
 
 # %% [markdown]
 # The weight is 0.50 at $t = 1$ and 0.010 at $t = 1000$. Against the bound, $L_{\text{simple}}$ gives large $t$ about fifty times more say.
@@ -390,21 +459,34 @@ loss_of_t = {"fixed_large": [], "fixed_small": []}
 for num_steps in (4, 10, 30, 100):
     short = make_schedule("cosine", num_steps).alphas_cumprod
     for kind, gaps in loss_of_t.items():
-        bound = elbo_terms(pair.model(short), clean, short, variance_type=kind, generator=generator).total
+        bound = elbo_terms(
+            pair.model(short), clean, short, variance_type=kind, generator=generator
+        ).total
         gaps.append((bound - nll).mean().item())
         assert gaps[-1] > 0  # the bound holds
 
 # %%
 print(f"exact -log p: {nll.mean():.2f} nats")
 print("T:                      4     10     30    100")
-for name, kind in (("sigma² = beta      ", "fixed_large"), ("sigma² = beta-tilde", "fixed_small")):
+for name, kind in (
+    ("sigma² = beta      ", "fixed_large"), ("sigma² = beta-tilde", "fixed_small")
+):
     print(name, *(f"{gap:6.2f}" for gap in loss_of_t[kind]))
 steps = torch.tensor([4, 10, 30, 100])
-show(plotting.lines(steps, {"sigma² = beta": loss_of_t["fixed_large"], "sigma² = beta-tilde": loss_of_t["fixed_small"]},
-                    xlabel="number of steps T", ylabel="bound minus exact, nats", logx=True, logy=True,
-                    title="With sigma² = beta the gap shrinks about as 1/T"),
-     alt="Bound minus exact negative log-likelihood for T = 4, 10, 30, 100. With sigma squared = beta it falls from about 1.0 to "
-         "0.05 nats. With beta-tilde it stays between 0.8 and 1.4.")
+show(
+    plotting.lines(
+        steps,
+        {
+            "sigma² = beta": loss_of_t["fixed_large"],
+            "sigma² = beta-tilde": loss_of_t["fixed_small"],
+        },
+        xlabel="number of steps T", ylabel="bound minus exact, nats", logx=True,
+        logy=True, title="With sigma² = beta the gap shrinks about as 1/T",
+    ),
+    alt="Bound minus exact negative log-likelihood for T = 4, 10, 30, 100. "
+        "With sigma squared = beta it falls from about 1.0 to 0.05 nats. "
+        "With beta-tilde it stays between 0.8 and 1.4.",
+)
 
 # %% [markdown]
 # The bound holds every time. With $\sigma_t^2 = \beta_t$ the gap falls roughly as $1/T$. With $\tilde\beta_t$, the variance of
@@ -420,11 +502,13 @@ show(plotting.lines(steps, {"sigma² = beta": loss_of_t["fixed_large"], "sigma²
 # Write $a = \sqrt{\bar\alpha_t}$ and $b = \sqrt{1-\bar\alpha_t}$, so that $a^2 + b^2 = 1$. You know $x_t$ and $t$. A network that predicts
 # *one* combination $y$ of $x_0$ and $\epsilon$ gives a second equation, and two equations determine both unknowns:
 #
-# $$\begin{pmatrix} x_t \\ y \end{pmatrix} = M \begin{pmatrix} x_0 \\ \epsilon \end{pmatrix},\qquad
-# M_\epsilon = \begin{pmatrix} a & b \\ 0 & 1 \end{pmatrix},\;
-# M_{x_0} = \begin{pmatrix} a & b \\ 1 & 0 \end{pmatrix},\;
-# M_v = \begin{pmatrix} a & b \\ -b & a \end{pmatrix},\;
-# M_{\text{score}} = \begin{pmatrix} a & b \\ 0 & -1/b \end{pmatrix}. \tag{03.22}$$
+# $$\begin{gathered}
+# \begin{pmatrix} x_t \\ y \end{pmatrix} = M \begin{pmatrix} x_0 \\ \epsilon \end{pmatrix},\qquad
+# M_\epsilon = \begin{pmatrix} a & b \\ 0 & 1 \end{pmatrix},\quad
+# M_{x_0} = \begin{pmatrix} a & b \\ 1 & 0 \end{pmatrix}, \\[4pt]
+# M_v = \begin{pmatrix} a & b \\ -b & a \end{pmatrix},\quad
+# M_{\text{score}} = \begin{pmatrix} a & b \\ 0 & -1/b \end{pmatrix}.
+# \end{gathered} \tag{03.22}$$
 #
 # Here $v = a\,\epsilon - b\,x_0$ (Salimans & Ho 2022, [2202.00512](https://arxiv.org/abs/2202.00512), appendix D).
 #
@@ -443,15 +527,30 @@ def rotation_picture(t):
     fig, ax = figure(5.2, 3.6)
     arrows = {"$x_0$": (1, 0), r"$\epsilon$": (0, 1), "$x_t$": (a, b), "$v$": (-b, a)}
     for (name, (x, y)), color in zip(arrows.items(), COLORS, strict=False):
-        ax.annotate("", (x, y), (0, 0), arrowprops={"arrowstyle": "-|>", "color": color, "linewidth": 2})
-        ax.text(1.13 * x, 1.13 * y, name, color=color, ha="center", va="center", fontsize=13)
-    ax.set(xlim=(-1.3, 1.35), ylim=(-0.25, 1.3), aspect="equal", xlabel="part of $x_0$", ylabel=r"part of $\epsilon$")
-    ax.set_title(f"Index {t}: turned by {torch.tensor(a).acos().rad2deg().item():.0f} degrees", loc="left")
+        ax.annotate(
+            "", (x, y), (0, 0),
+            arrowprops={"arrowstyle": "-|>", "color": color, "linewidth": 2},
+        )
+        ax.text(
+            1.13 * x, 1.13 * y, name, color=color, ha="center", va="center", fontsize=13
+        )
+    ax.set(
+        xlim=(-1.3, 1.35), ylim=(-0.25, 1.3), aspect="equal",
+        xlabel="part of $x_0$", ylabel=r"part of $\epsilon$",
+    )
+    ax.set_title(
+        f"Index {t}: turned by {torch.tensor(a).acos().rad2deg().item():.0f} degrees",
+        loc="left",
+    )
     return fig
 
 
-show(rotation_picture(250), alt="Four unit arrows: x0 to the right, epsilon up, x_t turned from x0 by 44 degrees towards epsilon, and v "
-     "at a right angle to x_t, turned by the same angle from epsilon.")
+# %%
+show(rotation_picture(250), alt=(
+    "Four unit arrows: x0 to the right, epsilon up, x_t turned from x0 by 44 "
+    "degrees towards epsilon, and v at a right angle to x_t, turned by the same "
+    "angle from epsilon."
+))
 
 # %% [markdown]
 # Check: solve the system with a linear solver for every pair of names, and compare with `convert_prediction`, which knows
@@ -461,7 +560,12 @@ show(rotation_picture(250), alt="Four unit arrows: x0 to the right, epsilon up, 
 t_some = torch.tensor([0, 10, 400, 999])
 a, b = levels[t_some].sqrt(), (1 - levels[t_some]).sqrt()
 one, zero = torch.ones_like(a), torch.zeros_like(a)
-second_row = {"epsilon": (zero, one), "sample": (one, zero), "v_prediction": (-b, a), "score": (zero, -1 / b)}
+second_row = {
+    "epsilon": (zero, one),
+    "sample": (one, zero),
+    "v_prediction": (-b, a),
+    "score": (zero, -1 / b),
+}
 x0_four, eps_four = torch.randn(2, 4, 3, generator=generator, dtype=torch.float64)
 xt_four = q_sample(x0_four, t_some, levels, eps_four)
 
@@ -471,8 +575,13 @@ for source, row in second_row.items():
     M = torch.stack([torch.stack([a, b], 1), torch.stack(row, 1)], 1)  # (4, 2, 2)
     x0_found, eps_found = torch.linalg.solve(M, torch.stack([xt_four, y], 1)).unbind(1)
     for target, (r0, r1) in second_row.items():
-        converted = convert_prediction(y, xt_four, t_some, levels, source=source, target=target)
-        assert_close(converted, r0[:, None] * x0_found + r1[:, None] * eps_found, rtol=1e-6, atol=1e-9)
+        converted = convert_prediction(
+            y, xt_four, t_some, levels, source=source, target=target
+        )
+        assert_close(
+            converted, r0[:, None] * x0_found + r1[:, None] * eps_found, rtol=1e-6,
+            atol=1e-9,
+        )
 
 # %% [markdown]
 # ## The score is the noise, rescaled
@@ -496,17 +605,29 @@ for source, row in second_row.items():
 # Check it by automatic differentiation of the mixture's log-density.
 
 # %%
-where = (2 * torch.randn(500, 2, generator=generator, dtype=torch.float64)).requires_grad_()
+where = (
+    2 * torch.randn(500, 2, generator=generator, dtype=torch.float64)
+).requires_grad_()
 for i in (5, 200, 800):
     (gradient,) = torch.autograd.grad(moons.log_prob(where, levels[i]).sum(), where)
     noise_mean = moons.model(levels)(where.detach(), torch.full((500,), i))
     assert_close(gradient, -noise_mean / (1 - levels[i]).sqrt())
 
 # %%
-fields = {f"index {i}": lambda x, i=i: -moons.noise_prediction(x, levels[i]) for i in (100, 300, 700)}
-show(plotting.vector_field(fields, title="Minus the best noise prediction points uphill, to where the data is", limit=2.5),
-     alt="Arrows in the plane for index 100, 300 and 700. At index 100 they point from outside to the region of the "
-         "arcs and nearly vanish inside it. At 300 and 700 they point to the centre from all sides.")
+fields = {
+    f"index {i}": lambda x, i=i: -moons.noise_prediction(x, levels[i])
+    for i in (100, 300, 700)
+}
+show(
+    plotting.vector_field(
+        fields,
+        title="Minus the best noise prediction points uphill, to where the data is",
+        limit=2.5,
+    ),
+    alt="Arrows in the plane for index 100, 300 and 700. At index 100 they point "
+        "from outside to the region of the arcs and nearly vanish inside it. "
+        "At 300 and 700 they point to the centre from all sides.",
+)
 
 # %% [markdown]
 # ## Weights between the bound and L_simple
@@ -544,7 +665,9 @@ losses = []
 for kind in ("epsilon", "sample", "v_prediction", "score"):
     own = convert_prediction(guess_noise, xt, ts, levels, source="epsilon", target=kind)
     squared = ((own - prediction_target(x0, noise, ts, levels, kind)) ** 2).mean(1)
-    losses.append(loss_weight(ts, levels, prediction_type=kind, weighting="min_snr") * squared)
+    losses.append(
+        loss_weight(ts, levels, prediction_type=kind, weighting="min_snr") * squared
+    )
 for other in losses[1:]:
     assert_close(losses[0], other)
 
@@ -572,7 +695,9 @@ slow_down = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, num_steps)
 data = moons.sample(256 * 400, generator=generator).float().reshape(400, 256, 2)
 history = []
 for step in Progress(range(num_steps), "training"):
-    history.append(train_step(net, data[step % 400], optimizer, levels, generator=generator))
+    history.append(
+        train_step(net, data[step % 400], optimizer, levels, generator=generator)
+    )
     slow_down.step()
 
 # %% [markdown]
@@ -587,10 +712,27 @@ for step in Progress(range(num_steps), "training"):
 at = [0, 3, 10, 20, 50, 100, 150, 200, 300, 400, 500, 700, 999]
 floor = [moons.best_loss(i, levels, num_samples=8000, generator=generator) for i in at]
 shown = (0, 20, 200, 500, 999)
-answer = "small" if floor[0] == max(floor) else "large" if floor[-1] == max(floor) else "middle"
-print("best possible loss:", ", ".join(f"t = {i + 1}: {value:.1f}" for i, value in zip(at, floor, strict=True) if i in shown))
-said = "You wrote no prediction." if my_prediction is ... else f"You predicted {my_prediction!r}."
-print(said, f"The error is largest at {answer} t: there x_t hardly differs from x_0, and the data hides the noise.")
+answer = (
+    "small" if floor[0] == max(floor)
+    else "large" if floor[-1] == max(floor)
+    else "middle"
+)
+print(
+    "best possible loss:",
+    ", ".join(
+        f"t = {i + 1}: {value:.1f}"
+        for i, value in zip(at, floor, strict=True) if i in shown
+    ),
+)
+said = (
+    "You wrote no prediction." if my_prediction is ...
+    else f"You predicted {my_prediction!r}."
+)
+print(
+    said,
+    f"The error is largest at {answer} t: there x_t hardly differs from x_0, "
+    "and the data hides the noise.",
+)
 
 # %% [markdown]
 # At $t = 1$ the noise has standard deviation 0.01. The arcs are smooth at that scale, so a point says almost nothing about where it was
@@ -606,18 +748,32 @@ for i in at:
     xt = moons.at(levels[i].item()).sample(8000, generator=generator)
     with torch.no_grad():
         predicted = net(xt.float(), torch.full((8000,), i)).double()
-    excess.append(((predicted - moons.noise_prediction(xt, levels[i])) ** 2).mean().item())
+    excess.append(
+        ((predicted - moons.noise_prediction(xt, levels[i])) ** 2).mean().item()
+    )
 excess = torch.tensor(excess)
-print("excess:", ", ".join(f"t = {i + 1}: {value:.4f}" for i, value in zip(at, excess, strict=True) if i in shown))
+print(
+    "excess:",
+    ", ".join(
+        f"t = {i + 1}: {value:.4f}"
+        for i, value in zip(at, excess, strict=True) if i in shown
+    ),
+)
 print(f"averaged over all t: {torch.trapezoid(excess, torch.tensor(at)) / 999:.4f}")
 
 # %% tags=["nbval-ignore-output"]
 network_loss = torch.tensor(floor) + excess
-show(plotting.lines(torch.tensor(at) + 1.0, {"network": network_loss, "best possible": floor, "excess": excess},
-                    xlabel="t", ylabel="squared error of the noise", logx=True,
-                    title="The network is close to the exact floor at every t"),
-     alt="Loss against t, logarithmic t axis. Network and floor nearly coincide: about 1 at t = 1, 0.65 near t = 50 to 100, below 0.1 "
-         "from t = 500 on. The excess is at most about 0.1, all of it below t = 200.")
+show(
+    plotting.lines(
+        torch.tensor(at) + 1.0,
+        {"network": network_loss, "best possible": floor, "excess": excess},
+        xlabel="t", ylabel="squared error of the noise", logx=True,
+        title="The network is close to the exact floor at every t",
+    ),
+    alt="Loss against t, logarithmic t axis. Network and floor nearly coincide: "
+        "about 1 at t = 1, 0.65 near t = 50 to 100, below 0.1 from t = 500 on. "
+        "The excess is at most about 0.1, all of it below t = 200.",
+)
 
 # %% [markdown]
 # The excess sits at small $t$: up to a tenth, above a floor between 0.6 and 1. From $t = 200$ on it is below 0.01. Averaged over all $t$ it
@@ -625,12 +781,22 @@ show(plotting.lines(torch.tensor(at) + 1.0, {"network": network_loss, "best poss
 # in twenty trains the first 50 indices, where the best answer changes fastest from one point to the next.
 
 # %% tags=["nbval-ignore-output"]
-mean_floor = torch.tensor([moons.best_loss(i, levels, num_samples=1000, generator=generator) for i in range(5, 1000, 10)]).mean()
-show(plotting.loss_curve(history, reference=mean_floor.item(), window=100,
-                         title="The loss flattens because the floor is there, not at zero"),
-     alt=f"Training loss over {num_steps} steps. It falls to about 0.25 within a few hundred steps and then creeps towards the dashed "
-         f"floor at {mean_floor:.2f}.")
-print(f"mean of the last 500 losses {sum(history[-500:]) / 500:.3f}, floor averaged over t {mean_floor:.3f}")
+mean_floor = torch.tensor([
+    moons.best_loss(i, levels, num_samples=1000, generator=generator)
+    for i in range(5, 1000, 10)
+]).mean()
+show(
+    plotting.loss_curve(
+        history, reference=mean_floor.item(), window=100,
+        title="The loss flattens because the floor is there, not at zero",
+    ),
+    alt=f"Training loss over {num_steps} steps. It falls to about 0.25 within a few "
+        f"hundred steps and then creeps towards the dashed floor at {mean_floor:.2f}.",
+)
+print(
+    f"mean of the last 500 losses {sum(history[-500:]) / 500:.3f}, floor averaged over "
+    f"t {mean_floor:.3f}"
+)
 
 # %% [markdown]
 # Check (03.4) on the trained network: its loss, measured with drawn noise, must exceed the floor by the excess. Both sides
@@ -640,7 +806,10 @@ print(f"mean of the last 500 losses {sum(history[-500:]) / 500:.3f}, floor avera
 i, count = 100, 100_000
 t_all = torch.full((count,), i)
 with torch.no_grad():
-    drawn = diffusion_loss(net, moons.sample(count, generator=generator).float(), levels, t=t_all, generator=generator)
+    drawn = diffusion_loss(
+        net, moons.sample(count, generator=generator).float(), levels,
+        t=t_all, generator=generator,
+    )
 expected = floor[at.index(i)] + excess[at.index(i)]
 assert_close(drawn.double(), expected.double(), atol=0.03, rtol=0)
 
@@ -659,12 +828,15 @@ assert_close(drawn.double(), expected.double(), atol=0.03, rtol=0)
 
 # %%
 axis = torch.linspace(-2.4, 2.4, 80, dtype=torch.float64)
-plane = torch.cartesian_prod(axis, axis)[:, [1, 0]]  # rows of constant second coordinate
+# rows of constant second coordinate
+plane = torch.cartesian_prod(axis, axis)[:, [1, 0]]
 log_data = moons.log_prob(plane)
 
 
 def chances(xt, level):
-    return (log_data - ((xt - level**0.5 * plane) ** 2).sum(1) / (2 * (1 - level))).softmax(0).reshape(80, 80)
+    return (
+        log_data - ((xt - level**0.5 * plane) ** 2).sum(1) / (2 * (1 - level))
+    ).softmax(0).reshape(80, 80)
 
 
 # %%
@@ -672,22 +844,34 @@ def posterior_picture(t, position):
     xt, level = torch.tensor([[position, 0.0]], dtype=torch.float64), levels[t].item()
     best = moons.posterior_mean(xt, level)[0].tolist()
     spread = moons.posterior_covariance(xt, level)[0].trace().sqrt().item()
-    fig, (ax,) = panels([""], f"Index {t}: where x0 may have been", width=3.3, height=3.3, xlabel="$x_1$", ylabel="$x_2$", right=1.2)
+    fig, (ax,) = panels(
+        [""], f"Index {t}: where x0 may have been",
+        width=3.3, height=3.3, xlabel="$x_1$", ylabel="$x_2$", right=1.2,
+    )
     ax.imshow(chances(xt, level), origin="lower", extent=(-2.4, 2.4) * 2)
     ax.grid(False)
-    ax.text(1.04, 0.6, f"+  $x_t$\n\u25cf  best $x_0$\n\nspread {spread:.2f}", transform=ax.transAxes)
+    ax.text(
+        1.04, 0.6, f"+  $x_t$\n\u25cf  best $x_0$\n\nspread {spread:.2f}",
+        transform=ax.transAxes,
+    )
     ax.plot(position, 0, "+", color="white", markersize=12)
     ax.plot(*best, "o", color=COLORS[1])
-    return fig, (f"Posterior of x0 for x_t = ({position:.1f}, 0.0) at index {t}. The best x0 is ({best[0]:.2f}, {best[1]:.2f}), "
-                 f"the spread around it {spread:.2f}.")
+    return fig, (
+        f"Posterior of x0 for x_t = ({position:.1f}, 0.0) at index {t}. The best x0 is "
+        f"({best[0]:.2f}, {best[1]:.2f}), the spread around it {spread:.2f}."
+    )
 
 
 # %%
 from diffusion_course import Explorer
 
-indices = [0, 20, 40, 60, 80, 100, 130, 160, 200, 250, 320, 450, 700, 990]  # close where much changes
+# close where much changes
+indices = [0, 20, 40, 60, 80, 100, 130, 160, 200, 250, 320, 450, 700, 990]
 positions = [-1.6, -1.2, -0.8, -0.4, 0.0, 0.4, 0.8, 1.2, 1.6]
-Explorer(posterior_picture, t=indices, position=positions, start={"t": 200, "position": 0.4}, ahead=True)
+Explorer(
+    posterior_picture,
+    t=indices, position=positions, start={"t": 200, "position": 0.4}, ahead=True,
+)
 
 # %% [markdown]
 # The conditional mean is not a likely point. At large $t$ it is the mean of the whole data. This is why one step from noise to "the best
@@ -704,7 +888,7 @@ Explorer(posterior_picture, t=indices, position=positions, start={"t": 200, "pos
 # Measure the damage on `line`: 30 % of the data near $-1$, 70 % near $+1$. The posterior of $x_0$ is a mixture too, so its median can be
 # found by bisection. That is what a perfect network would learn from the L1 loss.
 
-# %% tags=["long"]
+# %%
 process = make_schedule("cosine", 100)
 table = process.alphas_cumprod
 
@@ -712,12 +896,15 @@ table = process.alphas_cumprod
 def l1_best_noise(xt, t, cond=None):
     kept = table[t][:, None]  # (N, 1)
     spread = 0.01 * kept + 1 - kept
-    centre = line.means.T + kept.sqrt() * 0.01 / spread * (xt - kept.sqrt() * line.means.T)  # of x0 given x_t, (N, 2)
-    std, share = ((1 - kept) * 0.01 / spread).sqrt(), line.responsibilities(xt, table[t])
+    surprise = xt - kept.sqrt() * line.means.T  # (N, 2)
+    centre = line.means.T + kept.sqrt() * 0.01 / spread * surprise  # of x0 given x_t
+    std = ((1 - kept) * 0.01 / spread).sqrt()
+    share = line.responsibilities(xt, table[t])
     low, high = torch.full_like(xt, -3), torch.full_like(xt, 3)
     for _ in range(30):
         middle = (low + high) / 2
-        below = (share * torch.special.ndtr((middle - centre) / std)).sum(1, keepdim=True) < 0.5
+        cumulative = share * torch.special.ndtr((middle - centre) / std)
+        below = cumulative.sum(1, keepdim=True) < 0.5
         low, high = torch.where(below, middle, low), torch.where(below, high, middle)
     return (xt - kept.sqrt() * middle) / (1 - kept).sqrt()
 
@@ -728,9 +915,18 @@ def l1_best_noise(xt, t, cond=None):
 # %% tags=["nbval-ignore-output"]
 from diffusion_course import p_sample_loop
 
-for name, model in (("mean, squared error", line.model(table)), ("median, absolute error", l1_best_noise)):
-    drawn = p_sample_loop(model, (8000, 1), process.betas, process.alphas, table, generator=generator, dtype=torch.float64)
-    print(f"{name}: {100 * (drawn > 0).double().mean():.0f} % of the samples near +1 (70 % of the data)")
+for name, model in (
+    ("mean, squared error", line.model(table)),
+    ("median, absolute error", l1_best_noise),
+):
+    drawn = p_sample_loop(
+        model, (8000, 1), process.betas, process.alphas, table,
+        generator=generator, dtype=torch.float64,
+    )
+    print(
+        f"{name}: {100 * (drawn > 0).double().mean():.0f} % of the samples near +1 "
+        "(70 % of the data)"
+    )
 
 # %% [markdown]
 # The perfect L1 network turns 70 % into 78 or 79 %: the rare kind of data becomes rarer. The samples themselves look fine, so nobody
@@ -759,11 +955,19 @@ on_noise = {
     "min-SNR": loss_weight(every, levels, weighting="min_snr"),
     "v, slip": (ratio + 1).clamp(max=5) / (ratio + 1) * (ratio + 1) / ratio,
     "scaled target": 1 - levels}
-print(f"at t = 1000 the slip weighs the noise's error {on_noise['v, slip'][-1] / on_noise['min-SNR'][-1]:.0f} times too much")
-show(plotting.lines(every + 1, on_noise, xlabel="t", ylabel="weight on the noise's error", logx=True, logy=True,
-                    title="Four weights, all called mean squared error"),
-     alt="Weights on the squared noise error against t, logarithmic axes. L_simple is 1. Min-SNR rises from 0.0005 to 1 at t = 131. "
-         "The v slip follows it and then keeps rising to 25,000 at t = 1000. The scaled target rises from 0.0001 to 1.")
+print(
+    "at t = 1000 the slip weighs the noise's error "
+    f"{on_noise['v, slip'][-1] / on_noise['min-SNR'][-1]:.0f} times too much"
+)
+show(
+    plotting.lines(
+        every + 1, on_noise, xlabel="t", ylabel="weight on the noise's error",
+        logx=True, logy=True, title="Four weights, all called mean squared error",
+    ),
+    alt="Weights on the squared noise error against t, logarithmic axes. L_simple is "
+        "1. Min-SNR rises from 0.0005 to 1 at t = 131. The v slip follows it and then "
+        "keeps rising to 25,000 at t = 1000. The scaled target rises from 0.0001 to 1.",
+)
 
 # %% [markdown]
 # One more place to fall: dividing by $\mathrm{SNR}$ where it is 0. At the end of a zero-terminal schedule
@@ -772,7 +976,10 @@ show(plotting.lines(every + 1, on_noise, xlabel="t", ylabel="weight on the noise
 # %%
 ended = make_schedule("linear", zero_terminal_snr=True).alphas_cumprod
 careless = snr(ended).clamp(max=5.0) / snr(ended)
-print(f"0/0: {careless[-1]:.0f}, package: {loss_weight(torch.tensor([999]), ended, weighting='min_snr').item():.0f}")
+print(
+    f"0/0: {careless[-1]:.0f}, package: "
+    f"{loss_weight(torch.tensor([999]), ended, weighting='min_snr').item():.0f}"
+)
 
 # %% [markdown]
 # ### v, and what it is not
@@ -784,10 +991,14 @@ print(f"0/0: {careless[-1]:.0f}, package: {loss_weight(torch.tensor([999]), ende
 
 # %% tags=["nbval-ignore-output"]
 for read_as in ("v_prediction", "epsilon", "sample"):
-    drawn = p_sample_loop(pair.model(table, "v_prediction"), (2000, 2), process.betas, process.alphas, table, generator=generator,
-                          dtype=torch.float64, prediction_type=read_as)
+    drawn = p_sample_loop(
+        pair.model(table, "v_prediction"), (2000, 2), process.betas, process.alphas,
+        table, generator=generator, dtype=torch.float64, prediction_type=read_as,
+    )
     distance = torch.cdist(drawn, pair.means).min(1).values.mean()
-    print(f"v read as {read_as:12s}: mean distance to the nearest centre {distance:.1f}")
+    print(
+        f"v read as {read_as:12s}: mean distance to the nearest centre {distance:.1f}"
+    )
 
 # %% [markdown]
 # The data has a mean distance of 0.3. Read as noise, the chain ends about 60 away. No error is raised: shapes and dtypes are right.
@@ -804,7 +1015,8 @@ exercise("03.1")
 
 # %%
 def score_from_noise(noise_pred, t, alphas_cumprod):
-    alpha_bar = alphas_cumprod[t].to(noise_pred.dtype).reshape(-1, *[1] * (noise_pred.ndim - 1))  # (B,) -> (B, 1, ...)
+    alpha_bar = alphas_cumprod[t].to(noise_pred.dtype)
+    alpha_bar = alpha_bar.reshape(-1, *[1] * (noise_pred.ndim - 1))  # (B, 1, ...)
     return noise_pred * ...
 
 
@@ -835,7 +1047,8 @@ exercise("03.4")
 
 # %%
 def solve_v(v, xt, t, alphas_cumprod):
-    alpha_bar = alphas_cumprod[t].to(xt.dtype).reshape(-1, *[1] * (xt.ndim - 1))  # (B,) -> (B, 1, ...)
+    # (B,) -> (B, 1, ...)
+    alpha_bar = alphas_cumprod[t].to(xt.dtype).reshape(-1, *[1] * (xt.ndim - 1))
     a, b = alpha_bar.sqrt(), (1 - alpha_bar).sqrt()
     x0_pred = a * ...
     noise_pred = ...

@@ -58,18 +58,26 @@ x0 = torch.ones(400_000, dtype=torch.float64)
 x1 = q_step(x0, torch.full((400_000,), 0), betas, generator=generator)
 x2 = q_step(x1, torch.full((400_000,), 1), betas, generator=generator)
 near = (x2 + 0.5).abs() < 0.02
-print(f"a share of {near.double().mean():.4f} of the walks ends between -0.52 and -0.48")
+print(
+    f"a share of {near.double().mean():.4f} of the walks ends between -0.52 and -0.48"
+)
 
 # %%
 fig, ax = figure(5.5, 2.8)
-for name, walks, color in (("all walks", torch.arange(60), "#BBBBBB"), ("ends near -0.5", near.nonzero()[:25, 0], "#D55E00")):
+for name, walks, color in (
+    ("all walks", torch.arange(60), "#BBBBBB"),
+    ("ends near -0.5", near.nonzero()[:25, 0], "#D55E00"),
+):
     stations = torch.stack([x0[walks], x1[walks], x2[walks]])
     lines = ax.plot([0, 1, 2], stations, color=color, linewidth=0.8)
     lines[0].set_label(name)
 ax.set(xticks=[0, 1, 2], xlabel="step", ylabel="$x$")
 ax.set_title("Where were they one step before the end?", loc="left")
 ax.legend()
-show(fig, alt="Sixty grey walks fan out from 1. Twenty-five orange ones run from 1 to -0.5; at step 1 most of them pass between 0.3 and 1.1, a narrower band than the grey one.")
+show(fig, alt=(
+    "Sixty grey walks fan out from 1. Twenty-five orange ones run from 1 to -0.5; at "
+    "step 1 most of them pass between 0.3 and 1.1, a narrower band than the grey one."
+))
 
 # %% [markdown]
 # You know both ends of an orange walk, $x_0 = 1$ and $x_2 = -0.5$. The last step added noise of variance $\beta_2 = 0.5$.
@@ -83,7 +91,10 @@ my_prediction = "equal"  # "smaller", "equal" or "larger"
 measured = x1[near].var()
 answer = "smaller" if measured < 0.45 else "larger" if measured > 0.55 else "equal"
 verdict = "as you said" if my_prediction == answer else f"you said {my_prediction}"
-print(f"The variance is {measured:.3f}: {answer} than 0.5 ({verdict}). The mean is {x1[near].mean():.3f}.")
+print(
+    f"The variance is {measured:.3f}: {answer} than 0.5 ({verdict}). "
+    f"The mean is {x1[near].mean():.3f}."
+)
 
 # %% [markdown]
 # Two facts narrow $x_1$ down: where the walk came from, and where it is now. Each of them alone leaves more room.
@@ -102,7 +113,10 @@ print(f"The variance is {measured:.3f}: {answer} than 0.5 ({verdict}). The mean 
 #
 # Now condition everything on $x_0$ as well:
 #
-# $$q(x_{t-1} \mid x_t, x_0) = \frac{q(x_t \mid x_{t-1}, x_0)\, q(x_{t-1} \mid x_0)}{q(x_t \mid x_0)} = \frac{q(x_t \mid x_{t-1})\, q(x_{t-1} \mid x_0)}{q(x_t \mid x_0)} \tag{04.2}$$
+# $$\begin{aligned}
+# q(x_{t-1} \mid x_t, x_0) &= \frac{q(x_t \mid x_{t-1}, x_0)\, q(x_{t-1} \mid x_0)}{q(x_t \mid x_0)} \\[4pt]
+# &= \frac{q(x_t \mid x_{t-1})\, q(x_{t-1} \mid x_0)}{q(x_t \mid x_0)}
+# \end{aligned} \tag{04.2}$$
 #
 # The second equality is the Markov property: once $x_{t-1}$ is known, $x_t$ depends on fresh noise only. All three factors on the right are
 # Gaussians that you know. The plan: multiply the two above the line, look at them as a function of $x_{t-1}$, and read off mean and variance.
@@ -125,7 +139,8 @@ print(f"The variance is {measured:.3f}: {answer} than 0.5 ({verdict}). The mean 
 
 # %%
 two_steps = NoiseSchedule(betas)
-start, end = torch.tensor([1.0], dtype=torch.float64), torch.tensor([-0.5], dtype=torch.float64)
+start = torch.tensor([1.0], dtype=torch.float64)
+end = torch.tensor([-0.5], dtype=torch.float64)
 by_hand = q_posterior(start, end, torch.tensor([1]), two_steps.alphas_cumprod)
 print(f"mean {by_hand.mean.item():.4f}, variance {by_hand.variance.item():.4f}")
 
@@ -136,11 +151,18 @@ print(f"mean {by_hand.mean.item():.4f}, variance {by_hand.variance.item():.4f}")
 #
 # **Line 1.** Take the logarithm of (04.2). $C$ collects what does not contain $x_{t-1}$:
 #
-# $$\log q(x_{t-1} \mid x_t, x_0) = -\frac12\left[\frac{(x_t - \sqrt{\alpha_t}\,x_{t-1})^2}{\beta_t} + \frac{(x_{t-1} - \sqrt{\bar\alpha_{t-1}}\,x_0)^2}{1-\bar\alpha_{t-1}}\right] + C \tag{04.3}$$
+# $$\begin{aligned}
+# &\log q(x_{t-1} \mid x_t, x_0) \\
+# &\quad = -\frac12\left[\frac{(x_t - \sqrt{\alpha_t}\,x_{t-1})^2}{\beta_t} + \frac{(x_{t-1} - \sqrt{\bar\alpha_{t-1}}\,x_0)^2}{1-\bar\alpha_{t-1}}\right] + C
+# \end{aligned} \tag{04.3}$$
 #
 # **Line 2.** Multiply out and sort by powers of $x_{t-1}$. The two squares without $x_{t-1}$ join the constant:
 #
-# $$= -\frac12\left[A\,x_{t-1}^2 - 2B\,x_{t-1}\right] + C', \qquad A = \frac{\alpha_t}{\beta_t} + \frac{1}{1-\bar\alpha_{t-1}}, \qquad B = \frac{\sqrt{\alpha_t}}{\beta_t}\,x_t + \frac{\sqrt{\bar\alpha_{t-1}}}{1-\bar\alpha_{t-1}}\,x_0 \tag{04.4}$$
+# $$\begin{gathered}
+# = -\frac12\left[A\,x_{t-1}^2 - 2B\,x_{t-1}\right] + C', \\[4pt]
+# A = \frac{\alpha_t}{\beta_t} + \frac{1}{1-\bar\alpha_{t-1}}, \qquad
+# B = \frac{\sqrt{\alpha_t}}{\beta_t}\,x_t + \frac{\sqrt{\bar\alpha_{t-1}}}{1-\bar\alpha_{t-1}}\,x_0
+# \end{gathered} \tag{04.4}$$
 #
 # **Line 3.** Complete the square: $A x^2 - 2Bx = A\,(x - B/A)^2 - B^2/A$, and $B^2/A$ joins the constant. What is left is a Gaussian with
 # variance $1/A$ and mean $B/A$.
@@ -156,7 +178,10 @@ print(f"mean {by_hand.mean.item():.4f}, variance {by_hand.variance.item():.4f}")
 # **Line 5.** The mean is $B/A = \tilde\beta_t B$. In front of $x_t$: $\frac{\sqrt{\alpha_t}}{\beta_t} \cdot \frac{\beta_t(1-\bar\alpha_{t-1})}{1-\bar\alpha_t}$, where $\beta_t$ cancels.
 # In front of $x_0$: $\frac{\sqrt{\bar\alpha_{t-1}}}{1-\bar\alpha_{t-1}} \cdot \frac{\beta_t(1-\bar\alpha_{t-1})}{1-\bar\alpha_t}$, where $1-\bar\alpha_{t-1}$ cancels. So (arXiv 2006.11239, eq. 6 and 7):
 #
-# $$q(x_{t-1} \mid x_t, x_0) = N(\tilde\mu_t,\ \tilde\beta_t I), \qquad \tilde\mu_t = \frac{\sqrt{\bar\alpha_{t-1}}\,\beta_t}{1-\bar\alpha_t}\,x_0 + \frac{\sqrt{\alpha_t}\,(1-\bar\alpha_{t-1})}{1-\bar\alpha_t}\,x_t \tag{04.6}$$
+# $$\begin{gathered}
+# q(x_{t-1} \mid x_t, x_0) = N(\tilde\mu_t,\ \tilde\beta_t I), \\[4pt]
+# \tilde\mu_t = \frac{\sqrt{\bar\alpha_{t-1}}\,\beta_t}{1-\bar\alpha_t}\,x_0 + \frac{\sqrt{\alpha_t}\,(1-\bar\alpha_{t-1})}{1-\bar\alpha_t}\,x_t
+# \end{gathered} \tag{04.6}$$
 #
 # With $\alpha_2 = \beta_2 = 0.5$, $\bar\alpha_1 = 0.8$, $\bar\alpha_2 = 0.4$ this is $0.7454 \cdot 1 + 0.2357 \cdot (-0.5) = 0.6275$ and $\frac{0.2}{0.6} \cdot 0.5 = 0.1667$, as by hand.
 
@@ -170,11 +195,21 @@ import sympy
 x, clean, noisy = sympy.symbols("x clean noisy", real=True)
 alpha, abar_prev = sympy.symbols("alpha abar_prev", positive=True)
 beta, abar = 1 - alpha, alpha * abar_prev
-log_density = -(((noisy - sympy.sqrt(alpha) * x) ** 2) / beta + (x - sympy.sqrt(abar_prev) * clean) ** 2 / (1 - abar_prev)) / 2
+log_density = -(
+    ((noisy - sympy.sqrt(alpha) * x) ** 2) / beta
+    + (x - sympy.sqrt(abar_prev) * clean) ** 2 / (1 - abar_prev)
+) / 2
 minus_half_a, b, _ = sympy.Poly(sympy.expand(log_density), x).all_coeffs()
 variance, mean = -1 / (2 * minus_half_a), -b / (2 * minus_half_a)
-our_mean = (sympy.sqrt(abar_prev) * beta * clean + sympy.sqrt(alpha) * (1 - abar_prev) * noisy) / (1 - abar)
-gaps = [sympy.simplify(variance - beta * (1 - abar_prev) / (1 - abar)), sympy.simplify(mean - our_mean)]
+
+# %%
+our_mean = (
+    sympy.sqrt(abar_prev) * beta * clean + sympy.sqrt(alpha) * (1 - abar_prev) * noisy
+) / (1 - abar)
+gaps = [
+    sympy.simplify(variance - beta * (1 - abar_prev) / (1 - abar)),
+    sympy.simplify(mean - our_mean),
+]
 print("differences:", gaps)
 assert gaps == [0, 0]
 
@@ -185,10 +220,13 @@ assert gaps == [0, 0]
 # %%
 def bayes_on_a_grid(x0, xt, t, schedule):
     grid = torch.linspace(-10, 10, 16_001, dtype=torch.float64)
-    abar_prev, alpha, beta = schedule.alphas_cumprod_prev[t], schedule.alphas[t], schedule.betas[t]
+    abar_prev = schedule.alphas_cumprod_prev[t]
+    alpha = schedule.alphas[t]
+    beta = schedule.betas[t]
     log_prior = -((grid - abar_prev.sqrt() * x0) ** 2) / (2 * (1 - abar_prev))
     log_likelihood = -((xt - alpha.sqrt() * grid) ** 2) / (2 * beta)
-    weights = (log_prior + log_likelihood).softmax(0)  # multiply, then divide by the sum
+    # multiply, then divide by the sum
+    weights = (log_prior + log_likelihood).softmax(0)
     mean = (weights * grid).sum()
     return mean, (weights * (grid - mean) ** 2).sum()
 
@@ -197,7 +235,11 @@ def bayes_on_a_grid(x0, xt, t, schedule):
 ten = make_schedule("cosine", 10)
 for t in range(1, 10):
     ours = q_posterior(start, end, torch.tensor([t]), ten.alphas_cumprod)
-    assert_close((ours.mean.item(), ours.variance.item()), tuple(v.item() for v in bayes_on_a_grid(1.0, -0.5, t, ten)), rtol=1e-9, atol=1e-9)
+    assert_close(
+        (ours.mean.item(), ours.variance.item()),
+        tuple(v.item() for v in bayes_on_a_grid(1.0, -0.5, t, ten)), rtol=1e-9,
+        atol=1e-9,
+    )
 print("grid and formula agree at indices 1 to 9")
 
 # %% [markdown]
@@ -206,9 +248,13 @@ print("grid and formula agree at indices 1 to 9")
 # %%
 from diffusion_course import posterior_coefficients
 
-coef_x0, coef_xt, _ = posterior_coefficients(ten.alphas_cumprod[5], ten.alphas_cumprod[4])
+coef_x0, coef_xt, _ = posterior_coefficients(
+    ten.alphas_cumprod[5], ten.alphas_cumprod[4]
+)
 try:
-    assert_close((coef_x0 * 1.0 - coef_xt * -0.5), bayes_on_a_grid(1.0, -0.5, 5, ten)[0])
+    assert_close(
+        (coef_x0 * 1.0 - coef_xt * -0.5), bayes_on_a_grid(1.0, -0.5, 5, ten)[0]
+    )
 except AssertionError as error:
     print(str(error).splitlines()[0])
 
@@ -227,9 +273,16 @@ show_source(posterior_coefficients, q_posterior)
 linear = make_schedule("linear")
 abar, abar_prev = linear.alphas_cumprod, linear.alphas_cumprod_prev
 coef_x0, coef_xt, beta_tilde = posterior_coefficients(abar, abar_prev)
-fig = plotting.lines(torch.arange(1, 1001), {"in front of $x_0$": coef_x0, "in front of $x_t$": coef_xt}, xlabel="t (index + 1)",
-                     ylabel="coefficient", logx=True, title="A step keeps $x_t$, except at the very end")
-show(fig, alt="Coefficients against t. In front of x_0: 1 at t = 1, 0.15 at t = 10, near 0 from t = 100. In front of x_t: 0 at t = 1, 0.85 at t = 10, 0.98 and more from t = 100. They cross between t = 2 and 3.")
+fig = plotting.lines(
+    torch.arange(1, 1001), {"in front of $x_0$": coef_x0, "in front of $x_t$": coef_xt},
+    xlabel="t (index + 1)", ylabel="coefficient", logx=True,
+    title="A step keeps $x_t$, except at the very end",
+)
+show(fig, alt=(
+    "Coefficients against t. In front of x_0: 1 at t = 1, 0.15 at t = 10, near 0 from "
+    "t = 100. In front of x_t: 0 at t = 1, 0.85 at t = 10, 0.98 and more from t = 100. "
+    "They cross between t = 2 and 3."
+))
 
 # %% [markdown]
 # For most of the chain a step keeps nearly all of $x_t$ and moves it a little towards $x_0$. Only the last few steps hand over to $x_0$.
@@ -241,7 +294,11 @@ show(fig, alt="Coefficients against t. In front of x_0: 1 at t = 1, 0.15 at t = 
 #
 # **In front of $x_t$** two terms meet:
 #
-# $$\frac{\sqrt{\bar\alpha_{t-1}}\,\beta_t}{(1-\bar\alpha_t)\sqrt{\bar\alpha_t}} + \frac{\sqrt{\alpha_t}(1-\bar\alpha_{t-1})}{1-\bar\alpha_t} = \frac{\beta_t + \alpha_t(1-\bar\alpha_{t-1})}{(1-\bar\alpha_t)\sqrt{\alpha_t}} = \frac{1-\bar\alpha_t}{(1-\bar\alpha_t)\sqrt{\alpha_t}} = \frac{1}{\sqrt{\alpha_t}}$$
+# $$\begin{aligned}
+# \frac{\sqrt{\bar\alpha_{t-1}}\,\beta_t}{(1-\bar\alpha_t)\sqrt{\bar\alpha_t}} + \frac{\sqrt{\alpha_t}(1-\bar\alpha_{t-1})}{1-\bar\alpha_t}
+# &= \frac{\beta_t + \alpha_t(1-\bar\alpha_{t-1})}{(1-\bar\alpha_t)\sqrt{\alpha_t}} \\[4pt]
+# &= \frac{1-\bar\alpha_t}{(1-\bar\alpha_t)\sqrt{\alpha_t}} = \frac{1}{\sqrt{\alpha_t}}
+# \end{aligned}$$
 #
 # First equality: $\sqrt{\bar\alpha_{t-1}}/\sqrt{\bar\alpha_t} = 1/\sqrt{\alpha_t}$, and the second fraction is extended by $\sqrt{\alpha_t}$. Second: the numerator is the one of line 4.
 #
@@ -298,25 +355,48 @@ from diffusion_course import GaussianMixture, mixture
 
 def right_variance(data, t):
     xt = data.at(abar[t].item()).sample(1000, generator=make_generator(t))
-    spread = data.posterior_covariance(xt, abar[t:t + 1]).diagonal(dim1=1, dim2=2).mean()
+    covariance = data.posterior_covariance(xt, abar[t:t + 1])
+    spread = covariance.diagonal(dim1=1, dim2=2).mean()
     return beta_tilde[t] + coef_x0[t] ** 2 * spread
 
 
 def scaled_to_unit_variance(data):
-    size = (data.weights[:, None] * (data.means**2 + data.covariances.diagonal(dim1=1, dim2=2))).sum(0).mean()
-    return GaussianMixture(data.weights, data.means / size.sqrt(), data.covariances / size)
+    squares = data.means**2 + data.covariances.diagonal(dim1=1, dim2=2)
+    size = (data.weights[:, None] * squares).sum(0).mean()
+    return GaussianMixture(
+        data.weights, data.means / size.sqrt(), data.covariances / size
+    )
 
 
 # %%
-point_or_normal = [GaussianMixture(torch.ones(1).double(), torch.zeros(1, 2).double(), s * torch.eye(2).double()[None]) for s in (0, 1)]
+point_or_normal = [
+    GaussianMixture(
+        torch.ones(1).double(), torch.zeros(1, 2).double(),
+        s * torch.eye(2).double()[None],
+    )
+    for s in (0, 1)
+]
 point, normal, ring = *point_or_normal, scaled_to_unit_variance(mixture("ring"))
 indices = torch.logspace(0, 2.999, 40).long().unique()
-ratios = {name: torch.stack([right_variance(data, t) / linear.betas[t] for t in indices.tolist()])
-          for name, data in (("N(0, I)", normal), ("ring of 8", ring), ("one point", point))}
+ratios = {
+    name: torch.stack([
+        right_variance(data, t) / linear.betas[t] for t in indices.tolist()
+    ])
+    for name, data in (("N(0, I)", normal), ("ring of 8", ring), ("one point", point))
+}
 assert_close(ratios["N(0, I)"], torch.ones(len(indices)).double())
 assert_close(ratios["one point"], (beta_tilde / linear.betas)[indices])
-fig = plotting.lines(indices, ratios, xlabel="index t", ylabel=r"right variance / $\beta_t$", logx=True, title="Every data set lies between two curves")
-show(fig, alt="Right variance over beta against the index. N(0, I): 1 everywhere. One point: 0.46 at index 1, 0.86 at index 10, 0.98 at index 90. The ring runs between the two, lowest with 0.98 near index 30.")
+
+# %%
+fig = plotting.lines(
+    indices, ratios, xlabel="index t", ylabel=r"right variance / $\beta_t$",
+    logx=True, title="Every data set lies between two curves",
+)
+show(fig, alt=(
+    "Right variance over beta against the index. N(0, I): 1 everywhere. "
+    "One point: 0.46 at index 1, 0.86 at index 10, 0.98 at index 90. "
+    "The ring runs between the two, lowest with 0.98 near index 30."
+))
 
 # %% [markdown]
 # The lower curve is $\tilde\beta_t / \beta_t = (1-\bar\alpha_{t-1})/(1-\bar\alpha_t)$. It depends on the schedule only:
@@ -341,7 +421,10 @@ def final_variance(schedule, sigma2):
 for num_steps in (10, 50, 1000):
     s = make_schedule("cosine", num_steps)
     small = posterior_coefficients(s.alphas_cumprod, s.alphas_cumprod_prev)[2]
-    print(f"T = {num_steps:4d}: variance of the samples {final_variance(s, s.betas):.4f} with beta, {final_variance(s, small):.4f} with beta-tilde")
+    print(
+        f"T = {num_steps:4d}: variance of the samples {final_variance(s, s.betas):.4f} "
+        f"with beta, {final_variance(s, small):.4f} with beta-tilde"
+    )
 
 # %% [markdown]
 # The data has variance 1. With $\beta_t$ the chain keeps it, up to the missing noise of the last step. With $\tilde\beta_t$ and ten steps a good part is gone.
@@ -352,8 +435,11 @@ from diffusion_course import p_sample_loop
 
 small = posterior_coefficients(ten.alphas_cumprod, ten.alphas_cumprod_prev)[2]
 for variance_type, sigma2 in (("fixed_large", ten.betas), ("fixed_small", small)):
-    drawn = p_sample_loop(normal.model(ten.alphas_cumprod), (20_000, 2), ten.betas, ten.alphas, ten.alphas_cumprod,
-                          variance_type=variance_type, generator=make_generator(0), dtype=torch.float64)
+    drawn = p_sample_loop(
+        normal.model(ten.alphas_cumprod), (20_000, 2),
+        ten.betas, ten.alphas, ten.alphas_cumprod,
+        variance_type=variance_type, generator=make_generator(0), dtype=torch.float64,
+    )
     assert_close(drawn.var().item(), final_variance(ten, sigma2), rtol=0.03, atol=0.0)
 print("loop and recursion agree within 3 %")
 
@@ -374,9 +460,15 @@ first = q_posterior(start, end, torch.tensor([0]), linear.alphas_cumprod)
 assert_close(first.mean, start)
 assert first.variance.item() == 0
 one = NoiseSchedule(torch.tensor([0.999], dtype=torch.float64))
-in_one_step = p_sample_loop(ring.model(one.alphas_cumprod), (500, 2), one.betas, one.alphas, one.alphas_cumprod,
-                            generator=make_generator(0), dtype=torch.float64)
-print(f"distance from the centre: data {ring.sample(500, generator=make_generator(1)).norm(dim=1).mean():.3f}, T = 1 {in_one_step.norm(dim=1).mean():.3f}")
+in_one_step = p_sample_loop(
+    ring.model(one.alphas_cumprod), (500, 2), one.betas, one.alphas, one.alphas_cumprod,
+    generator=make_generator(0), dtype=torch.float64,
+)
+print(
+    "distance from the centre: "
+    f"data {ring.sample(500, generator=make_generator(1)).norm(dim=1).mean():.3f}, "
+    f"T = 1 {in_one_step.norm(dim=1).mean():.3f}"
+)
 
 # %% [markdown]
 # ## Sampling
@@ -398,21 +490,34 @@ moons = mixture("moons")
 stations = (400, 150, 50, 0)
 chain = {}
 exact = lambda xt, t: moons.noise_prediction(xt, abar[t])  # noqa: E731
-for t, x, _ in p_sample_iter(exact, (500, 2), linear.betas, linear.alphas, abar, generator=make_generator(4), dtype=torch.float64):
+for t, x, _ in p_sample_iter(
+    exact, (500, 2), linear.betas, linear.alphas, abar,
+    generator=make_generator(4), dtype=torch.float64,
+):
     if t in stations:
         chain[t] = x  # (500, 2): x_{t-1} in the paper's count, noise level abar_prev[t]
 
 # %%
 for t in stations:
     level = moons.at(abar_prev[t].item())
-    expected = level.log_prob(level.sample(20_000, generator=make_generator(t))).mean().item()
+    exact_points = level.sample(20_000, generator=make_generator(t))
+    expected = level.log_prob(exact_points).mean().item()
     found = level.log_prob(chain[t]).mean().item()
     assert_close(found, expected, rtol=0.0, atol=0.15)
-    print(f"after index {t:3d}: mean log-density of the chain's points {found:.3f}, of exact samples {expected:.3f}")
+    print(
+        f"after index {t:3d}: mean log-density of the chain's points {found:.3f}, "
+        f"of exact samples {expected:.3f}"
+    )
 
 # %%
-fig = plotting.scatter_2d({f"after index {t}": chain[t] for t in stations}, limit=3.5, title="The chain with the exact network ends on the data")
-show(fig, alt="Four scatter plots: a round cloud after index 400, a cloud with a slant after 150, two blurred arcs after 50, two sharp interleaved arcs after 0.")
+fig = plotting.scatter_2d(
+    {f"after index {t}": chain[t] for t in stations},
+    limit=3.5, title="The chain with the exact network ends on the data",
+)
+show(fig, alt=(
+    "Four scatter plots: a round cloud after index 400, a cloud with a slant after "
+    "150, two blurred arcs after 50, two sharp interleaved arcs after 0."
+))
 
 # %% [markdown]
 # ### The same step as diffusers
@@ -429,7 +534,10 @@ def largest_difference(variance_type):
     differences = []
     for t in range(1000):
         theirs = scheduler.step(noise, t, xt, generator=make_generator(t)).prev_sample
-        ours = ddpm_step(noise, xt, abar[t], abar_prev[t], variance_type=variance_type, generator=make_generator(t)).x_prev
+        ours = ddpm_step(
+            noise, xt, abar[t], abar_prev[t],
+            variance_type=variance_type, generator=make_generator(t),
+        ).x_prev
         differences.append((ours - theirs).abs().max())
     return torch.stack(differences).max().item()
 
@@ -453,18 +561,32 @@ for variance_type in ("fixed_small", "fixed_large"):
 from diffusion_course import load_dataset, q_sample
 
 digits = load_dataset("digits").images.double()
-some, error = digits[:64], 0.1 * torch.randn(64, 1, 8, 8, dtype=torch.float64, generator=generator)
-gap, overshoot, z = [], [], torch.randn(64, 1, 8, 8, dtype=torch.float64, generator=generator)
+some = digits[:64]
+error = 0.1 * torch.randn(64, 1, 8, 8, dtype=torch.float64, generator=generator)
+gap, overshoot = [], []
+z = torch.randn(64, 1, 8, 8, dtype=torch.float64, generator=generator)
 for t in range(0, 1000, 20):
     noisy_digits = q_sample(some, torch.full((64,), t), abar, z)
-    steps = [ddpm_step(z + error, noisy_digits, abar[t], abar_prev[t], z, clip_x0=clip) for clip in (None, 1.0)]
+    steps = [
+        ddpm_step(z + error, noisy_digits, abar[t], abar_prev[t], z, clip_x0=clip)
+        for clip in (None, 1.0)
+    ]
     gap.append((steps[0].mean - steps[1].mean).abs().max())
     overshoot.append(steps[0].x0_pred.abs().max())
-curves = {"largest |estimate of x0|": torch.stack(overshoot), "gap between the two means": torch.stack(gap)}
+curves = {
+    "largest |estimate of x0|": torch.stack(overshoot),
+    "gap between the two means": torch.stack(gap),
+}
 
 # %%
-fig = plotting.lines(torch.arange(0, 1000, 20), curves, xlabel="index t", ylabel="size", logy=True, title="Clipping changes the step where the estimate overshoots")
-show(fig, alt="Against the index, log scale: the largest estimate of x0 grows from 1 to about 50; the gap between clipped and unclipped mean stays between 0.002 and 0.008.")
+fig = plotting.lines(
+    torch.arange(0, 1000, 20), curves, xlabel="index t", ylabel="size", logy=True,
+    title="Clipping changes the step where the estimate overshoots",
+)
+show(fig, alt=(
+    "Against the index, log scale: the largest estimate of x0 grows from 1 to about "
+    "50; the gap between clipped and unclipped mean stays between 0.002 and 0.008."
+))
 
 # %% [markdown]
 # The estimate overshoots fifty-fold, and one step moves by less than 0.01: $c_0$ is small there. But the chain takes a thousand such steps.
@@ -487,8 +609,15 @@ show(fig, alt="Against the index, log scale: the largest estimate of x0 grows fr
 log_right = {name: (ratios[name] * linear.betas[indices]).log() for name in ratios}
 low, high = beta_tilde[indices].log(), linear.betas[indices].log()
 best_v = {name: (value - low) / (high - low) for name, value in log_right.items()}
-fig = plotting.lines(indices, best_v, xlabel="index t", ylabel="best $v$", logx=True, title="The best v depends on the data and on t")
-show(fig, alt="Best v against the index. N(0, I): 1 everywhere. One point: 0 everywhere. The ring: near 1 at the smallest indices, down to 0.5 near index 60, back to 1 from index 300.")
+fig = plotting.lines(
+    indices, best_v, xlabel="index t", ylabel="best $v$", logx=True,
+    title="The best v depends on the data and on t",
+)
+show(fig, alt=(
+    "Best v against the index. N(0, I): 1 everywhere. One point: 0 everywhere. "
+    "The ring: near 1 at the smallest indices, down to 0.5 near index 60, "
+    "back to 1 from index 300."
+))
 
 # %% [markdown]
 # Read the ring's curve from the right. Under much noise it looks like one wide Gaussian: $v = 1$. With less noise $x_t$ tells which of the eight blobs it came from,
@@ -510,15 +639,24 @@ torch.manual_seed(0)
 tiny = UNet(channels=16)
 losses, num_steps = [], 1000
 with Progress(num_steps, "training") as bar:
-    for state in train(tiny, digits.float(), linear, num_steps=num_steps, batch_size=64, learning_rate=3e-3, ema_decay=0.99, report_every=10):
+    for state in train(
+        tiny, digits.float(), linear, num_steps=num_steps, batch_size=64,
+        learning_rate=3e-3, ema_decay=0.99, report_every=10,
+    ):
         losses.append(state.loss)
         bar.update(10, message=f"loss {state.loss:.3f}")
 print(f"{sum(p.numel() for p in tiny.parameters()):,} weights")
 
 # %%
 steps = torch.arange(10, num_steps + 1, 10)
-fig = plotting.lines(steps, {"loss": losses}, xlabel="training step", ylabel="mean loss of 10 steps", logy=True, title="The loss falls fast, then slowly")
-show(fig, alt="Loss against training steps, log scale: it falls from about 1 to below 0.2 within the first tenth of the run, then creeps to about 0.09.")
+fig = plotting.lines(
+    steps, {"loss": losses}, xlabel="training step", ylabel="mean loss of 10 steps",
+    logy=True, title="The loss falls fast, then slowly",
+)
+show(fig, alt=(
+    "Loss against training steps, log scale: it falls from about 1 to below 0.2 within "
+    "the first tenth of the run, then creeps to about 0.09."
+))
 
 # %% [markdown]
 # Now draw with it. The callback of the loop would do; the iterator lets you keep what you want.
@@ -527,24 +665,41 @@ show(fig, alt="Loss against training steps, log scale: it falls from about 1 to 
 kept = {}
 tables = linear.betas, linear.alphas, linear.alphas_cumprod
 with Progress(1000, "drawing 8x8 digits") as bar:
-    for t, x, x0_pred in p_sample_iter(state.ema_model, (8, 1, 8, 8), *tables, generator=make_generator(1)):
+    for t, x, x0_pred in p_sample_iter(
+        state.ema_model, (8, 1, 8, 8), *tables, generator=make_generator(1)
+    ):
         bar.update()
         if t % 100 == 0 or t in (999, 50, 25):
             kept[t] = x, x0_pred
 
 # %%
 columns = [999, 800, 600, 400, 300, 200, 100, 50, 0]
-rows = [torch.cat([kept[t][part][i:i + 1] for t in columns]) for i in range(2) for part in range(2)]
-fig = plotting.image_strip(rows, column_labels=[f"t = {t}" for t in columns], row_labels=["x_t", "estimate of x_0"] * 2, title="Digits appear")
-show(fig, alt="Two digits over t from 999 to 0. Upper rows: noise that becomes a digit in the last quarter. Lower rows: the estimate of x_0, first saturated nonsense, then a grey blur that sharpens long before x_t.")
+rows = [
+    torch.cat([kept[t][part][i:i + 1] for t in columns])
+    for i in range(2) for part in range(2)
+]
+fig = plotting.image_strip(
+    rows, column_labels=[f"t = {t}" for t in columns],
+    row_labels=["x_t", "estimate of x_0"] * 2, title="Digits appear",
+)
+show(fig, alt=(
+    "Two digits over t from 999 to 0. Upper rows: noise that becomes a digit in "
+    "the last quarter. Lower rows: the estimate of x_0, first saturated nonsense, "
+    "then a grey blur that sharpens long before x_t."
+))
 
 # %% [markdown]
 # At $t = 999$ the estimate is all black and white: the division by $\sqrt{\bar\alpha_t}$ of the section on clipping. A hundred steps later it is a blur, the average of
 # the digits that fit, and then it decides. The upper rows decide much later.
 
 # %%
-fig = plotting.image_grid(kept[0][0], columns=8, title="Eight digits from a network that you trained")
-show(fig, alt="Eight pictures of 8x8 pixels; most have strokes like handwritten digits, some are malformed.")
+fig = plotting.image_grid(
+    kept[0][0], columns=8, title="Eight digits from a network that you trained"
+)
+show(fig, alt=(
+    "Eight pictures of 8x8 pixels; most have strokes like handwritten digits, "
+    "some are malformed."
+))
 
 # %% [markdown]
 # ### The same code, a longer run
@@ -555,7 +710,10 @@ show(fig, alt="Eight pictures of 8x8 pixels; most have strokes like handwritten 
 from diffusion_course import load_pretrained, shipped_files
 
 shipped = shipped_files()["digits"]
-print(f"{shipped.made_by['command']}, {shipped.schedule['name']} schedule, T = {shipped.schedule['num_train_timesteps']}")
+print(
+    f"{shipped.made_by['command']}, {shipped.schedule['name']} schedule, "
+    f"T = {shipped.schedule['num_train_timesteps']}"
+)
 network, schedule = load_pretrained("digits"), shipped.noise_schedule()
 
 # %%
@@ -567,11 +725,18 @@ with Progress(1000, "drawing 16x16 digits") as bar:
         if t % 50 == 0 or t == 999:
             frames[t] = x, x0_pred
 
-    drawn = p_sample_loop(network, (16, 1, 16, 16), *tables, generator=make_generator(3), callback=keep)
+    drawn = p_sample_loop(
+        network, (16, 1, 16, 16), *tables, generator=make_generator(3), callback=keep
+    )
 
 # %%
-fig = plotting.image_grid(drawn, columns=8, title="Sixteen digits, drawn by p_sample_loop")
-show(fig, alt="Sixteen grey pictures of 16x16 pixels in two rows. Most can be read as handwritten digits.")
+fig = plotting.image_grid(
+    drawn, columns=8, title="Sixteen digits, drawn by p_sample_loop"
+)
+show(fig, alt=(
+    "Sixteen grey pictures of 16x16 pixels in two rows. "
+    "Most can be read as handwritten digits."
+))
 
 # %% [markdown]
 # The chain as a loop, three times. Above $x_t$, below the estimate of $x_0$. Where nothing may move, you see $x_t$ at five moments.
@@ -581,9 +746,16 @@ from diffusion_course import Animation
 
 order = sorted(frames, reverse=True)
 moments = [999, 400, 200, 100, 0]
-still = plotting.image_strip([frames[t][0][:8] for t in moments], row_labels=[f"t = {t}" for t in moments])
-Animation([torch.cat([part[:8] for part in frames[t]]) for t in order], "Eight digits appear out of noise, in the estimate of x_0 long before they can be seen in x_t.",
-          titles=[f"t = {t}" for t in order], row_labels=["x_t", "estimate"], seconds=5, still=still)
+still = plotting.image_strip(
+    [frames[t][0][:8] for t in moments], row_labels=[f"t = {t}" for t in moments]
+)
+Animation(
+    [torch.cat([part[:8] for part in frames[t]]) for t in order],
+    "Eight digits appear out of noise, in the estimate of x_0 long before they "
+    "can be seen in x_t.",
+    titles=[f"t = {t}" for t in order], row_labels=["x_t", "estimate"],
+    seconds=5, still=still,
+)
 
 # %% [markdown]
 # **Task.** Step through the chain with the slider. Find the largest $t$ at which you can name the first digit in the lower row (the estimate of $x_0$), then in the upper row ($x_t$).
@@ -595,8 +767,15 @@ from diffusion_course import Explorer
 
 def at_step(t):
     x, x0_pred = (part[:8] for part in frames[t])
-    fig = plotting.image_grid(torch.cat([x, x0_pred]), row_labels=["x_t", "estimate"], title=f"After index {t}, signal {schedule.alphas_cumprod[t].sqrt():.2f}")
-    return fig, f"Eight digits after index {t}, signal {schedule.alphas_cumprod[t].sqrt():.2f}: x_t above, the estimate of x_0 below."
+    fig = plotting.image_grid(
+        torch.cat([x, x0_pred]), row_labels=["x_t", "estimate"],
+        title=f"After index {t}, signal {schedule.alphas_cumprod[t].sqrt():.2f}",
+    )
+    return fig, (
+        f"Eight digits after index {t}, "
+        f"signal {schedule.alphas_cumprod[t].sqrt():.2f}: x_t above, "
+        "the estimate of x_0 below."
+    )
 
 
 Explorer(at_step, t=sorted(frames), start={"t": 400}, ahead=True)
@@ -606,17 +785,40 @@ Explorer(at_step, t=sorted(frames), start={"t": 400}, ahead=True)
 # Then move $x_t$ at that index: does the width of the posterior change?
 
 # %%
+def three_bells(t, x_t):  # name -> (mean, variance)
+    before = ten.alphas_cumprod_prev[t].item()
+    a, b = ten.alphas[t].item(), ten.betas[t].item()
+    post = q_posterior(
+        start, torch.tensor([x_t]).double(), torch.tensor([t]), ten.alphas_cumprod
+    )
+    return {
+        "start says": (before**0.5, 1 - before),
+        "end says": (x_t / a**0.5, b / a),
+        "both": (post.mean.item(), post.variance.item()),
+    }
+
+
+# %%
 def bayes_picture(t, x_t):
     grid = torch.linspace(-4, 4, 321, dtype=torch.float64)
-    before, a, b = ten.alphas_cumprod_prev[t].item(), ten.alphas[t].item(), ten.betas[t].item()
-    post = q_posterior(start, torch.tensor([x_t]).double(), torch.tensor([t]), ten.alphas_cumprod)
-    bells = {"start says": (before**0.5, 1 - before), "end says": (x_t / a**0.5, b / a), "both": (post.mean.item(), post.variance.item())}
-    curves = {k: torch.exp(-((grid - m) ** 2) / (2 * v)) / (2 * torch.pi * v) ** 0.5 for k, (m, v) in bells.items()}
-    fig = plotting.lines(grid, curves, xlabel="$x_{t-1}$", ylabel="density", title=f"index {t}, x_0 = 1, x_t = {x_t:g}", direct_labels=False)
-    return fig, "; ".join(f"{name}: mean {m:.2f}, variance {v:.3f}" for name, (m, v) in bells.items())
+    bells = three_bells(t, x_t)
+    curves = {
+        k: torch.exp(-((grid - m) ** 2) / (2 * v)) / (2 * torch.pi * v) ** 0.5
+        for k, (m, v) in bells.items()
+    }
+    fig = plotting.lines(
+        grid, curves, xlabel="$x_{t-1}$", ylabel="density",
+        title=f"index {t}, x_0 = 1, x_t = {x_t:g}", direct_labels=False,
+    )
+    return fig, "; ".join(
+        f"{name}: mean {m:.2f}, variance {v:.3f}" for name, (m, v) in bells.items()
+    )
 
 
-Explorer(bayes_picture, t=list(range(1, 10)), x_t=(-2.0, 2.0, 0.5), start={"t": 7, "x_t": -1.0})
+Explorer(
+    bayes_picture, t=list(range(1, 10)), x_t=(-2.0, 2.0, 0.5),
+    start={"t": 7, "x_t": -1.0},
+)
 
 # %% [markdown]
 # <details><summary>Answer</summary>
@@ -626,8 +828,12 @@ Explorer(bayes_picture, t=list(range(1, 10)), x_t=(-2.0, 2.0, 0.5), start={"t": 
 # </details>
 
 # %%
-start_says, end_says = 1 / (1 - ten.alphas_cumprod_prev[1:]), (ten.alphas / ten.betas)[1:]
-print(f"equal precision near index {1 + int((start_says / end_says).log().abs().argmin())}")
+start_says = 1 / (1 - ten.alphas_cumprod_prev[1:])
+end_says = (ten.alphas / ten.betas)[1:]
+print(
+    "equal precision near index "
+    f"{1 + int((start_says / end_says).log().abs().argmin())}"
+)
 
 # %% [markdown]
 # ## Where people go wrong
@@ -638,13 +844,23 @@ print(f"equal precision near index {1 + int((start_says / end_says).log().abs().
 # the last one included. Algorithm 2 sets $z = 0$ there. The one-line difference is a missing `if t > 0`; what stays in the picture is noise of standard deviation $\sqrt{\beta_1}$.
 
 # %%
-left = {"T = 1000": make_schedule("linear", 1000).betas[0].sqrt(), "T = 50": make_schedule("linear", 50, beta_start=0.002, beta_end=0.4).betas[0].sqrt(),
-        "T = 10": ten.betas[0].sqrt()}
+short = make_schedule("linear", 50, beta_start=0.002, beta_end=0.4)
+left = {
+    "T = 1000": make_schedule("linear", 1000).betas[0].sqrt(),
+    "T = 50": short.betas[0].sqrt(),
+    "T = 10": ten.betas[0].sqrt(),
+}
 z = torch.randn(8, 1, 8, 8, dtype=torch.float64, generator=generator)
 for name, std in left.items():
     print(f"{name:8s} standard deviation left in the picture {std:.3f}")
-fig = plotting.image_strip([digits[:8], *(digits[:8] + std * z for std in left.values())], row_labels=["clean", *left], title="What noise at the last step leaves")
-show(fig, alt="Eight digits in four rows: clean; with noise of standard deviation 0.010 (no visible difference); with 0.045 (faint grain); with 0.167 (clear grain).")
+fig = plotting.image_strip(
+    [digits[:8], *(digits[:8] + std * z for std in left.values())],
+    row_labels=["clean", *left], title="What noise at the last step leaves",
+)
+show(fig, alt=(
+    "Eight digits in four rows: clean; with noise of standard deviation 0.010 (no "
+    "visible difference); with 0.045 (faint grain); with 0.167 (clear grain)."
+))
 
 # %% [markdown]
 # With $T = 1000$ you do not see it, which is how it survives. A metric does, and so does anybody who shortens the chain.
@@ -660,22 +876,37 @@ def run_chain(order, variance_type="fixed_small", last_noise=False):
     random, exact = make_generator(5), moons.model(ten.alphas_cumprod)
     x = torch.randn(1500, 2, generator=random, dtype=torch.float64)
     for t in order:
-        step = ddpm_step(exact(x, torch.full((1500,), t)), x, ten.alphas_cumprod[t], ten.alphas_cumprod_prev[t], generator=random, variance_type=variance_type)
+        step = ddpm_step(
+            exact(x, torch.full((1500,), t)), x, ten.alphas_cumprod[t],
+            ten.alphas_cumprod_prev[t], generator=random, variance_type=variance_type,
+        )
         x = step.x_prev
         if last_noise and t == 0:
-            x = x + ten.betas[0].sqrt() * torch.randn(1500, 2, generator=random, dtype=torch.float64)
+            z = torch.randn(1500, 2, generator=random, dtype=torch.float64)
+            x = x + ten.betas[0].sqrt() * z
     return x
 
 
 # %%
 right = range(9, -1, -1)
-results = {"right": run_chain(right), "never index 0": run_chain(range(9, 0, -1)), "noise at index 0": run_chain(right, last_noise=True), "backwards": run_chain(range(10))}
+results = {
+    "right": run_chain(right),
+    "never index 0": run_chain(range(9, 0, -1)),
+    "noise at index 0": run_chain(right, last_noise=True),
+    "backwards": run_chain(range(10)),
+}
 
 # %%
 for name, x in results.items():
     print(f"{name:17s} mean log-density {moons.log_prob(x).mean():8.3f}")
-fig = plotting.scatter_2d(results, limit=3.0, title="Ten steps: a wrong loop raises no error")
-show(fig, alt="Four scatter plots. Right: two arcs. Never index 0 and noise at index 0: the same arcs, blurred. Backwards: a round cloud, wider than the arcs, without any trace of them.")
+fig = plotting.scatter_2d(
+    results, limit=3.0, title="Ten steps: a wrong loop raises no error"
+)
+show(fig, alt=(
+    "Four scatter plots. Right: two arcs. "
+    "Never index 0 and noise at index 0: the same arcs, blurred. "
+    "Backwards: a round cloud, wider than the arcs, without any trace of them."
+))
 
 # %% [markdown]
 # The same backwards loop on digits, with the network that you trained:
@@ -684,7 +915,10 @@ show(fig, alt="Four scatter plots. Right: two arcs. Never index 0 and noise at i
 x = torch.randn(8, 1, 8, 8, generator=make_generator(1))
 with torch.no_grad():
     for t in range(0, 1000, 4):
-        x = ddpm_step(state.ema_model(x, torch.full((8,), t)), x, abar[t], abar_prev[t], generator=generator).x_prev
+        x = ddpm_step(
+            state.ema_model(x, torch.full((8,), t)), x, abar[t], abar_prev[t],
+            generator=generator,
+        ).x_prev
 fig = plotting.image_grid(x, columns=8, title="Backwards: no digit anywhere")
 show(fig, alt="Eight squares of noise without any digit.")
 
@@ -695,16 +929,28 @@ show(fig, alt="Eight squares of noise without any digit.")
 # Measure two things on the moons: how many points lie off the arcs (where only 1 % of exact samples lie), and how many lie in the dense core (where 50 % of exact samples lie).
 
 # %%
-variances = {"exact samples": moons.sample(20_000, generator=make_generator(6)), "beta-tilde": results["right"], "beta": run_chain(right, "fixed_large")}
+variances = {
+    "exact samples": moons.sample(20_000, generator=make_generator(6)),
+    "beta-tilde": results["right"],
+    "beta": run_chain(right, "fixed_large"),
+}
 levels = moons.log_prob(variances["exact samples"])
 for name, x in variances.items():
     density = moons.log_prob(x)
-    off, core = (density < levels.quantile(0.01)).double().mean(), (density > levels.median()).double().mean()
+    off = (density < levels.quantile(0.01)).double().mean()
+    core = (density > levels.median()).double().mean()
     print(f"{name:14s} share off the arcs {off:.3f}, in the dense core {core:.3f}")
 
 # %%
-fig = plotting.scatter_2d({name: x[:1500] for name, x in variances.items()}, limit=3.0, title="Ten steps: beta-tilde is too thin, beta leaves more strays")
-show(fig, alt="Three scatter plots: exact samples on two arcs; beta-tilde, thinner arcs and some points between them; beta, arcs of about the right width and more points between them.")
+fig = plotting.scatter_2d(
+    {name: x[:1500] for name, x in variances.items()},
+    limit=3.0, title="Ten steps: beta-tilde is too thin, beta leaves more strays",
+)
+show(fig, alt=(
+    "Three scatter plots: exact samples on two arcs; beta-tilde, thinner arcs "
+    "and some points between them; beta, arcs of about the right width and more "
+    "points between them."
+))
 
 # %% [markdown]
 # ### Clipping data that is not in [-1, 1]
@@ -714,12 +960,25 @@ show(fig, alt="Three scatter plots: exact samples on two arcs; beta-tilde, thinn
 # %%
 wide, fifty = mixture("ring"), make_schedule("cosine", 50)  # a ring of radius 1.5
 tables = fifty.betas, fifty.alphas, fifty.alphas_cumprod
-clipped = {name: p_sample_loop(wide.model(fifty.alphas_cumprod), (800, 2), *tables, clip_x0=clip, generator=make_generator(7), dtype=torch.float64)
-           for name, clip in (("not clipped", None), ("clipped to [-1, 1]", 1.0))}
+clipped = {
+    name: p_sample_loop(
+        wide.model(fifty.alphas_cumprod), (800, 2), *tables,
+        clip_x0=clip, generator=make_generator(7), dtype=torch.float64,
+    )
+    for name, clip in (("not clipped", None), ("clipped to [-1, 1]", 1.0))
+}
 for name, x in clipped.items():
-    print(f"{name:18s} share of points beyond 1.1 in a coordinate: {(x.abs() > 1.1).any(1).double().mean():.3f}")
-fig = plotting.scatter_2d(clipped, limit=2.2, title="Clipping pushes a ring of radius 1.5 into a square")
-show(fig, alt="Left: eight blobs on a circle of radius 1.5. Right: clipped, the points are pushed into the square from -1 to 1 and pile up on its border.")
+    print(
+        f"{name:18s} share of points beyond 1.1 in a coordinate: "
+        f"{(x.abs() > 1.1).any(1).double().mean():.3f}"
+    )
+fig = plotting.scatter_2d(
+    clipped, limit=2.2, title="Clipping pushes a ring of radius 1.5 into a square"
+)
+show(fig, alt=(
+    "Left: eight blobs on a circle of radius 1.5. Right: clipped, the points are "
+    "pushed into the square from -1 to 1 and pile up on its border."
+))
 
 # %% [markdown]
 # ## Your turn

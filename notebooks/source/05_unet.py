@@ -69,13 +69,22 @@ my_prediction = "about 2"  # "about 0", "about 1", "about 2" or "far above"
 # %%
 with torch.no_grad():
     answer = network(xt, t)
-fig = plotting.image_strip([xt, noise, answer], column_labels=[f"t = {i}" for i in t.tolist()], row_labels=["x_t", "noise", "answer"],
-                           title="A new network gives the same answer to everything")
-show(fig, alt="Three rows of eight 8x8 images: digits under growing noise; the noise in them; the network's answer, the same even grey everywhere.")
+fig = plotting.image_strip(
+    [xt, noise, answer], column_labels=[f"t = {i}" for i in t.tolist()],
+    row_labels=["x_t", "noise", "answer"],
+    title="A new network gives the same answer to everything",
+)
+show(fig, alt=(
+    "Three rows of eight 8x8 images: digits under growing noise; the noise in them; "
+    "the network's answer, the same even grey everywhere."
+))
 
 # %%
 with torch.no_grad():
-    losses = torch.stack([(network(xt, t) - torch.randn(8, 1, 8, 8, generator=generator)).square().mean() for _ in range(500)])
+    losses = torch.stack([
+        (network(xt, t) - torch.randn(8, 1, 8, 8, generator=generator)).square().mean()
+        for _ in range(500)
+    ])
 measured = losses.mean().item()
 verdict = "as you said" if my_prediction == "about 1" else f"you said {my_prediction}"
 print(f"loss {measured:.2f} ({verdict}); largest |answer| {answer.abs().max():.0f}")
@@ -90,7 +99,10 @@ print(f"loss {measured:.2f} ({verdict}); largest |answer| {answer.abs().max():.0
 # A denoiser has to know how much noise it is looking at. The time enters as a number, and a network does little with one raw number between 0 and 999:
 # it is huge beside everything else, and two neighbouring times are hard to tell apart. So the number becomes a vector, by the recipe that transformers use for positions (arXiv 1706.03762, section 3.5):
 #
-# $$e(t) = \big(\cos\omega_0 t, \dots, \cos\omega_{h-1} t,\ \sin\omega_0 t, \dots, \sin\omega_{h-1} t\big), \qquad \omega_i = 10000^{-i/h} \tag{05.1}$$
+# $$\begin{gathered}
+# e(t) = \big(\cos\omega_0 t, \dots, \cos\omega_{h-1} t,\ \sin\omega_0 t, \dots, \sin\omega_{h-1} t\big), \\
+# \omega_i = 10000^{-i/h}
+# \end{gathered} \tag{05.1}$$
 #
 # Think of $h$ clock hands. The first turns 1 radian at every step, the last ($h = 32$) needs 47,000 steps for a turn. Fast hands tell neighbours apart, slow hands tell early from late.
 #
@@ -100,18 +112,26 @@ print(f"loss {measured:.2f} ({verdict}); largest |answer| {answer.abs().max():.0
 # %%
 from diffusion_course import show_source, timestep_embedding
 
-print([f"{value:.3f}" for value in timestep_embedding(torch.tensor([3]), 4)[0].tolist()])
+print([
+    f"{value:.3f}" for value in timestep_embedding(torch.tensor([3]), 4)[0].tolist()
+])
 show_source(timestep_embedding)
 
 # %%
 table = timestep_embedding(torch.arange(1000), 64)  # (1000, 64)
 fig, ax = figure(5.5, 2.8)
-picture = ax.imshow(table.T, aspect="auto", cmap="RdBu", vmin=-1, vmax=1, interpolation="nearest")
+picture = ax.imshow(
+    table.T, aspect="auto", cmap="RdBu", vmin=-1, vmax=1, interpolation="nearest"
+)
 ax.set(xlabel="index t", ylabel="component")
 ax.grid(False)
 ax.set_title("Fast hands above, slow hands below; cosines, then sines", loc="left")
 fig.colorbar(picture, ax=ax, label="value")
-show(fig, alt="The embedding as an image, t to the right, 64 components downwards. Component 0 changes too fast to see; further down the stripes become wider until component 31 does not change. Components 32 to 63 repeat the pattern with the sine.")
+show(fig, alt=(
+    "The embedding as an image, t to the right, 64 components downwards. Component 0 "
+    "changes too fast to see; further down the stripes become wider until component 31 "
+    "does not change. Components 32 to 63 repeat the pattern with the sine."
+))
 
 # %% [markdown]
 # ### Why pairs of cosine and sine
@@ -131,12 +151,18 @@ show(fig, alt="The embedding as an image, t to the right, 64 components downward
 # %%
 h, shift = 32, 17
 omega = 10_000.0 ** (-torch.arange(h, dtype=torch.float64) / h)
-phase = torch.exp(1j * omega * shift)  # turning a pair = multiplying cos + i sin with a phase
-start, later = (timestep_embedding(torch.arange(900) + s, 2 * h).double() for s in (0, shift))
+# turning a pair = multiplying cos + i sin with a phase
+phase = torch.exp(1j * omega * shift)
+start, later = (
+    timestep_embedding(torch.arange(900) + s, 2 * h).double() for s in (0, shift)
+)
 turned = torch.complex(start[:, :h], start[:, h:]) * phase
 assert_close(torch.cat([turned.real, turned.imag], 1), later, atol=1e-3, rtol=0.0)
 similarity = F.cosine_similarity(start[100], start, dim=1)
-assert_close(similarity, (omega * (torch.arange(900)[:, None] - 100)).cos().mean(1), atol=1e-4, rtol=0.0)
+assert_close(
+    similarity, (omega * (torch.arange(900)[:, None] - 100)).cos().mean(1),
+    atol=1e-4, rtol=0.0,
+)
 print("a shift is a rotation, and the similarity depends on the difference only")
 
 # %% [markdown]
@@ -157,15 +183,32 @@ except AssertionError as error:
 
 # %%
 for dim in (64, 128, 256):
-    fractions, indices = (timestep_embedding(torch.tensor([0.1, 0.9]) * scale, dim) for scale in (1, 1000))
-    print(f"dim {dim:3d}: similarity {F.cosine_similarity(*fractions, dim=0):.2f} with fractions, {F.cosine_similarity(*indices, dim=0):.2f} with indices")
+    fractions, indices = (
+        timestep_embedding(torch.tensor([0.1, 0.9]) * scale, dim) for scale in (1, 1000)
+    )
+    print(
+        f"dim {dim:3d}: similarity {F.cosine_similarity(*fractions, dim=0):.2f} with "
+        f"fractions, {F.cosine_similarity(*indices, dim=0):.2f} with indices"
+    )
 
 # %%
 steps = torch.arange(0, 1000, 4)
-curves = {name: F.cosine_similarity(timestep_embedding(torch.tensor([100.0 * s]), 128), timestep_embedding(steps * s, 128))
-          for name, s in (("t from 0 to 1", 0.001), ("t from 0 to 999", 1.0))}
-fig = plotting.lines(steps, curves, xlabel="index t", ylabel="cosine similarity with t = 100", title="Fractions make all times look alike")
-show(fig, alt="Similarity with t = 100 against t. With fractions the curve stays above 0.97 everywhere. With indices it is a sharp peak of 1 at t = 100 and falls to about 0.5 within 30 steps and to 0.2 at the far end.")
+curves = {
+    name: F.cosine_similarity(
+        timestep_embedding(torch.tensor([100.0 * s]), 128),
+        timestep_embedding(steps * s, 128),
+    )
+    for name, s in (("t from 0 to 1", 0.001), ("t from 0 to 999", 1.0))
+}
+fig = plotting.lines(
+    steps, curves, xlabel="index t", ylabel="cosine similarity with t = 100",
+    title="Fractions make all times look alike",
+)
+show(fig, alt=(
+    "Similarity with t = 100 against t. With fractions the curve stays above 0.97 "
+    "everywhere. With indices it is a sharp peak of 1 at t = 100 and falls to about "
+    "0.5 within 30 steps and to 0.2 at the far end."
+))
 
 # %% [markdown]
 # The section on mistakes measures what this costs in training. Two linear layers with a SiLU between them ($\operatorname{SiLU}(x) = x/(1+e^{-x})$) turn $e(t)$ into a vector that all blocks share, `emb`.
@@ -177,14 +220,20 @@ show(fig, alt="Similarity with t = 100 against t. With fractions the curve stays
 #
 # **Normalise.** Group normalisation (arXiv 1803.08494) cuts the channels into groups and gives each group of each sample mean 0 and variance 1. $m$ and $v$ are taken over the channels of the group and all positions:
 #
-# $$\operatorname{GN}(h) = \frac{h - m}{\sqrt{v + 10^{-5}}}, \quad \text{then one factor and one offset per channel} \tag{05.4}$$
+# $$\begin{gathered}
+# \operatorname{GN}(h) = \frac{h - m}{\sqrt{v + 10^{-5}}}, \\
+# \text{then one factor and one offset per channel}
+# \end{gathered} \tag{05.4}$$
 #
 # It never looks at another sample, so the answer for one picture does not depend on its neighbours in the batch. By hand, with two groups of two channels:
 
 # %%
-h = torch.randn(3, 4, 5, 5, dtype=torch.float64, generator=generator) + torch.tensor([0.0, 3.0, 6.0, 9.0]).double()[:, None, None]
+shifts = torch.tensor([0.0, 3.0, 6.0, 9.0]).double()  # (C,)
+h = torch.randn(3, 4, 5, 5, dtype=torch.float64, generator=generator)
+h = h + shifts[:, None, None]
 groups = h.reshape(3, 2, -1)  # (B, groups, 2 * 25 values)
-by_hand = (groups - groups.mean(2, keepdim=True)) / (groups.var(2, keepdim=True, correction=0) + 1e-5).sqrt()
+variance = groups.var(2, keepdim=True, correction=0)
+by_hand = (groups - groups.mean(2, keepdim=True)) / (variance + 1e-5).sqrt()
 assert_close(by_hand.reshape(h.shape), F.group_norm(h, 2))
 assert_close(F.group_norm(h, 2)[:1], F.group_norm(h[:1], 2))
 print("by hand = torch; a sample alone = the same sample in a batch")
@@ -210,18 +259,27 @@ show_source(ResBlock)
 
 # %%
 def block_by_hand(block, x, emb):
-    h = F.conv2d(F.silu(F.group_norm(x, 2, block.norm1.weight, block.norm1.bias)), block.conv1.weight, block.conv1.bias, padding=1)
+    h = F.conv2d(
+        F.silu(F.group_norm(x, 2, block.norm1.weight, block.norm1.bias)),
+        block.conv1.weight, block.conv1.bias, padding=1,
+    )
     h = F.group_norm(h, 2, block.norm2.weight, block.norm2.bias)
     rows = []
     for sample, e in zip(h, emb, strict=True):
         both = block.scale_shift.weight @ e + block.scale_shift.bias  # (2C,)
-        rows.append(torch.stack([c * (1 + both[i]) + both[i + len(sample)] for i, c in enumerate(sample)]))
+        rows.append(torch.stack([
+            c * (1 + both[i]) + both[i + len(sample)] for i, c in enumerate(sample)
+        ]))
     h = torch.stack(rows)
     return x + F.conv2d(F.silu(h), block.conv2.weight, block.conv2.bias, padding=1)
 
 
 # %%
-block, x, emb = ResBlock(32, 32, 8).double(), *(torch.randn(3, *s, generator=generator, dtype=torch.float64) for s in ((32, 6, 6), (8,)))
+block = ResBlock(32, 32, 8).double()
+x, emb = (
+    torch.randn(3, *s, generator=generator, dtype=torch.float64)
+    for s in ((32, 6, 6), (8,))
+)
 assert_close(block(x, emb), x)  # new: nothing but the skip connection
 nn.init.normal_(block.conv2.weight, std=0.1, generator=generator)
 assert_close(block(x, emb), block_by_hand(block, x, emb))
@@ -238,7 +296,10 @@ print("new block = identity; block = by hand; another time, another output")
 # The cell at the top drew 500 batches of $n = 8 \cdot 64 = 512$. Both numbers can be compared with what came out:
 
 # %%
-print(f"mean {losses.mean():.3f}, expected 1; standard deviation {losses.std():.3f}, expected {(2 / 512) ** 0.5:.4f}")
+print(
+    f"mean {losses.mean():.3f}, expected 1; standard deviation {losses.std():.3f}, "
+    f"expected {(2 / 512) ** 0.5:.4f}"
+)
 assert abs(losses.mean().item() - 1) < 4 * (2 / 512 / 500) ** 0.5
 assert_close(losses.std().item(), (2 / 512) ** 0.5, rtol=0.1, atol=0.0)
 
@@ -253,10 +314,20 @@ optimizer = torch.optim.SGD(clone.parameters(), lr=0.1)
 for _ in range(4):
     optimizer.zero_grad()
     (clone(xt, t) - noise).square().mean().backward()
-    moving = [name for name, p in clone.named_parameters() if p.grad is not None and p.grad.abs().max() > 0]
+    moving = [
+        name
+        for name, p in clone.named_parameters()
+        if p.grad is not None and p.grad.abs().max() > 0
+    ]
     optimizer.step()
-    awake.append(sum(p.numel() for name, p in clone.named_parameters() if name in moving) / count_parameters(clone))
-print("share of weights with a gradient, steps 1 to 4:", [f"{share:.3f}" for share in awake])
+    awake.append(
+        sum(p.numel() for name, p in clone.named_parameters() if name in moving)
+        / count_parameters(clone)
+    )
+print(
+    "share of weights with a gradient, steps 1 to 4:",
+    [f"{share:.3f}" for share in awake],
+)
 
 # %% [markdown]
 # ## Attention
@@ -269,7 +340,8 @@ print("share of weights with a gradient, steps 1 to 4:", [f"{share:.3f}" for sha
 # $d$ is the length of $q$ and $k$. Several *heads* do this side by side, each with its own share of the channels. By hand, with loops, against torch:
 
 # %%
-q, k, v = torch.randn(3, 5, 4, dtype=torch.float64, generator=generator)  # 5 positions, d = 4
+# 5 positions, d = 4
+q, k, v = torch.randn(3, 5, 4, dtype=torch.float64, generator=generator)
 out = torch.zeros(5, 4, dtype=torch.float64)
 for i in range(5):
     fit = torch.stack([(q[i] * k[j]).sum() / 4**0.5 for j in range(5)]).exp()
@@ -289,9 +361,14 @@ print("attention by hand = torch's scaled_dot_product_attention")
 for d in (4, 64, 1024):
     q, k = torch.randn(2, 2000, d, generator=generator)
     scores = (q[:200] @ k.T)[:, :64]  # 200 queries, 64 keys
-    largest = [(scores / scale).softmax(1).max(1).values.mean() for scale in (1, d**0.5)]
+    largest = [
+        (scores / scale).softmax(1).max(1).values.mean() for scale in (1, d**0.5)
+    ]
     variance = (q * k).sum(1).var()
-    print(f"d = {d:4d}: variance / d = {variance / d:.2f}; largest of 64 weights {largest[0]:.2f} undivided, {largest[1]:.2f} divided")
+    print(
+        f"d = {d:4d}: variance / d = {variance / d:.2f}; largest of 64 weights "
+        f"{largest[0]:.2f} undivided, {largest[1]:.2f} divided"
+    )
 
 # %%
 show_source(Attention)
@@ -302,15 +379,20 @@ show_source(Attention)
 # The same module reads from **tokens** if it gets some, a sequence (B, L, D) that comes from elsewhere, such as words: queries from the picture, keys and values from the tokens. That is *cross-attention*. Part II uses it for text.
 
 # %%
-layer, order = Attention(32, num_heads=4).double(), torch.randperm(36, generator=generator)
+layer = Attention(32, num_heads=4).double()
+order = torch.randperm(36, generator=generator)
 nn.init.normal_(layer.out.weight, std=0.2, generator=generator)
 shuffle = lambda z: z.flatten(2)[:, :, order].unflatten(2, (6, 6))  # noqa: E731
 assert_close(layer(shuffle(x)), shuffle(layer(x)))
-cross, tokens = Attention(32, num_heads=4, context_dim=12).double(), torch.randn(3, 5, 12, dtype=torch.float64, generator=generator)
+cross = Attention(32, num_heads=4, context_dim=12).double()
+tokens = torch.randn(3, 5, 12, dtype=torch.float64, generator=generator)
 nn.init.normal_(cross.out.weight, std=0.2, generator=generator)
 assert_close(cross(x, tokens), cross(x, tokens.flip(1)))
 assert (cross(x, tokens) - cross(x, 2 * tokens)).abs().max() > 0.01
-print("shuffled pixels, shuffled output; the order of the tokens does not matter, their content does")
+print(
+    "shuffled pixels, shuffled output; the order of the tokens does not matter, "
+    "their content does"
+)
 
 # %% [markdown]
 # A **class** is simpler: one learned vector per class, added to `emb`. `UNet(num_classes=10)` has eleven: the last, `network.null_class`, means "no class". Lesson 08 needs it.
@@ -319,10 +401,14 @@ print("shuffled pixels, shuffled output; the order of the tokens does not matter
 torch.manual_seed(0)
 with_classes = UNet(channels=16, num_classes=10)
 labels = torch.tensor([3, 3, 7, with_classes.null_class])
-added = with_classes.conditioning(xt[:4], t[:4], labels) - with_classes.conditioning.project(timestep_embedding(t[:4], 32))
+without = with_classes.conditioning.project(timestep_embedding(t[:4], 32))
+added = with_classes.conditioning(xt[:4], t[:4], labels) - without
 assert_close(added[0], added[1])
 assert_close(added, with_classes.conditioning.classes.weight[labels])
-print(f"null class: index {with_classes.null_class}; {with_classes.conditioning.classes.num_embeddings} learned vectors")
+print(
+    f"null class: index {with_classes.null_class}; "
+    f"{with_classes.conditioning.classes.num_embeddings} learned vectors"
+)
 
 # %% [markdown]
 # ## Down, across, up
@@ -334,8 +420,13 @@ show_source(UNet.forward)
 
 # %%
 kept = []
-hooks = [module.register_forward_hook(lambda m, a, out, name=name: kept.append((name, tuple(out.shape[1:]))))
-         for name, module in network.named_modules() if name in ("first", "down.0.0", "down.1.0", "middle", "up.1.0", "up.0.0", "last")]
+hooks = [
+    module.register_forward_hook(
+        lambda m, a, out, name=name: kept.append((name, tuple(out.shape[1:])))
+    )
+    for name, module in network.named_modules()
+    if name in ("first", "down.0.0", "down.1.0", "middle", "up.1.0", "up.0.0", "last")
+]
 with torch.no_grad():
     network(torch.zeros(1, 1, 16, 16), torch.zeros(1))
 for hook in hooks:
@@ -354,7 +445,10 @@ for name, shape in kept:
 # %%
 white = torch.randn(100, 1, 64, 64, generator=generator)
 coarse = F.interpolate(F.avg_pool2d(white, 2), scale_factor=2.0)
-print(f"variance left after one halving: {(white - coarse).var():.3f}, after two: {(white - F.interpolate(F.avg_pool2d(white, 4), scale_factor=4.0)).var():.3f}")
+print(
+    f"variance left after one halving: {(white - coarse).var():.3f}, after two: "
+    f"{(white - F.interpolate(F.avg_pool2d(white, 4), scale_factor=4.0)).var():.3f}"
+)
 
 # %% [markdown]
 # A real network is not that blind: channels can carry the detail through the halved image, if it learns to. The skip makes it unnecessary. What that is worth is measured below, in training.
@@ -375,13 +469,18 @@ print(f"variance left after one halving: {(white - coarse).var():.3f}, after two
 # %%
 def view(levels=2, attention=False, norms=False, size=80):
     torch.manual_seed(0)
-    net = UNet(channels=16, channel_mult=(1, 2, 2)[:levels], attention_levels=(levels - 1,) if attention else ())
-    for p in net.parameters():
-        nn.init.normal_(p, std=0.15) if (p == 0).all() else None  # zeros would block the gradient
-    owners = [m for m in net.modules() for child in m.children() if isinstance(child, nn.GroupNorm)]
+    deepest = (levels - 1,) if attention else ()
+    net = UNet(channels=16, channel_mult=(1, 2, 2)[:levels], attention_levels=deepest)
+    for p in net.parameters():  # zeros would block the gradient
+        nn.init.normal_(p, std=0.15) if (p == 0).all() else None
+    owners = [
+        m for m in net.modules() for child in m.children()
+        if isinstance(child, nn.GroupNorm)
+    ]
     for owner in [] if norms else owners:
         for name, child in list(owner.named_children()):
-            setattr(owner, name, nn.Identity() if isinstance(child, nn.GroupNorm) else child)
+            if isinstance(child, nn.GroupNorm):
+                setattr(owner, name, nn.Identity())
     image = torch.randn(1, 1, size, size, generator=make_generator(0)).requires_grad_()
     net(image, torch.tensor([500]))[0, 0, size // 2, size // 2].backward()
     return image.grad.abs()[0, 0]  # (size, size)
@@ -390,7 +489,10 @@ def view(levels=2, attention=False, norms=False, size=80):
 # %%
 for levels in (1, 2, 3):
     columns = (view(levels).max(0).values > 0).nonzero()
-    print(f"{levels} level(s), convolutions alone: {columns.max() - columns.min() + 1} columns, from {columns.min() - 40} to {columns.max() - 40:+d}")
+    print(
+        f"{levels} level(s), convolutions alone: {columns.max() - columns.min() + 1} "
+        f"columns, from {columns.min() - 40} to {columns.max() - 40:+d}"
+    )
 
 # %% [markdown]
 # Two levels see 38 columns, as counted. A digit of 16x16 fits in with room to spare.
@@ -405,15 +507,25 @@ def view_picture(levels, attention, norms):
     gradient = view(levels, attention == "on", norms == "on")
     log = (gradient / gradient.max()).log10().masked_fill(gradient == 0, torch.nan)
     fig, ax = figure(4.4, 3.4)
-    picture = ax.imshow(log, vmin=-6, vmax=0, cmap="viridis", extent=(-40.5, 39.5, 39.5, -40.5), interpolation="nearest")
+    picture = ax.imshow(
+        log, vmin=-6, vmax=0, cmap="viridis", extent=(-40.5, 39.5, 39.5, -40.5),
+        interpolation="nearest",
+    )
     ax.set(xlabel="columns from the centre", ylabel="rows from the centre")
     ax.grid(False)
     fig.colorbar(picture, ax=ax, label="log10 of |gradient|, largest = 0")
     seen = (gradient > 0).double().mean()
-    return fig, f"{levels} level(s), attention {attention}, norms {norms}: the centre depends on {seen:.0%} of the 80x80 input pixels, most on the nearest; white pixels do not count at all."
+    return fig, (
+        f"{levels} level(s), attention {attention}, norms {norms}: the centre "
+        f"depends on {seen:.0%} of the 80x80 input pixels, most on the nearest; "
+        "white pixels do not count at all."
+    )
 
 
-Explorer(view_picture, levels=[1, 2, 3], attention=["off", "on"], norms=["off", "on"], start={"levels": 2}, ahead=True)
+Explorer(
+    view_picture, levels=[1, 2, 3], attention=["off", "on"],
+    norms=["off", "on"], start={"levels": 2}, ahead=True,
+)
 
 # %% [markdown]
 # <details><summary>Answer</summary>
@@ -427,7 +539,10 @@ Explorer(view_picture, levels=[1, 2, 3], attention=["off", "on"], norms=["off", 
 #
 # One number that a convolution outputs is a sum of $C_\text{in} \cdot k \cdot k$ products. There are $C_\text{out} \cdot H \cdot W$ such numbers. A product and an addition are two operations:
 #
-# $$\text{FLOPs} = 2 \cdot (C_\text{out} H W) \cdot (C_\text{in}\, k^2), \qquad \text{weights} = C_\text{out}(C_\text{in}\,k^2 + 1) \tag{05.10}$$
+# $$\begin{aligned}
+# \text{FLOPs} &= 2 \cdot (C_\text{out} H W) \cdot (C_\text{in}\, k^2), \\
+# \text{weights} &= C_\text{out}(C_\text{in}\,k^2 + 1)
+# \end{aligned} \tag{05.10}$$
 #
 # The weights do not depend on the size of the image, the cost does. For 32 to 64 channels, 3x3, on 16x16: $2 \cdot 64 \cdot 256 \cdot 32 \cdot 9 = 9{,}437{,}184$ FLOPs and $64 \cdot 289 = 18{,}496$ weights.
 # `count_flops` runs the network once and adds this up for every layer. torch has a counter of its own, which works one floor below, on the operations that reach its kernels:
@@ -447,8 +562,15 @@ def torch_counts(model, *inputs):
 # %%
 layer, image = nn.Conv2d(32, 64, 3, padding=1), torch.zeros(1, 32, 16, 16)
 plain, inputs = UNet(channels=32), (torch.zeros(1, 1, 16, 16), torch.zeros(1))
-for name, model, arguments in (("one convolution", layer, (image,)), ("U-Net", plain, inputs), ("with attention", network, inputs)):
-    print(f"{name:16s} {count_parameters(model):8,d} weights, {count_flops(model, *arguments):12,d} FLOPs, torch counts {torch_counts(model, *arguments):12,d}")
+for name, model, arguments in (
+    ("one convolution", layer, (image,)), ("U-Net", plain, inputs),
+    ("with attention", network, inputs),
+):
+    print(
+        f"{name:16s} {count_parameters(model):8,d} weights, "
+        f"{count_flops(model, *arguments):12,d} FLOPs, torch counts "
+        f"{torch_counts(model, *arguments):12,d}"
+    )
 
 # %% [markdown]
 # The last line differs. torch's counter has no rule for the attention kernel of the CPU and counts it as nothing. On the `meta` device, where tensors have shapes but no numbers, attention is made of two matrix products, and both agree.
@@ -456,15 +578,29 @@ for name, model, arguments in (("one convolution", layer, (image,)), ("U-Net", p
 
 # %%
 with torch.device("meta"):
-    ours, large = UNet(channels=32, attention_levels=(1,)), UNet(3, 320, (1, 2, 4, 4), blocks_per_level=2, attention_levels=(0, 1, 2), num_heads=8)
-    small_image, large_image, one = torch.empty(1, 1, 16, 16), torch.empty(1, 3, 64, 64), torch.zeros(1)
-assert count_flops(ours, small_image, one) == torch_counts(ours, small_image, one) == count_flops(network, *inputs)
-print(f"ours {count_flops(ours, small_image, one) / 1e9:.3f} GFLOPs; as wide as Stable Diffusion's: {count_parameters(large) / 1e6:.0f} million weights, {count_flops(large, large_image, one) / 1e9:.0f} GFLOPs")
+    ours = UNet(channels=32, attention_levels=(1,))
+    large = UNet(
+        3, 320, (1, 2, 4, 4),
+        blocks_per_level=2, attention_levels=(0, 1, 2), num_heads=8,
+    )
+    small_image = torch.empty(1, 1, 16, 16)
+    large_image = torch.empty(1, 3, 64, 64)
+    one = torch.zeros(1)
+assert torch_counts(ours, small_image, one) == count_flops(ours, small_image, one)
+assert count_flops(ours, small_image, one) == count_flops(network, *inputs)
+print(
+    f"ours {count_flops(ours, small_image, one) / 1e9:.3f} GFLOPs; "
+    f"as wide as Stable Diffusion's: {count_parameters(large) / 1e6:.0f} million "
+    f"weights, {count_flops(large, large_image, one) / 1e9:.0f} GFLOPs"
+)
 
 # %%
 total = count_flops(network, *inputs)
 for name, cost in flops_by_module(network, *inputs, depth=2).items():
-    print(f"{name:22s} {cost.parameters:7,d} weights {cost.flops:12,d} FLOPs {cost.flops / total:6.1%}")
+    print(
+        f"{name:22s} {cost.parameters:7,d} weights {cost.flops:12,d} FLOPs "
+        f"{cost.flops / total:6.1%}"
+    )
 
 # %% [markdown]
 # Full size is where the operations are (`down.0`, `up.0`), half size is where the weights are. Halving once divides the pixels by 4, doubling the channels multiplies the cost of a convolution by 4: the two cancel, per block.
@@ -476,7 +612,10 @@ for side in (8, 16, 32, 64):
         z = torch.empty(1, 64, side, side)
         parts = Attention(64, 4), nn.Conv2d(64, 64, 3, padding=1)
     costs = [count_flops(part, z) for part in parts]
-    print(f"{side:2d}x{side:<2d} attention {costs[0] / 1e6:8.1f} MFLOPs, one 3x3 convolution {costs[1] / 1e6:6.1f} MFLOPs")
+    print(
+        f"{side:2d}x{side:<2d} attention {costs[0] / 1e6:8.1f} MFLOPs, "
+        f"one 3x3 convolution {costs[1] / 1e6:6.1f} MFLOPs"
+    )
 
 # %% [markdown]
 # That is why attention sits at the small levels. One training step costs about three times the forward pass: the backward pass computes one product for the inputs and one for the weights, each as large as the forward one.
@@ -508,9 +647,19 @@ def overfit(target, num_steps=100):
 
 
 # %%
-curves = {"right": overfit(lambda: fixed_noise), "target drawn again": overfit(lambda: torch.randn(16, 1, 8, 8))}
-fig = plotting.lines(torch.arange(1, 101), curves, xlabel="step", ylabel="loss on the one batch", logy=True, title="A network that works learns 16 answers by heart")
-show(fig, alt="Loss on one batch against steps, log scale. Right: a nearly straight line from 1 down to about one hundred-thousandth after 100 steps. Target drawn again: stays at 1 throughout.")
+curves = {
+    "right": overfit(lambda: fixed_noise),
+    "target drawn again": overfit(lambda: torch.randn(16, 1, 8, 8)),
+}
+fig = plotting.lines(
+    torch.arange(1, 101), curves, xlabel="step", ylabel="loss on the one batch",
+    logy=True, title="A network that works learns 16 answers by heart",
+)
+show(fig, alt=(
+    "Loss on one batch against steps, log scale. Right: a nearly straight "
+    "line from 1 down to about one hundred-thousandth after 100 steps. "
+    "Target drawn again: stays at 1 throughout."
+))
 assert curves["right"][-1] < 0.05 < 0.8 < sum(curves["target drawn again"][-20:]) / 20
 
 # %% [markdown]
@@ -524,7 +673,10 @@ assert curves["right"][-1] < 0.05 < 0.8 < sum(curves["target drawn again"][-20:]
 # Every fifth digit is held out. On those, with times and noise fixed once and for all, both the network and the average of its weights are measured along the way.
 
 # %%
-big = {split: load_dataset("digits", split=split, size=16).images for split in ("train", "test")}
+big = {
+    split: load_dataset("digits", split=split, size=16).images
+    for split in ("train", "test")
+}
 held_out = big["test"][:60]
 held_t = torch.arange(60) * 1000 // 60
 held_noise = torch.randn(held_out.shape, generator=make_generator(5))
@@ -540,20 +692,36 @@ def held_out_loss(model):
 from diffusion_course import Progress, default_device, sample_loop, train
 
 torch.manual_seed(0)
-model, num_steps, curve = UNet(channels=32, attention_levels=(1,)), 250, {"step": [], "training": [], "weights": [], "average": []}
+model = UNet(channels=32, attention_levels=(1,))
+num_steps = 250
+curve = {"step": [], "training": [], "weights": [], "average": []}
 with Progress(num_steps, "training") as bar:
-    for state in train(model, big["train"], linear, num_steps=num_steps, batch_size=64, learning_rate=2e-3, warmup_steps=30, ema_decay=0.95, report_every=10):
-        values = state.step, state.loss, held_out_loss(model), held_out_loss(state.ema_model)
+    for state in train(
+        model, big["train"], linear, num_steps=num_steps, batch_size=64,
+        learning_rate=2e-3, warmup_steps=30, ema_decay=0.95, report_every=10,
+    ):
+        held_out = held_out_loss(model), held_out_loss(state.ema_model)
+        values = state.step, state.loss, *held_out
         for name, value in zip(curve, values, strict=True):
             curve[name].append(value)
         bar.update(10, message=f"loss {state.loss:.3f}")
 average = state.ema_model
-print(f"held out: weights {curve['weights'][-1]:.4f}, average {curve['average'][-1]:.4f}; {state.seconds:.0f} s")
+print(
+    f"held out: weights {curve['weights'][-1]:.4f}, average "
+    f"{curve['average'][-1]:.4f}; {state.seconds:.0f} s"
+)
 
 # %%
 named = {"training, mean of 10": curve["training"], "held out": curve["average"]}
-fig = plotting.lines(torch.tensor(curve["step"]), named, xlabel="training step", ylabel="loss", logy=True, title="Most is learned in the first 50 steps")
-show(fig, alt="Two losses against 250 training steps, log scale. Both fall from about 1 to below 0.1 within 50 steps, then slowly to between 0.03 and 0.04. The held-out digits' loss stays close to that of the training digits.")
+fig = plotting.lines(
+    torch.tensor(curve["step"]), named, xlabel="training step", ylabel="loss",
+    logy=True, title="Most is learned in the first 50 steps",
+)
+show(fig, alt=(
+    "Two losses against 250 training steps, log scale. Both fall from about "
+    "1 to below 0.1 within 50 steps, then slowly to between 0.03 and 0.04. "
+    "The held-out digits' loss stays close to that of the training digits."
+))
 
 # %% [markdown]
 # ## Average the weights
@@ -574,7 +742,10 @@ averaged, total_average = [], 0.0
 for w in trembling.tolist():
     total_average = d * total_average + (1 - d) * w
     averaged.append(total_average)
-print(f"variance / s^2: measured {torch.tensor(averaged[200:]).var():.4f}, formula {(1 - d) / (1 + d):.4f}")
+print(
+    f"variance / s^2: measured {torch.tensor(averaged[200:]).var():.4f}, "
+    f"formula {(1 - d) / (1 + d):.4f}"
+)
 
 # %% [markdown]
 # Real trembling is not independent from step to step, so the gain is smaller than that. How large was it? Compare the two held-out curves in the middle of the run, and at its end, where the learning rate has gone to 0 and nothing trembles any more:
@@ -582,14 +753,29 @@ print(f"variance / s^2: measured {torch.tensor(averaged[200:]).var():.4f}, formu
 # %%
 late = torch.tensor(curve["step"]) >= 60
 named = {name: torch.tensor(curve[name])[late] for name in ("weights", "average")}
-fig = plotting.lines(torch.tensor(curve["step"])[late], named, xlabel="training step", ylabel="loss on held-out digits", title="The weights jump, their average does not")
-show(fig, alt="Loss on held-out digits from step 60 to 250. The weights' curve zigzags above the average's curve, which falls smoothly; towards the end the two become one.")
+fig = plotting.lines(
+    torch.tensor(curve["step"])[late], named, xlabel="training step",
+    ylabel="loss on held-out digits", title="The weights jump, their average does not",
+)
+show(fig, alt=(
+    "Loss on held-out digits from step 60 to 250. The weights' curve zigzags above the "
+    "average's curve, which falls smoothly; towards the end the two become one."
+))
 
 # %% tags=["nbval-ignore-output"]
 gap = torch.tensor(curve["weights"]) / torch.tensor(curve["average"])
-roughness = {name: torch.tensor(curve[name]).log().diff()[6:16].std().item() for name in ("weights", "average")}
-print(f"steps 70 to 160: the weights' loss is {gap[6:16].mean():.3f} times the average's; at the end {gap[-1]:.3f} times")
-print(f"jumps from report to report (std of the logarithm): weights {roughness['weights']:.3f}, average {roughness['average']:.3f}")
+roughness = {
+    name: torch.tensor(curve[name]).log().diff()[6:16].std().item()
+    for name in ("weights", "average")
+}
+print(
+    f"steps 70 to 160: the weights' loss is {gap[6:16].mean():.3f} times the "
+    f"average's; at the end {gap[-1]:.3f} times"
+)
+print(
+    "jumps from report to report (std of the logarithm): "
+    f"weights {roughness['weights']:.3f}, average {roughness['average']:.3f}"
+)
 
 # %% [markdown]
 # A decaying learning rate and an average do the same job in two ways. The average needs no plan of when training ends, which is why nearly every diffusion model ships its average (DDPM: $d = 0.9999$, arXiv 2006.11239, appendix B).
@@ -604,7 +790,10 @@ print(f"jumps from report to report (std of the logarithm): weights {roughness['
 import tempfile
 from pathlib import Path
 
-options = {"num_steps": 20, "batch_size": 16, "checkpoint_every": 10, "report_every": 5, "precision": "float32"}
+options = {
+    "num_steps": 20, "batch_size": 16, "checkpoint_every": 10,
+    "report_every": 5, "precision": "float32",
+}
 
 
 def tiny_run(file, seed, dies_at=None, resume=False):
@@ -637,11 +826,24 @@ from diffusion_course import load_pretrained, shipped_files
 
 entry = shipped_files()["digits"]
 shipped, schedule = load_pretrained("digits"), entry.noise_schedule()
-pair = [sample_loop(m, (8, 1, 16, 16), s, num_inference_steps=50, clip_x0=1.0, generator=make_generator(2))
-        for m, s in ((average, linear), (shipped, schedule))]
-print(f"shipped: {type(shipped).__name__}, {count_parameters(shipped):,} weights, {entry.made_by['command']}")
-fig = plotting.image_strip(pair, row_labels=["half a minute", "shipped"], title="The same code, a longer run")
-show(fig, alt="Two rows of eight 16x16 pictures. Above, strokes that are partly digits. Below, pictures most of which can be read as handwritten digits.")
+pair = [
+    sample_loop(
+        m, (8, 1, 16, 16), s,
+        num_inference_steps=50, clip_x0=1.0, generator=make_generator(2),
+    )
+    for m, s in ((average, linear), (shipped, schedule))
+]
+print(
+    f"shipped: {type(shipped).__name__}, {count_parameters(shipped):,} weights, "
+    f"{entry.made_by['command']}"
+)
+fig = plotting.image_strip(
+    pair, row_labels=["half a minute", "shipped"], title="The same code, a longer run"
+)
+show(fig, alt=(
+    "Two rows of eight 16x16 pictures. Above, strokes that are partly digits. "
+    "Below, pictures most of which can be read as handwritten digits."
+))
 
 # %% [markdown]
 # ## What makes it faster
@@ -677,11 +879,20 @@ def seconds_per_step(bfloat16, layout, repeats=2):
 
 
 # %% tags=["nbval-ignore-output"]
-print(f"on {device.type}, {torch.get_num_threads()} threads, {work / 1e9:.0f} GFLOPs per step")
+print(
+    f"on {device.type}, {torch.get_num_threads()} threads, "
+    f"{work / 1e9:.0f} GFLOPs per step"
+)
 for precision in (False, True):
-    for name, layout in (("channels-first", torch.contiguous_format), ("channels-last", torch.channels_last)):
+    for name, layout in (
+        ("channels-first", torch.contiguous_format),
+        ("channels-last", torch.channels_last),
+    ):
         seconds = seconds_per_step(precision, layout)
-        print(f"{'bfloat16' if precision else 'float32':9s} {name:15s} {1000 * seconds:6.0f} ms per step, {work / seconds / 1e9:6.0f} GFLOP/s")
+        print(
+            f"{'bfloat16' if precision else 'float32':9s} {name:15s} "
+            f"{1000 * seconds:6.0f} ms per step, {work / seconds / 1e9:6.0f} GFLOP/s"
+        )
 
 # %% [markdown]
 # `train` makes both choices for you: `precision="auto"` takes bfloat16 where the hardware multiplies it, and images are put into channels-last on CPUs and CUDA GPUs.
@@ -692,8 +903,12 @@ with torch.no_grad():
     exact = shipped(held_xt, held_t)
     with torch.autocast("cpu", torch.bfloat16):
         rounded = shipped(held_xt, held_t).float()
-print(f"typical difference {(rounded - exact).square().mean().sqrt():.3f}, typical answer {exact.square().mean().sqrt():.2f}; "
-      f"loss {(exact - held_noise).square().mean():.3f} and {(rounded - held_noise).square().mean():.3f}")
+print(
+    f"typical difference {(rounded - exact).square().mean().sqrt():.3f}, "
+    f"typical answer {exact.square().mean().sqrt():.2f}; "
+    f"loss {(exact - held_noise).square().mean():.3f} and "
+    f"{(rounded - held_noise).square().mean():.3f}"
+)
 
 # %% [markdown]
 # ## Where people go wrong
@@ -703,7 +918,8 @@ print(f"typical difference {(rounded - exact).square().mean().sqrt():.3f}, typic
 
 # %%
 test_digits = load_dataset("digits", split="test").images
-test_t = (torch.arange(len(test_digits)) * 1000 // len(test_digits))[torch.randperm(len(test_digits), generator=make_generator(6))]
+spread = torch.arange(len(test_digits)) * 1000 // len(test_digits)
+test_t = spread[torch.randperm(len(test_digits), generator=make_generator(6))]
 test_noise = torch.randn(test_digits.shape, generator=make_generator(7))
 test_xt = q_sample(test_digits, test_t, linear.alphas_cumprod, test_noise)
 
@@ -711,9 +927,13 @@ test_xt = q_sample(test_digits, test_t, linear.alphas_cumprod, test_noise)
 def trained(change):
     torch.manual_seed(0)
     net = change(UNet(channels=16))
-    *_, last = train(net, digits, linear, num_steps=300, batch_size=64, learning_rate=2e-3, ema_decay=0.99, precision="float32")
+    *_, last = train(
+        net, digits, linear, num_steps=300, batch_size=64,
+        learning_rate=2e-3, ema_decay=0.99, precision="float32",
+    )
     with torch.no_grad():
-        return (last.ema_model(test_xt, test_t) - test_noise).square().mean((1, 2, 3))  # (B,)
+        # (B,)
+        return (last.ema_model(test_xt, test_t) - test_noise).square().mean((1, 2, 3))
 
 
 # %%
@@ -745,8 +965,13 @@ def without_zeros(net):
 
 
 # %% tags=["nbval-ignore-output"]
-changes = {"as it should be": lambda net: net, "t as a fraction": lambda net: TimesFactor(net, 0.001), "no time at all": lambda net: TimesFactor(net, 0.0),
-           "no skips": without_skips, "no zeros": without_zeros}
+changes = {
+    "as it should be": lambda net: net,
+    "t as a fraction": lambda net: TimesFactor(net, 0.001),
+    "no time at all": lambda net: TimesFactor(net, 0.0),
+    "no skips": without_skips,
+    "no zeros": without_zeros,
+}
 errors = {}
 for name, change in Progress(list(changes.items()), "five trainings", unit="run"):
     errors[name] = trained(change)
@@ -754,7 +979,11 @@ for name, change in Progress(list(changes.items()), "five trainings", unit="run"
 # %% tags=["nbval-ignore-output"]
 right, early = errors["as it should be"], test_t < 50
 for name, error in errors.items():
-    print(f"{name:16s} loss {error.mean():.3f} ({error.mean() / right.mean() - 1:+.0%}); at t < 50 {error[early].mean():.3f} ({error[early].mean() / right[early].mean() - 1:+.0%})")
+    print(
+        f"{name:16s} loss {error.mean():.3f} ({error.mean() / right.mean() - 1:+.0%}); "
+        f"at t < 50 {error[early].mean():.3f} "
+        f"({error[early].mean() / right[early].mean() - 1:+.0%})"
+    )
 
 # %% [markdown]
 # Read the table twice. Every mistake runs, learns and draws something. None would be noticed from the shape of the loss curve. In this size of network:
@@ -779,14 +1008,20 @@ for name, error in errors.items():
 
 # %%
 def over_the_batch(t, dim):
-    angles = torch.cat([t[:, None] * 10_000.0 ** (-torch.arange(dim // 2) / (dim // 2))] * 2, 1)  # (B, dim)
+    omega = 10_000.0 ** (-torch.arange(dim // 2) / (dim // 2))
+    angles = torch.cat([t[:, None] * omega] * 2, 1)  # (B, dim)
     angles[::2], angles[1::2] = angles[::2].sin(), angles[1::2].cos()
     return angles
 
 
 same = torch.full((4,), 30.0)
-for name, function in (("over the batch", over_the_batch), ("right", timestep_embedding)):
-    print(f"{name:15s} spread of the same t over the batch: {function(same, 64).std(0).mean():.3f}")
+for name, function in (
+    ("over the batch", over_the_batch), ("right", timestep_embedding)
+):
+    print(
+        f"{name:15s} spread of the same t over the batch: "
+        f"{function(same, 64).std(0).mean():.3f}"
+    )
 
 # %% [markdown]
 # **Test for this family of bugs:** shuffle the batch. The answers must be shuffled the same way, and a sample alone must get the same answer. The shipped network passes. Told the time in the wrong way, it fails:
@@ -794,7 +1029,9 @@ for name, function in (("over the batch", over_the_batch), ("right", timestep_em
 # %%
 def answers(embed, xt, t):
     dim = shipped.conditioning.dim
-    hook = shipped.conditioning.project.register_forward_pre_hook(lambda module, inputs: (embed(t.float(), dim),))
+    hook = shipped.conditioning.project.register_forward_pre_hook(
+        lambda module, inputs: (embed(t.float(), dim),)
+    )
     with torch.no_grad():
         out = shipped(xt, t)
     hook.remove()
@@ -804,9 +1041,15 @@ def answers(embed, xt, t):
 # %%
 order = torch.randperm(60, generator=generator)
 for name, embed in (("over the batch", over_the_batch), ("right", timestep_embedding)):
-    together, shuffled, alone = (answers(embed, held_xt[i], held_t[i]) for i in (torch.arange(60), order, torch.tensor([1])))
+    together, shuffled, alone = (
+        answers(embed, held_xt[i], held_t[i])
+        for i in (torch.arange(60), order, torch.tensor([1]))
+    )
     gaps = (shuffled - together[order]).abs().max(), (alone - together[1:2]).abs().max()
-    print(f"{name:15s} shuffled: {'same' if gaps[0] < 1e-3 else 'other'} answers; alone: {'same' if gaps[1] < 1e-3 else 'other'} answer")
+    print(
+        f"{name:15s} shuffled: {'same' if gaps[0] < 1e-3 else 'other'} answers; alone: "
+        f"{'same' if gaps[1] < 1e-3 else 'other'} answer"
+    )
 
 # %% [markdown]
 # ### half - 1, and which comes first
@@ -821,10 +1064,18 @@ def half_minus_one(t, dim):
 
 
 # %%
-dialects = {"its own": timestep_embedding, "half - 1": half_minus_one, "sines first": lambda t, dim: timestep_embedding(t, dim).roll(dim // 2, 1),
-            "over the batch": over_the_batch, "always t = 0": lambda t, dim: timestep_embedding(0 * t, dim)}
+dialects = {
+    "its own": timestep_embedding,
+    "half - 1": half_minus_one,
+    "sines first": lambda t, dim: timestep_embedding(t, dim).roll(dim // 2, 1),
+    "over the batch": over_the_batch,
+    "always t = 0": lambda t, dim: timestep_embedding(0 * t, dim),
+}
 for name, embed in dialects.items():
-    print(f"{name:15s} loss {(answers(embed, held_xt, held_t) - held_noise).square().mean():.2f}")
+    print(
+        f"{name:15s} loss "
+        f"{(answers(embed, held_xt, held_t) - held_noise).square().mean():.2f}"
+    )
 
 # %% [markdown]
 # ### Normalising over the batch
@@ -832,12 +1083,22 @@ for name, embed in dialects.items():
 # With batch normalisation in training mode, or a group normalisation whose mean also runs over axis 0, a picture's answer depends on its neighbours. In training the noise levels in a batch are mixed. In sampling all samples have one level. The network meets statistics that it never saw:
 
 # %%
-levels = [q_sample(digits[:64], i, linear.alphas_cumprod, generator=make_generator(8)) for i in (torch.randint(1000, (64,), generator=generator), torch.full((64,), 10))]
-levels = [torch.cat([levels[1][:1], level[1:]]) for level in levels]  # the first sample is the same in both batches
-norms = {"over the batch": nn.BatchNorm2d(1, affine=False).train(), "within a sample": nn.GroupNorm(1, 1, affine=False)}
+levels = [
+    q_sample(digits[:64], i, linear.alphas_cumprod, generator=make_generator(8))
+    for i in (torch.randint(1000, (64,), generator=generator), torch.full((64,), 10))
+]
+# the first sample is the same in both batches
+levels = [torch.cat([levels[1][:1], level[1:]]) for level in levels]
+norms = {
+    "over the batch": nn.BatchNorm2d(1, affine=False).train(),
+    "within a sample": nn.GroupNorm(1, 1, affine=False),
+}
 for name, norm in norms.items():
     mixed, equal = (norm(level)[0] for level in levels)
-    print(f"{name:16s} the same picture in a mixed and in an equal batch differs by up to {(mixed - equal).abs().max():.2f}")
+    print(
+        f"{name:16s} the same picture in a mixed and in an equal batch differs by up "
+        f"to {(mixed - equal).abs().max():.2f}"
+    )
 
 # %% [markdown]
 # ## Your turn

@@ -61,16 +61,25 @@ from diffusion_course import sample_iter
 moons, linear = mixture("moons"), make_schedule("linear")
 abar = linear.alphas_cumprod
 exact = moons.model(abar)
-one_start = torch.tensor([[0.3, -0.8]], dtype=torch.float64).repeat(8, 1)  # (8, 2), eight times the same
-walks = [one_start] + [s.x for s in sample_iter(exact, (8, 2), linear, sampler="ddpm", num_inference_steps=20, x_init=one_start,
-                                                generator=make_generator(0))]
+# (8, 2), eight times the same
+one_start = torch.tensor([[0.3, -0.8]], dtype=torch.float64).repeat(8, 1)
+walks = [one_start] + [
+    s.x
+    for s in sample_iter(
+        exact, (8, 2), linear, sampler="ddpm", num_inference_steps=20,
+        x_init=one_start, generator=make_generator(0),
+    )
+]
 
 # %%
 fig, ax = figure(5.5, 2.8)
 ax.plot(range(21), torch.stack(walks)[..., 0], color=COLORS[0], linewidth=1)
 ax.set(xlabel="step", ylabel="$x_1$", xticks=range(0, 21, 5))
 ax.set_title("One start, eight ancestral walks, several ends", loc="left")
-show(fig, alt="The first coordinate of eight walks over 20 steps. All start at 0.3, part at once, and end at places between -1.2 and 1.9.")
+show(fig, alt=(
+    "The first coordinate of eight walks over 20 steps. "
+    "All start at 0.3, part at once, and end at places between -1.2 and 1.9."
+))
 
 # %% [markdown]
 # The noise of the steps decides where a walk ends. Now take it away. Three loops of 20 steps, from the same 4,000 starting points:
@@ -90,28 +99,56 @@ from diffusion_course import SamplerStep, posterior_coefficients, sample_loop
 
 def mean_only(denoise, xt, move):
     estimate = denoise(xt, move.now)
-    levels = torch.tensor([move.now.alpha_bar, move.then.alpha_bar], dtype=torch.float64)
+    alpha_bars = [move.now.alpha_bar, move.then.alpha_bar]
+    levels = torch.tensor(alpha_bars, dtype=torch.float64)
     coef_x0, coef_xt, _ = posterior_coefficients(*levels)
     return SamplerStep(coef_x0 * estimate.x0 + coef_xt * xt, estimate)
 
 
 # %%
 truth = moons.sample(20_000, generator=make_generator(6))
-floor, middle = moons.log_prob(truth).quantile(torch.tensor([0.01, 0.5], dtype=torch.float64))
-off_the_arcs = lambda x: (moons.log_prob(x) < floor).double().mean().item()  # noqa: E731
-in_the_core = lambda x: (moons.log_prob(x) > middle).double().mean().item()  # noqa: E731
+floor, middle = moons.log_prob(truth).quantile(
+    torch.tensor([0.01, 0.5], dtype=torch.float64)
+)
+
+
+def off_the_arcs(x):
+    return (moons.log_prob(x) < floor).double().mean().item()
+
+
+def in_the_core(x):
+    return (moons.log_prob(x) > middle).double().mean().item()
+
+
 starts = torch.randn(4000, 2, dtype=torch.float64, generator=make_generator(1))
-twenty = {name: sample_loop(exact, (4000, 2), linear, sampler=step, num_inference_steps=20, x_init=starts, generator=make_generator(2))
-          for name, step in (("A: ancestral", "ddpm"), ("B: its mean alone", mean_only), ("C: this lesson's", "ddim"))}
+twenty = {
+    name: sample_loop(
+        exact, (4000, 2), linear, sampler=step, num_inference_steps=20,
+        x_init=starts, generator=make_generator(2),
+    )
+    for name, step in (
+        ("A: ancestral", "ddpm"), ("B: its mean alone", mean_only),
+        ("C: this lesson's", "ddim"),
+    )
+}
 shares = {name: off_the_arcs(x) for name, x in twenty.items()}
 
 # %%
 a, b, c = shares.values()
 answer = "A" if c < 2 * a else "B" if c > 0.9 * b else "between"
 print({name: f"{share:.2f} off the arcs" for name, share in shares.items()})
-print(f"C does as {answer}" if answer != "between" else "C lies between", "(as you said)" if my_prediction == answer else f"(you said {my_prediction})")
-fig = plotting.scatter_2d({name: x[:1500] for name, x in twenty.items()}, limit=3.0, title="A without its noise collapses; C needs none")
-show(fig, alt="Three scatter plots after 20 steps. A: two arcs with a few strays. B: one small blot in the centre. C: two arcs with a few strays, like A.")
+print(
+    f"C does as {answer}" if answer != "between" else "C lies between",
+    "(as you said)" if my_prediction == answer else f"(you said {my_prediction})",
+)
+fig = plotting.scatter_2d(
+    {name: x[:1500] for name, x in twenty.items()},
+    limit=3.0, title="A without its noise collapses; C needs none",
+)
+show(fig, alt=(
+    "Three scatter plots after 20 steps. A: two arcs with a few strays. "
+    "B: one small blot in the centre. C: two arcs with a few strays, like A."
+))
 
 # %% [markdown]
 # So a loop can do without noise, but not by dropping it. C moves every point along a path that is fixed by its start, and the crowd of
@@ -137,22 +174,35 @@ show(fig, alt="Three scatter plots after 20 steps. A: two arcs with a few strays
 # %%
 from diffusion_course import CLEAN, Estimate, Level, iterate_levels, to_x0_and_noise
 
-normal = GaussianMixture(torch.ones(1).double(), torch.zeros(1, 1).double(), torch.ones(1, 1, 1).double())
-level_at = lambda sigma: Level(None, 1 / (1 + sigma**2)) if sigma > 0 else CLEAN  # noqa: E731
+normal = GaussianMixture(
+    torch.ones(1).double(), torch.zeros(1, 1).double(), torch.ones(1, 1, 1).double()
+)
+
+
+def level_at(sigma):
+    return Level(None, 1 / (1 + sigma**2)) if sigma > 0 else CLEAN
 
 
 def denoiser(data):
     def denoise(xt, level):
         noise = data.noise_prediction(xt, level.alpha_bar)
-        return Estimate(to_x0_and_noise(noise, xt, level.alpha_bar, "epsilon")[0], noise)
+        return Estimate(
+            to_x0_and_noise(noise, xt, level.alpha_bar, "epsilon")[0], noise
+        )
 
     return denoise
 
 
 # %%
 
-for sigmas in ([3, 0], [3, 1, 0], torch.linspace(3, 0, 11).tolist(), torch.linspace(3, 0, 301).tolist()):
-    *_, end = iterate_levels(denoiser(normal), torch.tensor([[3 / math.sqrt(10)]]).double(), [level_at(s) for s in sigmas], sampler="euler")
+for sigmas in (
+    [3, 0], [3, 1, 0], torch.linspace(3, 0, 11).tolist(),
+    torch.linspace(3, 0, 301).tolist(),
+):
+    *_, end = iterate_levels(
+        denoiser(normal), torch.tensor([[3 / math.sqrt(10)]]).double(),
+        [level_at(s) for s in sigmas], sampler="euler",
+    )
     print(f"{len(sigmas) - 1:3d} steps end at {end.x.item():.3f}")
 
 # %% [markdown]
@@ -168,7 +218,10 @@ for sigmas in ([3, 0], [3, 1, 0], torch.linspace(3, 0, 11).tolist(), torch.linsp
 #
 # **Line 2.** Take the gradient under the integral. A Gaussian's gradient is itself times minus the distance over the variance, and that distance is $\sqrt{1-\bar\alpha_t}\,\epsilon$ for the noise $\epsilon$ that leads from $x_0$ to $x$:
 #
-# $$\nabla_x\, q(x \mid x_0) = -\frac{x - \sqrt{\bar\alpha_t}\,x_0}{1-\bar\alpha_t}\; q(x \mid x_0) = -\frac{\epsilon}{\sqrt{1-\bar\alpha_t}}\; q(x \mid x_0) \tag{06.2}$$
+# $$\begin{aligned}
+# \nabla_x\, q(x \mid x_0) &= -\frac{x - \sqrt{\bar\alpha_t}\,x_0}{1-\bar\alpha_t}\; q(x \mid x_0) \\[4pt]
+# &= -\frac{\epsilon}{\sqrt{1-\bar\alpha_t}}\; q(x \mid x_0)
+# \end{aligned} \tag{06.2}$$
 #
 # **Line 3.** Divide by $p_t(x)$. By Bayes' rule $p(x_0)\,q(x \mid x_0)/p_t(x)$ is the density of $x_0$ given $x$, so the integral is a conditional mean:
 #
@@ -183,7 +236,9 @@ xt = 1.5 * torch.randn(500, 2, dtype=torch.float64, generator=generator)
 for level in (0.999, 0.7, 0.1):
     points = xt.clone().requires_grad_()
     (score,) = torch.autograd.grad(moons.log_prob(points, level).sum(), points)
-    mean_noise = (xt - level**0.5 * moons.posterior_mean(xt, level)) / (1 - level) ** 0.5
+    mean_noise = (
+        (xt - level**0.5 * moons.posterior_mean(xt, level)) / (1 - level) ** 0.5
+    )
     assert_close(score, -mean_noise / (1 - level) ** 0.5)
     print(f"abar = {level}: autograd and conditional mean agree at 500 points")
 
@@ -215,9 +270,12 @@ except AssertionError as error:
 beta_of = lambda u: 0.1 + 19.9 * u  # noqa: E731
 abar_of = lambda u: math.exp(-(0.1 * u + 19.9 * u**2 / 2))  # noqa: E731
 for num_steps in (50, 100, 1000, 10_000):
-    betas = beta_of((torch.arange(num_steps, dtype=torch.float64) + 0.5) / num_steps) / num_steps
+    u = (torch.arange(num_steps, dtype=torch.float64) + 0.5) / num_steps
+    betas = beta_of(u) / num_steps
     half = (1 - betas)[: num_steps // 2].prod().item()
-    print(f"N = {num_steps:6d}: abar half-way {half:.5f}, in the limit {abar_of(0.5):.5f}")
+    print(
+        f"N = {num_steps:6d}: abar half-way {half:.5f}, in the limit {abar_of(0.5):.5f}"
+    )
 assert abs(half / abar_of(0.5) - 1) < 1e-3
 
 # %% [markdown]
@@ -244,13 +302,17 @@ assert abs(half / abar_of(0.5) - 1) < 1e-3
 # **Check**, with densities only: on a grid, for a mixture of two Gaussians on a line, $\partial p/\partial u$ by finite differences in time against the right side of (06.6) with the velocity (06.8), by finite differences in space.
 
 # %%
-line = GaussianMixture(torch.tensor([0.3, 0.7]).double(), torch.tensor([[-1.0], [1.0]]).double(), 0.05 * torch.ones(2, 1, 1).double())
+line = GaussianMixture(
+    torch.tensor([0.3, 0.7]).double(), torch.tensor([[-1.0], [1.0]]).double(),
+    0.05 * torch.ones(2, 1, 1).double(),
+)
 grid = torch.linspace(-4, 4, 8001, dtype=torch.float64)
 density = lambda u: line.log_prob(grid[:, None], abar_of(u)).exp()  # noqa: E731
 
 
 def flow_mismatch(u, half=0.5, du=1e-5):
-    velocity = -0.5 * beta_of(u) * grid - half * beta_of(u) * line.score(grid[:, None], abar_of(u))[:, 0]
+    score = line.score(grid[:, None], abar_of(u))[:, 0]
+    velocity = -0.5 * beta_of(u) * grid - half * beta_of(u) * score
     in_time = (density(u + du) - density(u - du)) / (2 * du)
     in_space = -torch.gradient(velocity * density(u), spacing=(grid,))[0]
     return ((in_time - in_space).abs().max() / in_time.abs().max()).item()
@@ -259,7 +321,10 @@ def flow_mismatch(u, half=0.5, du=1e-5):
 # %%
 for u in (0.05, 0.2, 0.5):
     assert flow_mismatch(u) < 1e-3
-    print(f"u = {u}: the two sides agree within 0.1 %; without the factor one half they differ by {flow_mismatch(u, half=1.0):.0%}")
+    print(
+        f"u = {u}: the two sides agree within 0.1 %; without the factor one half they "
+        f"differ by {flow_mismatch(u, half=1.0):.0%}"
+    )
 
 # %% [markdown]
 # ## Backwards
@@ -283,26 +348,47 @@ def walk_back(x, lam, noise_too=True, num_steps=400, seed=0):
         score = line.score(x, abar_of(u))
         x = x + (0.5 * beta_of(u) * x + 0.5 * (1 + lam) * beta_of(u) * score) * du
         if noise_too:
-            x = x + math.sqrt(lam * beta_of(u) * du) * torch.randn(x.shape, generator=random, dtype=x.dtype)
+            x = x + math.sqrt(lam * beta_of(u) * du) * torch.randn(
+                x.shape, generator=random, dtype=x.dtype
+            )
     return x
 
 
 # %%
 noise = torch.randn(8000, 1, dtype=torch.float64, generator=make_generator(3))
-ends = {"ODE": walk_back(noise, 0.0), "reverse SDE": walk_back(noise, 1.0), "its drift alone": walk_back(noise, 1.0, noise_too=False)}
+ends = {
+    "ODE": walk_back(noise, 0.0),
+    "reverse SDE": walk_back(noise, 1.0),
+    "its drift alone": walk_back(noise, 1.0, noise_too=False),
+}
 shown = torch.linspace(-2, 2, 401, dtype=torch.float64)
 two = ("ODE", "reverse SDE")
-fig = plotting.histogram_against_density({name: ends[name][:, 0] for name in two}, shown, {name: line.log_prob(shown[:, None]).exp() for name in two},
-                                         title="With noise or without, the way back ends in the data")
-show(fig, alt="Two histograms against the same density with a low peak at -1 and a high one at 1. The end points of the ODE and of the reverse SDE both follow it.")
+fig = plotting.histogram_against_density(
+    {name: ends[name][:, 0] for name in two}, shown,
+    {name: line.log_prob(shown[:, None]).exp() for name in two},
+    title="With noise or without, the way back ends in the data",
+)
+show(fig, alt=(
+    "Two histograms against the same density with a low peak at -1 and a high one at "
+    "1. The end points of the ODE and of the reverse SDE both follow it."
+))
 
 # %%
 for name, x in ends.items():
-    print(f"{name:16s} mean {x.mean():.2f}, variance {x.var():.2f}, variance within the right peak {x[x > 0].var():.3f}")
-assert all(abs(ends[name].var() - 0.89) < 0.03 and abs(ends[name][ends[name] > 0].var() - 0.05) < 0.005 for name in two)
+    print(
+        f"{name:16s} mean {x.mean():.2f}, variance {x.var():.2f}, variance within the "
+        f"right peak {x[x > 0].var():.3f}"
+    )
+assert all(
+    abs(ends[name].var() - 0.89) < 0.03
+    and abs(ends[name][ends[name] > 0].var() - 0.05) < 0.005
+    for name in two
+)
 assert ends["its drift alone"].var() < 0.01
 assert torch.equal(walk_back(noise[:9], 0.0, seed=1), walk_back(noise[:9], 0.0, seed=2))
-assert not torch.equal(walk_back(noise[:9], 1.0, seed=1), walk_back(noise[:9], 1.0, seed=2))
+assert not torch.equal(
+    walk_back(noise[:9], 1.0, seed=1), walk_back(noise[:9], 1.0, seed=2)
+)
 print("another seed: the ODE ends where it did, the SDE elsewhere")
 
 # %% [markdown]
@@ -334,19 +420,24 @@ from scipy.integrate import solve_ivp
 
 
 def in_u(u, x):
-    return (-0.5 * beta_of(u) * (torch.tensor(x)[:, None] + line.score(torch.tensor(x)[:, None], abar_of(u))))[:, 0].numpy()
+    x = torch.tensor(x)[:, None]
+    return (-0.5 * beta_of(u) * (x + line.score(x, abar_of(u))))[:, 0].numpy()
 
 
 def in_sigma(sigma, xhat):
     level = 1 / (1 + sigma**2)
-    return line.noise_prediction(level**0.5 * torch.tensor(xhat)[:, None], level)[:, 0].numpy()
+    x = level**0.5 * torch.tensor(xhat)[:, None]
+    return line.noise_prediction(x, level)[:, 0].numpy()
 
 
 # %%
 u_low, (low, high) = 0.01, (abar_of(0.01), abar_of(1.0))
 first = solve_ivp(in_u, (1.0, u_low), noise[:20, 0], rtol=1e-9, atol=1e-9).y[:, -1]
 to_sigma = lambda level: math.sqrt((1 - level) / level)  # noqa: E731
-second = solve_ivp(in_sigma, (to_sigma(high), to_sigma(low)), noise[:20, 0] / high**0.5, rtol=1e-9, atol=1e-9).y[:, -1]
+second = solve_ivp(
+    in_sigma, (to_sigma(high), to_sigma(low)),
+    noise[:20, 0] / high**0.5, rtol=1e-9, atol=1e-9,
+).y[:, -1]
 assert_close(torch.tensor(first), torch.tensor(second * low**0.5), rtol=0, atol=1e-5)
 print("20 paths end at the same places, within 1e-5")
 
@@ -374,8 +465,12 @@ print("20 paths end at the same places, within 1e-5")
 x0, eps = torch.randn(2, 1000, dtype=torch.float64, generator=generator)
 now, prev = 0.2, 0.6
 noisy = now**0.5 * x0 + (1 - now) ** 0.5 * eps
-coef_x0, coef_xt, variance = posterior_coefficients(*torch.tensor([now, prev], dtype=torch.float64))
-assert_close(prev**0.5 * x0 + (1 - prev - variance).sqrt() * eps, coef_x0 * x0 + coef_xt * noisy)
+coef_x0, coef_xt, variance = posterior_coefficients(
+    *torch.tensor([now, prev], dtype=torch.float64)
+)
+assert_close(
+    prev**0.5 * x0 + (1 - prev - variance).sqrt() * eps, coef_x0 * x0 + coef_xt * noisy
+)
 print("eta = 1 is the posterior of lesson 04")
 
 # %% [markdown]
@@ -386,11 +481,19 @@ print("eta = 1 is the posterior of lesson 04")
 # **Check 2.** The package has both, written in different coordinates. And at $\eta = 1$ there are three: DDIM, the ancestral step of lesson 04, and an Euler step that goes too far and adds noise back. Whole chains of 50 steps, same start, same noise:
 
 # %%
-run = lambda sampler, **options: sample_loop(exact, (200, 2), linear, sampler=sampler, x_init=starts[:200], generator=make_generator(4), **options)  # noqa: E731
+def run(sampler, **options):
+    return sample_loop(
+        exact, (200, 2), linear, sampler=sampler, x_init=starts[:200],
+        generator=make_generator(4), **options,
+    )
+
+
 assert_close(run("ddim"), run("euler"), rtol=0, atol=1e-11)
 assert_close(run("ddim", eta=1.0), run("ddpm"), rtol=0, atol=1e-11)
 assert_close(run("ddim", eta=1.0), run("euler_ancestral"), rtol=0, atol=1e-11)
-print("eta = 0: DDIM = Euler. eta = 1: DDIM = DDPM = ancestral Euler. All within 1e-11.")
+print(
+    "eta = 0: DDIM = Euler. eta = 1: DDIM = DDPM = ancestral Euler. All within 1e-11."
+)
 
 # %%
 from diffusion_course import ddim_step, euler_step
@@ -409,7 +512,10 @@ times = inference_timesteps(1000, 20)
 levels = torch.cat([abar[times], torch.ones(1).double()])
 respaced = 1 - levels[:-1] / levels[1:]
 for k in (0, 10, 19):
-    print(f"leaving index {times[k]:3d}: beta {respaced[k]:.3f}, in the training table {linear.betas[times[k]]:.4f}")
+    print(
+        f"leaving index {times[k]:3d}: beta {respaced[k]:.3f}, in the training table "
+        f"{linear.betas[times[k]]:.4f}"
+    )
 
 # %% [markdown]
 # ## Heun: look before you walk
@@ -428,7 +534,10 @@ for k in (0, 10, 19):
 # (the true path is at $\sqrt{2} \cdot 0.949 = 1.342$). The last step, to $\sigma = 0$, has no noise to look at and stays Euler's: $1.5 - 0.75 = 0.75$, against 0.6 before.
 
 # %%
-*_, end = iterate_levels(denoiser(normal), torch.tensor([[3 / math.sqrt(10)]]).double(), [level_at(s) for s in (3, 1, 0)], sampler="heun")
+*_, end = iterate_levels(
+    denoiser(normal), torch.tensor([[3 / math.sqrt(10)]]).double(),
+    [level_at(s) for s in (3, 1, 0)], sampler="heun",
+)
 print(f"Heun, two steps: {end.x.item():.3f}")
 
 # %% [markdown]
@@ -474,21 +583,34 @@ begin = ring.at(level_at(20.0).alpha_bar).sample(200, generator=make_generator(3
 
 
 def follow(sampler, num_steps):
-    sigmas = torch.logspace(math.log10(20), -1, num_steps + 1, dtype=torch.float64).tolist()
-    *_, end = iterate_levels(denoiser(ring), begin, [level_at(s) for s in sigmas], sampler=sampler)
+    sigmas = torch.logspace(
+        math.log10(20), -1, num_steps + 1, dtype=torch.float64
+    ).tolist()
+    *_, end = iterate_levels(
+        denoiser(ring), begin, [level_at(s) for s in sigmas], sampler=sampler
+    )
     return end.x
 
 
 def in_log_sigma(log_sigma, xhat):
     sigma = math.exp(log_sigma)
-    return sigma * ring.noise_prediction(torch.tensor(xhat).reshape(-1, 2) / math.sqrt(1 + sigma**2), 1 / (1 + sigma**2)).flatten().numpy()
+    x = torch.tensor(xhat).reshape(-1, 2) / math.sqrt(1 + sigma**2)
+    return sigma * ring.noise_prediction(x, 1 / (1 + sigma**2)).flatten().numpy()
 
 
 # %%
-path = solve_ivp(in_log_sigma, (math.log(20), math.log(0.1)), begin.flatten() * math.sqrt(401), method="DOP853", rtol=1e-9, atol=1e-9)
+path = solve_ivp(
+    in_log_sigma, (math.log(20), math.log(0.1)), begin.flatten() * math.sqrt(401),
+    method="DOP853", rtol=1e-9, atol=1e-9,
+)
 reference = torch.tensor(path.y[:, -1]).reshape(-1, 2) / math.sqrt(1.01)
 counts = [8, 16, 32, 64, 128, 256]
-errors = {name: torch.stack([(follow(name, n) - reference).square().sum(1).mean().sqrt() for n in counts]) for name in ("euler", "heun", "dpmpp_2m")}
+errors = {
+    name: torch.stack([
+        (follow(name, n) - reference).square().sum(1).mean().sqrt() for n in counts
+    ])
+    for name in ("euler", "heun", "dpmpp_2m")
+}
 
 # %%
 orders = {}
@@ -502,9 +624,21 @@ for name, order in (("euler", 1), ("heun", 2), ("dpmpp_2m", 2)):
 
 # %%
 calls = torch.tensor(counts)
-curves = {"Euler = DDIM": (calls, errors["euler"]), "Heun": (2 * calls, errors["heun"]), "DPM-Solver++(2M)": (calls, errors["dpmpp_2m"])}
-fig = plotting.lines(calls, curves, xlabel="calls of the network", ylabel="error at the end", logx=True, logy=True, title="Second order: steeper, and the memory is cheaper than a second call")
-show(fig, alt="Error against calls of the network, both logarithmic. Euler falls from 0.11 at 8 calls to 0.003 at 256 with slope -1. Heun from 0.045 at 16 calls with slope -2. DPM-Solver++(2M) from 0.041 at 8 calls with slope about -2, below Heun throughout.")
+curves = {
+    "Euler = DDIM": (calls, errors["euler"]),
+    "Heun": (2 * calls, errors["heun"]),
+    "DPM-Solver++(2M)": (calls, errors["dpmpp_2m"]),
+}
+fig = plotting.lines(
+    calls, curves,
+    xlabel="calls of the network", ylabel="error at the end", logx=True, logy=True,
+    title="Second order: steeper, and the memory is cheaper than a second call",
+)
+show(fig, alt=(
+    "Error against calls of the network, both logarithmic. Euler falls from 0.11 at 8 "
+    "calls to 0.003 at 256 with slope -1. Heun from 0.045 at 16 calls with slope -2. "
+    "DPM-Solver++(2M) from 0.041 at 8 calls with slope about -2, below Heun throughout."
+))
 
 # %% [markdown]
 # The order is a statement about small steps. With eight calls the curves are close, and other things count: which levels you visit, how you end, and how wrong the network is.
@@ -517,7 +651,10 @@ show(fig, alt="Error against calls of the network, both logarithmic. Euler falls
 # %%
 for spacing in ("linspace", "leading", "trailing"):
     times = inference_timesteps(1000, 6, spacing)
-    print(f"{spacing:9s} {times.tolist()}  signal at the start {abar[times[0]].sqrt():.3f}")
+    print(
+        f"{spacing:9s} {times.tolist()}  signal at the start "
+        f"{abar[times[0]].sqrt():.3f}"
+    )
 
 # %% [markdown]
 # "leading" starts below the end of the training, so the loop's pure noise is told to hold some data. "trailing" starts where the training ended, and its last step jumps from index 166 to clean data.
@@ -527,12 +664,26 @@ for spacing in ("linspace", "leading", "trailing"):
 import numpy as np
 
 log_sigmas = linear.sigmas.log().numpy()  # (1000,), rising with the index
-spacings = {spacing: inference_timesteps(1000, 15, spacing) for spacing in ("linspace", "leading", "trailing")}
-spacings["even in lambda"] = np.interp(np.linspace(log_sigmas[-1], log_sigmas[0], 15), log_sigmas, np.arange(1000.0)).tolist()
+spacings = {
+    spacing: inference_timesteps(1000, 15, spacing)
+    for spacing in ("linspace", "leading", "trailing")
+}
+spacings["even in lambda"] = np.interp(
+    np.linspace(log_sigmas[-1], log_sigmas[0], 15), log_sigmas, np.arange(1000.0)
+).tolist()
 for spacing, times in spacings.items():
-    off = {sampler: off_the_arcs(sample_loop(exact, (4000, 2), linear, sampler=sampler, timesteps=times, x_init=starts)) for sampler in ("ddim", "dpmpp_2m")}
+    off = {
+        sampler: off_the_arcs(sample_loop(
+            exact, (4000, 2), linear, sampler=sampler, timesteps=times, x_init=starts
+        ))
+        for sampler in ("ddim", "dpmpp_2m")
+    }
     lengths = -np.diff(np.interp(times, np.arange(1000.0), log_sigmas))
-    print(f"{spacing:14s} longest step over the one before {(lengths[1:] / lengths[:-1]).max():5.1f}, off the arcs:", {k: f"{v:.3f}" for k, v in off.items()})
+    print(
+        f"{spacing:14s} longest step over the one before "
+        f"{(lengths[1:] / lengths[:-1]).max():5.1f}, off the arcs:",
+        {k: f"{v:.3f}" for k, v in off.items()},
+    )
 
 # %% [markdown]
 # DDIM does not mind which of the three you take. DPM-Solver++(2M) does: with "linspace" and "leading" the step into index 0 is several times as long in $\lambda$ as the one before, and (06.18) extrapolates far beyond what it knows.
@@ -545,7 +696,8 @@ for spacing, times in spacings.items():
 
 # %%
 def up(xt, levels):
-    xhat, sigmas = xt / levels[-1].alpha_bar ** 0.5, [to_sigma(level.alpha_bar) for level in levels]
+    xhat = xt / levels[-1].alpha_bar ** 0.5
+    sigmas = [to_sigma(level.alpha_bar) for level in levels]
     for k in range(len(levels) - 1, 0, -1):
         slope = denoiser(moons)(xhat * levels[k].alpha_bar ** 0.5, levels[k]).noise
         xhat = xhat + (sigmas[k - 1] - sigmas[k]) * slope
@@ -555,10 +707,19 @@ def up(xt, levels):
 # %%
 points = moons.at(level_at(0.05).alpha_bar).sample(300, generator=make_generator(8))
 for n in (20, 80, 320):
-    path = [level_at(s) for s in torch.logspace(math.log10(100), math.log10(0.05), n + 1, dtype=torch.float64).tolist()]
+    path = [
+        level_at(s)
+        for s in torch.logspace(
+            math.log10(100), math.log10(0.05), n + 1, dtype=torch.float64
+        ).tolist()
+    ]
     found = up(points, path)
     *_, back = iterate_levels(denoiser(moons), found, path, sampler="ddim")
-    print(f"{n:3d} steps: distance after the way there and back {(back.x - points).norm(dim=1).mean():.3f}, std of the noise found {found.std():.2f}")
+    print(
+        f"{n:3d} steps: distance after the way there and back "
+        f"{(back.x - points).norm(dim=1).mean():.3f}, std of the noise found "
+        f"{found.std():.2f}"
+    )
 
 # %% [markdown]
 # Data goes to standard normal noise and comes back, better with more steps. That is what makes edits of a given picture possible, and exact likelihoods (lesson 07).
@@ -587,27 +748,59 @@ real, rest = frechet_distance(features[:200], features[200:]), features[200:]
 pixel_noise = torch.randn(200, 1, 16, 16, generator=make_generator(9))
 
 # %%
-budgets, methods = [5, 10, 20, 50], {"ancestral": "ddpm", "DDIM": "ddim", "DPM-Solver++(2M)": "dpmpp_2m"}
+budgets = [5, 10, 20, 50]
+methods = {"ancestral": "ddpm", "DDIM": "ddim", "DPM-Solver++(2M)": "dpmpp_2m"}
 drawn = {}
 with Progress(len(methods) * sum(budgets), "drawing digits") as bar:
     for label, sampler in methods.items():
         for n in budgets:
-            drawn[label, n] = sample_loop(network, tuple(pixel_noise.shape), schedule, sampler=sampler, num_inference_steps=n, clip_x0=1.0,
-                                          x_init=pixel_noise, generator=make_generator(10), callback=lambda state: bar.update())
+            drawn[label, n] = sample_loop(
+                network, tuple(pixel_noise.shape), schedule,
+                sampler=sampler, num_inference_steps=n, clip_x0=1.0, x_init=pixel_noise,
+                generator=make_generator(10), callback=lambda state: bar.update(),
+            )
 
 # %% tags=["nbval-ignore-output"]
 with torch.no_grad():
-    quality = {label: torch.tensor([frechet_distance(classifier.features(drawn[label, n]), rest) for n in budgets]) for label in methods}
+    quality = {
+        label: torch.tensor([
+            frechet_distance(classifier.features(drawn[label, n]), rest)
+            for n in budgets
+        ])
+        for label in methods
+    }
 for label, values in quality.items():
-    print(f"{label:17s}", ", ".join(f"{n} calls: {v:.0f}" for n, v in zip(budgets, values.tolist(), strict=True)), f"(real digits: {real:.0f})")
-fig = plotting.lines(torch.tensor(budgets), {**quality, "real digits": torch.tensor(real)}, xlabel="calls of the network", ylabel="Frechet distance",
-                     title="The deterministic samplers are done after ten to twenty calls")
-show(fig, alt="Frechet distance against calls of the network, 5 to 50. Ancestral falls from about 45 to about 8, the dashed level of real digits. DDIM falls from about 26 to 13, DPM-Solver++(2M) from about 19 to 12, and both are flat from 10 to 20 calls on.")
+    print(
+        f"{label:17s}",
+        ", ".join(
+            f"{n} calls: {v:.0f}" for n, v in zip(budgets, values.tolist(), strict=True)
+        ),
+        f"(real digits: {real:.0f})",
+    )
+fig = plotting.lines(
+    torch.tensor(budgets), {**quality, "real digits": torch.tensor(real)},
+    xlabel="calls of the network", ylabel="Frechet distance",
+    title="The deterministic samplers are done after ten to twenty calls",
+)
+show(fig, alt=(
+    "Frechet distance against calls of the network, 5 to 50. "
+    "Ancestral falls from about 45 to about 8, the dashed level of real digits. "
+    "DDIM falls from about 26 to 13, DPM-Solver++(2M) from about 19 to 12, "
+    "and both are flat from 10 to 20 calls on."
+))
 
 # %%
 rows = [drawn[label, n][:8] for label in methods for n in (5, 10, 50)]
-fig = plotting.image_strip(rows, row_labels=[f"{label}, {n}" for label in methods for n in (5, 10, 50)], title="The same noise, three samplers, 5, 10 and 50 calls", scale=0.6)
-show(fig, alt="Nine rows of eight digits. Three rows of the ancestral sampler: other digits in each. DDIM with 5, 10 and 50 calls: blurred with 5, nearly the same digits, sharper with more. DPM-Solver++(2M): the same digits as DDIM, sharp from 10 calls on.")
+fig = plotting.image_strip(
+    rows, row_labels=[f"{label}, {n}" for label in methods for n in (5, 10, 50)],
+    title="The same noise, three samplers, 5, 10 and 50 calls", scale=0.6,
+)
+show(fig, alt=(
+    "Nine rows of eight digits. Three rows of the ancestral sampler: "
+    "other digits in each. DDIM with 5, 10 and 50 calls: "
+    "blurred with 5, nearly the same digits, sharper with more. "
+    "DPM-Solver++(2M): the same digits as DDIM, sharp from 10 calls on."
+))
 
 # %% [markdown]
 # DDIM and DPM-Solver++ follow the same path, so the same noise becomes the same digit, sharper with more calls. The ancestral sampler draws another digit each time, because another number of steps draws other noise.
@@ -623,8 +816,12 @@ show(fig, alt="Nine rows of eight digits. Three rows of the ancestral sampler: o
 # %%
 from diffusers import DDIMScheduler, DPMSolverMultistepScheduler
 
-steps_of = {"ddim": (DDIMScheduler(1000, clip_sample=False), 1e-10), "dpmpp_2m": (DPMSolverMultistepScheduler(1000, algorithm_type="dpmsolver++"), 1e-3)}
-steps_of["ddim"][0].alphas_cumprod, steps_of["ddim"][0].final_alpha_cumprod = abar, torch.ones((), dtype=torch.float64)
+steps_of = {
+    "ddim": (DDIMScheduler(1000, clip_sample=False), 1e-10),
+    "dpmpp_2m": (DPMSolverMultistepScheduler(1000, algorithm_type="dpmsolver++"), 1e-3),
+}
+steps_of["ddim"][0].alphas_cumprod = abar
+steps_of["ddim"][0].final_alpha_cumprod = torch.ones((), dtype=torch.float64)
 
 
 def their_chain(scheduler, n, x, model):
@@ -637,9 +834,15 @@ def their_chain(scheduler, n, x, model):
 # %%
 for name, (scheduler, tolerance) in steps_of.items():
     theirs = their_chain(scheduler, 7, starts[:200], exact)
-    ours = sample_loop(exact, (200, 2), linear, sampler=name, timesteps=scheduler.timesteps, x_init=starts[:200])
+    ours = sample_loop(
+        exact, (200, 2), linear,
+        sampler=name, timesteps=scheduler.timesteps, x_init=starts[:200],
+    )
     assert_close(ours, theirs, rtol=0, atol=tolerance)
-    print(f"{name:9s} indices {scheduler.timesteps.tolist()}: largest difference below {tolerance:g}")
+    print(
+        f"{name:9s} indices {scheduler.timesteps.tolist()}: "
+        f"largest difference below {tolerance:g}"
+    )
 
 # %% [markdown]
 # With the other two spacings it does not agree. `DDIMScheduler.step` computes the level it goes to as `t - T // n`, whatever the list of indices says
@@ -648,20 +851,34 @@ for name, (scheduler, tolerance) in steps_of.items():
 
 # %%
 bent = DDIMScheduler(1000, clip_sample=False, timestep_spacing="linspace")
-bent.alphas_cumprod, bent.final_alpha_cumprod = abar, torch.ones((), dtype=torch.float64)
+bent.alphas_cumprod = abar
+bent.final_alpha_cumprod = torch.ones((), dtype=torch.float64)
 bent.set_timesteps(5)
 times = bent.timesteps.tolist()
-print("index now, level gone to, next index:", [(t, t - 1000 // 5, after) for t, after in zip(times, times[1:], strict=False)])
+print(
+    "index now, level gone to, next index:",
+    [(t, t - 1000 // 5, after) for t, after in zip(times, times[1:], strict=False)],
+)
 
 # %%
 few = pixel_noise[:8]
 compared = {}
 with torch.no_grad():
     for n in (5, 10):
-        compared[f"next of the list, {n}"] = sample_loop(network, (8, 1, 16, 16), schedule, num_inference_steps=n, spacing="linspace", x_init=few)
+        compared[f"next of the list, {n}"] = sample_loop(
+            network, (8, 1, 16, 16), schedule,
+            num_inference_steps=n, spacing="linspace", x_init=few,
+        )
         compared[f"t - T // n, {n}"] = their_chain(bent, n, few, network).float()
-fig = plotting.image_strip(list(compared.values()), row_labels=list(compared), title="Five and ten steps: the level that each step goes to")
-show(fig, alt="Four rows of the same eight digits. Next of the list, 5 and 10 steps: smooth. t - T // n with 5 steps: strong grain over figure and background; with 10 steps: faint grain.")
+fig = plotting.image_strip(
+    list(compared.values()), row_labels=list(compared),
+    title="Five and ten steps: the level that each step goes to",
+)
+show(fig, alt=(
+    "Four rows of the same eight digits. Next of the list, 5 and 10 steps: smooth. "
+    "t - T // n with 5 steps: strong grain over figure and background; "
+    "with 10 steps: faint grain."
+))
 
 # %% [markdown]
 # In the first pair of five steps the state goes to the level of index 799, and the network is then told 749: it sees more noise than it was told of, and leaves the rest in. Nothing in the code looks wrong, and no error is raised.
@@ -674,22 +891,40 @@ show(fig, alt="Four rows of the same eight digits. Next of the list, 5 and 10 st
 # %%
 from diffusion_course import Explorer
 
-named = {"Euler = DDIM": "euler", "Heun": "heun", "DPM-Solver++(2M)": "dpmpp_2m", "ancestral": "ddpm"}
+named = {
+    "Euler = DDIM": "euler",
+    "Heun": "heun",
+    "DPM-Solver++(2M)": "dpmpp_2m",
+    "ancestral": "ddpm",
+}
 ring_starts = torch.randn(300, 2, dtype=torch.float64, generator=make_generator(11))
 
 # %%
 def paths(sampler, n):
-    chain = sample_iter(ring.model(abar), (300, 2), linear, sampler=named[sampler], num_inference_steps=n, x_init=ring_starts, generator=make_generator(12))
-    states = torch.stack([ring_starts, *(state.x for state in chain)])  # (n + 1, 300, 2)
-    fig, (ax,) = panels([""], f"{sampler}, {n} steps", width=3.6, height=3.6, xlabel="$x_1$", ylabel="$x_2$")
+    chain = sample_iter(
+        ring.model(abar), (300, 2), linear, sampler=named[sampler],
+        num_inference_steps=n, x_init=ring_starts, generator=make_generator(12),
+    )
+    # (n + 1, 300, 2)
+    states = torch.stack([ring_starts, *(state.x for state in chain)])
+    fig, (ax,) = panels(
+        [""], f"{sampler}, {n} steps",
+        width=3.6, height=3.6, xlabel="$x_1$", ylabel="$x_2$",
+    )
     ax.plot(*states[:, :12].unbind(-1), color=COLORS[0], linewidth=0.9)
     ax.scatter(*states[-1].T, s=5, color=COLORS[1], linewidths=0, zorder=3)
     ax.set(xlim=(-2.6, 2.6), ylim=(-2.6, 2.6))
     far = (ring.log_prob(states[-1]) < -4).double().mean().item()
-    return fig, f"{sampler} with {n} steps: twelve paths from noise to the ring of eight blobs; {far:.0%} of 300 ends lie between the blobs."
+    return fig, (
+        f"{sampler} with {n} steps: twelve paths from noise to the ring of eight "
+        f"blobs; {far:.0%} of 300 ends lie between the blobs."
+    )
 
 
-Explorer(paths, sampler=list(named), n=[2, 3, 5, 8, 12, 20, 50, 100], start={"n": 8}, ahead=True)
+Explorer(
+    paths, sampler=list(named), n=[2, 3, 5, 8, 12, 20, 50, 100],
+    start={"n": 8}, ahead=True,
+)
 
 # %% [markdown]
 # <details><summary>Answer</summary>
@@ -711,13 +946,17 @@ from diffusion_course import noise_levels
 
 for num_steps in (1000, 50, 10):
     short = make_schedule("cosine", num_steps)
-    to_clean = noise_levels(short, range(num_steps - 1, -1, -1))  # T + 1 levels, the last one clean
+    # T + 1 levels, the last one clean
+    to_clean = noise_levels(short, range(num_steps - 1, -1, -1))
     off = []
     for levels in (to_clean, to_clean[:-1]):
         *_, end = iterate_levels(denoiser(moons), starts[:1000], levels, sampler="ddim")
         off.append(off_the_arcs(end.x))
     left = (1 - short.alphas_cumprod[0]).sqrt()
-    print(f"cosine, T = {num_steps:4d}: noise left {left:.3f}, off the arcs {off[0]:.3f} with the last step, {off[1]:.3f} without it")
+    print(
+        f"cosine, T = {num_steps:4d}: noise left {left:.3f}, off the arcs {off[0]:.3f} "
+        f"with the last step, {off[1]:.3f} without it"
+    )
 
 # %% [markdown]
 # ### Betas of the training table
@@ -725,14 +964,21 @@ for num_steps in (1000, 50, 10):
 # Lesson 04's step with the training table's $\beta_t$, at every fiftieth index. The code runs, and each step removes a small part of the noise it should:
 
 # %%
-def training_betas(denoise, xt, now, prev, *, last=None, noise=None, generator=None):
-    estimate = denoise(xt, now)
+def training_betas(denoise, xt, move):
+    now, estimate = move.now, denoise(xt, move.now)
     beta = linear.betas[now.t[0]].item()
-    z = torch.randn(xt.shape, generator=generator, dtype=xt.dtype)
-    return SamplerStep((xt - beta / (1 - now.alpha_bar) ** 0.5 * estimate.noise) / (1 - beta) ** 0.5 + (prev.alpha_bar < 1) * beta**0.5 * z, estimate)
+    z = torch.randn(xt.shape, generator=move.generator, dtype=xt.dtype)
+    return SamplerStep(
+        (xt - beta / (1 - now.alpha_bar) ** 0.5 * estimate.noise) / (1 - beta) ** 0.5
+        + (move.then.alpha_bar < 1) * beta**0.5 * z,
+        estimate,
+    )
 
 
-unfinished = sample_loop(exact, (4000, 2), linear, sampler=training_betas, num_inference_steps=20, x_init=starts, generator=make_generator(2))
+unfinished = sample_loop(
+    exact, (4000, 2), linear, sampler=training_betas, num_inference_steps=20,
+    x_init=starts, generator=make_generator(2),
+)
 
 # %% [markdown]
 # ### The place in the list instead of the timestep
@@ -746,26 +992,52 @@ def told_the_place(x, t):
     return exact(x, torch.full_like(t, place))
 
 
-misled = sample_loop(told_the_place, (4000, 2), linear, num_inference_steps=20, x_init=starts)
-pictures = {"right": twenty["C: this lesson's"], "betas of training": unfinished, "place, not timestep": misled}
+misled = sample_loop(
+    told_the_place, (4000, 2), linear, num_inference_steps=20, x_init=starts
+)
+pictures = {
+    "right": twenty["C: this lesson's"],
+    "betas of training": unfinished,
+    "place, not timestep": misled,
+}
 for name, x in pictures.items():
-    print(f"{name:20s} off the arcs {off_the_arcs(x):.2f}, median distance from the centre {x.norm(dim=1).median():.2f}")
+    print(
+        f"{name:20s} off the arcs {off_the_arcs(x):.2f}, median distance from the "
+        f"centre {x.norm(dim=1).median():.2f}"
+    )
 
 # %%
-fig = plotting.scatter_2d({name: x[:1500] for name, x in pictures.items()}, limit=3.5, title="Twenty steps: two mistakes that raise no error")
-show(fig, alt="Three scatter plots. Right: two arcs. Betas of training: a round cloud, hardly different from the starting noise. Place, not timestep: points flung outwards along two straight lines, most of them outside the frame.")
+fig = plotting.scatter_2d(
+    {name: x[:1500] for name, x in pictures.items()},
+    limit=3.5, title="Twenty steps: two mistakes that raise no error",
+)
+show(fig, alt=(
+    "Three scatter plots. Right: two arcs. Betas of training: "
+    "a round cloud, hardly different from the starting noise. Place, not timestep: "
+    "points flung outwards along two straight lines, most of them outside the frame."
+))
 
 # %% [markdown]
 # The digits of the shipped network with the same mistake:
 
 # %%
 def digits_told_the_place(x, t):
-    return network(x, torch.full_like(t, (inference_timesteps(1000, 10).flip(0) == t[0]).nonzero().item()))
+    place = (inference_timesteps(1000, 10).flip(0) == t[0]).nonzero().item()
+    return network(x, torch.full_like(t, place))
 
 
-wrong = sample_loop(digits_told_the_place, tuple(few.shape), schedule, num_inference_steps=10, clip_x0=1.0, x_init=few)
-fig = plotting.image_strip([drawn["DDIM", 10][:8], wrong], row_labels=["timestep", "place"], title="Ten steps of DDIM: what the network was told")
-show(fig, alt="Two rows of eight pictures. Told the timestep: digits. Told the place in the list: noise without any digit.")
+wrong = sample_loop(
+    digits_told_the_place, tuple(few.shape), schedule,
+    num_inference_steps=10, clip_x0=1.0, x_init=few,
+)
+fig = plotting.image_strip(
+    [drawn["DDIM", 10][:8], wrong], row_labels=["timestep", "place"],
+    title="Ten steps of DDIM: what the network was told",
+)
+show(fig, alt=(
+    "Two rows of eight pictures. Told the timestep: digits. "
+    "Told the place in the list: noise without any digit."
+))
 
 # %% [markdown]
 # ### Heun with $n$ steps against Euler with $n$ steps
@@ -784,8 +1056,14 @@ class Counted:
 
 for sampler, n in (("heun", 20), ("heun", 10), ("dpmpp_2m", 20), ("euler", 20)):
     counted = Counted(exact)
-    x = sample_loop(counted, (4000, 2), linear, sampler=sampler, num_inference_steps=n, x_init=starts)
-    print(f"{sampler:9s} {n} steps, {counted.calls} calls: off the arcs {off_the_arcs(x):.3f}")
+    x = sample_loop(
+        counted, (4000, 2), linear,
+        sampler=sampler, num_inference_steps=n, x_init=starts,
+    )
+    print(
+        f"{sampler:9s} {n} steps, {counted.calls} calls: "
+        f"off the arcs {off_the_arcs(x):.3f}"
+    )
 
 # %% [markdown]
 # At equal steps Heun looks best. At about 20 calls it is the worst of the three.

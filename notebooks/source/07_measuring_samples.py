@@ -53,9 +53,12 @@ generator = seed_everything(0)
 # A third pile, 359 held-out digits, was seen by no network of this course.
 
 # %%
-training, held_out = (load_dataset("digits", split=split, size=16) for split in ("train", "test"))
+training, held_out = (
+    load_dataset("digits", split=split, size=16) for split in ("train", "test")
+)
 order = torch.randperm(len(training.images), generator=generator)
-reference, fresh = training.images[order[:719]], training.images[order[719:]]  # (719, 1, 16, 16) each
+# (719, 1, 16, 16) each
+reference, fresh = training.images[order[:719]], training.images[order[719:]]
 fresh_labels = training.labels[order[719:]]
 
 # %% [markdown]
@@ -64,8 +67,12 @@ fresh_labels = training.labels[order[719:]]
 # %%
 from diffusion_course import sample_loop, shipped_files
 
-network, schedule = load_pretrained("digits"), shipped_files()["digits"].noise_schedule()
-drawn = sample_loop(network, (300, 1, 16, 16), schedule, sampler="dpmpp_2m", num_inference_steps=10, clip_x0=1.0, generator=make_generator(1))
+network = load_pretrained("digits")
+schedule = shipped_files()["digits"].noise_schedule()
+drawn = sample_loop(
+    network, (300, 1, 16, 16), schedule, sampler="dpmpp_2m",
+    num_inference_steps=10, clip_x0=1.0, generator=make_generator(1),
+)
 
 # %%
 from torch.nn.functional import conv2d, pad
@@ -78,9 +85,17 @@ def blurred(images, std):
     return conv2d(rows, bell.view(1, 1, 9, 1))
 
 
-candidates = {"A": fresh[:300], "B": drawn, "C": reference[:300], "D": blurred(fresh[:300], 1.0)}
-fig = plotting.image_strip([images[:12] for images in candidates.values()], row_labels=list(candidates), title="Which of these sets is nearest to the reference?")
-show(fig, alt="Four rows of twelve grey digits. A and C are crisp handwriting, B is about as crisp, D is blurred.")
+candidates = {
+    "A": fresh[:300], "B": drawn, "C": reference[:300], "D": blurred(fresh[:300], 1.0)
+}
+fig = plotting.image_strip(
+    [images[:12] for images in candidates.values()], row_labels=list(candidates),
+    title="Which of these sets is nearest to the reference?",
+)
+show(fig, alt=(
+    "Four rows of twelve grey digits. A and C are crisp handwriting, "
+    "B is about as crisp, D is blurred."
+))
 
 # %% [markdown]
 # The number that papers quote most is the Frechet distance to real data: the smaller, the better. You derive it below. Which of A, B, C and D gets the smallest?
@@ -93,11 +108,18 @@ my_prediction = "A"  # "A", "B", "C" or "D"
 from diffusion_course import extract_features
 
 classifier = load_pretrained("digit_classifier")
-features = {name: extract_features(classifier, images).double() for name, images in candidates.items()}  # (300, 64) each
+# (300, 64) each
+features = {
+    name: extract_features(classifier, images).double()
+    for name, images in candidates.items()
+}
 real = extract_features(classifier, reference).double()  # (719, 64)
 distances = {name: frechet_distance(x, real) for name, x in features.items()}
 winner = min(distances, key=distances.get)
-print(f"{winner} is nearest ({'as you said' if winner == my_prediction else f'you said {my_prediction}'}).")
+print(
+    f"{winner} is nearest "
+    f"({'as you said' if winner == my_prediction else f'you said {my_prediction}'})."
+)
 print("  ".join(f"{name}: {distance:.1f}" for name, distance in distances.items()))
 
 # %% [markdown]
@@ -115,11 +137,19 @@ from diffusion_course import nearest_distances
 
 def share_with_a_nearer_stranger(of):
     stranger = nearest_distances(of(fresh), of(reference)).distances
-    return (stranger < (of(fresh) - of(fresh.roll(1, 3))).flatten(1).norm(dim=1)).double().mean()
+    moved = (of(fresh) - of(fresh.roll(1, 3))).flatten(1).norm(dim=1)
+    return (stranger < moved).double().mean()
 
 
-print(f"the nearest other digit is nearer than the moved copy: in pixels for {share_with_a_nearer_stranger(lambda x: x):.2f} of the digits,", end=" ")
-print(f"in features for {share_with_a_nearer_stranger(lambda x: extract_features(classifier, x)):.2f}")
+print(
+    "the nearest other digit is nearer than the moved copy: "
+    f"in pixels for {share_with_a_nearer_stranger(lambda x: x):.2f} of the digits,",
+    end=" ",
+)
+print(
+    "in features for "
+    f"{share_with_a_nearer_stranger(lambda x: extract_features(classifier, x)):.2f}"
+)
 
 # %% [markdown]
 # In pixels nearly every digit has a stranger that is nearer than its own moved copy. Features help, and do not cure it. A *feature* is what a network trained for something else computes just before its last layer. Papers on photographs take 2,048 numbers of an Inception network.
@@ -143,11 +173,17 @@ print(f"in features for {share_with_a_nearer_stranger(lambda x: extract_features
 # %%
 def with_moments(mean, covariance, n=200):
     z = torch.randn(n, len(mean), generator=generator, dtype=torch.float64)
-    z = torch.linalg.solve_triangular(torch.linalg.cholesky((z - z.mean(0)).T.cov().reshape(len(mean), -1)), (z - z.mean(0)).T, upper=False)
+    z = torch.linalg.solve_triangular(
+        torch.linalg.cholesky((z - z.mean(0)).T.cov().reshape(len(mean), -1)),
+        (z - z.mean(0)).T, upper=False,
+    )
     return mean + (torch.linalg.cholesky(covariance) @ z).T
 
 
-bells = [with_moments(torch.tensor([m]).double(), torch.tensor([[s**2]]).double()) for m, s in ((1.0, 2.0), (3.0, 1.0))]
+bells = [
+    with_moments(torch.tensor([m]).double(), torch.tensor([[s**2]]).double())
+    for m, s in ((1.0, 2.0), (3.0, 1.0))
+]
 print(f"frechet_distance: {frechet_distance(*bells):.4f}")
 
 # %% [markdown]
@@ -200,13 +236,20 @@ from scipy.optimize import linear_sum_assignment
 from scipy.stats import norm
 
 u = (torch.arange(100_000).double() + 0.5) / 100_000
-by_quantiles = ((torch.from_numpy(norm.ppf(u, 1, 2) - norm.ppf(u, 3, 1))) ** 2).mean().item()
-a, b = 1 + 2 * torch.randn(500, generator=generator).double(), 3 + torch.randn(500, generator=generator).double()
+gaps = torch.from_numpy(norm.ppf(u, 1, 2) - norm.ppf(u, 3, 1))
+by_quantiles = (gaps**2).mean().item()
+a = 1 + 2 * torch.randn(500, generator=generator).double()
+b = 3 + torch.randn(500, generator=generator).double()
 cost = (a[:, None] - b) ** 2  # (500, 500)
 rows, columns = linear_sum_assignment(cost)
-assert_close(cost[rows, columns].mean(), ((a.sort().values - b.sort().values) ** 2).mean())
+assert_close(
+    cost[rows, columns].mean(), ((a.sort().values - b.sort().values) ** 2).mean()
+)
 assert_close(by_quantiles, 5.0, rtol=1e-3, atol=0.0)
-print(f"quantile with quantile: {by_quantiles:.3f}; 500 drawn points, best assignment: {cost[rows, columns].mean():.2f}")
+print(
+    f"quantile with quantile: {by_quantiles:.3f}; 500 drawn points, best assignment: "
+    f"{cost[rows, columns].mean():.2f}"
+)
 
 # %% [markdown]
 # **Check 2: another matrix root, and 2,000 other pairings.** With three coordinates, scipy computes the root of $S_a S_b$ directly. And no matrix $K$ with singular values of at most 1 may give a lower cost. Rotations are the extreme ones:
@@ -218,19 +261,27 @@ mix = torch.randn(2, 3, 3, generator=generator, dtype=torch.float64)
 cov_a, cov_b = mix @ mix.mT  # (3, 3) each
 zero = torch.zeros(3, dtype=torch.float64)
 ours = frechet_distance(with_moments(zero, cov_a), with_moments(zero, cov_b))
-by_scipy = (cov_a + cov_b).trace().item() - 2 * sqrtm((cov_a @ cov_b).numpy()).real.trace()
+root = sqrtm((cov_a @ cov_b).numpy()).real
+by_scipy = (cov_a + cov_b).trace().item() - 2 * root.trace()
 assert_close(ours, by_scipy, rtol=1e-9, atol=0.0)
 root_a, root_b = (torch.from_numpy(sqrtm(c.numpy()).real) for c in (cov_a, cov_b))
-rotations = torch.linalg.qr(torch.randn(2000, 3, 3, generator=generator, dtype=torch.float64)).Q
-costs = (cov_a + cov_b).trace() - 2 * (root_a @ rotations @ root_b).diagonal(dim1=1, dim2=2).sum(1)
+rotations = torch.linalg.qr(
+    torch.randn(2000, 3, 3, generator=generator, dtype=torch.float64)
+).Q
+paired = (root_a @ rotations @ root_b).diagonal(dim1=1, dim2=2).sum(1)
+costs = (cov_a + cov_b).trace() - 2 * paired
 assert (costs > ours).all()
-print(f"formula {ours:.4f}, scipy {by_scipy:.4f}, cheapest of 2,000 other pairings {costs.min():.4f}")
+print(
+    f"formula {ours:.4f}, scipy {by_scipy:.4f}, cheapest of 2,000 other pairings "
+    f"{costs.min():.4f}"
+)
 
 # %% [markdown]
 # A check is worth something if it can fail. The most common slip is the root of each *element* instead of the matrix:
 
 # %%
-elementwise = (cov_a + cov_b).trace().item() - 2 * (cov_a @ cov_b).diagonal().clamp(min=0).sqrt().sum().item()
+slip = (cov_a @ cov_b).diagonal().clamp(min=0).sqrt().sum().item()
+elementwise = (cov_a + cov_b).trace().item() - 2 * slip
 try:
     assert_close(elementwise, by_scipy)
 except AssertionError as error:
@@ -252,7 +303,10 @@ show_source(frechet_distance)
 # %%
 fresh_features = extract_features(classifier, fresh).double()
 for n in (100, 200, 400, 719):
-    print(f"N = {n:3d}: Frechet distance {frechet_distance(fresh_features[:n], real[:n]):5.1f}")
+    print(
+        f"N = {n:3d}: Frechet distance "
+        f"{frechet_distance(fresh_features[:n], real[:n]):5.1f}"
+    )
 
 # %% [markdown]
 # The distance of equal things falls with $N$ and is never 0. Here is why, and how fast. Let both sets hold $N$ draws of one Gaussian with covariance $S$. Turn the axes so that $S = \operatorname{diag}(\lambda_1, \dots, \lambda_D)$.
@@ -290,14 +344,19 @@ def bias_constant(eigenvalues):
 
 
 def mean_distance(n, scale=1.0, repeats=400, spread=widths):
-    draws = torch.randn(repeats, 2, n, len(spread), generator=generator, dtype=torch.float64) * spread.sqrt()
+    draws = torch.randn(
+        repeats, 2, n, len(spread), generator=generator, dtype=torch.float64
+    ) * spread.sqrt()
     return sum(frechet_distance(scale * a, b) for a, b in draws) / repeats
 
 
 # %%
 measured = {n: mean_distance(n) for n in (50, 100, 200, 400)}
 for n, value in measured.items():
-    print(f"N = {n:3d}: mean distance {value:.3f}, c / N = {bias_constant(widths) / n:.3f}")
+    print(
+        f"N = {n:3d}: mean distance {value:.3f}, c / N = "
+        f"{bias_constant(widths) / n:.3f}"
+    )
     assert_close(value, bias_constant(widths) / n, rtol=0.08, atol=0.0)
 
 # %% [markdown]
@@ -318,9 +377,20 @@ except AssertionError as error:
 # %%
 round_data = torch.ones(16, dtype=torch.float64)
 sizes = [20, 60, 200, 600, 2000]
-curves = {name: [mean_distance(n, scale, 60, round_data) for n in sizes] for name, scale in (("exact model", 1.0), ("shrunk model", 0.85))}
-fig = plotting.lines(sizes, curves, xlabel="N", ylabel="mean Frechet distance", logx=True, logy=True, title="With few samples the wrong model wins")
-show(fig, alt="Mean Frechet distance against N on logarithmic axes. The exact model falls along a straight line, from about 9 at N = 20 to below 0.1 at 2,000. The shrunk model starts a little below it, crosses it near N = 70 and flattens above it, at about 0.4.")
+curves = {
+    name: [mean_distance(n, scale, 60, round_data) for n in sizes]
+    for name, scale in (("exact model", 1.0), ("shrunk model", 0.85))
+}
+fig = plotting.lines(
+    sizes, curves, xlabel="N", ylabel="mean Frechet distance", logx=True,
+    logy=True, title="With few samples the wrong model wins",
+)
+show(fig, alt=(
+    "Mean Frechet distance against N on logarithmic axes. The exact model "
+    "falls along a straight line, from about 9 at N = 20 to below 0.1 at 2,000. "
+    "The shrunk model starts a little below it, crosses it near N = 70 and flattens "
+    "above it, at about 0.4."
+))
 
 # %% [markdown]
 # Chong & Forsyth (arXiv 1911.07023) make this point for FID and propose the cure that (07.9) suggests. If
@@ -332,15 +402,28 @@ show(fig, alt="Mean Frechet distance against N on logarithmic axes. The exact mo
 # %%
 from diffusion_course import frechet_infinity
 
-fits = {name: frechet_infinity(features[letter], real, generator=make_generator(0)) for name, letter in (("fresh digits (A)", "A"), ("blurred digits (D)", "D"))}
+fits = {
+    name: frechet_infinity(features[letter], real, generator=make_generator(0))
+    for name, letter in (("fresh digits (A)", "A"), ("blurred digits (D)", "D"))
+}
 fig, ax = figure(5.5, 3.0)
 for (name, fit), color in zip(fits.items(), ("#0072B2", "#D55E00"), strict=True):
-    ax.plot(1 / fit.sizes, fit.distances, "o", color=color, label=f"{name}: {fit.value:.1f} at $N = \\infty$")
-    ax.plot([0, 1 / fit.sizes.min()], [fit.value, fit.value + fit.slope / fit.sizes.min()], color=color)
+    ax.plot(
+        1 / fit.sizes, fit.distances, "o",
+        color=color, label=f"{name}: {fit.value:.1f} at $N = \\infty$",
+    )
+    ax.plot(
+        [0, 1 / fit.sizes.min()], [fit.value, fit.value + fit.slope / fit.sizes.min()],
+        color=color,
+    )
 ax.set(xlabel="1 / N", ylabel="Frechet distance", ylim=(-1, None))
 ax.set_title("Straight lines over 1 / N, read off at 0", loc="left")
 ax.legend()
-show(fig, alt="Frechet distance against 1/N. The points of the fresh digits lie on a line that comes close to 0 at the left end. Those of the blurred digits lie on a higher line that ends well above 0.")
+show(fig, alt=(
+    "Frechet distance against 1/N. The points of the fresh "
+    "digits lie on a line that comes close to 0 at the left end. "
+    "Those of the blurred digits lie on a higher line that ends well above 0."
+))
 
 # %% [markdown]
 # At every $N$ that was measured both are far from 0. The lines end where they should: fresh digits near 0, blurred ones well above.
@@ -349,7 +432,10 @@ show(fig, alt="Frechet distance against 1/N. The points of the fresh digits lie 
 # %%
 eigenvalues = torch.linalg.eigvalsh(real.T.cov())
 fit = frechet_infinity(fresh_features, real, generator=make_generator(0))
-print(f"distance at infinity {fit.value:.1f}, slope {fit.slope:.0f}; c from the eigenvalues of the features' covariance {bias_constant(eigenvalues):.0f}")
+print(
+    f"distance at infinity {fit.value:.1f}, slope {fit.slope:.0f}; c from the "
+    f"eigenvalues of the features' covariance {bias_constant(eigenvalues):.0f}"
+)
 
 # %% [markdown]
 # ## A distance without bias
@@ -364,7 +450,10 @@ print(f"distance at infinity {fit.value:.1f}, slope {fit.slope:.0f}; c from the 
 #
 # Three plain means. Estimate each by an average over pairs of *different* points, and no square of an error is left:
 #
-# $$\frac{1}{N(N-1)}\sum_{i \ne j} k(x_i, x_j) + \frac{1}{M(M-1)}\sum_{i \ne j} k(y_i, y_j) - \frac{2}{NM}\sum_{i,j} k(x_i, y_j) \tag{07.13}$$
+# $$\begin{aligned}
+# \frac{1}{N(N-1)}\sum_{i \ne j} k(x_i, x_j) &+ \frac{1}{M(M-1)}\sum_{i \ne j} k(y_i, y_j) \\
+# &- \frac{2}{NM}\sum_{i,j} k(x_i, y_j)
+# \end{aligned} \tag{07.13}$$
 #
 # Every term has the mean of its expectation in (07.12), so the sum is unbiased for every $N$ and $M$. With the pairs $i = j$ left in, the first mean would be too large by $\frac1N\big(E\,k(x, x) - E\,k(x, x')\big)$.
 #
@@ -386,7 +475,10 @@ pairs = torch.randn(3000, 2, 6, 2, generator=generator, dtype=torch.float64)
 for name, estimate in (("without the diagonal", mmd), ("with it", with_diagonal)):
     values = torch.tensor([estimate(x, y) for x, y in pairs])
     error = (values.std() / 3000**0.5).item()
-    print(f"{name:21s} mean {values.mean():6.2f}, standard error {error:.2f}, so {'0 fits' if values.mean().abs() < 3 * error else '0 does not fit'}")
+    print(
+        f"{name:21s} mean {values.mean():6.2f}, standard error {error:.2f}, "
+        f"so {'0 fits' if values.mean().abs() < 3 * error else '0 does not fit'}"
+    )
 
 # %% [markdown]
 # Which kernel? The *kernel inception distance* (KID, arXiv 1801.01401) takes $k(a, b) = (a \cdot b / D + 1)^3$ on features. Multiplied out, it holds all products of up to three coordinates: it compares means, covariances and third moments, and nothing beyond.
@@ -398,8 +490,13 @@ for name, estimate in (("without the diagonal", mmd), ("with it", with_diagonal)
 from diffusion_course import kernel_distance
 
 for name, x in features.items():
-    kid = kernel_distance(x, real, subset_size=200, num_subsets=50, generator=make_generator(0))
-    print(f"{name}: kernel distance {kid.value:5.1f}, one subset scatters by {kid.std:.1f}")
+    kid = kernel_distance(
+        x, real, subset_size=200, num_subsets=50, generator=make_generator(0)
+    )
+    print(
+        f"{name}: kernel distance {kid.value:5.1f}, one subset scatters "
+        f"by {kid.std:.1f}"
+    )
 
 # %% [markdown]
 # The fresh digits A are near 0, as they should be. The copies C are *below* 0 by more than chance: each meets its own twin in the reference, which makes the cross term too large. A clearly negative kernel distance is a warning.
@@ -410,7 +507,10 @@ for name, x in features.items():
 # One number cannot say *how* a set is wrong. Its pictures may be bad, or good but all alike. Precision and recall (arXiv 1904.06991, eq. 1 and 2) ask two questions.
 # Around each real point lies a ball that reaches to its $k$-th nearest real neighbour ($k = 3$). The union of these balls stands for where real data lives. The same with fake points:
 #
-# $$\text{precision} = \text{share of fakes inside a real ball}, \qquad \text{recall} = \text{share of real points inside a fake ball} \tag{07.14}$$
+# $$\begin{aligned}
+# \text{precision} &= \text{share of fakes inside a real ball}, \\
+# \text{recall} &= \text{share of real points inside a fake ball}
+# \end{aligned} \tag{07.14}$$
 #
 # In the plane you can look at it. The data are the two moons. One model draws the upper moon only, the other draws both and adds noise.
 
@@ -421,22 +521,38 @@ from diffusion_course import GaussianMixture, mixture, precision_recall
 
 moons = mixture("moons")
 points = moons.sample(120, generator=make_generator(0))
-reach = torch.cdist(points, points).kthvalue(4, dim=1).values.numpy()  # the first neighbour is the point itself
+# the first neighbour is the point itself
+reach = torch.cdist(points, points).kthvalue(4, dim=1).values.numpy()
 upper = GaussianMixture(2 * moons.weights[:6], moons.means[:6], moons.covariances[:6])
 noise = 0.35 * torch.randn(100, 2, generator=generator).double()
-models_2d = {"upper moon only": upper.sample(100, generator=generator), "both, with noise": moons.sample(100, generator=generator) + noise}
+models_2d = {
+    "upper moon only": upper.sample(100, generator=generator),
+    "both, with noise": moons.sample(100, generator=generator) + noise,
+}
 
 # %%
 fig, axes = figure(7.4, 3.4, ncols=2, sharex=True, sharey=True)
 for ax, (name, fake) in zip(axes, models_2d.items(), strict=True):
-    ax.add_collection(EllipseCollection(2 * reach, 2 * reach, 0 * reach, units="xy", offsets=points.numpy(), offset_transform=ax.transData, facecolor="#0072B2", alpha=0.12))
+    ax.add_collection(
+        EllipseCollection(
+            2 * reach, 2 * reach, 0 * reach, units="xy", offsets=points.numpy(),
+            offset_transform=ax.transData, facecolor="#0072B2", alpha=0.12,
+        )
+    )
     ax.plot(*points.T, ".", color="#0072B2", ms=3, label="real, with balls")
     ax.plot(*fake.T, "x", color="#D55E00", ms=4, label="fake")
     precision, recall = precision_recall(points, fake)
-    ax.set_title(f"{name}: precision {precision:.2f}, recall {recall:.2f}", loc="left", fontsize=9)
+    ax.set_title(
+        f"{name}: precision {precision:.2f}, recall {recall:.2f}",
+        loc="left", fontsize=9,
+    )
     ax.set(xlim=(-2.6, 2.6), ylim=(-2.2, 2.2), aspect="equal")
 axes[1].legend(loc="lower left", fontsize=8)
-show(fig, alt="Two panels with blue points on two arcs, each point with a pale ball. Left: orange crosses cover the upper arc only and lie inside the balls. Right: orange crosses spread around both arcs, many of them outside every ball.")
+show(fig, alt=(
+    "Two panels with blue points on two arcs, each point with a pale ball. "
+    "Left: orange crosses cover the upper arc only and lie inside the balls. "
+    "Right: orange crosses spread around both arcs, many of them outside every ball."
+))
 
 # %% [markdown]
 # The dropped moon costs recall, the noise costs precision. Now the digits, in features:
@@ -456,18 +572,27 @@ for name, x in features.items():
 # The photocopier C has the best distance, precision 1 and good recall. What gives it away is *where* its pictures lie: on top of training data.
 # Compare with held-out data. For each sample measure the distance to its nearest training picture, and do the same for pictures that were never in training. If samples are as new as held-out data, both distances are draws of the same law, and by symmetry
 #
-# $$P\big(\text{a sample is farther from the training data than a held-out picture is}\big) = \tfrac12 \tag{07.15}$$
+# $$P\begin{pmatrix}\text{a sample is farther from the training data} \\ \text{than a held-out picture is}\end{pmatrix} = \tfrac12 \tag{07.15}$$
 #
 # Far below one half means copying. Far above means that samples lie off the data. The count behind it is the Mann-Whitney statistic; Meehan et al. (arXiv 2004.05675) use it for this purpose.
 
 # %%
 from diffusion_course import memorisation
 
-suspects = {"fresh digits": fresh[:300], "C, copies": reference[:300], "C, moved by a pixel": reference[:300].roll(1, 3)}
+suspects = {
+    "fresh digits": fresh[:300],
+    "C, copies": reference[:300],
+    "C, moved by a pixel": reference[:300].roll(1, 3),
+}
 for name, images in suspects.items():
     in_pixels = memorisation(images, reference, held_out.images).probability
-    in_features = memorisation(*(extract_features(classifier, x) for x in (images, reference, held_out.images))).probability
-    print(f"{name:20s} P(farther than held-out): {in_pixels:.2f} in pixels, {in_features:.2f} in features")
+    in_features = memorisation(
+        *(extract_features(classifier, x) for x in (images, reference, held_out.images))
+    ).probability
+    print(
+        f"{name:20s} P(farther than held-out): {in_pixels:.2f} in pixels, "
+        f"{in_features:.2f} in features"
+    )
 
 # %% [markdown]
 # Copies have 0. But copies moved by one pixel pass the test, in pixels and even in features: each has strangers that are nearer. Theis et al. (arXiv 1511.01844, section 3.4) warned of this: a nearest-neighbour test finds copies only in the sense of its distance.
@@ -478,9 +603,19 @@ for name, images in suspects.items():
 # %% tags=["nbval-ignore-output"]
 found = memorisation(drawn, training.images, held_out.images)
 closest = found.distances.argsort()[:10]
-print(f"P(farther than held-out) {found.probability:.2f}; flagged as copies: {int(found.copies.sum())} of 300, by chance about 3")
-fig = plotting.image_strip([drawn[closest], training.images[found.indices[closest]]], row_labels=["drawn", "nearest in training"], title="The ten samples nearest to the training data")
-show(fig, alt="Two rows of ten digits. Each drawn digit and its nearest training digit show the same numeral in a similar hand, most pairs are hard to tell apart.")
+print(
+    f"P(farther than held-out) {found.probability:.2f}; flagged as copies: "
+    f"{int(found.copies.sum())} of 300, by chance about 3"
+)
+fig = plotting.image_strip(
+    [drawn[closest], training.images[found.indices[closest]]],
+    row_labels=["drawn", "nearest in training"],
+    title="The ten samples nearest to the training data",
+)
+show(fig, alt=(
+    "Two rows of ten digits. Each drawn digit and its nearest training digit show the "
+    "same numeral in a similar hand, most pairs are hard to tell apart."
+))
 
 # %% [markdown]
 # The ten nearest pairs look alike, but so do real ones: held-out digits have training neighbours as near. Thirteen people wrote these 1,797 digits ([description of the data set](https://scikit-learn.org/stable/datasets/toy_dataset.html)), and the split is not by writer.
@@ -495,8 +630,14 @@ show(fig, alt="Two rows of ten digits. Each drawn digit and its nearest training
 from diffusion_course import bootstrap_interval
 
 for name in "AD":
-    interval = bootstrap_interval(lambda x: mmd(x, real), features[name], num_resamples=60, generator=make_generator(0))
-    print(f"{name}: kernel distance {interval.value:5.2f}, 95 % interval {interval.low:5.2f} to {interval.high:5.2f}")
+    interval = bootstrap_interval(
+        lambda x: mmd(x, real), features[name],
+        num_resamples=60, generator=make_generator(0),
+    )
+    print(
+        f"{name}: kernel distance {interval.value:5.2f}, 95 % interval "
+        f"{interval.low:5.2f} to {interval.high:5.2f}"
+    )
 
 # %% [markdown]
 # The interval covers one thing: other samples *from the same network*. Two things it leaves out.
@@ -509,29 +650,50 @@ def coverage(statistic, truth, method, repeats=40):
     shift, hits = torch.tensor([1.0] + [0.0] * 7, dtype=torch.float64), 0
     for _ in range(repeats):
         x, y = torch.randn(2, 60, 8, generator=generator, dtype=torch.float64)
-        interval = bootstrap_interval(statistic, x + shift, y, num_resamples=40, method=method, generator=generator)
+        interval = bootstrap_interval(
+            statistic, x + shift, y,
+            num_resamples=40, method=method, generator=generator,
+        )
         hits += interval.low <= truth <= interval.high
     return hits / repeats
 
 
-for name, statistic, truth in (("first mean", lambda x, y: x[:, 0].mean(), 1.0), ("Frechet", frechet_distance, 1.0)):
-    print(f"{name:10s} intervals that hold the truth: percentile {coverage(statistic, truth, 'percentile'):.2f}, basic {coverage(statistic, truth, 'basic'):.2f}")
+for name, statistic, truth in (
+    ("first mean", lambda x, y: x[:, 0].mean(), 1.0), ("Frechet", frechet_distance, 1.0)
+):
+    print(
+        f"{name:10s} intervals that hold the truth: "
+        f"percentile {coverage(statistic, truth, 'percentile'):.2f}, "
+        f"basic {coverage(statistic, truth, 'basic'):.2f}"
+    )
 
 # %% [markdown]
 # For a mean the promise of 95 % is about kept. For the Frechet distance the percentile interval never holds the truth: it is an interval around a biased number. (Repeated points touch even the kernel distance: two *different* draws may be the same picture. The basic interval takes that off.)
 #
 # **The training seed.** Train the same small network on the moons four times, with nothing but the seed changed. The statistic is a plain mean, for which the bootstrap is sound: the share of 4,000 samples in the upper half of the plane. The data has 0.50 there.
 
-# %% tags=["nbval-ignore-output"]
+# %%
 from diffusion_course import MLP, Progress, make_schedule, train
 
-linear, data, intervals = make_schedule("linear"), moons.sample(4000, generator=make_generator(0)).float(), []
+linear = make_schedule("linear")
+data = moons.sample(4000, generator=make_generator(0)).float()
+
+# %% tags=["nbval-ignore-output"]
+intervals = []
 with Progress(4, "training four networks") as bar:
     for seed in range(4):
         torch.manual_seed(seed)
-        *_, state = train(MLP(hidden=64), data, linear, num_steps=400, batch_size=64, learning_rate=1e-2, ema_decay=0.9, seed=seed)
-        x = sample_loop(state.ema_model, (4000, 2), linear, num_inference_steps=20, generator=make_generator(0)).double()
-        intervals.append(bootstrap_interval(torch.mean, (x[:, 1] > 0).double(), generator=make_generator(0)))
+        *_, state = train(
+            MLP(hidden=64), data, linear,
+            num_steps=400, batch_size=64, learning_rate=1e-2, ema_decay=0.9, seed=seed,
+        )
+        x = sample_loop(
+            state.ema_model, (4000, 2), linear,
+            num_inference_steps=20, generator=make_generator(0),
+        ).double()
+        intervals.append(bootstrap_interval(
+            torch.mean, (x[:, 1] > 0).double(), generator=make_generator(0)
+        ))
         bar.update()
 
 # %% tags=["nbval-ignore-output"]
@@ -539,10 +701,16 @@ fig, ax = figure(5.5, 2.4)
 for seed, (low, value, high) in enumerate(intervals):
     ax.plot([low, high], [seed, seed], color="#0072B2")
     ax.plot(value, seed, "o", color="#0072B2")
-ax.set(yticks=range(4), ylabel="training seed", xlabel="share of samples in the upper half")
+ax.set(
+    yticks=range(4), ylabel="training seed", xlabel="share of samples in the upper half"
+)
 ax.axvline(0.5, color="#777777", linestyle="--")
 ax.set_title("The seed moves the number more than the sampling does", loc="left")
-show(fig, alt="Four horizontal intervals, one for each training seed, at different shares between 0.46 and 0.57. The outermost intervals do not overlap. A dashed line marks 0.50.")
+show(fig, alt=(
+    "Four horizontal intervals, one for each training seed, at different "
+    "shares between 0.46 and 0.57. The outermost intervals do not overlap. "
+    "A dashed line marks 0.50."
+))
 
 # %% [markdown]
 # "Our method is better by 10 %, with an interval" says something about two *files of weights*. To say something about two *methods*, train each several times and show that spread.
@@ -571,7 +739,10 @@ show(fig, alt="Four horizontal intervals, one for each training seed, at differe
 #
 # **Line 3, along one point.** Follow a moving point and take the derivative of $\log p$ there, once for the change in time and once for the change of place. Insert (07.16), with $\nabla\cdot(pv) = p\,\nabla\cdot v + v\cdot\nabla p$:
 #
-# $$\frac{d}{d\varphi}\log p_\varphi(x_\varphi) = \frac{1}{p}\left(\frac{\partial p}{\partial\varphi} + v\cdot\nabla p\right) = \frac{1}{p}\left(-p\,\nabla\cdot v - v\cdot\nabla p + v\cdot\nabla p\right) = -\nabla\cdot v \tag{07.17}$$
+# $$\begin{aligned}
+# \frac{d}{d\varphi}\log p_\varphi(x_\varphi) &= \frac{1}{p}\left(\frac{\partial p}{\partial\varphi} + v\cdot\nabla p\right) \\
+# &= \frac{1}{p}\left(-p\,\nabla\cdot v - v\cdot\nabla p + v\cdot\nabla p\right) = -\nabla\cdot v
+# \end{aligned} \tag{07.17}$$
 #
 # Where the flow spreads points, the density falls. Chen et al. (arXiv 1806.07366, theorem 1) call this the instantaneous change of variables.
 #
@@ -586,9 +757,17 @@ show(fig, alt="Four horizontal intervals, one for each training seed, at differe
 from diffusion_course import ode_log_likelihood, ode_terms
 
 linear = make_schedule("linear")
-bell = GaussianMixture(*(torch.tensor(value, dtype=torch.float64) for value in ([1.0], [[0.0]], [[[0.25]]])))
-terms = ode_terms(bell.model(linear.alphas_cumprod), torch.tensor([[0.3]]).double(), linear, num_steps=30)
-print(f"end {terms.latent.item():.3f}, log N(end) {terms.prior.item():.3f}, divergence {terms.divergence.item():.3f}, together {terms.total.item():.3f}")
+bell = GaussianMixture(*(
+    torch.tensor(value, dtype=torch.float64) for value in ([1.0], [[0.0]], [[[0.25]]])
+))
+terms = ode_terms(
+    bell.model(linear.alphas_cumprod), torch.tensor([[0.3]]).double(), linear,
+    num_steps=30,
+)
+print(
+    f"end {terms.latent.item():.3f}, log N(end) {terms.prior.item():.3f}, "
+    f"divergence {terms.divergence.item():.3f}, together {terms.total.item():.3f}"
+)
 
 # %% [markdown]
 # **Check.** The moons know their density exactly. The ODE only sees the noise prediction. They must agree to 0.02 nats at every point. And failing once: without the divergence, the model seems to give every point the density of plain noise.
@@ -598,7 +777,10 @@ points = moons.sample(200, generator=make_generator(2))
 terms = ode_terms(moons.model(linear.alphas_cumprod), points, linear, num_steps=30)
 exact = moons.log_prob(points)
 assert_close(terms.total, exact, rtol=0.0, atol=0.02)
-print(f"mean log-density: ODE {terms.total.mean():.3f}, exact {exact.mean():.3f}; largest difference below 0.02")
+print(
+    f"mean log-density: ODE {terms.total.mean():.3f}, exact {exact.mean():.3f}; "
+    "largest difference below 0.02"
+)
 try:
     assert_close(terms.prior, exact, rtol=0.0, atol=0.02)
 except AssertionError as error:
@@ -615,8 +797,15 @@ except AssertionError as error:
 
 # %%
 for probes in (1, 4, 16):
-    estimate = ode_log_likelihood(moons.model(linear.alphas_cumprod), points, linear, num_steps=15, trace="hutchinson", num_probes=probes, generator=make_generator(0))
-    print(f"{probes:2d} probes: typical error of one point {(estimate - exact).std():.2f} nats, of the mean of 200 points {(estimate - exact).mean().abs():.3f}")
+    estimate = ode_log_likelihood(
+        moons.model(linear.alphas_cumprod), points, linear, num_steps=15,
+        trace="hutchinson", num_probes=probes, generator=make_generator(0),
+    )
+    print(
+        f"{probes:2d} probes: typical error of one point "
+        f"{(estimate - exact).std():.2f} nats, of the mean of 200 points "
+        f"{(estimate - exact).mean().abs():.3f}"
+    )
 
 # %% [markdown]
 # ### Digits
@@ -627,10 +816,24 @@ for probes in (1, 4, 16):
 from diffusion_course import bits_per_dim
 
 some = held_out.images[:8]
-pictures = {"held-out digits": some, "moved by a pixel": some.roll(1, 3), "with faint noise": some + 0.05 * torch.randn(some.shape, generator=generator), "empty": torch.full_like(some[:1], -1)}
-nats = ode_log_likelihood(network, torch.cat(list(pictures.values())), schedule, num_steps=10, trace="hutchinson", generator=make_generator(0))
-for (name, images), part in zip(pictures.items(), nats.split([len(images) for images in pictures.values()]), strict=True):
-    print(f"{name:17s} {part.mean():6.0f} nats, {bits_per_dim(-part.mean(), 256):5.2f} bits per dimension")
+pictures = {
+    "held-out digits": some,
+    "moved by a pixel": some.roll(1, 3),
+    "with faint noise": some + 0.05 * torch.randn(some.shape, generator=generator),
+    "empty": torch.full_like(some[:1], -1),
+}
+nats = ode_log_likelihood(
+    network, torch.cat(list(pictures.values())), schedule,
+    num_steps=10, trace="hutchinson", generator=make_generator(0),
+)
+for (name, images), part in zip(
+    pictures.items(), nats.split([len(images) for images in pictures.values()]),
+    strict=True,
+):
+    print(
+        f"{name:17s} {part.mean():6.0f} nats, {bits_per_dim(-part.mean(), 256):5.2f} "
+        "bits per dimension"
+    )
 
 # %% [markdown]
 # Three limits, on one screen. First, a density depends on the unit: pixels in $[-1, 1]$ are 127.5 times closer together than in $[0, 255]$, so an 8-bit picture's bits per dimension are $\log_2 127.5 = 6.99$ larger than the ones above. Papers quote that unit, and add uniform noise to fill the steps (Theis et al., section 3.1).
@@ -648,10 +851,23 @@ on_ring = ring.sample(3000, generator=make_generator(0))
 impostor = with_moments(torch.zeros(2).double(), on_ring.T.cov(), n=3000)
 other = ring.sample(3000, generator=make_generator(1))
 for name, x in (("another ring", other), ("one Gaussian", impostor)):
-    row = frechet_distance(on_ring, x), mmd(on_ring, x), mmd(on_ring, x, kernel="rbf", bandwidth=0.5), precision_recall(on_ring, x).precision
-    print(f"{name}: Frechet {row[0]:.3f}, cubic kernel {row[1]:6.3f}, rbf kernel {row[2]:.3f}, precision {row[3]:.2f}")
-fig = plotting.scatter_2d({"ring": on_ring, "one Gaussian": impostor}, limit=3.0, size=2.6, title="Equal for the Frechet distance and the cubic kernel")
-show(fig, alt="Left: eight blobs on a circle. Right: a round cloud that is densest in the middle, where the ring is empty.")
+    row = (
+        frechet_distance(on_ring, x), mmd(on_ring, x),
+        mmd(on_ring, x, kernel="rbf", bandwidth=0.5),
+        precision_recall(on_ring, x).precision,
+    )
+    print(
+        f"{name}: Frechet {row[0]:.3f}, cubic kernel {row[1]:6.3f}, "
+        f"rbf kernel {row[2]:.3f}, precision {row[3]:.2f}"
+    )
+fig = plotting.scatter_2d(
+    {"ring": on_ring, "one Gaussian": impostor},
+    limit=3.0, size=2.6, title="Equal for the Frechet distance and the cubic kernel",
+)
+show(fig, alt=(
+    "Left: eight blobs on a circle. Right: a round cloud that is densest in the "
+    "middle, where the ring is empty."
+))
 
 # %% [markdown]
 # **The likelihood.** It is about held-out data, not about samples, and in many dimensions the two come apart in both directions (Theis et al., arXiv 1511.01844, section 3.2). Let $p$ be a good model, $q$ pure noise, and draw 99 % from $q$:
@@ -662,21 +878,38 @@ show(fig, alt="Left: eight blobs on a circle. Right: a round cloud that is dense
 
 # %%
 def log_density(x, std):
-    distance2 = torch.cdist(x.flatten(1).double(), training.images.flatten(1).double()) ** 2
-    return (-distance2 / (2 * std**2)).logsumexp(1) - 128 * math.log(2 * math.pi * std**2) - math.log(1438)
+    x, centres = x.flatten(1).double(), training.images.flatten(1).double()
+    bells = (-(torch.cdist(x, centres) ** 2) / (2 * std**2)).logsumexp(1)
+    return bells - 128 * math.log(2 * math.pi * std**2) - math.log(1438)
 
 
 good, copier = (log_density(held_out.images, std) for std in (0.2, 0.02))
 uniform = torch.full_like(good, -256 * math.log(2))
 mostly_noise = torch.logaddexp(good + math.log(0.01), uniform + math.log(0.99))
-for name, value in (("bells of width 0.2", good), ("99 % noise", mostly_noise), ("bells of width 0.02", copier)):
+for name, value in (
+    ("bells of width 0.2", good), ("99 % noise", mostly_noise),
+    ("bells of width 0.02", copier),
+):
     print(f"{name:19s} held-out digits get {value.mean():9.1f} nats")
 
 # %%
-drawn_by = {"width 0.2": training.images[:10] + 0.2 * torch.randn(10, 1, 16, 16, generator=generator), "99 % noise": 2 * torch.rand(10, 1, 16, 16, generator=generator) - 1,
-            "width 0.02": training.images[:10] + 0.02 * torch.randn(10, 1, 16, 16, generator=generator)}
-fig = plotting.image_strip(list(drawn_by.values()), row_labels=list(drawn_by), title="Samples: the likelihood ranks them first, second, last")
-show(fig, alt="Three rows of ten pictures. Width 0.2: grainy digits. 99 % noise: ten squares of noise. Width 0.02: crisp digits, which have the lowest likelihood by far.")
+drawn_by = {
+    "width 0.2": training.images[:10] + 0.2 * torch.randn(
+        10, 1, 16, 16, generator=generator
+    ),
+    "99 % noise": 2 * torch.rand(10, 1, 16, 16, generator=generator) - 1,
+    "width 0.02": training.images[:10] + 0.02 * torch.randn(
+        10, 1, 16, 16, generator=generator
+    ),
+}
+fig = plotting.image_strip(
+    list(drawn_by.values()), row_labels=list(drawn_by),
+    title="Samples: the likelihood ranks them first, second, last",
+)
+show(fig, alt=(
+    "Three rows of ten pictures. Width 0.2: grainy digits. 99 % noise: ten squares of "
+    "noise. Width 0.02: crisp digits, which have the lowest likelihood by far."
+))
 
 # %% [markdown]
 # ### The table
@@ -688,39 +921,74 @@ def pick(mask, n=300):
     return fresh[mask.nonzero()[:n, 0]]
 
 
-few, low = torch.stack([fresh[fresh_labels == c][0] for c in range(10)]), fresh_labels < 5
-sets = {"fresh digits": fresh[:300], "network, 10 calls": drawn, "copies": reference[:300], "copies, moved": reference[:300].roll(1, 3),
-        "blurred": candidates["D"], "faint noise": fresh[:300] + 0.1 * torch.randn(300, 1, 16, 16, generator=generator),
-        "no 8": pick(fresh_labels != 8), "only 0 to 4": pick(low), "0 to 4 nine times as often": torch.cat([pick(low, 270), pick(~low, 30)]),
-        "ten digits, 30 times each": few.repeat(30, 1, 1, 1)}
-table = {name: extract_features(classifier, images).double() for name, images in sets.items()}
-gaussian = real.mean(0) + torch.randn(300, 64, generator=generator).double() @ torch.linalg.cholesky(real.T.cov() + 1e-9 * torch.eye(64)).T
+few = torch.stack([fresh[fresh_labels == c][0] for c in range(10)])
+low = fresh_labels < 5
+sets = {
+    "fresh digits": fresh[:300],
+    "network, 10 calls": drawn,
+    "copies": reference[:300],
+    "copies, moved": reference[:300].roll(1, 3),
+    "blurred": candidates["D"],
+    "faint noise": fresh[:300] + 0.1 * torch.randn(300, 1, 16, 16, generator=generator),
+    "no 8": pick(fresh_labels != 8),
+    "only 0 to 4": pick(low),
+    "0 to 4 nine times as often": torch.cat([pick(low, 270), pick(~low, 30)]),
+    "ten digits, 30 times each": few.repeat(30, 1, 1, 1),
+}
+
+# %%
+table = {
+    name: extract_features(classifier, images).double() for name, images in sets.items()
+}
+z = torch.randn(300, 64, generator=generator).double()
+root = torch.linalg.cholesky(real.T.cov() + 1e-9 * torch.eye(64))
+gaussian = real.mean(0) + z @ root.T
 table["Gaussian features"] = gaussian
 
 # %%
 def scores(x, images=None, base=real, base_images=reference):
-    copying = memorisation(x, base, extract_features(classifier, held_out.images)) if images is None else memorisation(images, base_images, held_out.images)
-    return frechet_distance(x, base), mmd(x, base), *precision_recall(base, x), copying.probability
+    if images is None:
+        copying = memorisation(x, base, extract_features(classifier, held_out.images))
+    else:
+        copying = memorisation(images, base_images, held_out.images)
+    return (
+        frechet_distance(x, base), mmd(x, base),
+        *precision_recall(base, x), copying.probability,
+    )
 
 
+# %%
 everything, by_chance = torch.cat([real, fresh_features]), []
 pictures = torch.cat([reference, fresh])
 for i in range(20):
     shuffle = torch.randperm(1438, generator=generator)
-    by_chance.append(scores(everything[shuffle[:300]], pictures[shuffle[:300]], everything[shuffle[300:1019]], pictures[shuffle[300:1019]]))
+    by_chance.append(scores(
+        everything[shuffle[:300]], pictures[shuffle[:300]],
+        everything[shuffle[300:1019]], pictures[shuffle[300:1019]],
+    ))
 middle, deviation = torch.tensor(by_chance).mean(0), torch.tensor(by_chance).std(0)
 top, bottom = (middle + 3 * deviation).tolist(), (middle - 3 * deviation).tolist()
-limits = top[:2] + bottom[2:]  # distances are bad when large, the other three when small
+# distances are bad when large, the other three when small
+limits = top[:2] + bottom[2:]
 
 # %% [markdown]
 # What counts as noticing? 20 random splits of real digits say how far each number goes by chance. A value at most three standard deviations worse than their mean is marked with `*`: this number has no complaint.
 
 # %%
-print(f"{'':27s}{'Frechet':>9s} {'kernel':>8s} {'precision':>10s} {'recall':>7s} {'P(farther)':>11s}")
+print(
+    f"{'':27s}{'Frechet':>9s} {'kernel':>8s} {'precision':>10s} {'recall':>7s} "
+    f"{'P(farther)':>11s}"
+)
 for name, x in table.items():
     row = scores(x.to(real.dtype), sets.get(name))
-    marks = ["*" if (value <= limit if i < 2 else value >= limit) else " " for i, (value, limit) in enumerate(zip(row, limits, strict=True))]
-    print(f"{name:27s}{row[0]:8.1f}{marks[0]} {row[1]:7.1f}{marks[1]} {row[2]:9.2f}{marks[2]} {row[3]:6.2f}{marks[3]} {row[4]:10.2f}{marks[4]}")
+    marks = [
+        "*" if (value <= limit if i < 2 else value >= limit) else " "
+        for i, (value, limit) in enumerate(zip(row, limits, strict=True))
+    ]
+    print(
+        f"{name:27s}{row[0]:8.1f}{marks[0]} {row[1]:7.1f}{marks[1]} "
+        f"{row[2]:9.2f}{marks[2]} {row[3]:6.2f}{marks[3]} {row[4]:10.2f}{marks[4]}"
+    )
 
 # %% [markdown]
 # Read it by rows. Every failure has a column with a `*`, and every column a failure that it passes:
@@ -742,20 +1010,23 @@ from functools import cache
 
 from diffusion_course import Explorer
 
-names, shares = ["Frechet", "kernel", "precision", "recall"], [0.0, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0]
+names = ["Frechet", "kernel", "precision", "recall"]
+shares = [0.0, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0]
 
 
 @cache
 def mixed(failure, share):
     n = round(300 * share)
-    x = torch.cat([table[failure][torch.randperm(300, generator=make_generator(0))[:n]], fresh_features[300:600 - n]])
-    return frechet_distance(x.double(), real), mmd(x.double(), real), *precision_recall(real, x.double())
+    some = torch.randperm(300, generator=make_generator(0))[:n]
+    x = torch.cat([table[failure][some], fresh_features[300:600 - n]]).double()
+    return frechet_distance(x, real), mmd(x, real), *precision_recall(real, x)
 
 
-# %% tags=["long"]
+# %%
 def mixing(failure, share):
     fig, axes = figure(9.0, 2.5, ncols=4)
-    curves, now = torch.tensor([mixed(failure, s) for s in shares]), mixed(failure, share)
+    curves = torch.tensor([mixed(failure, s) for s in shares])
+    now = mixed(failure, share)
     for i, ax in enumerate(axes):
         ax.axhspan(bottom[i], top[i], color="#DDDDDD")
         ax.plot(shares, curves[:, i], color="#0072B2")
@@ -763,10 +1034,16 @@ def mixing(failure, share):
         ax.set(title=names[i], xlabel="share")
     fig.suptitle(f"{share:.0%} of the set: {failure}", x=0.01, ha="left", fontsize=11)
     values = zip(names, now, bottom, top, strict=False)
-    return fig, f"{share:.0%} {failure}: " + ", ".join(f"{n} {v:.2f} ({'inside' if b <= v <= w else 'outside'} the band)" for n, v, b, w in values)
+    return fig, f"{share:.0%} {failure}: " + ", ".join(
+        f"{n} {v:.2f} ({'inside' if b <= v <= w else 'outside'} the band)"
+        for n, v, b, w in values
+    )
 
 
-Explorer(mixing, failure=[name for name in table if name != "fresh digits"], share=shares, start={"failure": "ten digits, 30 times each", "share": 0.3}, ahead=True)
+Explorer(
+    mixing, failure=[name for name in table if name != "fresh digits"], share=shares,
+    start={"failure": "ten digits, 30 times each", "share": 0.3}, ahead=True,
+)
 
 # %% [markdown]
 # <details><summary>Answer</summary>
@@ -783,8 +1060,15 @@ def first_complaint(failure, i):
     return f"{from_here_on[0]:.2f}" if from_here_on else "never"
 
 
-for failure in ("copies", "blurred", "0 to 4 nine times as often", "ten digits, 30 times each", "Gaussian features"):
-    print(f"{failure:27s}" + ", ".join(f"{name} {first_complaint(failure, i)}" for i, name in enumerate(names)))
+for failure in (
+    "copies", "blurred", "0 to 4 nine times as often",
+    "ten digits, 30 times each", "Gaussian features",
+):
+    print(
+        f"{failure:27s}" + ", ".join(
+            f"{name} {first_complaint(failure, i)}" for i, name in enumerate(names)
+        )
+    )
 
 # %% [markdown]
 # ## Where people go wrong
@@ -796,12 +1080,27 @@ for failure in ("copies", "blurred", "0 to 4 nine times as often", "ten digits, 
 # %%
 from torch.nn.functional import interpolate
 
-small = load_dataset("digits", split="train").images[order[719:]]  # the same digits at 8x8
-prepared = {"as the reference": fresh, "nearest pixel": interpolate(small, size=16), "bicubic": interpolate(small, size=16, mode="bicubic").clamp(-1, 1), "scaled to [0, 1]": (fresh + 1) / 2}
+# the same digits at 8x8
+small = load_dataset("digits", split="train").images[order[719:]]
+prepared = {
+    "as the reference": fresh,
+    "nearest pixel": interpolate(small, size=16),
+    "bicubic": interpolate(small, size=16, mode="bicubic").clamp(-1, 1),
+    "scaled to [0, 1]": (fresh + 1) / 2,
+}
 for name, images in prepared.items():
-    print(f"{name:17s} Frechet distance {frechet_distance(extract_features(classifier, images), real.float()):6.1f}")
-fig = plotting.image_strip([images[:12] for images in prepared.values()], row_labels=list(prepared), title="The same digits, four distances")
-show(fig, alt="Four rows with the same twelve digits: smooth, blocky, slightly sharper, and with grey instead of black ground.")
+    print(
+        f"{name:17s} Frechet distance "
+        f"{frechet_distance(extract_features(classifier, images), real.float()):6.1f}"
+    )
+fig = plotting.image_strip(
+    [images[:12] for images in prepared.values()],
+    row_labels=list(prepared), title="The same digits, four distances",
+)
+show(fig, alt=(
+    "Four rows with the same twelve digits: smooth, blocky, slightly sharper, "
+    "and with grey instead of black ground."
+))
 
 # %% [markdown]
 # The range error is the one that hides best: pictures look right on the screen after a rescaling, the code runs, and the number is nonsense. Before you measure a network, measure real data through the same code.
@@ -812,8 +1111,16 @@ show(fig, alt="Four rows with the same twelve digits: smooth, blocky, slightly s
 # Somebody evaluates a checkpoint every thousand steps, or twenty seeds of the sampler, and reports the best number. Twenty sets of 300 *real* digits show what that is worth:
 
 # %%
-twenty = torch.tensor([frechet_distance(fresh_features[torch.randperm(719, generator=generator)[:300]], real) for _ in range(20)])
-print(f"mean of twenty {twenty.mean():.2f}, best of twenty {twenty.min():.2f}: {1 - twenty.min() / twenty.mean():.0%} 'better' by choosing")
+twenty = torch.tensor([
+    frechet_distance(
+        fresh_features[torch.randperm(719, generator=generator)[:300]], real
+    )
+    for _ in range(20)
+])
+print(
+    f"mean of twenty {twenty.mean():.2f}, best of twenty {twenty.min():.2f}: "
+    f"{1 - twenty.min() / twenty.mean():.0%} 'better' by choosing"
+)
 
 # %% [markdown]
 # Choose on one set of samples, report on another.
@@ -826,8 +1133,14 @@ print(f"mean of twenty {twenty.mean():.2f}, best of twenty {twenty.min():.2f}: {
 # %%
 noise_pictures = 2 * torch.rand(305, 1, 16, 16, generator=generator) - 1
 noise_features = extract_features(classifier, noise_pictures).double()
-for name, base in (("clean reference", real), ("five odd pictures in it", torch.cat([real, noise_features[300:]]))):
-    print(f"{name:24s} precision of pure noise {precision_recall(base, noise_features[:300]).precision:.2f}")
+for name, base in (
+    ("clean reference", real),
+    ("five odd pictures in it", torch.cat([real, noise_features[300:]])),
+):
+    print(
+        f"{name:24s} precision of pure noise "
+        f"{precision_recall(base, noise_features[:300]).precision:.2f}"
+    )
 
 # %% [markdown]
 # Look at a reference before you trust it. Naeem et al. (arXiv 2002.09797) propose *density* and *coverage*, which count how many balls hold a point instead of whether one does.

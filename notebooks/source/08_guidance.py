@@ -59,19 +59,28 @@ from diffusion_course import ClassifierFreeGuidance
 moons, linear = mixture("moons"), make_schedule("linear")
 labels = [0] * 6 + [1] * 6  # of the twelve components
 exact = moons.conditional_model(linear.alphas_cumprod, labels)
-times = torch.linspace(999**0.5, 0, 40).square().round().long()  # 40 steps, short ones where there is little noise
+# 40 steps, short ones where there is little noise
+times = torch.linspace(999**0.5, 0, 40).square().round().long()
 
 
 def draw(model, scale, n=1500, label=0, **options):
     guided = ClassifierFreeGuidance(model, scale, **options)
-    return sample_loop(guided, (n, 2), linear, cond=torch.full((n,), label), sampler="dpmpp_2m", timesteps=times,
-                       generator=make_generator(1), dtype=torch.float64)
+    return sample_loop(
+        guided, (n, 2), linear, cond=torch.full((n,), label), sampler="dpmpp_2m",
+        timesteps=times, generator=make_generator(1), dtype=torch.float64,
+    )
 
 
 # %%
 upper = {s: draw(exact, s) for s in (0, 1, 4)}
-fig = plotting.scatter_2d({"s = 0: no label": upper[0], "s = 1: upper moon": upper[1]}, limit=2.6, title="The label chooses a moon")
-show(fig, alt="Left: points on both moons, two interleaved arcs. Right: points on the upper arc only.")
+fig = plotting.scatter_2d(
+    {"s = 0: no label": upper[0], "s = 1: upper moon": upper[1]},
+    limit=2.6, title="The label chooses a moon",
+)
+show(fig, alt=(
+    "Left: points on both moons, two interleaved arcs. "
+    "Right: points on the upper arc only."
+))
 
 # %% [markdown]
 # Guidance takes both predictions and goes past the one with the label: $\epsilon_u + s\,(\epsilon_c - \epsilon_u)$. You derive it below.
@@ -94,8 +103,15 @@ print(f"s = 1: {spread[1]:.2f}; s = 4: {spread[4]:.2f}: {answer} ({verdict})")
 # A third of the spread is gone, although the label was already certain. Where did the points go?
 
 # %%
-fig = plotting.scatter_2d({"s = 1": upper[1], "s = 4": upper[4]}, limit=2.6, title="Guidance empties the end that lies near the other moon")
-show(fig, alt="Left: points along the whole upper arc. Right: at s = 4 the points fill the left two thirds of the arc, and the right leg, which dips towards the lower moon, is empty.")
+fig = plotting.scatter_2d(
+    {"s = 1": upper[1], "s = 4": upper[4]},
+    limit=2.6, title="Guidance empties the end that lies near the other moon",
+)
+show(fig, alt=(
+    "Left: points along the whole upper arc. "
+    "Right: at s = 4 the points fill the left two thirds of the arc, "
+    "and the right leg, which dips towards the lower moon, is empty."
+))
 
 # %% [markdown]
 # This lesson explains that picture: where the formula comes from, what it does to the distribution, and why people use it all the same.
@@ -126,7 +142,9 @@ from diffusion_course import drop_condition
 
 cond = torch.tensor([0, 1, 0, 0, 1, 1, 0, 1, 0, 1])
 print("labels ", cond.tolist())
-print("dropped", drop_condition(cond, 0.2, null=2, generator=make_generator(3)).tolist())
+print(
+    "dropped", drop_condition(cond, 0.2, null=2, generator=make_generator(3)).tolist()
+)
 
 # %% [markdown]
 # Train one in front of you: 400 steps on the moons, with 15 % of the labels dropped.
@@ -139,8 +157,10 @@ classes = (data.labels >= 6).long()  # the components' labels become the moons'
 torch.manual_seed(0)
 network = MLP(num_classes=2)
 with Progress(num_steps, "training") as bar:
-    for state in train(network, data.points, linear, num_steps=num_steps, cond=classes, cond_dropout=0.15, batch_size=256,
-                       learning_rate=2e-3, ema_decay=0.99):
+    for state in train(
+        network, data.points, linear, num_steps=num_steps, cond=classes,
+        cond_dropout=0.15, batch_size=256, learning_rate=2e-3, ema_decay=0.99,
+    ):
         bar.update(50, message=f"loss {state.loss:.3f}")
 trained = state.ema_model.eval()
 
@@ -153,11 +173,19 @@ x0, t = data.points[:2000], torch.randint(100, 600, (2000,), generator=generator
 level = linear.alphas_cumprod[t][:, None].float()
 xt = level.sqrt() * x0 + (1 - level).sqrt() * torch.randn(2000, 2, generator=generator)
 label, nobody = classes[:2000], torch.full((2000,), 2)
-best = {name: exact(xt.double(), t, c) for name, c in (("with label", label), ("without label", nobody))}
+best = {
+    name: exact(xt.double(), t, c)
+    for name, c in (("with label", label), ("without label", nobody))
+}
 with torch.no_grad():
     for name, c in (("with label", label), ("without label", nobody)):
-        miss = [((trained(xt, t, c) - other) ** 2).mean().sqrt() for other in best.values()]
-        print(f"asked {name:13s}: distance to the exact answer with label {miss[0]:.2f}, without {miss[1]:.2f}")
+        miss = [
+            ((trained(xt, t, c) - other) ** 2).mean().sqrt() for other in best.values()
+        ]
+        print(
+            f"asked {name:13s}: distance to the exact answer with label {miss[0]:.2f}, "
+            f"without {miss[1]:.2f}"
+        )
 
 # %% [markdown]
 # ## By hand, at one point
@@ -173,9 +201,14 @@ with torch.no_grad():
 # %%
 from diffusion_course import GaussianMixture
 
-two = GaussianMixture(torch.tensor([0.5, 0.5]).double(), torch.tensor([[2**0.5], [-(2**0.5)]]).double(), torch.ones(2, 1, 1).double())
+two = GaussianMixture(
+    torch.tensor([0.5, 0.5]).double(), torch.tensor([[2**0.5], [-(2**0.5)]]).double(),
+    torch.ones(2, 1, 1).double(),
+)
 network_a_b = two.conditional_model(torch.tensor([0.5]).double(), [0, 1])
-point, first, class_a = torch.tensor([[0.5]]).double(), torch.tensor([0]), torch.tensor([0])
+point = torch.tensor([[0.5]]).double()
+first = torch.tensor([0])
+class_a = torch.tensor([0])
 for s in (0, 1, 3):
     noise = ClassifierFreeGuidance(network_a_b, s)(point, first, class_a).item()
     print(f"s = {s}: noise {noise:.4f}, score {-noise / 0.5**0.5:.4f}")
@@ -191,7 +224,10 @@ for s in (0, 1, 3):
 #
 # **Line 2.** To insist on the label, raise the classifier to a power $s$. Call this the tilted density:
 #
-# $$\tilde p_t(x) \propto p_t(x)\,p_t(c \mid x)^s, \qquad \nabla \log \tilde p_t(x) = \nabla \log p_t(x) + s\,\nabla \log p_t(c \mid x) \tag{08.3}$$
+# $$\begin{gathered}
+# \tilde p_t(x) \propto p_t(x)\,p_t(c \mid x)^s, \\
+# \nabla \log \tilde p_t(x) = \nabla \log p_t(x) + s\,\nabla \log p_t(c \mid x)
+# \end{gathered} \tag{08.3}$$
 #
 # With a trained classifier this is classifier guidance (arXiv 2105.05233).
 #
@@ -209,7 +245,8 @@ for s in (0, 1, 3):
 
 # %%
 def tilted_log_density(x, alpha_bar, s):
-    upper_share = moons.responsibilities(x, alpha_bar)[:, :6].sum(1)  # p(upper moon | x)
+    # p(upper moon | x)
+    upper_share = moons.responsibilities(x, alpha_bar)[:, :6].sum(1)
     return moons.log_prob(x, alpha_bar) + s * upper_share.log()
 
 
@@ -221,12 +258,17 @@ def noise_by_autograd(x, index, s):
 
 
 # %%
-points, zeros = torch.randn(200, 2, generator=generator, dtype=torch.float64), torch.zeros(200, dtype=torch.long)
+points = torch.randn(200, 2, generator=generator, dtype=torch.float64)
+zeros = torch.zeros(200, dtype=torch.long)
 for index in (50, 300, 700):
     for s in (0.0, 1.0, 4.0):
-        ours = ClassifierFreeGuidance(exact, s)(points, torch.full((200,), index), zeros)
+        ours = ClassifierFreeGuidance(exact, s)(
+            points, torch.full((200,), index), zeros
+        )
         assert_close(ours, noise_by_autograd(points, index, s), rtol=1e-8, atol=1e-8)
-print("guidance is the gradient of the tilted density, at three levels and three scales")
+print(
+    "guidance is the gradient of the tilted density, at three levels and three scales"
+)
 
 # %% [markdown]
 # The check can fail. A widely read annotation writes $s\,\epsilon_c + (s-1)\,\epsilon_u$ ([labml, `sampler/__init__.py`](https://github.com/labmlai/annotated_deep_learning_paper_implementations/blob/master/labml_nn/diffusion/stable_diffusion/sampler/__init__.py), in a comment; the code below it is right). The sign is the other way round:
@@ -235,7 +277,9 @@ print("guidance is the gradient of the tilted density, at three levels and three
 index = torch.full((200,), 300)
 eps_c, eps_u = exact(points, index, zeros), exact(points, index, zeros + 2)
 try:
-    assert_close(4 * eps_c + 3 * eps_u, noise_by_autograd(points, 300, 4.0), rtol=1e-8, atol=1e-8)
+    assert_close(
+        4 * eps_c + 3 * eps_u, noise_by_autograd(points, 300, 4.0), rtol=1e-8, atol=1e-8
+    )
 except AssertionError as error:
     print(str(error).splitlines()[2])
 
@@ -253,7 +297,10 @@ show_source(guided_prediction, ClassifierFreeGuidance.forward)
 #
 # The literature uses the same line with two origins. Move the zero from $\epsilon_u$ to $\epsilon_c$ and the scale shifts by one:
 #
-# $$\epsilon_u + s\,(\epsilon_c - \epsilon_u) = \epsilon_c + w\,(\epsilon_c - \epsilon_u) = (1 + w)\,\epsilon_c - w\,\epsilon_u, \qquad s = 1 + w \tag{08.6}$$
+# $$\begin{aligned}
+# \epsilon_u + s\,(\epsilon_c - \epsilon_u) &= \epsilon_c + w\,(\epsilon_c - \epsilon_u) \\
+# &= (1 + w)\,\epsilon_c - w\,\epsilon_u, \qquad s = 1 + w
+# \end{aligned} \tag{08.6}$$
 #
 # The right side is eq. 6 of the paper. Whoever writes $\epsilon_\theta + w\,(\epsilon_c - \epsilon_u)$ has to say which of the two $\epsilon_\theta$ is.
 #
@@ -267,8 +314,14 @@ show_source(guided_prediction, ClassifierFreeGuidance.forward)
 # %%
 from diffusion_course import scale_from_w, w_from_scale
 
-print(f"the paper's w = 7.5 is s = {scale_from_w(7.5)}; diffusers' s = 7.5 is w = {w_from_scale(7.5)}")
-for name, combine in (("a", lambda c, u: (1 + 2) * c - 2 * u), ("b", lambda c, u: u + 2 * (c - u)), ("c", lambda c, u: c + 2 * (c - u))):
+print(
+    f"the paper's w = 7.5 is s = {scale_from_w(7.5)}; diffusers' s = 7.5 is w = "
+    f"{w_from_scale(7.5)}"
+)
+for name, combine in (
+    ("a", lambda c, u: (1 + 2) * c - 2 * u), ("b", lambda c, u: u + 2 * (c - u)),
+    ("c", lambda c, u: c + 2 * (c - u)),
+):
     print(f"code {name} with its scale at 2: this course's s is {combine(1.0, 0.0)}")
 
 # %% [markdown]
@@ -304,7 +357,9 @@ for name, combine in (("a", lambda c, u: (1 + 2) * c - 2 * u), ("b", lambda c, u
 # %%
 def one_gaussian(variance):
     one = torch.ones(1, dtype=torch.float64)
-    return GaussianMixture(one, one[:, None] * 0, one[:, None, None] * variance).model(linear.alphas_cumprod)
+    return GaussianMixture(one, one[:, None] * 0, one[:, None, None] * variance).model(
+        linear.alphas_cumprod
+    )
 
 
 narrow, wide = one_gaussian(1.0), one_gaussian(2.0)
@@ -317,17 +372,29 @@ def narrow_if_asked(xt, t, cond):
 # %%
 def end_points(s, start, **options):
     guided = ClassifierFreeGuidance(narrow_if_asked, s, null_cond=1)
-    return sample_loop(guided, start.shape, linear, cond=torch.zeros(len(start), dtype=torch.long), x_init=start, **options)
+    return sample_loop(
+        guided, start.shape, linear,
+        cond=torch.zeros(len(start), dtype=torch.long), x_init=start, **options,
+    )
 
 
+# %%
 tau = torch.logspace(-5, 8, 20_001, dtype=torch.float64)
 start = torch.randn(10_000, 1, generator=make_generator(5), dtype=torch.float64)
 print(" s | tilted | ODE: formula, run | with noise: formula, run")
 for s in (1, 3, 5):
-    ode = end_points(s, torch.ones(1, 1).double(), sampler="heun", num_inference_steps=100).item() ** 2
-    noisy = end_points(s, start, sampler="ddpm", num_inference_steps=1000, generator=make_generator(6)).var().item()
-    integral = torch.trapezoid((1 / (1 + tau)) ** (2 * s) * (2 / (2 + tau)) ** (2 - 2 * s), tau).item()
-    print(f" {s} | {1 / (s + (1 - s) / 2):6.3f} |   {2.0 ** (1 - s):5.3f}  {ode:5.3f}   |   {integral:5.2f}   {noisy:5.2f}")
+    one = torch.ones(1, 1).double()
+    ode = end_points(s, one, sampler="heun", num_inference_steps=100).item() ** 2
+    ends = end_points(
+        s, start, sampler="ddpm", num_inference_steps=1000, generator=make_generator(6)
+    )
+    noisy = ends.var().item()
+    integrand = (1 / (1 + tau)) ** (2 * s) * (2 / (2 + tau)) ** (2 - 2 * s)
+    integral = torch.trapezoid(integrand, tau).item()
+    print(
+        f" {s} | {1 / (s + (1 - s) / 2):6.3f} |   {2.0 ** (1 - s):5.3f}  {ode:5.3f}   "
+        f"|   {integral:5.2f}   {noisy:5.2f}"
+    )
 
 # %% [markdown]
 # The runs agree with (08.8) and (08.9), not with (08.7). Only at $s = 1$ are the three equal. (With noise, 10,000 draws leave an error of 1.4 %.)
@@ -347,11 +414,23 @@ upper_share = moons.responsibilities(pool)[:, :6].sum(1)
 pairs = {}
 for s in (4, 8):
     pick = torch.multinomial(upper_share**s, 1500, generator=make_generator(8))
-    pairs |= {f"tilted density, s = {s}": pool[pick], f"guided ODE, s = {s}": draw(exact, s)}
+    pairs |= {
+        f"tilted density, s = {s}": pool[pick], f"guided ODE, s = {s}": draw(exact, s)
+    }
 for name, x in pairs.items():
-    print(f"{name:22s} spread {x.var(0).sum().sqrt():.2f}, furthest right {x[:, 0].quantile(0.99):5.2f}")
-fig = plotting.scatter_2d(pairs, limit=2.6, title="The tilted density is the whole moon; guidance reaches a part of it")
-show(fig, alt="Four panels. The tilted density at s = 4 and at s = 8: points along the whole upper arc. The guided ODE at s = 4: the left leg and the top. At s = 8: the left leg, up to the top and slightly above the arc.")
+    print(
+        f"{name:22s} spread {x.var(0).sum().sqrt():.2f}, furthest right "
+        f"{x[:, 0].quantile(0.99):5.2f}"
+    )
+fig = plotting.scatter_2d(
+    pairs, limit=2.6,
+    title="The tilted density is the whole moon; guidance reaches a part of it",
+)
+show(fig, alt=(
+    "Four panels. The tilted density at s = 4 and at s = 8: points along "
+    "the whole upper arc. The guided ODE at s = 4: the left leg and the top. "
+    "At s = 8: the left leg, up to the top and slightly above the arc."
+))
 
 # %% [markdown]
 # The tilted density barely changes, because the clean label is certain. But guidance acts at every noise level, and under noise the moons overlap and no label is certain.
@@ -368,12 +447,17 @@ cloud = {s: draw(exact, s, n=500) for s in (0, 0.5, 1, 1.5, 2, 3, 4, 6, 8, 12, 2
 def at_scale(s):
     fig, ax = figure(4.2, 4.2)
     grey = torch.multinomial(upper_share**s, 1500, generator=make_generator(8))
-    ax.scatter(*pool[grey].T, s=4, color="#BBBBBB", linewidths=0, label="tilted density")
+    ax.scatter(
+        *pool[grey].T, s=4, color="#BBBBBB", linewidths=0, label="tilted density"
+    )
     ax.scatter(*cloud[s].T, s=5, color="#D55E00", linewidths=0, label="guided ODE")
     ax.set(xlim=(-2.8, 2.8), ylim=(-2.8, 2.8), xlabel="$x_1$", ylabel="$x_2$")
     ax.set_title(f"s = {s:g}, w = {w_from_scale(s):g}", loc="left")
     ax.legend(loc="lower right")
-    return fig, f"Points on two moons at guidance scale {s:g}: spread of the guided points {cloud[s].var(0).sum().sqrt():.2f}."
+    return fig, (
+        f"Points on two moons at guidance scale {s:g}: spread of the guided points "
+        f"{cloud[s].var(0).sum().sqrt():.2f}."
+    )
 
 
 Explorer(at_scale, s=sorted(cloud), start={"s": 4}, ahead=True)
@@ -389,7 +473,10 @@ Explorer(at_scale, s=sorted(cloud), start={"s": 4}, ahead=True)
 # %%
 rare = moons.log_prob(pool).quantile(0.01)
 for s in (1, 1.5, 2, 4, 6, 8, 20):
-    print(f"s = {s:4}: furthest right {cloud[s][:, 0].quantile(0.99):5.2f}, off the arc {(moons.log_prob(cloud[s]) < rare).double().mean():.2f}")
+    print(
+        f"s = {s:4}: furthest right {cloud[s][:, 0].quantile(0.99):5.2f}, "
+        f"off the arc {(moons.log_prob(cloud[s]) < rare).double().mean():.2f}"
+    )
 
 # %% [markdown]
 # ## Then why does everybody use it?
@@ -417,14 +504,35 @@ def in_double(xt, t, cond):
 
 table = {}
 for name, model in (("exact", exact), ("trained", in_double)):
-    table[name] = torch.tensor([judge(draw(model, s, n=1000, null_cond=2)) for s in scales])
-    for s, (accuracy, precision, recall) in zip(scales, table[name].tolist(), strict=True):
-        print(f"{name:8s} s = {s:3.1f}: p(upper) {accuracy:.2f}, precision {precision:.2f}, recall {recall:.2f}")
+    table[name] = torch.tensor([
+        judge(draw(model, s, n=1000, null_cond=2)) for s in scales
+    ])
+    for s, (accuracy, precision, recall) in zip(
+        scales, table[name].tolist(), strict=True
+    ):
+        print(
+            f"{name:8s} s = {s:3.1f}: p(upper) {accuracy:.2f}, precision "
+            f"{precision:.2f}, recall {recall:.2f}"
+        )
 
 # %% tags=["nbval-ignore-output"]
-curves = {f"{what}, {name}": table[name][:, column] for column, what in ((1, "precision"), (2, "recall")) for name in table}
-fig = plotting.lines(torch.tensor(scales), curves, xlabel="guidance scale s", ylabel="share", title="Guidance repairs the trained network's precision and costs both their recall")
-show(fig, alt="Precision and recall against s for both networks. Exact: precision 0.97 at s = 1, slowly down to 0.86 at s = 8; recall falls from near 1 to below 0.2. Trained: precision rises from 0.3 at s = 0 over 0.7 at s = 1 to a peak above 0.8 between 1.5 and 2, then falls to a half; recall stays near 0.95 up to 1.5 and falls to almost 0 at s = 5.")
+curves = {
+    f"{what}, {name}": table[name][:, column]
+    for column, what in ((1, "precision"), (2, "recall"))
+    for name in table
+}
+fig = plotting.lines(
+    torch.tensor(scales), curves, xlabel="guidance scale s", ylabel="share",
+    title="Guidance repairs the trained network's precision and costs "
+          "both their recall",
+)
+show(fig, alt=(
+    "Precision and recall against s for both networks. "
+    "Exact: precision 0.97 at s = 1, slowly down to 0.86 at s = 8; "
+    "recall falls from near 1 to below 0.2. Trained: precision rises from 0.3 at s = "
+    "0 over 0.7 at s = 1 to a peak above 0.8 between 1.5 and 2, then falls to a half; "
+    "recall stays near 0.95 up to 1.5 and falls to almost 0 at s = 5."
+))
 
 # %% [markdown]
 # Read the exact network's curves first. From $s = 1$ on its precision has nothing to gain, and recall falls with every step. For a perfect network guidance is loss.
@@ -444,9 +552,14 @@ from diffusion_course import frechet_distance
 print("window      | mean certainty of the label | distance to real points at s = 4")
 for window in ((0, 100), (100, 300), (300, 500), (500, 700), (700, 999), (0, 999)):
     alpha_bar = linear.alphas_cumprod[sum(window) // 2].item()
-    share = moons.responsibilities(moons.at(alpha_bar).sample(4000, generator=make_generator(11)), alpha_bar)[:, :6].sum(1)
+    share = moons.responsibilities(
+        moons.at(alpha_bar).sample(4000, generator=make_generator(11)), alpha_bar
+    )[:, :6].sum(1)
     distance = frechet_distance(draw(exact, 4, n=1000, interval=window), real)
-    print(f"{window[0]:3d} to {window[1]:3d}  | {torch.maximum(share, 1 - share).mean():18.2f}          | {distance:14.3f}")
+    print(
+        f"{window[0]:3d} to {window[1]:3d}  | "
+        f"{torch.maximum(share, 1 - share).mean():18.2f}          | {distance:14.3f}"
+    )
 
 # %% [markdown]
 # Below index 100 the label is certain: guidance has nothing to say, and does no harm. Above 700 it is a coin's toss, and the two predictions are almost the same.
@@ -455,8 +568,13 @@ for window in ((0, 100), (100, 300), (300, 500), (500, 700), (700, 999), (0, 999
 # %% tags=["nbval-ignore-output"]
 for window in (None, (0, 100), (0, 300), (100, 500)):
     for s in (2, 4):
-        accuracy, precision, recall = judge(draw(in_double, s, n=1000, null_cond=2, interval=window))
-        print(f"{'everywhere' if window is None else window!s:10s} s = {s}: p(upper) {accuracy:.2f}, precision {precision:.2f}, recall {recall:.2f}")
+        accuracy, precision, recall = judge(
+            draw(in_double, s, n=1000, null_cond=2, interval=window)
+        )
+        print(
+            f"{'everywhere' if window is None else window!s:10s} s = {s}: "
+            f"p(upper) {accuracy:.2f}, precision {precision:.2f}, recall {recall:.2f}"
+        )
 
 # %% [markdown]
 # Guided from 500 down to 100 only, the trained network at $s = 2$ is at least as precise as with guidance everywhere, and keeps the recall that it had at $s = 1$.
@@ -474,12 +592,18 @@ from diffusion_course import load_pretrained, shipped_files
 
 shipped = shipped_files()["digits_classes"]
 unet, schedule = load_pretrained("digits_classes"), shipped.noise_schedule()
-print(f"{shipped.made_by['command']}; {unet.null_class} classes, {sum(p.numel() for p in unet.parameters()):,} weights")
+print(
+    f"{shipped.made_by['command']}; {unet.null_class} classes, "
+    f"{sum(p.numel() for p in unet.parameters()):,} weights"
+)
 
 
 def digits_at(scale, n=100, steps=10, **options):
     guided = ClassifierFreeGuidance(unet, scale, **options)
-    return sample_loop(guided, (n, 1, 16, 16), schedule, cond=torch.arange(n) % 10, sampler="dpmpp_2m", num_inference_steps=steps, generator=make_generator(4))
+    return sample_loop(
+        guided, (n, 1, 16, 16), schedule, cond=torch.arange(n) % 10, sampler="dpmpp_2m",
+        num_inference_steps=steps, generator=make_generator(4),
+    )
 
 
 # %% tags=["nbval-ignore-output"]
@@ -490,22 +614,37 @@ with Progress(5, "drawing digits at five scales") as bar:
         bar.update()
 
 # %%
-fig = plotting.image_grid(torch.cat([sheets[s][:10] for s in sheets]), columns=10, row_labels=[f"s = {s:g}" for s in sheets], title="Column k asks for digit k; every row starts from the same noise")
-show(fig, alt="Five rows of ten digits. s = 0: digits of any class. s = 1: the digits 0 to 9, a few of them doubtful, such as the 8. s = 2: the same hands, every digit clear. s = 4 and s = 8: broader and brighter strokes that run into the border, some bent out of shape.")
+fig = plotting.image_grid(
+    torch.cat([sheets[s][:10] for s in sheets]),
+    columns=10, row_labels=[f"s = {s:g}" for s in sheets],
+    title="Column k asks for digit k; every row starts from the same noise",
+)
+show(fig, alt=(
+    "Five rows of ten digits. s = 0: digits of any class. "
+    "s = 1: the digits 0 to 9, a few of them doubtful, such as the 8. "
+    "s = 2: the same hands, every digit clear. s = 4 and s = 8: "
+    "broader and brighter strokes that run into the border, some bent out of shape."
+))
 
 # %% [markdown]
 # Measure it: does the shipped classifier see the digit that was asked for, how sure is it, and how do precision and recall move? The numbers are for 100 drawings each, so the last digit is noise.
 
 # %% tags=["nbval-ignore-output"]
-classifier, real_digits = load_pretrained("digit_classifier"), load_dataset("digits", size=16).images
+classifier = load_pretrained("digit_classifier")
+real_digits = load_dataset("digits", size=16).images
 asked = torch.arange(100) % 10
 with torch.no_grad():
     real_features = classifier.features(real_digits)
     for s, x in sheets.items():
         shares = classifier(x).softmax(1)
         precision, recall = precision_recall(real_features, classifier.features(x))
-        print(f"s = {s:g}: right digit {(shares.argmax(1) == asked).double().mean():.2f}, certainty {shares.gather(1, asked[:, None]).mean():.2f}, "
-              f"precision {precision:.2f}, recall {recall:.2f}, beyond black and white {(x.abs() > 1).double().mean():.2f}")
+        print(
+            f"s = {s:g}: right digit "
+            f"{(shares.argmax(1) == asked).double().mean():.2f}, "
+            f"certainty {shares.gather(1, asked[:, None]).mean():.2f}, "
+            f"precision {precision:.2f}, recall {recall:.2f}, beyond black and white "
+            f"{(x.abs() > 1).double().mean():.2f}"
+        )
 
 # %% [markdown]
 # The first step up, from 1 to 2, pays: nothing but the right digit, and more of them look real. Each further step costs recall, and from 4 on precision as well.
@@ -529,15 +668,29 @@ abar = schedule.alphas_cumprod.float()
 
 
 def as_v(xt, t, cond):
-    return convert_prediction(unet(xt, t, cond), xt, t, abar, source="epsilon", target="v_prediction")
+    return convert_prediction(
+        unet(xt, t, cond), xt, t, abar, source="epsilon", target="v_prediction"
+    )
 
 
+# %%
 for t in (900, 500, 100):
     ts = torch.full((100,), t)
     xt = q_sample(real_digits[:100], ts, abar, generator=make_generator(10))
-    outputs = {name: (model(xt, ts, asked), model(xt, ts, torch.full_like(asked, 10))) for name, model in (("noise", unet), ("v", as_v))}
-    sizes = {name: (guided_prediction(c, u, 8.0).flatten(1).std(1) / c.flatten(1).std(1)).mean() for name, (c, u) in outputs.items()}
-    print(f"t = {t}: s = 8 makes the deviation larger by {sizes['noise']:.2f} as noise, by {sizes['v']:.2f} as v")
+    outputs = {
+        name: (model(xt, ts, asked), model(xt, ts, torch.full_like(asked, 10)))
+        for name, model in (("noise", unet), ("v", as_v))
+    }
+    sizes = {
+        name: (
+            guided_prediction(c, u, 8.0).flatten(1).std(1) / c.flatten(1).std(1)
+        ).mean()
+        for name, (c, u) in outputs.items()
+    }
+    print(
+        f"t = {t}: s = 8 makes the deviation larger by {sizes['noise']:.2f} as noise, "
+        f"by {sizes['v']:.2f} as v"
+    )
 
 # %% [markdown]
 # Under much noise a prediction of noise is noise, whatever the label: nothing to rescale. The same prediction written as $v$ is mostly $-x_0$, and there the excess shows.
@@ -546,19 +699,38 @@ for t in (900, 500, 100):
 # %% tags=["nbval-ignore-output"]
 def v_digits(**options):
     guided = ClassifierFreeGuidance(as_v, 8.0, null_cond=10, **options)
-    return sample_loop(guided, (100, 1, 16, 16), schedule, cond=asked, sampler="dpmpp_2m", num_inference_steps=10,
-                       generator=make_generator(4), prediction_type="v_prediction", dtype=torch.float32)
+    return sample_loop(
+        guided, (100, 1, 16, 16), schedule, cond=asked, sampler="dpmpp_2m",
+        num_inference_steps=10, generator=make_generator(4),
+        prediction_type="v_prediction", dtype=torch.float32,
+    )
 
 
-tamed = {"plain": sheets[8.0], "noise, 0.7": digits_at(8.0, rescale=0.7), "v, 0.7": v_digits(rescale=0.7), "200 to 800": digits_at(8.0, interval=(200, 800))}
+tamed = {
+    "plain": sheets[8.0],
+    "noise, 0.7": digits_at(8.0, rescale=0.7),
+    "v, 0.7": v_digits(rescale=0.7),
+    "200 to 800": digits_at(8.0, interval=(200, 800)),
+}
 with torch.no_grad():
     for name, x in tamed.items():
         precision, recall = precision_recall(real_features, classifier.features(x))
-        print(f"s = 8, {name:10s} contrast {x.std():.3f}, beyond black and white {(x.abs() > 1).double().mean():.2f}, precision {precision:.2f}, recall {recall:.2f}")
+        print(
+            f"s = 8, {name:10s} contrast {x.std():.3f}, beyond black and white "
+            f"{(x.abs() > 1).double().mean():.2f}, precision {precision:.2f}, "
+            f"recall {recall:.2f}"
+        )
 
 # %%
-fig = plotting.image_grid(torch.cat([x[:10] for x in tamed.values()]), columns=10, row_labels=list(tamed), title="Three ways to tame s = 8")
-show(fig, alt="Four rows of the digits 0 to 9 at s = 8. Plain and rescaled as noise: the same heavy strokes. Rescaled as v: the same digits with more uneven strokes. Guided from index 800 to 200 only: clean, smooth strokes.")
+fig = plotting.image_grid(
+    torch.cat([x[:10] for x in tamed.values()]),
+    columns=10, row_labels=list(tamed), title="Three ways to tame s = 8",
+)
+show(fig, alt=(
+    "Four rows of the digits 0 to 9 at s = 8. Plain and rescaled as noise: "
+    "the same heavy strokes. Rescaled as v: the same digits with more uneven strokes. "
+    "Guided from index 800 to 200 only: clean, smooth strokes."
+))
 
 # %% [markdown]
 # Rescaling noise changes nothing that you can see. Rescaling $v$ gives back range and recall, and loses precision. The interval does the opposite.
@@ -590,19 +762,29 @@ def forward(xt, t, model_kwargs):
 # %%
 def run(make_kwargs):
     guided_times.clear()
-    x = sample_loop(lambda xt, t: forward(xt, t, make_kwargs()), (1000, 2), linear, sampler="dpmpp_2m", timesteps=times, generator=make_generator(1))
+    x = sample_loop(
+        lambda xt, t: forward(xt, t, make_kwargs()), (1000, 2), linear,
+        sampler="dpmpp_2m", timesteps=times, generator=make_generator(1),
+    )
     return x.double(), len(guided_times)
 
 
 guided_times = []
 once = {"label": torch.zeros(1000, dtype=torch.long), "cfg_scale": 1.0}
 fresh = dict(once)
-runs = {"one dictionary for all steps": run(lambda: once), "a fresh copy at every step": run(lambda: dict(fresh)), "no guidance": run(lambda: {"label": fresh["label"]})}
+runs = {
+    "one dictionary for all steps": run(lambda: once),
+    "a fresh copy at every step": run(lambda: dict(fresh)),
+    "no guidance": run(lambda: {"label": fresh["label"]}),
+}
 
 # %% tags=["nbval-ignore-output"]
 for name, (x, steps) in runs.items():
     accuracy, precision, _ = judge(x)
-    print(f"{name:29s} guided steps {steps:2d} of {len(times)}, p(upper) {accuracy:.3f}, precision {precision:.2f}")
+    print(
+        f"{name:29s} guided steps {steps:2d} of {len(times)}, p(upper) {accuracy:.3f}, "
+        f"precision {precision:.2f}"
+    )
 
 # %% [markdown]
 # One step of forty is guided, and it is the noisiest, where guidance does most harm and least good. The samples are those of no guidance. Nothing raises an error, and the printed scale is right.
@@ -631,11 +813,25 @@ print("guided at t =", [t for t, size in seen if size == 100])
 # - The paper's $w$: 0 is conditional, 1 is already guidance.
 
 # %% tags=["nbval-ignore-output"]
-meanings = {"formula, s": lambda v: v, "diffusers": lambda v: v if v > 1 else 1.0, "KAIST": lambda v: v if v > 1 else 0.0, "paper's w": scale_from_w}
+meanings = {
+    "formula, s": lambda v: v,
+    "diffusers": lambda v: v if v > 1 else 1.0,
+    "KAIST": lambda v: v if v > 1 else 0.0,
+    "paper's w": scale_from_w,
+}
 print("p(upper) and precision of the trained network's samples")
 for name, meaning in meanings.items():
-    row = [judge(draw(in_double, float(meaning(v)), n=500, null_cond=2))[:2] for v in (0.0, 1.0, 2.0)]
-    print(f"{name:11s}", "; ".join(f"scale {v}: {accuracy:.2f}, {precision:.2f}" for v, (accuracy, precision) in zip((0, 1, 2), row, strict=True)))
+    row = [
+        judge(draw(in_double, float(meaning(v)), n=500, null_cond=2))[:2]
+        for v in (0.0, 1.0, 2.0)
+    ]
+    print(
+        f"{name:11s}",
+        "; ".join(
+            f"scale {v}: {accuracy:.2f}, {precision:.2f}"
+            for v, (accuracy, precision) in zip((0, 1, 2), row, strict=True)
+        ),
+    )
 
 # %% [markdown]
 # A class that comes out at the rate of chance is the symptom. Ask for one class, look at a hundred samples, and count.
@@ -650,7 +846,10 @@ def wrong_sign(xt, t, cond):
 
 
 exploded = draw(wrong_sign, 1, n=200, null_cond=2)
-print(f"s = 4: the largest coordinate is {draw(exact, 4, n=200).abs().max():.1f} with the right sign, {exploded.abs().max():.0e} with the wrong one")
+print(
+    f"s = 4: the largest coordinate is {draw(exact, 4, n=200).abs().max():.1f} with "
+    f"the right sign, {exploded.abs().max():.0e} with the wrong one"
+)
 
 # %% [markdown]
 # ### A "no class" that was never trained
@@ -659,13 +858,22 @@ print(f"s = 4: the largest coordinate is {draw(exact, 4, n=200).abs().max():.1f}
 
 # %% tags=["nbval-ignore-output"]
 torch.manual_seed(0)
-for state in train(MLP(num_classes=2), data.points, linear, num_steps=num_steps, cond=classes, batch_size=256, learning_rate=2e-3, ema_decay=0.99):
+for state in train(
+    MLP(num_classes=2), data.points, linear, num_steps=num_steps, cond=classes,
+    batch_size=256, learning_rate=2e-3, ema_decay=0.99,
+):
     pass
 never = state.ema_model.eval()
 for s in (1.0, 2.0, 4.0):
-    for name, model in (("with dropped labels", in_double), ("without", lambda xt, t, cond: never(xt.float(), t, cond).double())):
+    for name, model in (
+        ("with dropped labels", in_double),
+        ("without", lambda xt, t, cond: never(xt.float(), t, cond).double()),
+    ):
         accuracy, precision, recall = judge(draw(model, s, n=1000, null_cond=2))
-        print(f"s = {s}: {name:19s} p(upper) {accuracy:.2f}, precision {precision:.2f}, recall {recall:.2f}")
+        print(
+            f"s = {s}: {name:19s} p(upper) {accuracy:.2f}, precision {precision:.2f}, "
+            f"recall {recall:.2f}"
+        )
 
 # %% [markdown]
 # At $s = 1$ the network without dropped labels is even a little better: all of its training went into labels. From $s = 2$ on nothing is left of the moon.

@@ -53,10 +53,19 @@ parts = load_parts()
 # Two prompts of the same words:
 
 # %%
-PROMPTS = ["a large red star above a small blue fish at night", "a small blue fish above a large red star at night"]
+PROMPTS = [
+    "a large red star above a small blue fish at night",
+    "a small blue fish above a large red star at night",
+]
 drawn = text_to_image(parts, PROMPTS * 3, generator=make_generator(1))  # (6, 3, 64, 64)
-fig = plotting.image_grid(drawn, columns=2, scale=1.6, titles=["star above fish", "fish above star"] * 3, title="The order of the words matters")
-show(fig, alt="Three rows of two pictures before a night sky. Left column: a large red star above a small blue fish. Right column: a small blue fish above a large red star.")
+fig = plotting.image_grid(
+    drawn, columns=2, scale=1.6, titles=["star above fish", "fish above star"] * 3,
+    title="The order of the words matters",
+)
+show(fig, alt=(
+    "Three rows of two pictures before a night sky. Left column: a large red star "
+    "above a small blue fish. Right column: a small blue fish above a large red star."
+))
 
 # %% [markdown]
 # The U-Net does not see the words. It sees 32 vectors for each prompt, whatever its length: a start token, the prompt's own tokens, and end tokens up to the 32nd place.
@@ -131,9 +140,17 @@ from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 words = {"star": 1000, "start": 103, "tart": 11, "moon": 509, "mood": 53, "noon": 7}
 library = Tokenizer(models.BPE(end_of_word_suffix="</w>"))
 library.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-trainer = trainers.BpeTrainer(vocab_size=22, end_of_word_suffix="</w>", show_progress=False)
-library.train_from_iterator([" ".join([word] * n) for word, n in words.items()], trainer)
-made = [token for token, _ in sorted(library.get_vocab().items(), key=lambda item: item[1]) if len(token.removesuffix("</w>")) > 1]
+trainer = trainers.BpeTrainer(
+    vocab_size=22, end_of_word_suffix="</w>", show_progress=False
+)
+library.train_from_iterator(
+    [" ".join([word] * n) for word, n in words.items()], trainer
+)
+made = [
+    token
+    for token, _ in sorted(library.get_vocab().items(), key=lambda item: item[1])
+    if len(token.removesuffix("</w>")) > 1
+]
 ours = ["".join(pair) for pair in learn_merges(words, len(made))]
 print(made, made == ours)
 assert made == ours
@@ -160,8 +177,14 @@ from diffusion_course.files import data_dir
 
 vocabulary = load_vocabulary(data_dir() / "mini-stable-diffusion" / "tokenizer")
 ids = vocabulary.ids
-print(f"{len(ids)} tokens, {len(vocabulary.ranks)} merges, prompts of at most {vocabulary.max_length} tokens")
-print({token: ids[token] for token in ("a", "a</w>", "star</w>", "<|startoftext|>", "<|endoftext|>")})
+print(
+    f"{len(ids)} tokens, {len(vocabulary.ranks)} merges, prompts of at most "
+    f"{vocabulary.max_length} tokens"
+)
+print({
+    token: ids[token]
+    for token in ("a", "a</w>", "star</w>", "<|startoftext|>", "<|endoftext|>")
+})
 
 # %% [markdown]
 # **To tokenise** a word, start from its bytes and join neighbours. When several pairs could be joined, the one that was *learned first* goes first, wherever it stands. No counting is needed any more, only the list.
@@ -182,9 +205,15 @@ for word in ("star", "starfish", "reddish", "zeppelin", "звезда"):
 # %%
 tokenizer = parts.tokenizer  # a transformers.CLIPTokenizer
 letters = torch.tensor([ord(c) for c in "aaeeiorstlnhdg"])
-strange = ["".join(map(chr, letters[torch.randint(14, (1 + i % 20,), generator=generator)])) for i in range(1000)]
+strange = [
+    "".join(map(chr, letters[torch.randint(14, (1 + i % 20,), generator=generator)]))
+    for i in range(1000)
+]
 for name, samples in (("captions", texts[:1000]), ("strange words", strange)):
-    same = [encode_text(text, vocabulary) == tokenizer(text)["input_ids"] for text in samples]
+    same = [
+        encode_text(text, vocabulary) == tokenizer(text)["input_ids"]
+        for text in samples
+    ]
     print(f"{name}: {sum(same)} of {len(same)} equal")
     assert all(same)
 
@@ -200,9 +229,17 @@ def longest_first(word):
     return tokens
 
 
-differs = [word for word in strange if longest_first(word) != bpe(word, vocabulary.ranks)]
-print(f"{len(differs)} of 1000 strange words differ, such as {differs[0]!r}:", longest_first(differs[0]), "instead of", bpe(differs[0], vocabulary.ranks))
-print(sum(longest_first(word) != bpe(word, vocabulary.ranks) for word in counts), "of the captions' words differ")
+differs = [
+    word for word in strange if longest_first(word) != bpe(word, vocabulary.ranks)
+]
+print(
+    f"{len(differs)} of 1000 strange words differ, such as {differs[0]!r}:",
+    longest_first(differs[0]), "instead of", bpe(differs[0], vocabulary.ranks),
+)
+print(
+    sum(longest_first(word) != bpe(word, vocabulary.ranks) for word in counts),
+    "of the captions' words differ",
+)
 
 # %% [markdown]
 # Both rules give tokens of the vocabulary, and for words of the captions the same ones. Only a rare word shows the difference, and the model has learned with one of the rules.
@@ -214,7 +251,8 @@ print(sum(longest_first(word) != bpe(word, vocabulary.ranks) for word in counts)
 # %%
 prompt = PROMPTS[0]
 prompt_ids = torch.tensor([encode_text(prompt, vocabulary, max_length=32)])  # (1, 32)
-assert prompt_ids.tolist() == tokenizer([prompt], padding="max_length", truncation=True)["input_ids"]
+theirs = tokenizer([prompt], padding="max_length", truncation=True)["input_ids"]
+assert prompt_ids.tolist() == theirs
 tokens = [vocabulary.tokens[i].removesuffix("</w>") for i in prompt_ids[0].tolist()]
 length = tokens.index("<|endoftext|>")  # the position of the first end token
 print(prompt_ids[0].tolist())
@@ -254,7 +292,10 @@ q = torch.tensor([[[[2.0, 0, 0, 0]]]])  # (1, 1, 1, 4): batch, head, reader, cha
 k = torch.tensor([[[[2.0, 0, 0, 0], [0, 2, 0, 0], [1, 1, 0, 0]]]])  # (1, 1, 3, 4)
 v = torch.tensor([[[[6.0], [0], [3]]]])  # (1, 1, 3, 1)
 shares = attention_probabilities(q, k)  # (1, 1, 1, 3)
-print([round(share, 3) for share in shares.flatten().tolist()], round((shares @ v).item(), 3))
+print(
+    [round(share, 3) for share in shares.flatten().tolist()],
+    round((shares @ v).item(), 3),
+)
 
 # %% [markdown]
 # **Why $\sqrt d$?** If the numbers in $q$ and $k$ are independent with variance 1, each product $q_c k_c$ has variance 1, and the sum over $d$ channels has variance $d$.
@@ -264,14 +305,22 @@ print([round(share, 3) for share in shares.flatten().tolist()], round((shares @ 
 for d in (4, 64, 1024):
     q, k = torch.randn(2, 1, 1, 500, d, generator=generator)
     scores = q @ k.mT  # (1, 1, 500, 500)
-    largest = [(scores / scale).softmax(-1).amax(-1).mean().item() for scale in (1.0, d**0.5)]
-    print(f"d = {d:4d}: deviation of the scores {scores.std():5.1f}; largest of 500 shares {largest[0]:.2f} undivided, {largest[1]:.2f} divided")
+    largest = [
+        (scores / scale).softmax(-1).amax(-1).mean().item() for scale in (1.0, d**0.5)
+    ]
+    print(
+        f"d = {d:4d}: deviation of the scores {scores.std():5.1f}; "
+        f"largest of 500 shares {largest[0]:.2f} undivided, {largest[1]:.2f} divided"
+    )
 
 # %% [markdown]
 # **Heads.** One softmax reads one mixture. To read several things at once, cut the channels into $h$ groups of $d = C/h$ neighbours, attend in each group for itself, and put the results side by side.
 # With maps $W_Q, W_K, W_V$ before and $W_O$ after:
 #
-# $$\operatorname{Attention}(x, c) = \big[\,O^{(1)} \,\big|\, \cdots \,\big|\, O^{(h)}\,\big]\,W_O, \qquad Q = x\,W_Q,\quad K = c\,W_K,\quad V = c\,W_V \tag{10.3}$$
+# $$\begin{gathered}
+# \operatorname{Attention}(x, c) = \big[\,O^{(1)} \,\big|\, \cdots \,\big|\, O^{(h)}\,\big]\,W_O, \\
+# Q = x\,W_Q,\quad K = c\,W_K,\quad V = c\,W_V
+# \end{gathered} \tag{10.3}$$
 #
 # $x$ ($N \times C$) are those who read and $c$ ($L \times D$) what is read. If both are the same it is **self-attention**, else **cross-attention**. The package's lines:
 
@@ -292,7 +341,10 @@ show_source(attention_probabilities, split_heads, attend)
 # **Blocks**, four of them here and twelve in Stable Diffusion 1.5. Each adds to every vector what it reads from the others, then what a small network makes of it.
 # $\mathrm{LN}$ is layer normalisation, and $\phi(x) = x\,\sigma(1.702\,x)$ with the logistic function $\sigma$ is a cheap stand-in for the GELU (Hendrycks & Gimpel 2016, [arXiv 1606.08415](https://arxiv.org/abs/1606.08415), section 2):
 #
-# $$h \leftarrow h + \operatorname{Attention}(\mathrm{LN}_1(h), \mathrm{LN}_1(h)), \qquad h \leftarrow h + W_2\,\phi(W_1\,\mathrm{LN}_2(h)) \tag{10.5}$$
+# $$\begin{aligned}
+# h &\leftarrow h + \operatorname{Attention}(\mathrm{LN}_1(h), \mathrm{LN}_1(h)), \\
+# h &\leftarrow h + W_2\,\phi(W_1\,\mathrm{LN}_2(h))
+# \end{aligned} \tag{10.5}$$
 #
 # **The causal mask.** Before the softmax, $-\infty$ is added to the score of every token that comes later, so that its share becomes 0:
 #
@@ -301,12 +353,14 @@ show_source(attention_probabilities, split_heads, attend)
 # After the last block a final layer normalisation. Written down, from the model's own weights:
 
 # %%
-text_model = getattr(parts.text_encoder, "text_model", parts.text_encoder)  # older versions of transformers nest it
+# older versions of transformers nest it
+text_model = getattr(parts.text_encoder, "text_model", parts.text_encoder)
 causal = torch.full((32, 32), -torch.inf).triu(1)
 
 
 def text_block(h, block, mask):
-    h = h + attend(block.layer_norm1(h), None, AttentionWeights.of(block.self_attn), mask=mask).output
+    weights = AttentionWeights.of(block.self_attn)
+    h = h + attend(block.layer_norm1(h), None, weights, mask=mask).output
     wide = block.mlp.fc1(block.layer_norm2(h))  # (B, L, 512)
     return h + block.mlp.fc2(wide * torch.sigmoid(1.702 * wide))
 
@@ -330,7 +384,10 @@ with torch.no_grad():
     theirs = parts.text_encoder(prompt_ids).last_hidden_state  # (1, 32, 192)
 assert_close(text_by_hand(prompt_ids), theirs, rtol=1e-4, atol=1e-5)
 print("equal, shape", tuple(theirs.shape))
-for name, options in (("no mask", {"mask": None}), ("no positions", {"positions": False}), ("no final norm", {"final_norm": False})):
+for name, options in (
+    ("no mask", {"mask": None}), ("no positions", {"positions": False}),
+    ("no final norm", {"final_norm": False}),
+):
     error = (text_by_hand(prompt_ids, **options) - theirs).norm() / theirs.norm()
     print(f"{name:13s} relative error {error:.2f}")
 
@@ -345,15 +402,22 @@ for name, options in (("no mask", {"mask": None}), ("no positions", {"positions"
 # %%
 changed = prompt_ids.repeat(length, 1)  # (length, 32), one row for each position
 changed[range(length), range(length)] = ids["purple</w>"]
-moved = (text_by_hand(changed[1:]) - theirs).norm(dim=-1) / theirs.norm(dim=-1)  # (length - 1, 32)
+# (length - 1, 32)
+moved = (text_by_hand(changed[1:]) - theirs).norm(dim=-1) / theirs.norm(dim=-1)
 assert moved.tril(0).max() < 1e-4  # before the word's own position
 fig, ax = figure(7.0, 3.4)
 shown = ax.imshow(moved, vmin=0, vmax=1.5, cmap="viridis", aspect="auto")
 ax.set_yticks(range(length - 1), tokens[1:length])
-ax.set(xlabel="position", ylabel="replaced word", title="A word changes its own vector and all later ones")
+ax.set(
+    xlabel="position", ylabel="replaced word",
+    title="A word changes its own vector and all later ones",
+)
 ax.grid(False)
 fig.colorbar(shown, label="relative change")
-show(fig, alt="A table of 11 replaced words by 32 positions. Each row is zero left of the word's own position, largest at it, and above zero at all later positions up to the 32nd.")
+show(fig, alt=(
+    "A table of 11 replaced words by 32 positions. Each row is zero left of the word's "
+    "own position, largest at it, and above zero at all later positions up to the 32nd."
+))
 
 # %% [markdown]
 # Three things follow.
@@ -375,10 +439,18 @@ def by_id(ids, vectors):
     return vectors[0, ids[0].argsort(stable=True)]
 
 
-both = [torch.tensor([encode_text(text, vocabulary, max_length=32)]) for text in PROMPTS]
-for name, options in (("neither", {"mask": None, "positions": False}), ("mask only", {"positions": False}), ("positions only", {"mask": None}), ("both", {})):
+both = [
+    torch.tensor([encode_text(text, vocabulary, max_length=32)]) for text in PROMPTS
+]
+for name, options in (
+    ("neither", {"mask": None, "positions": False}),
+    ("mask only", {"positions": False}),
+    ("positions only", {"mask": None}), ("both", {}),
+):
     a, b = (by_id(x, text_by_hand(x, **options)) for x in both)
-    print(f"{name:14s} the two prompts' vectors differ by {(a - b).norm() / a.norm():.3f}")
+    print(
+        f"{name:14s} the two prompts' vectors differ by {(a - b).norm() / a.norm():.3f}"
+    )
 
 # %% [markdown]
 # Without both, the star above the fish and the fish above the star are one prompt. The mask alone tells them apart, because "a fish after a star" has seen a star. The positions tell them apart more.
@@ -391,15 +463,24 @@ for name, options in (("neither", {"mask": None, "positions": False}), ("mask on
 # Inside the U-Net the readers are the places of a feature map, $N = 8 \times 8$ or $4 \times 4$ of them, and what is read are the 32 vectors: (10.3) with the picture as $x$ and the text as $c$. Find these layers, and let them remember what they see in one call:
 
 # %%
-layers = {name: module for name, module in parts.unet.named_modules() if getattr(module, "is_cross_attention", False)}
+layers = {
+    name: module
+    for name, module in parts.unet.named_modules()
+    if getattr(module, "is_cross_attention", False)
+}
 seen = {}
 
 
 def remember(name):
-    return lambda module, args, kwargs, output: seen.update({name: (args[0], kwargs["encoder_hidden_states"], output)})
+    return lambda module, args, kwargs, output: seen.update({
+        name: (args[0], kwargs["encoder_hidden_states"], output)
+    })
 
 
-hooks = [module.register_forward_hook(remember(name), with_kwargs=True) for name, module in layers.items()]
+hooks = [
+    module.register_forward_hook(remember(name), with_kwargs=True)
+    for name, module in layers.items()
+]
 noisy = torch.randn(1, *parts.latent_shape(), generator=generator)
 with torch.no_grad():
     parts.predict(noisy, torch.tensor([600]), theirs)
@@ -414,7 +495,10 @@ for name, (x, c, output) in seen.items():
     weights = AttentionWeights.of(layers[name])
     ours = attend(x, c, weights)
     assert_close(ours.output, output, rtol=1e-4, atol=1e-5)
-    print(f"{name.removesuffix('.attn2'):52s} x {tuple(x.shape)}, c {tuple(c.shape)}, {weights.heads} heads: equal")
+    print(
+        f"{name.removesuffix('.attn2'):52s} x {tuple(x.shape)}, c {tuple(c.shape)}, "
+        f"{weights.heads} heads: equal"
+    )
 
 # %% [markdown]
 # Only $Q$ comes from the picture. $K$ and $V$ depend on the prompt alone and stay the same in all steps.
@@ -435,8 +519,14 @@ from diffusion_course import AttentionMaps
 
 with AttentionMaps(parts, PROMPTS, keep=("step",)) as maps:
     recorded = text_to_image(parts, PROMPTS, generator=make_generator(2))
-assert_close(recorded, text_to_image(parts, PROMPTS, generator=make_generator(2)), rtol=0, atol=1e-5)
-print(f"{maps.steps} steps; layers at", sorted(set(maps.layers.values())), "; maps of", maps.picture_size)
+assert_close(
+    recorded, text_to_image(parts, PROMPTS, generator=make_generator(2)), rtol=0,
+    atol=1e-5,
+)
+print(
+    f"{maps.steps} steps; layers at", sorted(set(maps.layers.values())),
+    "; maps of", maps.picture_size,
+)
 
 
 # %% [markdown]
@@ -447,12 +537,35 @@ def grey(word_map):
     return (word_map / word_map.amax() * 2 - 1).expand(3, -1, -1)
 
 
-shown_words = ["red", "star", "above", "blue", "fish", "night", 0, 31]  # 0 and 31: the start token, the last end token
-chosen = {"all layers": "", "4 x 4, mid": "mid", "4 x 4, up": "up_blocks.0", "8 x 8, down": "down_blocks.1", "8 x 8, up": "up_blocks.1"}
-rows = [torch.stack([recorded[0], *[grey(maps.of(word, layers=part)) for word in shown_words]]) for part in chosen.values()]
+# 0 and 31: the start token, the last end token
+shown_words = ["red", "star", "above", "blue", "fish", "night", 0, 31]
+chosen = {
+    "all layers": "",
+    "4 x 4, mid": "mid",
+    "4 x 4, up": "up_blocks.0",
+    "8 x 8, down": "down_blocks.1",
+    "8 x 8, up": "up_blocks.1",
+}
+rows = [
+    torch.stack([
+        recorded[0], *[grey(maps.of(word, layers=part)) for word in shown_words]
+    ])
+    for part in chosen.values()
+]
+
+# %%
 columns = ["picture", *shown_words[:-2], "start", "last end"]
-fig = plotting.image_strip(rows, column_labels=columns, row_labels=list(chosen), title="Where each word is read, by layer")
-show(fig, alt="Five rows of layers by eight tokens. In the last row, 8 x 8 on the way up, the maps of red and star are bright on the red thing, those of blue and fish on the blue thing, that of above around the lower thing, and those of night and of the end tokens everywhere around both. At 4 x 4 on the way up, red and star are bright in the upper half. The other rows are coarse patches.")
+fig = plotting.image_strip(
+    rows, column_labels=columns, row_labels=list(chosen),
+    title="Where each word is read, by layer",
+)
+show(fig, alt=(
+    "Five rows of layers by eight tokens. In the last row, 8 x 8 on the way up, "
+    "the maps of red and star are bright on the red thing, those of blue and "
+    "fish on the blue thing, that of above around the lower thing, and those of "
+    "night and of the end tokens everywhere around both. At 4 x 4 on the way up, "
+    "red and star are bright in the upper half. The other rows are coarse patches."
+))
 
 # %% [markdown]
 # The layers do different work. On the way up at $8 \times 8$, where details are drawn, the words are read where their things are, and the background reads "night", the start and the end tokens. At $4 \times 4$ on the way up, the words of the star belong to the upper half of the picture: there it is decided which thing goes where.
@@ -468,25 +581,42 @@ from diffusion_course.measures import faithful, read_scenes
 judge = load_pretrained("judge")
 KINDS = ["star", "heart", "moon", "fish", "house", "tree", "boat", "flower"]
 pairs = [(KINDS[i % 8], KINDS[(i + 1 + i // 8) % 8]) for i in range(16)]
-beside = [f"a large red {a} to the left of a large blue {b} on white paper" for a, b in pairs]
+beside = [
+    f"a large red {a} to the left of a large blue {b} on white paper" for a, b in pairs
+]
 
 
 def column_of(word_map):
-    return word_map.flatten().topk(word_map.numel() // 10).indices.remainder(word_map.shape[1]).double().mean()
+    brightest = word_map.flatten().topk(word_map.numel() // 10).indices
+    return brightest.remainder(word_map.shape[1]).double().mean()
 
 
 def share_in_order(recorder, words, part):
-    columns = [[column_of(recorder.of(word, picture=i, layers=part)) for word in words[i]] for i in range(16)]
+    columns = [
+        [column_of(recorder.of(word, picture=i, layers=part)) for word in words[i]]
+        for i in range(16)
+    ]
     return sum((a < b).item() for a, b in columns) / 16
 
 
 # %% tags=["nbval-ignore-output"]
-with AttentionMaps(parts, beside) as cond_maps, AttentionMaps(parts, beside, half="unconditional") as uncond_maps:
+with (
+    AttentionMaps(parts, beside) as cond_maps,
+    AttentionMaps(parts, beside, half="unconditional") as uncond_maps,
+):
     text_to_image(parts, beside, num_inference_steps=10, generator=make_generator(3))
-for what, words in (("names of the things", pairs), ("colours", [("red", "blue")] * 16)):
+for what, words in (
+    ("names of the things", pairs), ("colours", [("red", "blue")] * 16)
+):
     for name, chosen_part in (("all layers", ""), ("8 x 8, up", "up_blocks.1")):
-        right = [share_in_order(recorder, words, chosen_part) for recorder in (cond_maps, uncond_maps)]
-        print(f"{what:19s} {name:10s} in the right order: {right[0]:.2f} of the pictures; in the unconditional half: {right[1]:.2f}")
+        right = [
+            share_in_order(recorder, words, chosen_part)
+            for recorder in (cond_maps, uncond_maps)
+        ]
+        print(
+            f"{what:19s} {name:10s} in the right order: {right[0]:.2f} of the "
+            f"pictures; in the unconditional half: {right[1]:.2f}"
+        )
 
 # %% [markdown]
 # The unconditional half has read the empty prompt. At the position of a word it has an end token, and its maps know nothing of the word.
@@ -496,11 +626,21 @@ for what, words in (("names of the things", pairs), ("colours", [("red", "blue")
 # Look at two prompts that differ in one word. By (10.6) everything before that word has the same vectors in both:
 
 # %%
-LEFT, RIGHT = (f"a large red star {side} of a large blue fish on white paper" for side in ("left", "right"))
+LEFT, RIGHT = (
+    f"a large red star {side} of a large blue fish on white paper"
+    for side in ("left", "right")
+)
 a, b = encode_prompt(parts, [LEFT, RIGHT])  # (32, 192) each
 differ = (a - b).norm(dim=-1) / a.norm(dim=-1)
-side_tokens = [vocabulary.tokens[i].removesuffix("</w>") for i in encode_text(LEFT, vocabulary)]
-print(", ".join(f"{token} {x:.2f}" for token, x in zip(side_tokens[1:-1], differ[1:].tolist(), strict=False)))
+side_tokens = [
+    vocabulary.tokens[i].removesuffix("</w>") for i in encode_text(LEFT, vocabulary)
+]
+print(
+    ", ".join(
+        f"{token} {x:.2f}"
+        for token, x in zip(side_tokens[1:-1], differ[1:].tolist(), strict=False)
+    )
+)
 assert differ[:5].max() < 1e-4  # start, a, large, red, star
 
 # %% [markdown]
@@ -520,10 +660,18 @@ assert differ[:5].max() < 1e-4  # start, a, large, red, star
 turned = [text.replace("to the left of", "to the right of") for text in beside]
 seats = torch.randn(16, *parts.latent_shape(), generator=make_generator(6))
 for texts in (beside, turned):
-    asked = torch.stack([parse_caption(text) for text in texts])[:, [2, 3, 6, 7]]  # (16, 4): kind and colour, left and right
-    read = read_scenes(judge, text_to_image(parts, texts, latents=seats, num_inference_steps=10))[:, [2, 3, 6, 7]]
-    as_asked, mirrored = ((read == way).all(1).double().mean() for way in (asked, asked.roll(2, 1)))
-    print(f"{texts[0]!r}: in the order asked {as_asked:.2f}, the other way round {mirrored:.2f}")
+    # (16, 4): kind and colour, left and right
+    asked = torch.stack([parse_caption(text) for text in texts])[:, [2, 3, 6, 7]]
+    read = read_scenes(
+        judge, text_to_image(parts, texts, latents=seats, num_inference_steps=10)
+    )[:, [2, 3, 6, 7]]
+    as_asked, mirrored = (
+        (read == way).all(1).double().mean() for way in (asked, asked.roll(2, 1))
+    )
+    print(
+        f"{texts[0]!r}: in the order asked {as_asked:.2f}, the other way "
+        f"round {mirrored:.2f}"
+    )
 
 # %% [markdown]
 # Large models have the same difficulty: Gokhale et al. 2022 ([arXiv 2212.10015](https://arxiv.org/abs/2212.10015)) asked several, Stable Diffusion among them, for two objects and a relation,
@@ -535,13 +683,24 @@ for texts in (beside, turned):
 from diffusion_course import Explorer, decode_latents
 
 estimates = []
-text_to_image(parts, PROMPTS, generator=make_generator(2), callback=lambda state: estimates.append(decode_latents(parts, state.x0_pred)))
+text_to_image(
+    parts, PROMPTS, generator=make_generator(2),
+    callback=lambda state: estimates.append(decode_latents(parts, state.x0_pred)),
+)
 
 
 def at_step(step, word):
-    picture, word_map = estimates[step][:1], maps.of(word, step=step, layers="up_blocks.1")
-    fig = plotting.image_strip(torch.cat([picture, grey(word_map)[None]]), column_labels=["estimate of x_0", word], title=f"Step {step + 1} of {maps.steps}", scale=1.8)
-    return fig, f"Step {step + 1}: the estimated picture, and the map of {word!r}, between {word_map.min():.3f} and {word_map.max():.3f}."
+    picture = estimates[step][:1]
+    word_map = maps.of(word, step=step, layers="up_blocks.1")
+    fig = plotting.image_strip(
+        torch.cat([picture, grey(word_map)[None]]),
+        column_labels=["estimate of x_0", word],
+        title=f"Step {step + 1} of {maps.steps}", scale=1.8,
+    )
+    return fig, (
+        f"Step {step + 1}: the estimated picture, and the map of {word!r}, "
+        f"between {word_map.min():.3f} and {word_map.max():.3f}."
+    )
 
 
 Explorer(at_step, step=(0, 19), word=["star", "fish", "red", "blue", "above", "night"])
@@ -553,12 +712,26 @@ Explorer(at_step, step=(0, 19), word=["star", "fish", "red", "blue", "above", "n
 
 # %% tags=["nbval-ignore-output"]
 mass = maps.mass()
-groups = {"start": mass[0], "words": mass[1:length].sum(), "first end": mass[length], "padding": mass[length + 1 :].sum()}
+groups = {
+    "start": mass[0],
+    "words": mass[1:length].sum(),
+    "first end": mass[length],
+    "padding": mass[length + 1 :].sum(),
+}
 print(", ".join(f"{name} {share.item():.2f}" for name, share in groups.items()))
 miss = abs(groups["words"].item() - my_guess)
-print(f"the words: {groups['words']:.2f}; you guessed {my_guess:.2f}, {'close' if miss < 0.1 else 'off by ' + format(miss, '.2f')}")
-fig = plotting.lines(torch.arange(32), {"share": mass, "even shares": 1 / 32}, xlabel="position", ylabel="share of attention", title="Attention over the positions of a prompt")
-show(fig, alt="The share of attention at each of the 32 positions of the prompt, with a dashed line at 1/32.")
+print(
+    f"the words: {groups['words']:.2f}; you guessed {my_guess:.2f}, "
+    f"{'close' if miss < 0.1 else 'off by ' + format(miss, '.2f')}"
+)
+fig = plotting.lines(
+    torch.arange(32), {"share": mass, "even shares": 1 / 32}, xlabel="position",
+    ylabel="share of attention", title="Attention over the positions of a prompt",
+)
+show(fig, alt=(
+    "The share of attention at each of the 32 positions of the prompt, "
+    "with a dashed line at 1/32."
+))
 
 # %% [markdown]
 # A share is not yet a use. To find out what the picture *needs*, take vectors away: replace them by those that the empty prompt has at the same positions, draw, and let the judge count.
@@ -572,21 +745,36 @@ noise = torch.randn(12, *parts.latent_shape(), generator=make_generator(5))
 
 def how_right(images):
     right = faithful(read_scenes(judge, images), asked).double()
-    return f"everything right in {right.all(1).double().mean():.2f} of the pictures, {right.mean():.2f} of the attributes"
+    return (
+        f"everything right in {right.all(1).double().mean():.2f} of the pictures, "
+        f"{right.mean():.2f} of the attributes"
+    )
 
 
 # %%
-all_ids = torch.tensor([encode_text(text, vocabulary, max_length=32) for text in asked_texts])  # (12, 32)
+# (12, 32)
+all_ids = torch.tensor([
+    encode_text(text, vocabulary, max_length=32) for text in asked_texts
+])
 is_end = all_ids == ids["<|endoftext|>"]
 first_end = is_end & (is_end.cumsum(1) == 1)
 start = torch.arange(32).expand(12, 32) == 0
-keep = {"everything": ~is_end | is_end, "words": ~is_end & ~start, "first end token": first_end, "all end tokens": is_end,
-        "words and first end": ~is_end & ~start | first_end, "start": start}  # fmt: skip
+keep = {
+    "everything": ~is_end | is_end,
+    "words": ~is_end & ~start,
+    "first end token": first_end,
+    "all end tokens": is_end,
+    "words and first end": ~is_end & ~start | first_end,
+    "start": start,
+}
 cond, empty = encode_prompt(parts, asked_texts), encode_prompt(parts, "")
 
 # %% tags=["nbval-ignore-output"]
 for name, mask in keep.items():
-    images = text_to_image(parts, torch.where(mask[..., None], cond, empty), latents=noise, num_inference_steps=10)
+    images = text_to_image(
+        parts, torch.where(mask[..., None], cond, empty),
+        latents=noise, num_inference_steps=10,
+    )
     print(f"kept: {name:20s} {how_right(images)}")
 
 # %% [markdown]
@@ -603,9 +791,15 @@ for name, mask in keep.items():
 # The tokenizer cuts what does not fit and says nothing.
 
 # %%
-long_prompt = "masterpiece, best quality, highly detailed, a large red star above a small blue fish at night"
+long_prompt = (
+    "masterpiece, best quality, highly detailed, a large red star above a small "
+    "blue fish at night"
+)
 cut = tokenizer([long_prompt], padding="max_length", truncation=True)["input_ids"][0]
-print(f"{len(tokenizer(long_prompt, verbose=False)['input_ids'])} tokens; the model reads: {tokenizer.decode(cut, skip_special_tokens=True)!r}")
+print(
+    f"{len(tokenizer(long_prompt, verbose=False)['input_ids'])} tokens; "
+    f"the model reads: {tokenizer.decode(cut, skip_special_tokens=True)!r}"
+)
 
 # %% [markdown]
 # Words like "masterpiece" are not in the vocabulary, take many tokens, and push what you wanted out at the end. `encode_prompt` warns and names what is not read; diffusers' pipeline logs a warning.
@@ -633,7 +827,10 @@ print(caught[0].message)
 
 # %%
 name, (x, c, output) = next(iter(seen.items()))
-print("attention_head_dim =", parts.unet.config.attention_head_dim, "; channels", x.shape[-1], "; heads", layers[name].heads)
+print(
+    "attention_head_dim =", parts.unet.config.attention_head_dim,
+    "; channels", x.shape[-1], "; heads", layers[name].heads,
+)
 
 # %% [markdown]
 # It is the *number* of heads, and has stayed so because tens of thousands of configurations on the hub rely on it ([diffusers#2011](https://github.com/huggingface/diffusers/issues/2011), and a comment in the code).
@@ -645,7 +842,10 @@ from dataclasses import replace
 right = AttentionWeights.of(layers[name])
 for heads in (right.heads, x.shape[-1] // right.heads, 1):
     wrong = attend(x, c, replace(right, heads=heads)).output
-    print(f"{heads:3d} heads: relative error of the layer {(wrong - output).norm() / output.norm():.2f}")
+    print(
+        f"{heads:3d} heads: relative error of the layer "
+        f"{(wrong - output).norm() / output.norm():.2f}"
+    )
 
 # %% [markdown]
 # ### Three wrong softmaxes
@@ -657,10 +857,15 @@ class Processor:
     def __init__(self, share_of_scores, heads_of=lambda attn: attn.heads):
         self.share_of_scores, self.heads_of = share_of_scores, heads_of
 
-    def __call__(self, attn, x, encoder_hidden_states=None, attention_mask=None, temb=None):
+    def __call__(
+        self, attn, x, encoder_hidden_states=None, attention_mask=None, temb=None
+    ):
         heads, c = self.heads_of(attn), encoder_hidden_states
-        q, k, v = split_heads(attn.to_q(x), heads), split_heads(attn.to_k(c), heads), split_heads(attn.to_v(c), heads)
-        return attn.to_out[0]((self.share_of_scores(q @ k.mT, q.shape[-1]) @ v).transpose(1, 2).flatten(2))
+        q = split_heads(attn.to_q(x), heads)
+        k = split_heads(attn.to_k(c), heads)
+        v = split_heads(attn.to_v(c), heads)
+        mixed = self.share_of_scores(q @ k.mT, q.shape[-1]) @ v
+        return attn.to_out[0](mixed.transpose(1, 2).flatten(2))
 
 
 def right_share(scores, d):
@@ -685,22 +890,33 @@ def per_head(attn):
 
 # %% tags=["nbval-ignore-output"]
 with torch.no_grad():
-    short = parts.text_encoder(torch.where(is_end & ~first_end, 0, all_ids)).last_hidden_state  # padded with id 0
+    # padded with id 0
+    short = parts.text_encoder(
+        torch.where(is_end & ~first_end, 0, all_ids)
+    ).last_hidden_state
 right_processor = Processor(right_share)
 gallery = {
     "right": with_processor(right_processor, cond),
     "padded with id 0": with_processor(right_processor, short),
     "no sqrt: / 1": with_processor(Processor(lambda s, d: s.softmax(-1)), cond),
     "no sqrt: / d": with_processor(Processor(lambda s, d: (s / d).softmax(-1)), cond),
-    "softmax over pixels": with_processor(Processor(lambda s, d: (s / d**0.5).softmax(-2)), cond),
+    "softmax over pixels": with_processor(
+        Processor(lambda s, d: (s / d**0.5).softmax(-2)), cond
+    ),
     "wrong heads": with_processor(Processor(right_share, per_head), cond),
 }
 
 # %% tags=["nbval-ignore-output"]
 for name, images in gallery.items():
     print(f"{name:20s} {how_right(images)}")
-fig = plotting.image_strip([x[:6] for x in gallery.values()], row_labels=list(gallery), title="One mistake in each row, the same noise and prompts")
-show(fig, alt="Six rows of six pictures: the right ones, and those of five mistakes in the attention layers or the padding.")
+fig = plotting.image_strip(
+    [x[:6] for x in gallery.values()], row_labels=list(gallery),
+    title="One mistake in each row, the same noise and prompts",
+)
+show(fig, alt=(
+    "Six rows of six pictures: the right ones, and those of five mistakes in the "
+    "attention layers or the padding."
+))
 
 # %% [markdown]
 # None of these mistakes raises an error, and each draws pictures. Two of them are the same formula with one symbol changed, one is a setting, one is the padding.
@@ -731,7 +947,8 @@ exercise("10.2")
 # %%
 def tokenize(ids, merges):
     ids = list(ids)
-    known = [merges.index(pair) for pair in zip(ids[:-1], ids[1:], strict=True) if pair in merges]
+    pairs = zip(ids[:-1], ids[1:], strict=True)
+    known = [merges.index(pair) for pair in pairs if pair in merges]
     ...
     return ...
 

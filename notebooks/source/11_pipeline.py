@@ -56,7 +56,10 @@ from diffusion_course.datasets.scenes import (
     sample_scenes,
 )
 
-print("never seen:", ", ".join(f"{COLOURS[colour]} {KINDS[kind]}" for kind, colour in sorted(HELD_OUT)))
+print(
+    "never seen:",
+    ", ".join(f"{COLOURS[colour]} {KINDS[kind]}" for kind, colour in sorted(HELD_OUT)),
+)
 
 # %% [markdown]
 # It has seen orange things and it has seen cats. Nobody ever showed it an orange cat.
@@ -76,27 +79,46 @@ judge = load_pretrained("judge")
 
 
 def right_in_everything(pictures, prompts):
-    asked = torch.stack([parse_caption(prompt) for prompt in prompts])  # (N, 10), -1 where the prompt is silent
+    # (N, 10), -1 where the prompt is silent
+    asked = torch.stack([parse_caption(prompt) for prompt in prompts])
     return faithful(read_scenes(judge, pictures), asked)  # (N, 10)
 
 
 # %% tags=["nbval-ignore-output"]
 asked, prompts, drawn, right = {}, {}, {}, {}
 for split in ("train", "held_out"):
-    asked[split] = sample_scenes(48, split=split, generator=make_generator(1))  # (48, 10)
+    # (48, 10)
+    asked[split] = sample_scenes(48, split=split, generator=make_generator(1))
     prompts[split] = captions(asked[split], generator=make_generator(2), complete=True)
-    drawn[split] = text_to_image(parts, prompts[split], num_inference_steps=10, generator=make_generator(3))
+    drawn[split] = text_to_image(
+        parts, prompts[split], num_inference_steps=10, generator=make_generator(3)
+    )
     right[split] = right_in_everything(drawn[split], prompts[split])
     print(f"{split:8s} {right[split].all(1).double().mean():.2f} right in everything")
 
 # %% tags=["nbval-ignore-output"]
-fall = (right["train"].all(1).double().mean() - right["held_out"].all(1).double().mean()).item()
-answer = "about the same" if fall < 0.05 else "somewhat lower" if fall <= 0.3 else "far lower"
-print(f"{100 * fall:.0f} points: {answer} ({'as you said' if my_prediction == answer else f'you said {my_prediction}'})")
+fall = (
+    right["train"].all(1).double().mean() - right["held_out"].all(1).double().mean()
+).item()
+answer = (
+    "about the same" if fall < 0.05
+    else "somewhat lower" if fall <= 0.3
+    else "far lower"
+)
+print(
+    f"{100 * fall:.0f} points: {answer} "
+    f"({'as you said' if my_prediction == answer else f'you said {my_prediction}'})"
+)
 
 # %%
-fig = plotting.image_grid(drawn["held_out"][:16], columns=8, title="Each of these has a thing in a colour that it never had in training")
-show(fig, alt="Two rows of eight drawn scenes, each with one or two things such as a fish, a house or a cat before a meadow, the sea, a night sky or another background.")
+fig = plotting.image_grid(
+    drawn["held_out"][:16], columns=8,
+    title="Each of these has a thing in a colour that it never had in training",
+)
+show(fig, alt=(
+    "Two rows of eight drawn scenes, each with one or two things such as a fish, "
+    "a house or a cat before a meadow, the sea, a night sky or another background."
+))
 
 # %% [markdown]
 # You will measure this with error bars further down. First you build the machine that drew them.
@@ -126,7 +148,10 @@ show(fig, alt="Two rows of eight drawn scenes, each with one or two things such 
 #
 # **Reading.** Solve $x = \sqrt{\bar\alpha}\,x_0 + \sqrt{1-\bar\alpha}\,\epsilon$ and the definition of $v$ for the two unknowns. With $\sqrt{0.36} = 0.6$ and $\sqrt{0.64} = 0.8$:
 #
-# $$\hat x_0 = \sqrt{\bar\alpha}\,x - \sqrt{1-\bar\alpha}\,\hat v = 0.72 - 1.04 = -0.32, \qquad \hat\epsilon = \sqrt{1-\bar\alpha}\,x + \sqrt{\bar\alpha}\,\hat v = 0.96 + 0.78 = 1.74 \tag{11.2}$$
+# $$\begin{aligned}
+# \hat x_0 &= \sqrt{\bar\alpha}\,x - \sqrt{1-\bar\alpha}\,\hat v = 0.72 - 1.04 = -0.32, \\
+# \hat\epsilon &= \sqrt{1-\bar\alpha}\,x + \sqrt{\bar\alpha}\,\hat v = 0.96 + 0.78 = 1.74
+# \end{aligned} \tag{11.2}$$
 #
 # **Step** (DDIM, lesson 06). Keep both, change their shares:
 #
@@ -135,12 +160,18 @@ show(fig, alt="Two rows of eight drawn scenes, each with one or two things such 
 # The package's functions on the same numbers:
 
 # %%
-from diffusion_course import ClassifierFreeGuidance, Level, ddim_step, make_denoise
+from diffusion_course import ClassifierFreeGuidance, Level, Transition, ddim_step, make_denoise
 
-guided = ClassifierFreeGuidance(lambda xt, t, cond: 0.5 + 0.2 * cond[:, None].double(), 4.0, null_cond=0)
+guided = ClassifierFreeGuidance(
+    lambda xt, t, cond: 0.5 + 0.2 * cond[:, None].double(), 4.0, null_cond=0
+)
 denoise = make_denoise(guided, cond=torch.tensor([1]), prediction_type="v_prediction")
-step = ddim_step(denoise, torch.tensor([[1.2]]).double(), Level(500, 0.36), Level(400, 0.64))
-print(f"x0 {step.estimate.x0.item():.3f}, noise {step.estimate.noise.item():.3f}, next {step.x_prev.item():.3f}")
+move = Transition(Level(500, 0.36), Level(400, 0.64))
+step = ddim_step(denoise, torch.tensor([[1.2]]).double(), move)
+print(
+    f"x0 {step.estimate.x0.item():.3f}, noise {step.estimate.noise.item():.3f}, "
+    f"next {step.x_prev.item():.3f}"
+)
 
 # %% [markdown]
 # ## Fifteen lines
@@ -153,7 +184,11 @@ from diffusion_course import inference_timesteps
 
 def words_of(texts):
     length = parts.tokenizer.model_max_length  # 32
-    ids = parts.tokenizer(texts, padding="max_length", truncation=True, max_length=length, return_tensors="pt").input_ids  # (B, 32)
+    # (B, 32)
+    ids = parts.tokenizer(
+        texts, padding="max_length", truncation=True,
+        max_length=length, return_tensors="pt",
+    ).input_ids
     return parts.text_encoder(ids).last_hidden_state  # (B, 32, 192)
 
 
@@ -165,26 +200,44 @@ def words_of(texts):
 # %%
 @torch.no_grad()
 def draw_by_hand(texts, noise, s=4.0, steps=20, nothing=""):
-    words = torch.cat([words_of([nothing] * len(texts)), words_of(texts)])  # (2B, 32, 192)
+    # (2B, 32, 192)
+    words = torch.cat([words_of([nothing] * len(texts)), words_of(texts)])
     times = inference_timesteps(1000, steps, "trailing").tolist()
     levels = [*parts.schedule.alphas_cumprod[times].tolist(), 1.0]
     x = noise  # (B, 8, 16, 16)
     for t, now, then in zip(times, levels[:-1], levels[1:], strict=True):
-        v_u, v_c = parts.unet(torch.cat([x, x]), t, encoder_hidden_states=words).sample.chunk(2)
+        v_u, v_c = parts.unet(
+            torch.cat([x, x]), t, encoder_hidden_states=words
+        ).sample.chunk(2)
         v = v_u + s * (v_c - v_u)  # (11.1)
-        x0, eps = now**0.5 * x - (1 - now) ** 0.5 * v, (1 - now) ** 0.5 * x + now**0.5 * v  # (11.2)
+        # (11.2)
+        x0 = now**0.5 * x - (1 - now) ** 0.5 * v
+        eps = (1 - now) ** 0.5 * x + now**0.5 * v
         x = then**0.5 * x0 + (1 - then) ** 0.5 * eps  # (11.3)
-    return parts.vae.decode(x / parts.vae.config.scaling_factor).sample.clamp(-1, 1)  # (11.4)
+    # (11.4)
+    return parts.vae.decode(x / parts.vae.config.scaling_factor).sample.clamp(-1, 1)
 
 
 # %%
-SIGHTS = ["a large red star at night", "a small blue fish above a large white house at sea", "a white boat to the left of a pink heart on the sea",
-          "a large striped green ball on a meadow", "a black cat in the snow", "a large purple umbrella in the rain",
-          "a small orange moon over a brown tree at sunset", "a large dotted red mushroom on a meadow"]
-noise = torch.randn(8, *parts.latent_shape(), generator=make_generator(4))  # (8, 8, 16, 16)
+SIGHTS = [
+    "a large red star at night", "a small blue fish above a large white house at sea",
+    "a white boat to the left of a pink heart on the sea",
+    "a large striped green ball on a meadow",
+    "a black cat in the snow", "a large purple umbrella in the rain",
+    "a small orange moon over a brown tree at sunset",
+    "a large dotted red mushroom on a meadow",
+]
+# (8, 8, 16, 16)
+noise = torch.randn(8, *parts.latent_shape(), generator=make_generator(4))
 by_hand = draw_by_hand(SIGHTS, noise)
-fig = plotting.image_grid(by_hand, columns=4, scale=1.4, title="Drawn by the lines above")
-show(fig, alt="Eight drawn scenes: a red star at night, a blue fish above a white house, a boat beside a heart on the sea, a striped ball on a meadow, a black cat in the snow, a purple umbrella in the rain, a moon over a tree, a dotted mushroom.")
+fig = plotting.image_grid(
+    by_hand, columns=4, scale=1.4, title="Drawn by the lines above"
+)
+show(fig, alt=(
+    "Eight drawn scenes: a red star at night, a blue fish above a white house, a boat "
+    "beside a heart on the sea, a striped ball on a meadow, a black cat in the snow, "
+    "a purple umbrella in the rain, a moon over a tree, a dotted mushroom."
+))
 
 # %% [markdown]
 # ## Check: somebody else's pipeline
@@ -196,14 +249,27 @@ from diffusers import DDIMScheduler, StableDiffusionPipeline
 
 from diffusion_course.files import data_dir
 
-scheduler = DDIMScheduler.from_pretrained(data_dir() / "mini-stable-diffusion" / "scheduler")
-components = {"vae": parts.vae, "unet": parts.unet, "text_encoder": parts.text_encoder, "tokenizer": parts.tokenizer, "scheduler": scheduler,
-              "safety_checker": None, "feature_extractor": None}
+scheduler = DDIMScheduler.from_pretrained(
+    data_dir() / "mini-stable-diffusion" / "scheduler"
+)
+components = {
+    "vae": parts.vae,
+    "unet": parts.unet,
+    "text_encoder": parts.text_encoder,
+    "tokenizer": parts.tokenizer,
+    "scheduler": scheduler,
+    "safety_checker": None,
+    "feature_extractor": None,
+}
 theirs = StableDiffusionPipeline(**components, requires_safety_checker=False)
 theirs.set_progress_bar_config(disable=True)
 
 # %%
-expected = theirs(SIGHTS, latents=noise.clone(), guidance_scale=4.0, num_inference_steps=20, output_type="pt").images  # in [0, 1]
+# in [0, 1]
+expected = theirs(
+    SIGHTS, latents=noise.clone(), guidance_scale=4.0,
+    num_inference_steps=20, output_type="pt",
+).images
 assert_close(by_hand / 2 + 0.5, expected, rtol=0, atol=1e-5)
 print("no pixel differs by more than 1e-5, of a range from 0 to 1")
 
@@ -211,8 +277,13 @@ print("no pixel differs by more than 1e-5, of a range from 0 to 1")
 # The check can fail. Ask diffusers for the same picture with the times spaced as its "leading" rule says, which starts at $t = 951$ in place of 999 (lesson 06):
 
 # %%
-theirs.scheduler = DDIMScheduler.from_config(scheduler.config, timestep_spacing="leading")
-other = theirs(SIGHTS, latents=noise.clone(), guidance_scale=4.0, num_inference_steps=20, output_type="pt").images
+theirs.scheduler = DDIMScheduler.from_config(
+    scheduler.config, timestep_spacing="leading"
+)
+other = theirs(
+    SIGHTS, latents=noise.clone(), guidance_scale=4.0,
+    num_inference_steps=20, output_type="pt",
+).images
 theirs.scheduler = scheduler
 print(f"another spacing: {(by_hand / 2 + 0.5 - other).abs().max():.1f}")
 
@@ -237,8 +308,12 @@ def seconds(draw):
     return time.perf_counter() - start
 
 
-ours = seconds(lambda: text_to_image(parts, SIGHTS, sampler="ddim", generator=make_generator(5)))
-others = seconds(lambda: theirs(SIGHTS, guidance_scale=4.0, num_inference_steps=20, output_type="pt"))
+ours = seconds(
+    lambda: text_to_image(parts, SIGHTS, sampler="ddim", generator=make_generator(5))
+)
+others = seconds(
+    lambda: theirs(SIGHTS, guidance_scale=4.0, num_inference_steps=20, output_type="pt")
+)
 print(f"8 pictures in 20 steps: {ours:.1f} s here, {others:.1f} s in diffusers")
 
 # %% [markdown]
@@ -251,15 +326,25 @@ print(f"8 pictures in 20 steps: {ours:.1f} s here, {others:.1f} s in diffusers")
 
 # %%
 states = []
-three = text_to_image(parts, SIGHTS[:3], num_inference_steps=10, generator=make_generator(6), callback=states.append)
+three = text_to_image(
+    parts, SIGHTS[:3],
+    num_inference_steps=10, generator=make_generator(6), callback=states.append,
+)
 
 # %%
 from diffusion_course import decode_latents
 
-estimates = [decode_latents(parts, state.x0_pred) for state in states]  # ten of (3, 3, 64, 64)
+# ten of (3, 3, 64, 64)
+estimates = [decode_latents(parts, state.x0_pred) for state in states]
 rows = [torch.stack([estimate[i] for estimate in estimates]) for i in range(3)]
-fig = plotting.image_strip(rows, column_labels=[f"t = {state.t}" for state in states], title="The estimate of the picture after each step")
-show(fig, alt="Three rows of ten pictures. The first estimates are blurred patches of the right colours in the right places; from the middle on the things have sharp outlines.")
+fig = plotting.image_strip(
+    rows, column_labels=[f"t = {state.t}" for state in states],
+    title="The estimate of the picture after each step",
+)
+show(fig, alt=(
+    "Three rows of ten pictures. The first estimates are blurred patches of the right "
+    "colours in the right places; from the middle on the things have sharp outlines."
+))
 
 # %% [markdown]
 # When does each attribute settle? Let the judge read the estimates of 24 pictures after each step, and compare with what it reads in the finished ones.
@@ -269,16 +354,37 @@ show(fig, alt="Three rows of ten pictures. The first estimates are blurred patch
 from diffusion_course.datasets.scenes import ATTRIBUTES
 
 states = []
-finished = text_to_image(parts, prompts["train"][:24], num_inference_steps=10, generator=make_generator(7), callback=states.append)
+finished = text_to_image(
+    parts, prompts["train"][:24],
+    num_inference_steps=10, generator=make_generator(7), callback=states.append,
+)
 final = read_scenes(judge, finished)
-agree = torch.stack([(read_scenes(judge, decode_latents(parts, state.x0_pred)) == final).double().mean(0) for state in states])
-for name in ("background", "layout", "first kind", "first colour", "first pattern", "first size"):
-    print(f"{name:14s}", " ".join(f"{share:.2f}" for share in agree[:, ATTRIBUTES.index(name)].tolist()))
+agree = torch.stack([
+    (read_scenes(judge, decode_latents(parts, state.x0_pred)) == final).double().mean(0)
+    for state in states
+])
+for name in (
+    "background", "layout", "first kind", "first colour", "first pattern", "first size"
+):
+    print(
+        f"{name:14s}",
+        " ".join(f"{share:.2f}" for share in agree[:, ATTRIBUTES.index(name)].tolist()),
+    )
 
 # %% tags=["nbval-ignore-output"]
-curves = {name: agree[:, ATTRIBUTES.index(name)] for name in ("background", "layout", "first kind", "first colour")}
-fig = plotting.lines(range(1, 11), curves, xlabel="step of ten", ylabel="share as in the end", title="Background and layout settle first, colours last")
-show(fig, alt="Four rising curves against the step: the share of pictures whose background, layout, kind and colour already are as in the finished picture. Background and layout are at 1 first, then the kind; the colour last.")
+curves = {
+    name: agree[:, ATTRIBUTES.index(name)]
+    for name in ("background", "layout", "first kind", "first colour")
+}
+fig = plotting.lines(
+    range(1, 11), curves, xlabel="step of ten", ylabel="share as in the end",
+    title="Background and layout settle first, colours last",
+)
+show(fig, alt=(
+    "Four rising curves against the step: the share of pictures whose background, "
+    "layout, kind and colour already are as in the finished picture. "
+    "Background and layout are at 1 first, then the kind; the colour last."
+))
 
 # %% [markdown]
 # High noise decides where things are and before what, then what they are, low noise how they look.
@@ -295,14 +401,25 @@ show(fig, alt="Four rising curves against the step: the share of pictures whose 
 from diffusion_course import Explorer
 
 asked_for = prompts["train"][:8]
-at_scale = {s: text_to_image(parts, asked_for, guidance_scale=float(s), num_inference_steps=10, generator=make_generator(8))
-            for s in (0, 1, 2, 3, 4, 6, 10)}
+at_scale = {
+    s: text_to_image(
+        parts, asked_for,
+        guidance_scale=float(s), num_inference_steps=10, generator=make_generator(8),
+    )
+    for s in (0, 1, 2, 3, 4, 6, 10)
+}
 
 
 def look(s):
     score = right_in_everything(at_scale[s], asked_for).sum(1).tolist()
-    fig = plotting.image_grid(at_scale[s], columns=4, scale=1.3, titles=[f"{n} of 10" for n in score], title=f"s = {s}: attributes as asked")
-    return fig, f"Eight drawn scenes at guidance scale {s}; on average {sum(score) / len(score):.1f} of 10 attributes are as asked."
+    fig = plotting.image_grid(
+        at_scale[s], columns=4, scale=1.3, titles=[f"{n} of 10" for n in score],
+        title=f"s = {s}: attributes as asked",
+    )
+    return fig, (
+        f"Eight drawn scenes at guidance scale {s}; "
+        f"on average {sum(score) / len(score):.1f} of 10 attributes are as asked."
+    )
 
 
 # %% tags=["nbval-ignore-output"]
@@ -311,8 +428,11 @@ Explorer(look, s=sorted(at_scale), start={"s": 4})
 # %% tags=["nbval-ignore-output"]
 for s, pictures in at_scale.items():
     table = right_in_everything(pictures, asked_for)
-    print(f"s = {s:2d}: attributes {table.double().mean():.2f}, pictures right in everything {table.all(1).double().mean():.2f}, "
-          f"pixels at the ends of the range {(pictures.abs() > 0.98).double().mean():.2f}")
+    print(
+        f"s = {s:2d}: attributes {table.double().mean():.2f}, pictures right in "
+        f"everything {table.all(1).double().mean():.2f}, pixels at the ends of the "
+        f"range {(pictures.abs() > 0.98).double().mean():.2f}"
+    )
 
 # %% [markdown]
 # ## Away from something: negative prompts
@@ -326,11 +446,19 @@ for s, pictures in at_scale.items():
 
 # %% tags=["nbval-ignore-output"]
 ask, size = "a green star on a meadow", ATTRIBUTES.index("first size")
-for negative in ("", "a large green star on a meadow", "a small green star on a meadow"):
-    pictures = text_to_image(parts, [ask] * 16, negative_prompt=negative, num_inference_steps=10, generator=make_generator(9))
+for negative in (
+    "", "a large green star on a meadow", "a small green star on a meadow"
+):
+    pictures = text_to_image(
+        parts, [ask] * 16,
+        negative_prompt=negative, num_inference_steps=10, generator=make_generator(9),
+    )
     codes = read_scenes(judge, pictures)
     kept = faithful(codes, parse_caption(ask).expand(16, -1)).all(1).double().mean()
-    print(f"away from {negative!r:33s} large: {(codes[:, size] == 1).double().mean():.2f}, as asked otherwise: {kept:.2f}")
+    print(
+        f"away from {negative!r:33s} large: "
+        f"{(codes[:, size] == 1).double().mean():.2f}, as asked otherwise: {kept:.2f}"
+    )
 
 # %% [markdown]
 # The size obeys, without a word about it in the prompt. The negative prompt replaces the empty one, so it costs no time; and at $s = 1$ it does nothing, because then $v_n$ cancels.
@@ -351,15 +479,33 @@ for negative in ("", "a large green star on a meadow", "a small green star on a 
 from diffusion_course import image_to_image
 
 kinds = ("ball", "square", "triangle", "star", "moon", "house", "tree", "mushroom")
-have, want = ([f"a large {colour} {kind} on a meadow" for kind in kinds] for colour in ("red", "blue"))
-originals = render_scenes(torch.stack([parse_caption(text) for text in have]), generator=make_generator(10))
+have, want = (
+    [f"a large {colour} {kind} on a meadow" for kind in kinds]
+    for colour in ("red", "blue")
+)
+originals = render_scenes(
+    torch.stack([parse_caption(text) for text in have]), generator=make_generator(10)
+)
 strengths = (0.2, 0.4, 0.6, 0.8, 1.0)
-redrawn = {r: image_to_image(parts, originals, want, strength=r, num_inference_steps=10, generator=make_generator(11)) for r in strengths}
+redrawn = {
+    r: image_to_image(
+        parts, originals, want,
+        strength=r, num_inference_steps=10, generator=make_generator(11),
+    )
+    for r in strengths
+}
 
 # %%
 rows = [originals[:6], *(pictures[:6] for pictures in redrawn.values())]
-fig = plotting.image_strip(rows, row_labels=["original", *(f"strength {r}" for r in strengths)], title="From red to blue: the more is redrawn, the less is kept")
-show(fig, alt="Six rows of six pictures. The top row: red things on a meadow. Below, with growing strength: first nearly the same pictures, then some things in blue, then all of them in blue with their shapes and places, at last with other outlines.")
+fig = plotting.image_strip(
+    rows, row_labels=["original", *(f"strength {r}" for r in strengths)],
+    title="From red to blue: the more is redrawn, the less is kept",
+)
+show(fig, alt=(
+    "Six rows of six pictures. The top row: red things on a meadow. Below, with "
+    "growing strength: first nearly the same pictures, then some things in blue, then "
+    "all of them in blue with their shapes and places, at last with other outlines."
+))
 
 # %% tags=["nbval-ignore-output"]
 from diffusion_course import psnr
@@ -368,7 +514,10 @@ colour, kind = ATTRIBUTES.index("first colour"), ATTRIBUTES.index("first kind")
 for r, pictures in redrawn.items():
     done = right_in_everything(pictures, want).double().mean(0)  # (10,)
     distance = psnr(pictures, originals).mean()
-    print(f"strength {r}: blue {done[colour]:.2f}, still the same kind {done[kind]:.2f}, {distance:.1f} dB to the original")
+    print(
+        f"strength {r}: blue {done[colour]:.2f}, still the same kind {done[kind]:.2f}, "
+        f"{distance:.1f} dB to the original"
+    )
 
 # %% [markdown]
 # Low strength keeps the picture and its colour. High strength obeys and forgets. Between them lies a strength that changes what you asked for and leaves the rest; where, depends on how early the thing is decided (see above), and nobody can tell you without trying.
@@ -385,22 +534,41 @@ for r, pictures in redrawn.items():
 # %%
 from diffusion_course import inpaint
 
-left = ("red star", "yellow fish", "purple tree", "green ball", "pink heart", "brown mushroom", "black cat", "orange flower")
-first = [f"a small {thing} to the left of a small white ball on a meadow" for thing in left]
+left = (
+    "red star", "yellow fish", "purple tree", "green ball", "pink heart",
+    "brown mushroom", "black cat", "orange flower",
+)
+first = [
+    f"a small {thing} to the left of a small white ball on a meadow" for thing in left
+]
 then = [text.replace("white ball", "blue house") for text in first]
-scenes = render_scenes(torch.stack([parse_caption(text) for text in first]), generator=make_generator(12))
+scenes = render_scenes(
+    torch.stack([parse_caption(text) for text in first]), generator=make_generator(12)
+)
 mask = torch.zeros(1, 1, 64, 64)
 mask[..., 32:] = 1  # the right half is drawn again
-filled = inpaint(parts, scenes, mask, then, num_inference_steps=20, generator=make_generator(13))
+filled = inpaint(
+    parts, scenes, mask, then, num_inference_steps=20, generator=make_generator(13)
+)
 
 # %%
 shown_mask = torch.where(mask > 0, torch.zeros_like(scenes), scenes)
-fig = plotting.image_strip([scenes, shown_mask, filled], row_labels=["picture", "to redraw (grey)", "redrawn"], title="The white ball becomes a blue house")
-show(fig, alt="Three rows of eight pictures. Top: a thing at the left and a white ball at the right, on a meadow. Middle: the right half is grey. Bottom: the left half is as before, and most of the right halves have a blue house, without a seam.")
+fig = plotting.image_strip(
+    [scenes, shown_mask, filled], row_labels=["picture", "to redraw (grey)", "redrawn"],
+    title="The white ball becomes a blue house",
+)
+show(fig, alt=(
+    "Three rows of eight pictures. Top: a thing at the left and a white ball at the "
+    "right, on a meadow. Middle: the right half is grey. Bottom: the left half is as "
+    "before, and most of the right halves have a blue house, without a seam."
+))
 
 # %% tags=["nbval-ignore-output"]
 done = right_in_everything(filled, then).double().mean(0)
-print(f"the left thing is still right in {done[2:4].amin():.2f} of the pictures, the right one is a blue house in {done[6:8].amin():.2f}")
+print(
+    f"the left thing is still right in {done[2:4].amin():.2f} of the pictures, "
+    f"the right one is a blue house in {done[6:8].amin():.2f}"
+)
 
 # %% [markdown]
 # ### What is kept, exactly?
@@ -410,11 +578,16 @@ print(f"the left thing is still right in {done[2:4].amin():.2f} of the pictures,
 # %%
 from diffusion_course import encode_images
 
-through = decode_latents(parts, encode_images(parts, scenes))  # in and out again, no diffusion
+# in and out again, no diffusion
+through = decode_latents(parts, encode_images(parts, scenes))
 kept_half, near = slice(0, 24), slice(28, 32)  # columns of pixels
 for name, pictures in (("redrawn", filled), ("through the autoencoder only", through)):
     error = (pictures - scenes).abs()
-    print(f"{name:29s} mean error far from the border {error[..., kept_half].mean():.4f}, at the border {error[..., near].mean():.4f}")
+    print(
+        f"{name:29s} mean error far from the border "
+        f"{error[..., kept_half].mean():.4f}, at the border "
+        f"{error[..., near].mean():.4f}"
+    )
 
 # %% [markdown]
 # Users report this as a bug again and again ([diffusers#4782](https://github.com/huggingface/diffusers/issues/4782)). The cure is one line: paste the original pixels back, `torch.where(mask > 0, filled, scenes)`.
@@ -437,26 +610,48 @@ from diffusion_course import slerp
 
 a, b = torch.randn(2, 1, *parts.latent_shape(), generator=make_generator(14))
 w = torch.linspace(0, 1, 7)
-arc, line = slerp(a, b, w), torch.lerp(a, b, w.reshape(-1, 1, 1, 1))  # (7, 8, 16, 16) each
-angle = torch.rad2deg(torch.nn.functional.cosine_similarity(a.flatten(), b.flatten(), dim=0).acos())
-print(f"angle {angle:.0f} degrees; deviation on the arc {arc[3].std():.2f}, on the line {line[3].std():.2f}, by (11.8) {0.5**0.5:.2f}")
+# (7, 8, 16, 16) each
+arc, line = slerp(a, b, w), torch.lerp(a, b, w.reshape(-1, 1, 1, 1))
+angle = torch.rad2deg(
+    torch.nn.functional.cosine_similarity(a.flatten(), b.flatten(), dim=0).acos()
+)
+print(
+    f"angle {angle:.0f} degrees; deviation on the arc {arc[3].std():.2f}, "
+    f"on the line {line[3].std():.2f}, by (11.8) {0.5**0.5:.2f}"
+)
 
 # %%
 walk = "a large red star to the left of a small blue moon at night"
-paths = {name: text_to_image(parts, walk, latents=noise, num_inference_steps=10) for name, noise in (("arc", arc), ("line", line))}
-fig = plotting.image_strip(list(paths.values()), row_labels=list(paths), column_labels=[f"w = {x:.2f}" for x in w], title="From one seed to another, on two ways")
-show(fig, alt="Two rows of seven pictures of the same scene, a star and a moon at night. In both rows the pictures change little from step to step, and the rows hardly differ.")
+paths = {
+    name: text_to_image(parts, walk, latents=noise, num_inference_steps=10)
+    for name, noise in (("arc", arc), ("line", line))
+}
+fig = plotting.image_strip(
+    list(paths.values()),
+    row_labels=list(paths), column_labels=[f"w = {x:.2f}" for x in w],
+    title="From one seed to another, on two ways",
+)
+show(fig, alt=(
+    "Two rows of seven pictures of the same scene, a star and a moon at night. In both "
+    "rows the pictures change little from step to step, and the rows hardly differ."
+))
 
 # %% [markdown]
 # Do you see a difference between the rows? Measure what a change of the noise's deviation does: the judge's verdict, and how crisp the pictures are, as the mean difference of neighbouring pixels.
 
 # %% tags=["nbval-ignore-output"]
-texts, seeds = prompts["train"][:16], torch.randn(16, *parts.latent_shape(), generator=make_generator(15))
+texts = prompts["train"][:16]
+seeds = torch.randn(16, *parts.latent_shape(), generator=make_generator(15))
 for scale in (0.5, 0.5**0.5, 1.0, 2.0):
-    pictures = text_to_image(parts, texts, latents=scale * seeds, num_inference_steps=10)
+    pictures = text_to_image(
+        parts, texts, latents=scale * seeds, num_inference_steps=10
+    )
     share = right_in_everything(pictures, texts).double().mean()
     crisp = (pictures[..., 1:] - pictures[..., :-1]).abs().mean()
-    print(f"deviation {scale:.2f}: attributes right {share:.2f}, neighbouring pixels differ by {crisp:.4f}")
+    print(
+        f"deviation {scale:.2f}: attributes right {share:.2f}, neighbouring pixels "
+        f"differ by {crisp:.4f}"
+    )
 
 # %% [markdown]
 # *What* is drawn hardly depends on it: this model forgives the line. *How crisp* it is does. Too little noise at the start gives smoother pictures, too much gives rougher ones.
@@ -467,10 +662,18 @@ for scale in (0.5, 0.5**0.5, 1.0, 2.0):
 # %%
 from diffusion_course import encode_prompt
 
-morning, evening = encode_prompt(parts, "a large yellow star on a meadow"), encode_prompt(parts, "a large blue tree at night")
+morning = encode_prompt(parts, "a large yellow star on a meadow")
+evening = encode_prompt(parts, "a large blue tree at night")
 between = torch.lerp(morning, evening, w.reshape(-1, 1, 1))  # (7, 32, 192)
-fig = plotting.image_strip(text_to_image(parts, between, latents=a, num_inference_steps=10), column_labels=[f"w = {x:.2f}" for x in w], title="Between two prompts, from one noise")
-show(fig, alt="Seven pictures from a yellow star on a meadow to a blue tree at night. In the middle the star turns into a tree, then day into night, each within one step.")
+fig = plotting.image_strip(
+    text_to_image(parts, between, latents=a, num_inference_steps=10),
+    column_labels=[f"w = {x:.2f}" for x in w],
+    title="Between two prompts, from one noise",
+)
+show(fig, alt=(
+    "Seven pictures from a yellow star on a meadow to a blue tree at night. In the "
+    "middle the star turns into a tree, then day into night, each within one step."
+))
 
 # %% [markdown]
 # ## Does it draw what you say?
@@ -483,24 +686,40 @@ from diffusion_course import bootstrap_interval
 
 
 def report(name, table):
-    share = bootstrap_interval(torch.mean, table.all(1).double(), method="percentile", generator=make_generator(16))
-    print(f"{name:26s} {share.value:.2f} (95 %: {share.low:.2f} to {share.high:.2f}), N = {len(table)}")
+    share = bootstrap_interval(
+        torch.mean, table.all(1).double(),
+        method="percentile", generator=make_generator(16),
+    )
+    print(
+        f"{name:26s} {share.value:.2f} (95 %: {share.low:.2f} to {share.high:.2f}), "
+        f"N = {len(table)}"
+    )
 
 
 real = sample_scenes(300, generator=make_generator(17))
-report("real pictures", faithful(read_scenes(judge, render_scenes(real, generator=make_generator(18))), real))
+report(
+    "real pictures",
+    faithful(
+        read_scenes(judge, render_scenes(real, generator=make_generator(18))), real
+    ),
+)
 report("drawn, seen pairs", right["train"])
 report("drawn, a pair never seen", right["held_out"])
 
 # %% tags=["nbval-ignore-output"]
 for split, codes in asked.items():
-    for name, chosen in (("one thing", codes[:, 0] == 0), ("two things", codes[:, 0] > 0)):
+    for name, chosen in (
+        ("one thing", codes[:, 0] == 0), ("two things", codes[:, 0] > 0)
+    ):
         report(f"{split}, {name}", right[split][chosen])
 
 # %% tags=["nbval-ignore-output"]
 print("share right      seen  never seen")
 for k, name in enumerate(ATTRIBUTES):
-    print(f"{name:16s} {right['train'][:, k].double().mean():.2f}  {right['held_out'][:, k].double().mean():.2f}")
+    print(
+        f"{name:16s} {right['train'][:, k].double().mean():.2f}  "
+        f"{right['held_out'][:, k].double().mean():.2f}"
+    )
 
 # %% [markdown]
 # Read the table by rows. Backgrounds and layouts do not care about the split. If a held-out pair costs anything, it is in the colour or the kind of that thing: the network falls back on a neighbour that it knows.
@@ -518,14 +737,23 @@ from dataclasses import replace
 
 from diffusion_course import latent_levels
 
-common = {"num_inference_steps": 10, "latents": torch.randn(16, *parts.latent_shape(), generator=make_generator(19))}
+common = {
+    "num_inference_steps": 10,
+    "latents": torch.randn(16, *parts.latent_shape(), generator=make_generator(19)),
+}
 some = prompts["train"][:16]
-*_, last = sample_latents(parts, some, common["latents"], latent_levels(parts, 10, "dpmpp_2m"))
+*_, last = sample_latents(
+    parts, some, common["latents"], latent_levels(parts, 10, "dpmpp_2m")
+)
 wrong = {
     "as it should be": decode_latents(parts, last.x),
-    "v read as noise": text_to_image(replace(parts, prediction_type="epsilon"), some, **common),
+    "v read as noise": text_to_image(
+        replace(parts, prediction_type="epsilon"), some, **common
+    ),
     "halves swapped": text_to_image(parts, some, guidance_scale=1 - 4.0, **common),
-    "multiplied by f": decode_latents(parts, last.x * parts.vae.config.scaling_factor**2),
+    "multiplied by f": decode_latents(
+        parts, last.x * parts.vae.config.scaling_factor**2
+    ),
 }
 
 # %%
@@ -536,19 +764,35 @@ def told_the_step(xt, t, cond):  # 9, 8, ..., 0 in place of 999, 899, ..., 99
     return parts.predict(xt, t // 100, cond)
 
 
-guided = ClassifierFreeGuidance(told_the_step, 4.0, null_cond=encode_prompt(parts, "")[0])
-x = sample_loop(guided, common["latents"].shape, parts.schedule, cond=encode_prompt(parts, some), x_init=common["latents"],
-                sampler="dpmpp_2m", num_inference_steps=10, prediction_type="v_prediction")
+guided = ClassifierFreeGuidance(
+    told_the_step, 4.0, null_cond=encode_prompt(parts, "")[0]
+)
+x = sample_loop(
+    guided, common["latents"].shape, parts.schedule,
+    cond=encode_prompt(parts, some), x_init=common["latents"], sampler="dpmpp_2m",
+    num_inference_steps=10, prediction_type="v_prediction",
+)
 wrong["the step for t"] = decode_latents(parts, x)
 
 # %% tags=["nbval-ignore-output"]
 for name, pictures in wrong.items():
     table = right_in_everything(pictures, some)
-    print(f"{name:17s} attributes right {table.double().mean():.2f}, pictures right in everything {table.all(1).double().mean():.2f}")
+    print(
+        f"{name:17s} attributes right {table.double().mean():.2f}, pictures right in "
+        f"everything {table.all(1).double().mean():.2f}"
+    )
 
 # %%
-fig = plotting.image_grid(torch.cat([pictures[:8] for pictures in wrong.values()]), columns=8, row_labels=list(wrong), title="One change each, no error message")
-show(fig, alt="Five rows of eight pictures. As it should be: clean scenes. v read as noise: burnt, grainy pictures in which the scenes can be guessed. Halves swapped: clean pictures of other scenes. Multiplied by f: the scenes in false, pale colours. The step for t: shattered shapes before grey.")
+fig = plotting.image_grid(
+    torch.cat([pictures[:8] for pictures in wrong.values()]),
+    columns=8, row_labels=list(wrong), title="One change each, no error message",
+)
+show(fig, alt=(
+    "Five rows of eight pictures. As it should be: clean scenes. "
+    "v read as noise: burnt, grainy pictures in which the scenes can be guessed. "
+    "Halves swapped: clean pictures of other scenes. Multiplied by f: "
+    "the scenes in false, pale colours. The step for t: shattered shapes before grey."
+))
 
 # %% [markdown]
 # - **$v$ read as noise.** Nothing in a U-Net says what it predicts; the scheduler's configuration does, and its default is noise. People who moved a training script from Stable Diffusion 1 to 2.1 got noise for pictures until they found `prediction_type` ([peft#421](https://github.com/huggingface/peft/issues/421)).
@@ -565,10 +809,21 @@ show(fig, alt="Five rows of eight pictures. As it should be: clean scenes. v rea
 # %% tags=["nbval-ignore-output"]
 few, start = some[:8], common["latents"][:8]
 for s in (0.0, 1.0):
-    there = theirs(few, latents=start.clone(), guidance_scale=s, num_inference_steps=10, output_type="pt").images * 2 - 1
-    here = text_to_image(parts, few, latents=start, guidance_scale=s, num_inference_steps=10, sampler="ddim")
-    share = [right_in_everything(pictures, few).double().mean() for pictures in (there, here)]
-    print(f"scale {s}: attributes as asked {share[0]:.2f} in diffusers, {share[1]:.2f} here")
+    there = theirs(
+        few, latents=start.clone(), guidance_scale=s,
+        num_inference_steps=10, output_type="pt",
+    ).images * 2 - 1
+    here = text_to_image(
+        parts, few,
+        latents=start, guidance_scale=s, num_inference_steps=10, sampler="ddim",
+    )
+    share = [
+        right_in_everything(pictures, few).double().mean() for pictures in (there, here)
+    ]
+    print(
+        f"scale {s}: attributes as asked {share[0]:.2f} in diffusers, "
+        f"{share[1]:.2f} here"
+    )
 
 # %% [markdown]
 # ### The strength that leaves nothing to do
@@ -596,12 +851,18 @@ def to_sigma(latents, sigma):
     return latents
 
 
-top, seeds = latent_levels(parts, 10, "euler")[0], torch.randn(1, *parts.latent_shape(), generator=make_generator(20))
+top = latent_levels(parts, 10, "euler")[0]
+seeds = torch.randn(1, *parts.latent_shape(), generator=make_generator(20))
 sigma = ((1 - top.alpha_bar) / top.alpha_bar) ** 0.5
 for attempt in (1, 2):
     start = to_sigma(seeds, sigma) / sigma  # the unet reads x / sigma
-    picture = text_to_image(parts, walk, latents=start, sampler="euler", num_inference_steps=10)
-    print(f"call {attempt}: the noise that the U-Net gets has deviation {start.std():.1f}; contrast of the picture {picture.std():.2f}")
+    picture = text_to_image(
+        parts, walk, latents=start, sampler="euler", num_inference_steps=10
+    )
+    print(
+        f"call {attempt}: the noise that the U-Net gets has deviation "
+        f"{start.std():.1f}; contrast of the picture {picture.std():.2f}"
+    )
 
 # %% [markdown]
 # The test is short: call twice with one tensor and compare, or clone the input and compare it afterwards.

@@ -46,12 +46,14 @@ generator = seed_everything(0)
 # </details>
 
 # %% [markdown]
-# ## Four lines that everybody has copied
+# ## The lines that everybody has copied
 #
 # ```python
 # import torch
 # from diffusers import StableDiffusionPipeline
-# pipe = StableDiffusionPipeline.from_pretrained("runwayml/stable-diffusion-v1-5", torch_dtype=torch.float16).to("cuda")
+# pipe = StableDiffusionPipeline.from_pretrained(
+#     "runwayml/stable-diffusion-v1-5", torch_dtype=torch.float16
+# ).to("cuda")
 # img = pipe("a photo of an astronaut riding a horse").images[0]
 # ```
 #
@@ -72,18 +74,30 @@ pipe = load_stable_diffusion("runwayml/stable-diffusion-v1-5")
 
 # %% tags=["nbval-ignore-output"]
 real = pipe.config._name_or_path != "mini-stable-diffusion"
-prompt = "a photo of an astronaut riding a horse" if real else "a small blue fish above a green house at night"
+prompt = (
+    "a photo of an astronaut riding a horse" if real
+    else "a small blue fish above a green house at night"
+)
 seeds = [make_generator(seed) for seed in range(4)]
-images = pipe(prompt, num_images_per_prompt=4, guidance_scale=7.5 if real else 4.0, generator=seeds, output_type="pt").images
+images = pipe(
+    prompt, num_images_per_prompt=4, guidance_scale=7.5 if real else 4.0,
+    generator=seeds, output_type="pt",
+).images
 fig = plotting.image_grid(2 * images.float() - 1, columns=4, scale=1.5, title=prompt)
-show(fig, alt="Four pictures drawn from one prompt with four seeds. Without a GPU they show a small blue fish above a green house at night, 64 pixels wide.")
+show(fig, alt=(
+    "Four pictures drawn from one prompt with four seeds. Without a GPU they show a "
+    "small blue fish above a green house at night, 64 pixels wide."
+))
 
 # %% [markdown]
 # Everything below runs on the miniature, loaded by its name, so that it is the same on every machine. Where the real model matters you work with its configuration, and that is a few numbers.
 
 # %%
 mini = load_stable_diffusion("mini-stable-diffusion", device="cpu", dtype=torch.float32)
-print(type(mini).__name__, "with", mini.unet.config.block_out_channels, "channels, scheduler", type(mini.scheduler).__name__)
+print(
+    type(mini).__name__, "with", mini.unet.config.block_out_channels,
+    "channels, scheduler", type(mini.scheduler).__name__,
+)
 
 # %% [markdown]
 # ## Ids disappear
@@ -120,7 +134,9 @@ print(f"answered in {time.perf_counter() - start:.1f} s")
 
 # %% tags=["nbval-ignore-output"]
 try:
-    load_stable_diffusion("diffusion-course/no-such-model", device="cpu", fallback=False)
+    load_stable_diffusion(
+        "diffusion-course/no-such-model", device="cpu", fallback=False
+    )
 except RuntimeError as error:
     print("RuntimeError:", error)
 
@@ -139,7 +155,10 @@ from diffusion_course import STABLE_DIFFUSION_15, predict_memory
 
 full = predict_memory(STABLE_DIFFUSION_15, dtype=torch.float16)
 worst = max(full.activations, key=full.during)
-print(f"{full.total / 1e9:.2f} GB, while it is busy with: {worst}; you said {my_gb:.2f} GB and {my_phase}")
+print(
+    f"{full.total / 1e9:.2f} GB, while it is busy with: {worst}; "
+    f"you said {my_gb:.2f} GB and {my_phase}"
+)
 print(full)
 
 # %% [markdown]
@@ -189,7 +208,10 @@ with FakeTensorMode(), torch.no_grad():
     latents = torch.empty(2, 4, 64, 64, dtype=torch.float16)
     with LiveBytes() as live:
         convolution(latents)
-print(f"weights {sum(p.nbytes for p in convolution.parameters()):,} bytes, output {live.peak:,} bytes")
+print(
+    f"weights {sum(p.nbytes for p in convolution.parameters()):,} bytes, "
+    f"output {live.peak:,} bytes"
+)
 
 # %% [markdown]
 # What the whole pipeline does is written down once, with the same tensors alive at the same time. The prediction runs these lines on fake tensors:
@@ -216,9 +238,14 @@ CHOICES = {
 }
 
 
-def run(batch=1, height=64, width=64, vae_slicing=False, vae_tiling=False, guidance=True):
+def run(
+    batch=1, height=64, width=64, vae_slicing=False, vae_tiling=False, guidance=True
+):
     mini.vae.use_slicing, mini.vae.use_tiling = vae_slicing, vae_tiling
-    return mini(["a red star"] * batch, height=height, width=width, num_inference_steps=3, output_type="pt", guidance_scale=4.0 if guidance else 1.0).images
+    return mini(
+        ["a red star"] * batch, height=height, width=width, num_inference_steps=3,
+        output_type="pt", guidance_scale=4.0 if guidance else 1.0,
+    ).images
 
 # %% tags=["nbval-ignore-output"]
 for name, choice in CHOICES.items():
@@ -232,12 +259,19 @@ for name, choice in CHOICES.items():
 # The check can fail. Forget that guidance doubles the batch, and look at the loop alone:
 
 # %%
-with_guidance, without = (predict_memory(mini, batch=8, guidance=g).activations["denoise"] / 1e6 for g in (True, False))
+with_guidance, without = (
+    predict_memory(mini, batch=8, guidance=g).activations["denoise"] / 1e6
+    for g in (True, False)
+)
 measured = measure_peak(lambda: run(batch=8, vae_slicing=True)).bytes / 1e6
 try:
     assert_close(without, measured, rtol=0.01, atol=0.0)
 except AssertionError as error:
-    print(f"with guidance {with_guidance / measured:.2f} of what was measured, without {without / measured:.2f}:", str(error).splitlines()[0])
+    print(
+        f"with guidance {with_guidance / measured:.2f} of what was measured, "
+        f"without {without / measured:.2f}:",
+        str(error).splitlines()[0],
+    )
 
 # %% [markdown]
 # **What it does not see.** A kernel may allocate scratch space inside one operation. Tensors do not show it; the allocator does. `measure_peak(..., device="cuda")` reads the allocator of a GPU.
@@ -252,7 +286,10 @@ except AssertionError as error:
 # %%
 for dtype in (torch.float32, torch.bfloat16, torch.float16):
     info = torch.finfo(dtype)
-    print(f"{str(dtype)[6:]:8s} {info.bits} bits, largest {info.max:.1e}, smallest normal {info.tiny:.1e}, next after 1: 1 + {info.eps:.1e}")
+    print(
+        f"{str(dtype)[6:]:8s} {info.bits} bits, largest {info.max:.1e}, "
+        f"smallest normal {info.tiny:.1e}, next after 1: 1 + {info.eps:.1e}"
+    )
 
 # %% [markdown]
 # bfloat16 keeps float32's range and has 8 digits of precision in base two. float16 has 11, and a range that ends at 65,504.
@@ -261,8 +298,14 @@ for dtype in (torch.float32, torch.bfloat16, torch.float16):
 # The relative error is at most half of `eps`.
 
 # %%
-print([round(torch.tensor(1.1).to(dtype).item(), 6) for dtype in (torch.bfloat16, torch.float16)])
-print("300 squared in float16:", (torch.tensor(300.0).half() ** 2).item(), "and 0.0001 squared:", (torch.tensor(1e-4).half() ** 2).item())
+print([
+    round(torch.tensor(1.1).to(dtype).item(), 6)
+    for dtype in (torch.bfloat16, torch.float16)
+])
+print(
+    "300 squared in float16:", (torch.tensor(300.0).half() ** 2).item(),
+    "and 0.0001 squared:", (torch.tensor(1e-4).half() ** 2).item(),
+)
 
 # %% [markdown]
 # Weights and most outputs of these networks live happily in that range. Not all do: the decoder of the larger SDXL leaves it, and the pictures come out black ([candle#1060](https://github.com/huggingface/candle/issues/1060)).
@@ -270,38 +313,65 @@ print("300 squared in float16:", (torch.tensor(300.0).half() ** 2).item(), "and 
 # What does rounding do to a picture? Draw the same prompts from the same noise in three formats. The judge of lesson 11 says which pictures are right in everything.
 
 # %%
-from diffusion_course import captions, faithful, parse_caption, read_scenes, sample_scenes
+from diffusion_course import (
+    captions,
+    faithful,
+    parse_caption,
+    read_scenes,
+    sample_scenes,
+)
 
 judge = load_pretrained("judge")
 codes = sample_scenes(16, split="train", generator=make_generator(1))
 prompts = captions(codes, generator=make_generator(2))
-asked = torch.stack([parse_caption(text) for text in prompts])  # (16, 10), -1 where the text says nothing
-noise = torch.randn(16, mini.unet.config.in_channels, 16, 16, generator=make_generator(3))
+# (16, 10), -1 where the text says nothing
+asked = torch.stack([parse_caption(text) for text in prompts])
+noise = torch.randn(
+    16, mini.unet.config.in_channels, 16, 16, generator=make_generator(3)
+)
 
 
 def draw(pipe, n=8, steps=10):
-    images = pipe(prompts[:n], latents=noise[:n].to(pipe.unet.dtype), guidance_scale=4.0, num_inference_steps=steps, output_type="pt").images
+    images = pipe(
+        prompts[:n], latents=noise[:n].to(pipe.unet.dtype), guidance_scale=4.0,
+        num_inference_steps=steps, output_type="pt",
+    ).images
     return 2 * images.float() - 1  # (n, 3, 64, 64) in [-1, 1]
 
 
 def right(images):
-    return faithful(read_scenes(judge, images), asked[: len(images)]).all(1).double().mean().item()
+    found = faithful(read_scenes(judge, images), asked[: len(images)])
+    return found.all(1).double().mean().item()
 
 # %% tags=["nbval-ignore-output"]
 drawn = {torch.float32: draw(mini, n=4, steps=5)}
 for dtype in (torch.bfloat16, torch.float16):
     try:
-        drawn[dtype] = draw(load_stable_diffusion("mini-stable-diffusion", device="cpu", dtype=dtype), n=4, steps=5)
+        drawn[dtype] = draw(
+            load_stable_diffusion("mini-stable-diffusion", device="cpu", dtype=dtype),
+            n=4, steps=5,
+        )
     except ValueError as error:
         print(error)
 for dtype, images in drawn.items():
     change = (images - drawn[torch.float32]).abs()
-    print(f"{str(dtype)[6:]:8s} right in everything {4 * right(images):.0f} of 4; changed by {change.mean():.4f} on average, by {change.amax((1, 2, 3)).median():.2f} at the worst pixel")
+    print(
+        f"{str(dtype)[6:]:8s} right in everything {4 * right(images):.0f} of 4; "
+        f"changed by {change.mean():.4f} on average, "
+        f"by {change.amax((1, 2, 3)).median():.2f} at the worst pixel"
+    )
 
 # %%
 rows = list(drawn.values())
-fig = plotting.image_strip(rows, row_labels=[str(dtype)[6:] for dtype in drawn], title="Sixteen bits draw the same pictures")
-show(fig, alt="Three rows of four scenes, drawn in float32, bfloat16 and float16 from the same noise. The rows show the same things in the same places; differences are hard to see.")
+fig = plotting.image_strip(
+    rows, row_labels=[str(dtype)[6:] for dtype in drawn],
+    title="Sixteen bits draw the same pictures",
+)
+show(fig, alt=(
+    "Three rows of four scenes, drawn in float32, bfloat16 and float16 "
+    "from the same noise. The rows show the same things in the same places; "
+    "differences are hard to see."
+))
 
 # %% [markdown]
 # Pixels change, scenes do not, and the judge hardly notices. float16 is the closer one, as its three more digits promise. On a GPU it is the default here, as in the snippet.
@@ -316,7 +386,10 @@ from diffusion_course import make_schedule
 
 abar = make_schedule("scaled_linear", 1000).alphas_cumprod
 for dtype in (torch.float64, torch.float16, torch.bfloat16):
-    print(f"{str(dtype)[6:]:8s} 1 - abar at the first index: {(1 - abar[0].to(dtype)).item():.6f}")
+    print(
+        f"{str(dtype)[6:]:8s} 1 - abar at the first index: "
+        f"{(1 - abar[0].to(dtype)).item():.6f}"
+    )
 
 # %% [markdown]
 # The variance of the noise at the first step is off by a seventh in float16, and in bfloat16 there is no noise. Tables are float64 in this course and float32 in diffusers, whatever the networks are in.
@@ -333,19 +406,33 @@ for dtype in (torch.float64, torch.float16, torch.bfloat16):
 # ([documentation](https://pytorch.org/docs/stable/generated/torch.nn.functional.scaled_dot_product_attention.html); the idea: FlashAttention, [arXiv 2205.14135](https://arxiv.org/abs/2205.14135)), and what diffusers calls by default.
 
 # %%
-WAYS = {"all scores": {"fused_attention": False}, "one head at a time": {"fused_attention": False, "attention_slicing": True}, "fused": {}}
+WAYS = {
+    "all scores": {"fused_attention": False},
+    "one head at a time": {"fused_attention": False, "attention_slicing": True},
+    "fused": {},
+}
 for way, choice in WAYS.items():
-    estimate = predict_memory(STABLE_DIFFUSION_15, dtype=torch.float16, **choice) if choice else full
-    print(f"{way:18s} U-Net: {estimate.activations['denoise'] / 1e6:7.1f} MB on top of the weights; peak {estimate.total / 1e9:.2f} GB")
+    estimate = full
+    if choice:
+        estimate = predict_memory(STABLE_DIFFUSION_15, dtype=torch.float16, **choice)
+    print(
+        f"{way:18s} U-Net: {estimate.activations['denoise'] / 1e6:7.1f} MB on top of "
+        f"the weights; peak {estimate.total / 1e9:.2f} GB"
+    )
 
 # %% [markdown]
 # Slicing saves 1 GB against the formula written out, and nothing against the fused kernel. It is slower than the fused one, and diffusers' own documentation warns against switching it on there.
 # Old advice for saving memory still tells you to. Both ways give the same numbers:
 
 # %%
-slow = load_stable_diffusion("mini-stable-diffusion", device="cpu", dtype=torch.float32, attention_slicing=True)
+slow = load_stable_diffusion(
+    "mini-stable-diffusion", device="cpu", dtype=torch.float32, attention_slicing=True
+)
 fused, sliced = draw(mini, n=2, steps=3), draw(slow, n=2, steps=3)
-print("processors:", {type(p).__name__ for p in slow.unet.attn_processors.values()}, "largest difference below 0.001:", bool((fused - sliced).abs().max() < 1e-3))
+print(
+    "processors:", {type(p).__name__ for p in slow.unet.attn_processors.values()},
+    "largest difference below 0.001:", bool((fused - sliced).abs().max() < 1e-3),
+)
 
 # %% [markdown]
 # ## Pieces of a picture
@@ -358,8 +445,15 @@ print("processors:", {type(p).__name__ for p in slow.unet.attn_processors.values
 # %%
 for pixels, batch, saving in ((512, 8, "vae_slicing"), (1024, 1, "vae_tiling")):
     for on in (False, True):
-        estimate = predict_memory(STABLE_DIFFUSION_15, dtype=torch.float16, height=pixels, width=pixels, batch=batch, **{saving: on})
-        print(f"{batch} x {pixels} pixels, {saving}={on!s:5s}: decoder {estimate.activations['decode'] / 1e6:7.1f} MB, peak {estimate.total / 1e9:.2f} GB")
+        estimate = predict_memory(
+            STABLE_DIFFUSION_15, dtype=torch.float16, height=pixels,
+            width=pixels, batch=batch, **{saving: on},
+        )
+        print(
+            f"{batch} x {pixels} pixels, {saving}={on!s:5s}: "
+            f"decoder {estimate.activations['decode'] / 1e6:7.1f} MB, "
+            f"peak {estimate.total / 1e9:.2f} GB"
+        )
 
 # %% [markdown]
 # How much does tiling change? Encode scenes of $128 \times 128$ and decode them both ways. The tiles of the miniature are 64 pixels wide.
@@ -379,13 +473,27 @@ difference = (decoded[True] - decoded[False]).abs()
 
 # %% tags=["nbval-ignore-output"]
 for tiling, images in decoded.items():
-    print(f"{'tiles' if tiling else 'whole'}: {psnr(images, large).mean():.1f} dB to the scene")
-print(f"tiles against whole: {difference.mean():.4f} on average, {difference.max():.2f} at the worst pixel")
+    print(
+        f"{'tiles' if tiling else 'whole'}: "
+        f"{psnr(images, large).mean():.1f} dB to the scene"
+    )
+print(
+    f"tiles against whole: {difference.mean():.4f} on average, {difference.max():.2f} "
+    "at the worst pixel"
+)
 
 # %%
 shown = 4 * difference.mean(1, keepdim=True).expand(-1, 3, -1, -1) - 1
-fig = plotting.image_strip([decoded[False], decoded[True], shown.clamp(-1, 1)], row_labels=["whole", "tiles", "difference x 4"], scale=1.5, title="A tile does not know the rest of the picture")
-show(fig, alt="Three rows of four large scenes: decoded whole; decoded in tiles, with the same things but bands of another tint at the right and lower border; and the difference, a pattern of broad bands that follows the tiles.")
+fig = plotting.image_strip(
+    [decoded[False], decoded[True], shown.clamp(-1, 1)],
+    row_labels=["whole", "tiles", "difference x 4"], scale=1.5,
+    title="A tile does not know the rest of the picture",
+)
+show(fig, alt=(
+    "Three rows of four large scenes: decoded whole; decoded in tiles, "
+    "with the same things but bands of another tint at the right and lower border; "
+    "and the difference, a pattern of broad bands that follows the tiles."
+))
 
 # %% [markdown]
 # The tint is not at the seams: those are faded. It fills whole tiles. The decoder's group norms average over the picture that they see, and a tile of plain meadow has another average than the whole.
@@ -396,8 +504,14 @@ show(fig, alt="Three rows of four large scenes: decoded whole; decoded in tiles,
 
 # %%
 for offload in (None, "model", "sequential"):
-    estimate = predict_memory(STABLE_DIFFUSION_15, dtype=torch.float16, offload=offload) if offload else full
-    print(f"offload {offload!s:10s}: {estimate.total / 1e9:.2f} GB on the GPU, {estimate.host / 1e9:.2f} GB of weights in main memory")
+    estimate = full
+    if offload:
+        half = torch.float16
+        estimate = predict_memory(STABLE_DIFFUSION_15, dtype=half, offload=offload)
+    print(
+        f"offload {offload!s:10s}: {estimate.total / 1e9:.2f} GB on the GPU, "
+        f"{estimate.host / 1e9:.2f} GB of weights in main memory"
+    )
 
 # %% [markdown]
 # With whole parts the U-Net decides: its weights and what it needs on top. With layers hardly any weights are left, and the decoder's outputs decide.
@@ -417,26 +531,43 @@ except ValueError as error:
 
 # %%
 SIZES = (512, 1024, 1536)
-KINDS = {"all scores": {"fused_attention": False}, "fused": {}, "fused, tiles": {"vae_tiling": True}}
+KINDS = {
+    "all scores": {"fused_attention": False},
+    "fused": {},
+    "fused, tiles": {"vae_tiling": True},
+}
 estimates = {}
 for pixels in SIZES:
     for kind, choice in KINDS.items():
-        estimates[pixels, kind] = predict_memory(STABLE_DIFFUSION_15, dtype=torch.float16, height=pixels, width=pixels, **choice)
+        estimates[pixels, kind] = predict_memory(
+            STABLE_DIFFUSION_15,
+            dtype=torch.float16, height=pixels, width=pixels, **choice,
+        )
+
+# %%
+def at_size(pixels):
+    fig, ax = figure(6.4, 2.6)
+    for shift, phase, colour in (
+        (0.2, "denoise", "#0072B2"), (-0.2, "decode", "#D55E00")
+    ):
+        sizes = [estimates[pixels, kind].during(phase) / 1e9 for kind in KINDS]
+        places = [i + shift for i in range(3)]
+        ax.barh(places, sizes, 0.36, color=colour, label=phase)
+    ax.axvline(6 / 1.2, color="#777777")
+    ax.set(
+        yticks=range(3), yticklabels=list(KINDS),
+        xlabel="GB on the GPU, weights included", xlim=(0, 12),
+    )
+    ax.set_title(
+        f"{pixels} x {pixels} pixels, float16. Line: 6 GB less the room", loc="left"
+    )
+    ax.legend(loc="upper right")
+    peaks = [f"{kind} {estimates[pixels, kind].total / 1e9:.1f}" for kind in KINDS]
+    return fig, f"GB for {pixels} pixels: " + ", ".join(peaks) + "; line at 5."
+
 
 # %%
 from diffusion_course import Explorer
-
-
-def at_size(pixels):
-    fig, ax = figure(6.4, 2.6)
-    for shift, phase, colour in ((0.2, "denoise", "#0072B2"), (-0.2, "decode", "#D55E00")):
-        ax.barh([i + shift for i in range(3)], [estimates[pixels, kind].during(phase) / 1e9 for kind in KINDS], 0.36, color=colour, label=phase)
-    ax.axvline(6 / 1.2, color="#777777")
-    ax.set(yticks=range(3), yticklabels=list(KINDS), xlabel="GB on the GPU, weights included", xlim=(0, 12))
-    ax.set_title(f"{pixels} x {pixels} pixels, float16. Line: 6 GB less the room", loc="left")
-    ax.legend(loc="upper right")
-    return fig, f"GB for {pixels} pixels: " + ", ".join(f"{kind} {estimates[pixels, kind].total / 1e9:.1f}" for kind in KINDS) + "; line at 5."
-
 
 Explorer(at_size, pixels=list(SIZES), start={"pixels": 1024})
 
@@ -449,7 +580,10 @@ Explorer(at_size, pixels=list(SIZES), start={"pixels": 1024})
 
 # %%
 for kind in KINDS:
-    print(f"{kind:12s} fits up to {max(p for p in SIZES if 1.2 * estimates[p, kind].total <= 6e9)} pixels")
+    print(
+        f"{kind:12s} fits up to "
+        f"{max(p for p in SIZES if 1.2 * estimates[p, kind].total <= 6e9)} pixels"
+    )
 
 # %% [markdown]
 # ## Another sampler, the same network
@@ -464,7 +598,10 @@ own = mini.scheduler
 config = own.config
 for name in ("ddim", "euler", "dpmpp_2m"):
     scheduler = make_scheduler(name, config)
-    print(f"{type(scheduler).__name__:28s} {scheduler.config.beta_schedule}, {scheduler.config.prediction_type}, {scheduler.config.timestep_spacing}")
+    print(
+        f"{type(scheduler).__name__:28s} {scheduler.config.beta_schedule}, "
+        f"{scheduler.config.prediction_type}, {scheduler.config.timestep_spacing}"
+    )
 
 # %% [markdown]
 # Same prompts, same noise, 6 and 20 steps. The reference is DDIM with 60 steps, which comes close to the exact solution of the ODE that all three follow.
@@ -482,9 +619,21 @@ for steps in (6, 20):
 mini.scheduler = own
 
 # %%
-rows = {"ddim, 6 steps": swapped["ddim", 6], "euler, 6 steps": swapped["euler", 6], "dpmpp_2m, 6 steps": swapped["dpmpp_2m", 6], "ddim, 60 steps": reference}
-fig = plotting.image_strip(list(rows.values()), row_labels=list(rows), title="Three samplers, one seed, one network")
-show(fig, alt="Four rows of eight scenes from the same noise, with the same things in all rows. DDIM and Euler with 6 steps cannot be told apart; DPM-Solver++ with 6 steps differs in details, and so does DDIM with 60.")
+rows = {
+    "ddim, 6 steps": swapped["ddim", 6],
+    "euler, 6 steps": swapped["euler", 6],
+    "dpmpp_2m, 6 steps": swapped["dpmpp_2m", 6],
+    "ddim, 60 steps": reference,
+}
+fig = plotting.image_strip(
+    list(rows.values()),
+    row_labels=list(rows), title="Three samplers, one seed, one network",
+)
+show(fig, alt=(
+    "Four rows of eight scenes from the same noise, with the same things in all rows. "
+    "DDIM and Euler with 6 steps cannot be told apart; DPM-Solver++ with 6 steps "
+    "differs in details, and so does DDIM with 60."
+))
 
 # %% [markdown]
 # DDIM and Euler agree, as lesson 06 proved. DPM-Solver++ gets closer with the same number of calls. No weight was touched.
@@ -495,10 +644,18 @@ show(fig, alt="Four rows of eight scenes from the same noise, with the same thin
 from diffusion_course import LatentParts, text_to_image
 
 schedule = make_schedule("scaled_linear", 1000, beta_start=0.00085, beta_end=0.012)
-parts = LatentParts(pipe.vae, pipe.unet, pipe.text_encoder, pipe.tokenizer, schedule, pipe.scheduler.config.prediction_type, spacing="trailing")
+parts = LatentParts(
+    pipe.vae, pipe.unet, pipe.text_encoder, pipe.tokenizer, schedule,
+    pipe.scheduler.config.prediction_type, spacing="trailing",
+)
 with torch.no_grad():
-    ours = text_to_image(parts, prompt, num_inference_steps=20, generator=make_generator(7))
-fig = plotting.image_grid(ours.float().cpu(), scale=1.5, title="Lesson 11's loop, with the parts of the pipeline above")
+    ours = text_to_image(
+        parts, prompt, num_inference_steps=20, generator=make_generator(7)
+    )
+fig = plotting.image_grid(
+    ours.float().cpu(),
+    scale=1.5, title="Lesson 11's loop, with the parts of the pipeline above",
+)
 show(fig, alt="One picture of the prompt above, drawn by the course's own loop.")
 
 # %% [markdown]
@@ -507,7 +664,10 @@ show(fig, alt="One picture of the prompt above, drawn by the course's own loop."
 # The miniature predicts $v$. So does Stable Diffusion 2.1, while 1.5 predicts noise. Nothing in the weights says which, and `"epsilon"` is what a scheduler assumes if its configuration is silent.
 # What happens when $v$ is read as noise? Put $v = \sqrt{\bar\alpha}\,\epsilon - \sqrt{1-\bar\alpha}\,x_0$ where noise is expected:
 #
-# $$\tilde x_0 = \frac{x_t - \sqrt{1-\bar\alpha}\;v}{\sqrt{\bar\alpha}} = \frac{\sqrt{\bar\alpha} + 1 - \bar\alpha}{\sqrt{\bar\alpha}}\,x_0 + \frac{\sqrt{1-\bar\alpha}\,\big(1 - \sqrt{\bar\alpha}\big)}{\sqrt{\bar\alpha}}\,\epsilon \tag{12.3}$$
+# $$\begin{aligned}
+# \tilde x_0 &= \frac{x_t - \sqrt{1-\bar\alpha}\;v}{\sqrt{\bar\alpha}} \\[4pt]
+# &= \frac{\sqrt{\bar\alpha} + 1 - \bar\alpha}{\sqrt{\bar\alpha}}\,x_0 + \frac{\sqrt{1-\bar\alpha}\,\big(1 - \sqrt{\bar\alpha}\big)}{\sqrt{\bar\alpha}}\,\epsilon
+# \end{aligned} \tag{12.3}$$
 #
 # **Line by line.** Write $x_t = \sqrt{\bar\alpha}\,x_0 + \sqrt{1-\bar\alpha}\,\epsilon$ and subtract $\sqrt{1-\bar\alpha}\,v = \sqrt{\bar\alpha}\sqrt{1-\bar\alpha}\,\epsilon - (1-\bar\alpha)\,x_0$. Collect $x_0$, collect $\epsilon$, divide.
 #
@@ -520,7 +680,8 @@ from diffusion_course import from_x0_and_noise, to_x0_and_noise
 
 x0, eps = torch.randn(2, 4000, dtype=torch.float64, generator=generator)
 for alpha_bar in (0.99, 0.5, 0.01):
-    v, xt = from_x0_and_noise(x0, eps, alpha_bar, "v_prediction"), alpha_bar**0.5 * x0 + (1 - alpha_bar) ** 0.5 * eps
+    v = from_x0_and_noise(x0, eps, alpha_bar, "v_prediction")
+    xt = alpha_bar**0.5 * x0 + (1 - alpha_bar) ** 0.5 * eps
     wrong, _ = to_x0_and_noise(v, xt, alpha_bar, "epsilon")
     root = alpha_bar**0.5
     factors = (root + 1 - alpha_bar) / root, (1 - alpha_bar) ** 0.5 * (1 - root) / root
@@ -541,12 +702,22 @@ damaged = {}
 for name, change in MISMATCHES.items():
     mini.scheduler = make_scheduler("ddim", config, **change)
     damaged[name] = draw(mini)
-    print(f"{name:24s} right in everything {8 * right(damaged[name]):2.0f} of 8, contrast {damaged[name].std():.2f}")
+    print(
+        f"{name:24s} right in everything {8 * right(damaged[name]):2.0f} of 8, "
+        f"contrast {damaged[name].std():.2f}"
+    )
 mini.scheduler = own
 
 # %%
-fig = plotting.image_strip([images[:8] for images in damaged.values()], row_labels=list(damaged), title="One word in a file of 300 bytes")
-show(fig, alt="Four rows of eight pictures. As trained: clear scenes. v read as noise: garish, speckled pictures in which the things show through at best as blurs. Linear betas and leading spacing: nearly the same scenes as in the first row.")
+fig = plotting.image_strip(
+    [images[:8] for images in damaged.values()],
+    row_labels=list(damaged), title="One word in a file of 300 bytes",
+)
+show(fig, alt=(
+    "Four rows of eight pictures. As trained: clear scenes. v read as noise: "
+    "garish, speckled pictures in which the things show through at best as blurs. "
+    "Linear betas and leading spacing: nearly the same scenes as in the first row."
+))
 
 # %% [markdown]
 # No warning, no error, no NaN. Somebody fine-tuned 2.1 with a script that wrote the scheduler's arguments out and left `prediction_type` to its default, and got no normal picture ([peft#421](https://github.com/huggingface/peft/issues/421)). The two other mismatches hardly show on eight pictures, which is why they stay unnoticed.
@@ -554,18 +725,37 @@ show(fig, alt="Four rows of eight pictures. As trained: clear scenes. v read as 
 # **Find out.** Noise some latents yourself and ask the network once. Its output is close to the noise or close to $v$, and you know both. This takes a folder of weights without a label, a few pictures, and three lines:
 
 # %%
-from diffusion_course import encode_images, encode_prompt, load_parts, prediction_target, q_sample
+from diffusion_course import (
+    encode_images,
+    encode_prompt,
+    load_parts,
+    prediction_target,
+    q_sample,
+)
 
 shipped = load_parts()
 pictures = render_scenes(codes[:16], generator=make_generator(5))
 abar32 = shipped.schedule.alphas_cumprod.float()
+
+# %%
 with torch.no_grad():
     z, words = encode_images(shipped, pictures), encode_prompt(shipped, prompts[:16])
     for index in (100, 500, 900):
-        t, eps = torch.full((16,), index), torch.randn(z.shape, generator=make_generator(6))
+        t = torch.full((16,), index)
+        eps = torch.randn(z.shape, generator=make_generator(6))
         output = shipped.predict(q_sample(z, t, abar32, eps), t, words)
-        errors = {kind: (output - prediction_target(z, eps, t, abar32, kind)).square().mean().item() for kind in ("epsilon", "v_prediction")}
-        print(f"t = {index}: " + ", ".join(f"mean square distance to {kind} {error:.2f}" for kind, error in errors.items()))
+        errors = {
+            kind: (
+                output - prediction_target(z, eps, t, abar32, kind)
+            ).square().mean().item()
+            for kind in ("epsilon", "v_prediction")
+        }
+        print(
+            f"t = {index}: " + ", ".join(
+                f"mean square distance to {kind} {error:.2f}"
+                for kind, error in errors.items()
+            )
+        )
 
 # %% [markdown]
 # ## What the safety checker sees
@@ -578,9 +768,14 @@ with torch.no_grad():
 # By hand, with three numbers instead of 768: a picture $u = (3, 4, 0)$ and a concept $c = (1, 1, 0)$ have the cosine $7 / (5\sqrt 2) = 0.990$.
 
 # %%
-u, concepts, thresholds = torch.tensor([3.0, 4.0, 0.0]), torch.tensor([[1.0, 1.0, 0.0], [0.0, 0.0, 2.0]]), torch.tensor([0.995, 0.2])
+u = torch.tensor([3.0, 4.0, 0.0])
+concepts = torch.tensor([[1.0, 1.0, 0.0], [0.0, 0.0, 2.0]])
+thresholds = torch.tensor([0.995, 0.2])
 cosines = torch.nn.functional.cosine_similarity(u, concepts, dim=1)
-print([round(c.item(), 3) for c in cosines], "flagged:", bool((cosines > thresholds).any()))
+print(
+    [round(c.item(), 3) for c in cosines], "flagged:",
+    bool((cosines > thresholds).any()),
+)
 
 # %% [markdown]
 # Rando et al. ([arXiv 2210.04610](https://arxiv.org/abs/2210.04610)) took it apart: the concepts are sexual ones; violence and gore pass; and prompts that avoid it are easy to find.
@@ -591,10 +786,21 @@ print([round(c.item(), 3) for c in cosines], "flagged:", bool((cosines > thresho
 # It costs memory. Its configuration is CLIP's ViT-L/14:
 
 # %%
-vision = {"hidden_size": 1024, "intermediate_size": 4096, "num_hidden_layers": 24, "num_attention_heads": 16, "patch_size": 14}
+vision = {
+    "hidden_size": 1024,
+    "intermediate_size": 4096,
+    "num_hidden_layers": 24,
+    "num_attention_heads": 16,
+    "patch_size": 14,
+}
 checker = {"projection_dim": 768, "vision_config": vision}
-checked = predict_memory({**STABLE_DIFFUSION_15, "safety_checker": checker}, dtype=torch.float16)
-print(f"its weights: {checked.weights['safety_checker'] / 1e6:.0f} MB in float16; the peak with it {checked.total / 1e9:.2f} GB instead of {full.total / 1e9:.2f}")
+checked = predict_memory(
+    {**STABLE_DIFFUSION_15, "safety_checker": checker}, dtype=torch.float16
+)
+print(
+    f"its weights: {checked.weights['safety_checker'] / 1e6:.0f} MB in float16; "
+    f"the peak with it {checked.total / 1e9:.2f} GB instead of {full.total / 1e9:.2f}"
+)
 
 # %% [markdown]
 # ## What the licence asks
@@ -618,11 +824,17 @@ print(f"its weights: {checked.weights['safety_checker'] / 1e6:.0f} MB in float16
 from diffusers import StableDiffusionImg2ImgPipeline, logging
 
 logging.set_verbosity_error()  # its log has a line here that is about something else
-first = load_stable_diffusion("mini-stable-diffusion", device="cpu", dtype=torch.bfloat16)
+first = load_stable_diffusion(
+    "mini-stable-diffusion", device="cpu", dtype=torch.bfloat16
+)
 before = predict_memory(first)
 second = StableDiffusionImg2ImgPipeline.from_pipe(first)
 after = predict_memory(first)
-print(f"the first pipeline is now in {first.unet.dtype}: weights {sum(before.weights.values()) / 1e6:.1f} MB before, {sum(after.weights.values()) / 1e6:.1f} MB after")
+print(
+    f"the first pipeline is now in {first.unet.dtype}: "
+    f"weights {sum(before.weights.values()) / 1e6:.1f} MB before, "
+    f"{sum(after.weights.values()) / 1e6:.1f} MB after"
+)
 
 # %% [markdown]
 # Pass the dtype, `from_pipe(first, dtype=first.dtype)`, and look at a weight afterwards.

@@ -1,3 +1,4 @@
-"""An assignment: what is asked of whom, as notebooks and as the grader's secrets. Imports
-exercises.
+"""An assignment: what is asked of whom, as notebooks and as the grader's secrets.
+
+Imports exercises.
 """

@@ -1,5 +1,6 @@
-"""An assignment: which exercises and questions, for whom, and the secret seed that draws each
-student's numbers and cases.
+"""An assignment: exercises and questions, for whom, and the secret seed.
+
+The seed draws each student's numbers and hidden cases.
 """
 
 from __future__ import annotations
@@ -27,11 +28,10 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 
 @dataclasses.dataclass(frozen=True)
 class Assignment:
-    """What the grader has to know; `seed` is secret. An empty roster: everybody gets the same
-    numbers and hidden cases.
+    """What the grader has to know; `seed` is secret.
 
-    Raises LookupError for an unknown exercise or question, ValueError for a bad name, seed or
-    roster, or for nothing to do.
+    With an empty roster everybody gets the same numbers and hidden cases. Raises LookupError for an
+    unknown exercise or question, ValueError for a bad name, seed or roster, or for nothing to do.
     """
 
     name: str
@@ -69,11 +69,10 @@ class Assignment:
             get_question(one)
 
     def exercise(self, exercise_id: str, student_id: str = "") -> Exercise:
-        """Return the exercise with the student's own parameters; with an empty roster, the first
-        choices for everybody.
+        """Return the exercise with the student's own parameters.
 
-        Raises LookupError for an exercise that is not in the assignment and a student who is not on
-        the roster.
+        With an empty roster these are the first choices. Raises LookupError for an exercise that is
+        not in the assignment and a student who is not on the roster.
         """
         exercise = self._member(exercise_id)
         who = self._who(student_id)
@@ -86,10 +85,9 @@ class Assignment:
         return exercise.with_parameters(**dict(zip(exercise.parameters, drawn, strict=True)))
 
     def case_seed(self, exercise_id: str, student_id: str = "") -> int:
-        """Return the seed of the student's hidden cases, for `engine.make_cases`; never one that
-        `check` uses.
+        """Return the seed of the student's hidden cases, never one that `check` uses.
 
-        Raises LookupError as `exercise` does.
+        `engine.make_cases` takes it. Raises LookupError as `exercise` does.
         """
         self._member(exercise_id)
         return _PUBLIC_SEEDS + self._draw("cases", self._who(student_id), exercise_id)
@@ -139,21 +137,17 @@ class Assignment:
 def _offered(exercise_id: str) -> dict[str, list[Any]]:
     """Return what a find-the-number exercise offers where that is more than one choice."""
     parameters = get_exercise(exercise_id).parameters
-    return (
-        {name: list(choices) for name, choices in parameters.items()}
-        if any(len(c) > 1 for c in parameters.values())
-        else {}
-    )
+    if all(len(choices) == 1 for choices in parameters.values()):
+        return {}
+    return {name: list(choices) for name, choices in parameters.items()}
 
 
 def save_assignment(assignment: Assignment, path: str | Path) -> None:
     """Write `assignment` as JSON, whole or not at all."""
+    keys = ("name", "title", "exercises", "manual", "seed")
     content = {
         "format": FORMAT,
-        **{
-            key: getattr(assignment, key)
-            for key in ("name", "title", "exercises", "manual", "seed")
-        },
+        **{key: getattr(assignment, key) for key in keys},
         "choices": {one: _offered(one) for one in assignment.exercises if _offered(one)},
         "roster": [dataclasses.asdict(student) for student in assignment.roster],
     }

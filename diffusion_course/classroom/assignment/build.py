@@ -1,5 +1,6 @@
-"""Build an assignment: notebooks for students and instructor, nbgrader's source, the grader's
-secrets. Whole or not at all.
+"""Build an assignment as a folder, whole or not at all.
+
+It holds notebooks for students and instructor, nbgrader's source and the grader's secrets.
 """
 
 from __future__ import annotations
@@ -20,10 +21,16 @@ from .notebooks import make_notebook, to_bytes
 from .roster import read_roster
 
 # nbgrader's own stub raises an error below the student's answer; this one does not.
-_NBGRADER_CONFIG = """# Read by nbgrader when it is run in this folder. In a course of your own, copy these lines.
+_NBGRADER_CONFIG = """# nbgrader reads this when it is run in this folder.
+# In a course of your own, copy these lines.
 c = get_config()  # noqa: F821
 c.ClearSolutions.code_stub = {"python": "# Write your answer above, in place of the `...`."}
 """
+NO_SOURCE = (
+    "No source/ for nbgrader: nbgrader hands the same notebook to everybody, and here every student"
+    " has numbers of his own. For nbgrader build without a roster, and grade with that"
+    " assignment.json."
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,18 +62,13 @@ def parse_lessons(lessons: str | int | Iterable[str | int]) -> tuple[int, ...]:
     given = [lessons] if isinstance(lessons, (str, int)) else list(lessons)
     words = [word.strip() for one in given for word in str(one).split(",") if word.strip()]
     there = sorted({part.lesson for part in (*all_exercises(), *all_questions())})
-    if bad := [
-        word for word in words if not (word.isascii() and word.isdigit() and int(word) in there)
-    ]:
-        raise ValueError(
-            f"no such lesson: {', '.join(bad)}. There are"
-            f" {', '.join(f'{one:02d}' for one in there)}."
-        )
+    listed = f"There are {', '.join(f'{one:02d}' for one in there)}."
+    numbers = [int(word) if word.isascii() and word.isdigit() else -1 for word in words]
+    if bad := [word for word, one in zip(words, numbers, strict=True) if one not in there]:
+        raise ValueError(f"no such lesson: {', '.join(bad)}. {listed}")
     if not words:
-        raise ValueError(
-            f"no lesson is given. There are {', '.join(f'{one:02d}' for one in there)}."
-        )
-    return tuple(sorted({int(word) for word in words}))
+        raise ValueError(f"no lesson is given. {listed}")
+    return tuple(sorted(set(numbers)))
 
 
 def build_assignment(
@@ -79,27 +81,23 @@ def build_assignment(
     seed: int | None = None,
     manual: bool = True,
 ) -> Built:
-    """Write an assignment of these lessons into the new folder `out`, whole or not at all, and
-    return what was built.
+    """Write an assignment of these lessons into the new folder `out` and return what was built.
 
     lessons: 2, "02", "02,04" or several of these; name: of the notebook, letters, digits, - and _;
     roster: a CSV file with the column id; seed: secret, from 0 on, drawn if it is None; manual:
-    with the questions that a person marks. Raises FileExistsError if `out` is there and not empty,
-    and what `read_roster`, `parse_lessons` and `Assignment` raise.
+    with the questions that a person marks. The folder is written whole or not at all. Raises
+    FileExistsError if `out` is there and not empty, and what `read_roster`, `parse_lessons` and
+    `Assignment` raise.
     """
     numbers = parse_lessons(lessons)
     exercises = tuple(exercise.id for number in numbers for exercise in all_exercises(number))
-    questions = (
-        tuple(question.id for number in numbers for question in all_questions(number))
-        if manual
-        else ()
-    )
+    questions = tuple(one.id for number in numbers for one in all_questions(number))
     padded = [f"{number:02d}" for number in numbers]
     assignment = Assignment(
         name=name or f"lesson{'s' if len(padded) > 1 else ''}-{'-'.join(padded)}",
         title=title or f"Lesson{'s' if len(padded) > 1 else ''} {', '.join(padded)}",
         exercises=exercises,
-        manual=questions,
+        manual=questions if manual else (),
         seed=secrets.randbits(62) if seed is None else seed,
         roster=() if roster is None else read_roster(roster),
     )
@@ -127,24 +125,13 @@ def build_assignment(
 def _write(assignment: Assignment, folder: Path) -> tuple[str, ...]:
     file = f"{assignment.name}.ipynb"
     for student in [one.id for one in assignment.roster] or [""]:
-        for kind, place in (
-            ("student", folder / "student"),
-            ("solved", folder / "instructor" / "solved"),
-        ):
-            _save(place / student / file, to_bytes(make_notebook(assignment, kind, student)))
+        for kind, target in (("student", "student"), ("solved", "instructor/solved")):
+            content = to_bytes(make_notebook(assignment, kind, student))
+            _save(folder / target / student / file, content)
     save_assignment(assignment, folder / "instructor" / "assignment.json")
     _save(folder / "instructor" / "hidden_cases.md", describe_cases(assignment).encode("utf-8"))
     if assignment.has_own_numbers:
-        why = (
-            "nbgrader hands the same notebook to everybody, and here every student has numbers of"
-            " his own"
-        )
-        return (
-            (
-                f"No source/ for nbgrader: {why}. For nbgrader build without a roster, and grade"
-                " with that assignment.json."
-            ),
-        )
+        return (NO_SOURCE,)
     _save(folder / "source" / assignment.name / file, to_bytes(make_notebook(assignment, "source")))
     _save(folder / "nbgrader_config.py", _NBGRADER_CONFIG.encode("utf-8"))
     return ()

@@ -1,5 +1,6 @@
-"""What the hidden cases are, for the instructor to read: notes, shapes, each student's numbers, and
-a digest of each draw.
+"""What the hidden cases are, for the instructor to read.
+
+The page has notes, shapes, each student's numbers and a digest of each draw.
 """
 
 from __future__ import annotations
@@ -17,8 +18,9 @@ from .assignment import Assignment
 
 _HEAD = """# Hidden cases of {name}
 
-Keep this page to yourself. The grader calls each answer with the cases below. Values are drawn from the secret seed in
-`assignment.json`{per_student}. The digest is the start of a sha256 over all values of a draw: equal digests, equal cases.
+Keep this page to yourself. The grader calls each answer with the cases below. Values are drawn from
+the secret seed in `assignment.json`{per_student}. The digest is the start of a sha256 over all
+values of a draw: equal digests, equal cases.
 """
 
 
@@ -74,8 +76,9 @@ def _draws(assignment: Assignment, exercise_id: str, students: list[str]) -> Ite
 
 
 def describe_case(exercise: Exercise, case: Case) -> str:
-    """Return the case's arguments by name: dtype and shape of a tensor, a plain value as it is,
-    else the type.
+    """Return the case's arguments by name.
+
+    Of a tensor it tells dtype and shape, of a plain value the value, else the type.
     """
     return ", ".join(
         f"{name} {_describe(value)}" for name, value in bound_arguments(exercise, case).items()
@@ -101,8 +104,9 @@ def _row(*cells: object) -> str:
 
 
 def _pieces(value: Any, depth: int = 0) -> Iterator[bytes]:
-    """Yield bytes that stand for a value: of tensors and generators the content, of other objects
-    what they hold.
+    """Yield bytes that stand for a value.
+
+    Of tensors and generators that is the content, of other objects what they hold.
     """
     if isinstance(value, torch.Tensor):
         yield f"{value.dtype} {tuple(value.shape)}".encode()

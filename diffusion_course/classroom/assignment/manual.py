@@ -1,14 +1,19 @@
-"""The manual questions of all lessons: for words and for judging pictures, each with a rubric."""
+"""The manual questions of all lessons, from `questions/`: for words and for judging pictures."""
 
 from __future__ import annotations
 
-from . import manual_00_04, manual_05_08, manual_09_12
-from .rubric import ManualQuestion
+from pathlib import Path
+
+from .rubric import ManualQuestion, parse_questions
 
 __all__ = ["ManualQuestion", "all_questions", "get_question"]
 
-_PARTS = (manual_00_04, manual_05_08, manual_09_12)
-_QUESTIONS = {question.id: question for part in _PARTS for question in part.QUESTIONS}
+FOLDER = Path(__file__).parent / "questions"
+_QUESTIONS = {
+    question.id: question
+    for path in sorted(FOLDER.glob("lesson*.md"))
+    for question in parse_questions(path.read_text(encoding="utf-8"))
+}
 
 
 def all_questions(lesson: int | None = None) -> tuple[ManualQuestion, ...]:

@@ -1,9 +1,8 @@
-"""An assignment as notebooks: the student's, the solved one, and nbgrader's source with solutions
-and hidden tests marked.
+"""An assignment as notebooks: the student's, the solved one, and nbgrader's source.
 
-They are format 4.5 with stable cell ids and nbgrader's metadata (schema 3). The answer cell of
-exercise 02.1 has the grade_id `answer-02-1`, its test cell `check-02-1`, the answer to question
-02.m1 `manual-02-m1`.
+The source has solutions and hidden tests marked. Notebooks are of format 4.5 with stable cell ids
+and nbgrader's metadata (schema 3). The answer cell of exercise 02.1 has the grade_id `answer-02-1`,
+its test cell `check-02-1`, the answer to question 02.m1 `manual-02-m1`.
 """
 
 from __future__ import annotations
@@ -24,15 +23,21 @@ SETUP = "import math\n\nimport torch\n\nfrom diffusion_course import check, hint
 
 _INTRO = """# {title}
 
-{count}. Write each answer into the cell below its question, in place of the `...`, and run it: `check` judges code at once
-and names the mistake if it knows it; `hint("{first}")` helps in steps. Keep the names that the cells define.
+{count}. Write each answer into the cell below its question, in place of the `...`, and run it:
+`check` judges code at once and names the mistake if it knows it; `hint("{first}")` helps in steps.
+Keep the names that the cells define.
 
-- Hand in this notebook, saved. Outputs are not needed: grading runs your cells again, from top to bottom.
-- Write your own functions. The course's own ones are not accepted as answers, and answers that hand their work to them are noted.
-- An answer is safest when it needs nothing but the cell of imports below. One that uses another cell fails with it.
+- Hand in this notebook, saved. Outputs are not needed: grading runs your cells again, from top to
+  bottom.
+- Write your own functions. The course's own ones are not accepted as answers, and answers that hand
+  their work to them are noted.
+- An answer is safest when it needs nothing but the cell of imports below. One that uses another
+  cell fails with it.
 - Grading calls your functions with other inputs than `check` does.{own}
 """
 
+_OWN_NUMBERS = """
+- The numbers in some of the questions are yours alone. The answers of others do not fit them."""
 _HIDDEN = """### BEGIN HIDDEN TESTS
 from diffusion_course.exercises.engine import evaluate
 from diffusion_course.exercises.registry import get_exercise
@@ -81,30 +86,22 @@ def make_notebook(
 
 def to_bytes(notebook: dict[str, Any]) -> bytes:
     """Return a notebook as the bytes of its file; the same notebook gives the same bytes."""
-    return (json.dumps(notebook, indent=1, ensure_ascii=False, sort_keys=True) + "\n").encode(
-        "utf-8"
-    )
+    text = json.dumps(notebook, indent=1, ensure_ascii=False, sort_keys=True) + "\n"
+    return text.encode("utf-8")
 
 
 def _in_order(assignment: Assignment) -> Iterator[Exercise | ManualQuestion]:
     """Lesson by lesson: its exercises, then its questions."""
-    parts = [get_exercise(one) for one in assignment.exercises] + [
-        get_question(one) for one in assignment.manual
-    ]
-    yield from sorted(
-        parts, key=lambda part: part.lesson
-    )  # stable: the order within a lesson is the assignment's
+    parts = [*map(get_exercise, assignment.exercises), *map(get_question, assignment.manual)]
+    # Sorting is stable: the order within a lesson is the assignment's.
+    yield from sorted(parts, key=lambda part: part.lesson)
 
 
 def _intro(assignment: Assignment) -> str:
     names = ((len(assignment.exercises), "exercise"), (len(assignment.manual), "question in words"))
     count = " and ".join(_plural(number, name) for number, name in names if number)
     first = assignment.exercises[0] if assignment.exercises else "01.1"
-    own = (
-        "\n- The numbers in some of the questions are yours alone. The answers of others do not fit"
-        " them."
-    )
-    own = own if assignment.has_own_numbers else ""
+    own = _OWN_NUMBERS if assignment.has_own_numbers else ""
     return _INTRO.format(
         title=assignment.title,
         count=f"{count}, {_points(assignment.max_points)}",

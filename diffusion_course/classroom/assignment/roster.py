@@ -7,18 +7,15 @@ import io
 import re
 from pathlib import Path
 
+from ..files import DEVICE_ON_WINDOWS
 from ..records import Student
 
 _ID = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._@+-]{0,62}[A-Za-z0-9_@+-])?")
-_RESERVED = re.compile(
-    r"(con|prn|aux|nul|com\d|lpt\d)(\.|$)", re.IGNORECASE
-)  # device names on Windows
 _ENDINGS = (".ipynb", ".zip")  # a submission's own
 
 
 def read_roster(path: str | Path) -> tuple[Student, ...]:
-    """Return the students of a CSV file (UTF-8, with or without a byte order mark; commas,
-    semicolons or tabs).
+    """Return the students of a CSV file: UTF-8, with commas, semicolons or tabs.
 
     Raises FileNotFoundError, or ValueError with file and line for a missing column, an id that is
     empty, twice there (in any capitals) or no safe file name, and for a file without students.
@@ -79,8 +76,9 @@ def _students(path: Path, columns: list[str], rows: list[tuple[int, list[str]]])
 
 
 def id_problem(student_id: str) -> str | None:
-    """Return why `student_id` cannot name a file on every system, as the end of a sentence, or None
-    where it can.
+    """Return why `student_id` cannot name a file on every system, or None where it can.
+
+    The text is the end of a sentence.
     """
     if not student_id:
         return "is empty"
@@ -91,7 +89,7 @@ def id_problem(student_id: str) -> str | None:
             "is no safe file name: use letters A to Z, digits and . _ - + @, with a letter or digit"
             " first and no dot last"
         )
-    if _RESERVED.match(student_id):
+    if DEVICE_ON_WINDOWS.match(student_id):
         return "is the name of a device on Windows and cannot name a file there"
     if student_id.lower().endswith(_ENDINGS):
         return "ends like a submission's file"

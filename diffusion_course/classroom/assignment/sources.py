@@ -22,8 +22,9 @@ def grade_id(exercise_id: str) -> str:
 
 @functools.lru_cache(256)
 def parsed(source: str) -> ast.Module:
-    """The syntax tree of a cell, without its magics and shell lines; an empty one where it has
-    none.
+    """The syntax tree of a cell, without its magics and shell lines.
+
+    It is empty where the cell has none.
     """
     for text in (source, re.sub(r"(?m)^([ \t]*)[%!?].*$", r"\1pass", source)):
         try:
@@ -45,8 +46,9 @@ def defines(source: str, name: str) -> bool:
 
 
 def answer_cells(submission: Submission, exercise: Exercise) -> list[int]:
-    """The numbers of the cells that answer an exercise: by nbgrader's name of the cell, or by what
-    they define.
+    """The numbers of the cells that answer an exercise.
+
+    They are told by nbgrader's name of the cell, or by what they define.
     """
     own = grade_id(exercise.id)
     return [
@@ -80,30 +82,22 @@ def left_blank(source: str) -> bool:
 
 def defined_names(source: str) -> list[str]:
     """The functions, classes and variables that a cell defines at its top level."""
-    return sorted(
-        {
-            name
-            for node in parsed(source).body
-            for name in _defined(node)
-            if not isinstance(node, _IMPORTS)
-        }
-    )
+    nodes = [node for node in parsed(source).body if not isinstance(node, _IMPORTS)]
+    return sorted({name for node in nodes for name in _defined(node)})
 
 
 def needed(own: Sequence[str], others: Sequence[str], answers: Sequence[str] = ()) -> str:
-    """The statements of other cells that an answer needs by name, directly or through each other,
-    in their order.
+    """The statements of other cells that an answer needs by name, in their order.
 
-    A name is taken from an import if there is one, else from `others`, else from the cells that
-    answer other exercises.
+    It may need them directly or through each other. A name is taken from an import if there is one,
+    else from `others`, else from the cells that answer other exercises.
     """
-    statements = [
-        (rank, node)
-        for rank, group in ((1, others), (2, answers))
-        for one in group
+    ranked = [
+        (0 if isinstance(node, _IMPORTS) else rank, node)
+        for rank, sources in ((1, others), (2, answers))
+        for one in sources
         for node in parsed(one).body
     ]
-    ranked = [(0 if isinstance(node, _IMPORTS) else rank, node) for rank, node in statements]
     best: dict[str, int] = {}
     for rank, node in ranked:
         for name in _defined(node):
@@ -115,12 +109,12 @@ def needed(own: Sequence[str], others: Sequence[str], answers: Sequence[str] = (
     while waiting:
         name = waiting.pop()
         seen.add(name)
-        for place, (rank, node) in enumerate(ranked):
-            if place not in kept and rank == best.get(name) and name in _defined(node):
-                kept.add(place)
+        for index, (rank, node) in enumerate(ranked):
+            if index not in kept and rank == best.get(name) and name in _defined(node):
+                kept.add(index)
                 waiting |= _loaded(node) - mine - seen
-    stars = {place for place, (_, node) in enumerate(ranked) if "*" in _defined(node)}
-    return "\n".join(_text(node) for place, (_, node) in enumerate(ranked) if place in kept | stars)
+    kept |= {index for index, (_, node) in enumerate(ranked) if "*" in _defined(node)}
+    return "\n".join(_text(node) for index, (_, node) in enumerate(ranked) if index in kept)
 
 
 def _text(node: ast.AST) -> str:
@@ -131,9 +125,7 @@ def _text(node: ast.AST) -> str:
 
 
 def _defined(statement: ast.AST) -> set[str]:
-    """The names that a statement binds at the top level; what is inside a function or class does
-    not count.
-    """
+    """The names that a statement binds at the top level, not inside a function or class."""
     if isinstance(statement, _IMPORTS):
         return {(alias.asname or alias.name).partition(".")[0] for alias in statement.names}
     found, waiting = set(), [statement]

@@ -1,1 +1,4 @@
-"""From a folder of submissions to points. Imports assignment, sandbox and reports."""
+"""From a folder of submissions to points.
+
+Imports assignment, sandbox and reports.
+"""

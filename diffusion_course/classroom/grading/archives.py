@@ -1,5 +1,6 @@
-"""Notebooks out of a student's zip file. Nothing is unpacked to disk, and nothing is decompressed
-beyond the limits.
+"""Notebooks out of a student's zip file.
+
+Nothing is unpacked to disk, and nothing is decompressed beyond the limits.
 """
 
 from __future__ import annotations

@@ -1,16 +1,15 @@
-"""Get a submission's outcomes on the hidden cases from untrusted workers, within limits of time,
-memory and processes.
+"""Get a submission's outcomes on the hidden cases from untrusted workers.
 
-First all cells run, and every exercise is answered in a fork of that state. An exercise that is not
-right then runs by itself: its own cell with those statements of other cells that it needs by name;
-and where it says something else then, its own cell with all cells that answer nothing. So what one
-answer does to the process, to its files or to the conversation costs another one nothing. The first
-part may take two thirds of the time, and in the second each exercise has its share.
+First all cells run together, and every exercise is answered in a fork of that state. An exercise
+that is not right then runs by itself: its own cell with those statements of other cells that it
+needs by name; and where it says something else then, its own cell with all cells that answer
+nothing. So what one answer does to the process, to its files or to the conversation costs another
+one nothing. The first part may take two thirds of the time, and in the second each exercise has its
+part of the rest.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import tempfile
 import time
 from collections.abc import Sequence
@@ -20,16 +19,9 @@ from pathlib import Path
 from torch.optim import Optimizer
 
 from ...exercises.registry import Case, Exercise
-from ..assignment.sources import (
-    answer_cells,
-    answer_sources,
-    defined_names,
-    defines,
-    grade_id,
-    left_blank,
-    needed,
-)
-from ..records import Attempt, Cell, Submission
+from ..assignment.sources import answer_sources, left_blank
+from ..reasons import ENDED, Reason, told
+from ..records import Attempt, Submission
 from ..sandbox.bubblewrap import (
     NOT_PROTECTED,
     SandboxMissing,
@@ -37,27 +29,23 @@ from ..sandbox.bubblewrap import (
     require_sandbox,
     sandbox_available,
 )
-from ..sandbox.conversation import AnswerDied, CellDied, as_died, call_cases, run_cells
+from ..sandbox.conversation import (
+    AnswerEnded,
+    CellEndedRun,
+    have_answer_called,
+    have_cells_executed,
+)
+from ..sandbox.handle import RunEnded, WorkerHandle
 from ..sandbox.limits import Limits
-from ..sandbox.protocol import ProtocolError, encode_outcome
-from ..sandbox.supervised import Died, Worker
+from ..sandbox.outcomes import encode_outcome
+from ..sandbox.reuse import ReusedWorker
 from .marking import verdict
+from .selection import NumberedCells, Task
 
 __all__ = ["Limits", "SandboxMissing", "run_attempts", "sandbox_available"]
 RUNS_TOGETHER = 4
-DETAILS = {
-    "missing": "the notebook does not define it{detail}.",
-    "course": "it is the course's own function: write yours.",
-    "raises": "the cell that should define it raised {detail}.",
-    "protocol": "it is neither a function nor a class.",
-}
-WHAT_HAPPENED = {
-    "time": "it took too long and was ended",
-    "memory": "it took too much memory and was ended",
-    "processes": "it started too many processes and was ended",
-    "crash": "it ended the process it ran in",
-    "protocol": "it sent something that is no answer",
-}
+NOT_FOUND = {"course": Reason.COURSE, "value": Reason.NOT_A_FUNCTION}
+NOT_DEFINED = {Reason.MISSING, Reason.RENAMED, Reason.CELL_RAISED}
 
 
 def run_attempts(
@@ -70,7 +58,7 @@ def run_attempts(
 ) -> tuple[dict[str, Attempt], tuple[str, ...]]:
     """Return an Attempt for each exercise id, and notes for the instructor.
 
-    `course` is a folder made by `sandbox.course_copy`; without it one is made. Raises
+    `course` is a folder made by `bubblewrap.course_copy`; without it one is made. Raises
     SandboxMissing where there is no bubblewrap and `unsafe` is False.
     """
     if not unsafe:
@@ -78,237 +66,145 @@ def run_attempts(
     with ExitStack() as stack:
         course = course or stack.enter_context(course_copy())
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="submission-")))
-        run = _Run(submission, wanted, limits or Limits(), unsafe, course, folder)
-        try:
-            run.together()
-            run.apart()
-        finally:
-            run.close()
-        if unsafe:
-            run.notes.append(NOT_PROTECTED)
-        return run.attempts, tuple(dict.fromkeys(run.notes))
+        worker = ReusedWorker(
+            course, folder, limits or Limits(), unsafe=unsafe, modules=_slow_imports(wanted)
+        )
+        stack.callback(worker.close)
+        attempting = _Attempting(Task(submission, wanted), worker)
+        attempting.together()
+        attempting.apart()
+        notes = [*attempting.notes, *[NOT_PROTECTED] * unsafe]
+        return attempting.attempts, tuple(dict.fromkeys(notes))
 
 
-@dataclasses.dataclass
-class _Run:
-    """The state of one submission's grading."""
+def _slow_imports(wanted: Sequence[tuple[Exercise, Sequence[Case]]]) -> tuple[str, ...]:
+    """Modules that the worker should have before the student's time begins."""
+    cases = [case for _, several in wanted for case in several]
+    given = [value for case in cases for value in (*case.args, *case.kwargs.values())]
+    # PyTorch's optimisers import this at their first use, which takes seconds.
+    return ("torch._dynamo",) if any(isinstance(one, Optimizer) for one in given) else ()
 
-    submission: Submission
-    wanted: Sequence[tuple[Exercise, Sequence[Case]]]
-    limits: Limits
-    unsafe: bool
-    course: Path
-    folder: Path
 
-    def __post_init__(self) -> None:
+class _Attempting:
+    """One submission: what is known of each exercise so far, and the time that is left."""
+
+    def __init__(self, task: Task, worker: ReusedWorker) -> None:
+        self.task, self.worker = task, worker
         self.attempts: dict[str, Attempt] = {}
         self.notes: list[str] = []
-        self.worker: Worker | None = None
-        self.deadline = time.monotonic() + self.limits.seconds
         self.bad_cells: set[int] = set()
-        given = [
-            value
-            for _, cases in self.wanted
-            for case in cases
-            for value in (*case.args, *case.kwargs.values())
-        ]
-        # PyTorch's optimisers import this at their first use, which takes seconds.
-        self.modules = (
-            ("torch._dynamo",) if any(isinstance(value, Optimizer) for value in given) else ()
-        )
-
-    def close(self) -> None:
-        """End the worker."""
-        if self.worker is not None:
-            self.worker.close()
-            self.worker = None
-
-    def _ready(self, deadline: float) -> tuple[Worker, float]:
-        """A worker in which nothing of an earlier run is left, and the deadline without the time
-        that its start took.
-        """
-        started = time.monotonic()
-        if self.worker is not None and not self.worker.clean():
-            self.close()
-        if self.worker is None:
-            self.worker = Worker(
-                self.course, self.folder, self.limits, unsafe=self.unsafe, modules=self.modules
-            )
-        took = time.monotonic() - started  # importing torch is not the student's time
-        self.deadline += took
-        return self.worker, deadline + took
-
-    def _failed(self, error: Died | ProtocolError, where: str) -> Died:
-        died = as_died(error)
-        self.notes.append(
-            f"{where}: {WHAT_HAPPENED[died.reason]}" + (f" ({died.detail})" if died.detail else "")
-        )
-        return died
-
-    def _name(self, index: int) -> str:
-        return self.submission.cells[index].grade_id or f"code cell {index + 1}"
+        self.deadline = time.monotonic() + worker.limits.seconds
 
     def together(self) -> None:
         """Run all cells in one process; leave out a cell that ends the process, and begin again."""
-        pending = list(range(len(self.wanted)))
-        if not pending:
-            return
-        until = time.monotonic() + 2 / 3 * self.limits.seconds
+        pending = list(range(len(self.task.wanted)))
+        until = time.monotonic() + 2 / 3 * self.worker.limits.seconds
         for _ in range(RUNS_TOGETHER):
-            chosen = [
-                (index, cell)
-                for index, cell in enumerate(self.submission.cells)
-                if index not in self.bad_cells
-            ]
-            try:
-                worker, until = self._ready(until)
-                failures = run_cells(
-                    worker, chosen, [exercise for exercise, _ in self.wanted], until
-                )
-                while pending:
-                    self.attempts[self._id(pending[0])] = self._answer(
-                        worker, pending[0], failures, until
-                    )
-                    pending.pop(0)
-                return
-            except CellDied as error:
-                self.bad_cells.add(error.index)
-                died = self._failed(error.died, self._name(error.index))
-                for place in [one for one in pending if error.index in self._mine(one)]:
-                    self.attempts[self._id(place)] = Attempt(reason=died.reason, detail=died.detail)
-                    pending.remove(place)
-            except (Died, ProtocolError) as error:
-                died = self._failed(error, self._id(pending[0]))
-                self.attempts[self._id(pending.pop(0))] = Attempt(
-                    reason=died.reason, detail=died.detail
-                )
             if not pending or time.monotonic() > until:
                 return
+            try:
+                worker, until = self._clean_worker(until)
+                cells = self.task.all_cells(without=self.bad_cells)
+                failures = have_cells_executed(worker, cells, self.task.exercises, until)
+                while pending:
+                    answer = self._answer(worker, pending[0], failures, until)
+                    self.attempts[self._id(pending.pop(0))] = answer
+            except CellEndedRun as error:
+                self.bad_cells.add(error.index)
+                attempt = self._ended(error, self.task.cell_name(error.index))
+                for position in list(pending):
+                    if error.index in self.task.own_cells(position):
+                        self.attempts[self._id(position)] = attempt
+                        pending.remove(position)
+            except RunEnded as error:
+                name = self._id(pending.pop(0))
+                self.attempts[name] = self._ended(error, name)
 
     def apart(self) -> None:
         """Run each exercise that is not settled by itself: those that ended a process last."""
-        waiting = [place for place in range(len(self.wanted)) if not self._is_settled(place)]
-        waiting.sort(
-            key=lambda place: (
-                getattr(self.attempts.get(self._id(place)), "reason", None) in WHAT_HAPPENED
-            )
-        )
-        for count, place in enumerate(waiting):
-            share = (self.deadline - time.monotonic()) / (len(waiting) - count)
-            until = time.monotonic() + share / 2
-            before = self.attempts.get(self._id(place))
-            first, until = self._alone(place, self._slice(place), until)
+        waiting = [one for one in range(len(self.task.wanted)) if not self._is_settled(one)]
+        waiting.sort(key=self._ended_a_process)
+        for count, position in enumerate(waiting):
+            part = (self.deadline - time.monotonic()) / (len(waiting) - count)
+            until = time.monotonic() + part / 2
+            before = self.attempts.get(self._id(position))
+            first, until = self._alone(position, self.task.cells_with_needed(position), until)
             candidates = [first] if before is None else [before, first]
-            if not self._is_right(place, first) and not _same(before, first):
-                candidates.append(
-                    self._alone(place, self._without_answers(place), until + share / 2)[0]
-                )
-            right = [one for one in candidates if self._is_right(place, one)]
-            self.attempts[self._id(place)] = right[0] if right else min(candidates, key=_trouble)
+            if not self._is_right(position, first) and not _says_the_same(before, first):
+                cells = self.task.cells_without_answers(position, self.bad_cells)
+                candidates.append(self._alone(position, cells, until + part / 2)[0])
+            right = [one for one in candidates if self._is_right(position, one)]
+            best = right[0] if right else min(candidates, key=_trouble)
+            self.attempts[self._id(position)] = best
 
-    def _alone(
-        self, place: int, cells: list[tuple[int, Cell]], until: float
-    ) -> tuple[Attempt, float]:
+    def _clean_worker(self, until: float) -> tuple[WorkerHandle, float]:
+        """A clean worker, and `until` moved by the time that this took."""
+        worker, seconds = self.worker.get()  # importing torch is not the student's time
+        self.deadline += seconds
+        return worker, until + seconds
+
+    def _alone(self, position: int, cells: NumberedCells, until: float) -> tuple[Attempt, float]:
         try:
-            worker, until = self._ready(until)
-            failures = run_cells(worker, cells, [exercise for exercise, _ in self.wanted], until)
-            return self._answer(worker, place, failures, until), until
-        except (CellDied, Died, ProtocolError) as error:
-            died = self._failed(getattr(error, "died", error), f"{self._id(place)} by itself")
-            return Attempt(reason=died.reason, detail=died.detail), until
+            worker, until = self._clean_worker(until)
+            failures = have_cells_executed(worker, cells, self.task.exercises, until)
+            return self._answer(worker, position, failures, until), until
+        except RunEnded as error:
+            return self._ended(error, f"{self._id(position)} by itself"), until
 
     def _answer(
-        self, worker: Worker, place: int, failures: dict[int, str], until: float
+        self, worker: WorkerHandle, position: int, failures: dict[int, str], until: float
     ) -> Attempt:
-        exercise, cases = self.wanted[place]
+        _, cases = self.task.wanted[position]
         try:
-            state, outcomes = call_cases(worker, place, cases, until)
-        except AnswerDied as error:
-            died = self._failed(error, exercise.id)
-            return Attempt(reason=died.reason, detail=died.detail)
-        return Attempt(outcomes) if state == "found" else self._not_found(exercise, state, failures)
+            state, outcomes = have_answer_called(worker, position, cases, until)
+        except AnswerEnded as error:
+            return self._ended(error, self._id(position))
+        if state == "found":
+            return Attempt(outcomes)
+        if state in NOT_FOUND:
+            return Attempt(reason=NOT_FOUND[state])
+        return self.task.not_found(position, failures)
 
-    def _slice(self, place: int) -> list[tuple[int, Cell]]:
-        """The cells that answer an exercise, after what they need of the others."""
-        cells, mine = self.submission.cells, self._mine(place)
-        answers = {grade_id(exercise.id) for exercise, _ in self.wanted}
-        others = [index for index in range(len(cells)) if index not in mine]
-        groups: tuple[list[str], list[str]] = [], []
-        for index in others:
-            groups[cells[index].grade_id in answers].append(cells[index].source)
-        before = Cell(needed([cells[index].source for index in mine], *groups))
-        return [(mine[0] if mine else 0, before), *((index, cells[index]) for index in mine)]
+    def _ended(self, error: RunEnded, where: str) -> Attempt:
+        """The attempt that ended so; the instructor is told where."""
+        detail = f" ({error.detail})" if error.detail else ""
+        self.notes.append(f"{where}: {told(error.reason).rstrip('.')}{detail}")
+        return Attempt(reason=error.reason, detail=error.detail)
 
-    def _without_answers(self, place: int) -> list[tuple[int, Cell]]:
-        """The cells that answer an exercise with all that answer none, but for those that ended a
-        process.
-        """
-        mine, answers = self._mine(place), {grade_id(exercise.id) for exercise, _ in self.wanted}
-        return [
-            (index, cell)
-            for index, cell in enumerate(self.submission.cells)
-            if index in mine or (cell.grade_id not in answers and index not in self.bad_cells)
-        ]
+    def _id(self, position: int) -> str:
+        return self.task.exercises[position].id
 
-    def _mine(self, place: int) -> list[int]:
-        return answer_cells(self.submission, self.wanted[place][0])
+    def _ended_a_process(self, position: int) -> bool:
+        attempt = self.attempts.get(self._id(position))
+        return attempt is not None and attempt.reason in ENDED
 
-    def _id(self, place: int) -> str:
-        return self.wanted[place][0].id
+    def _is_right(self, position: int, attempt: Attempt) -> bool:
+        if attempt.reason is not None:
+            return False
+        return verdict(*self.task.wanted[position], attempt.outcomes).status == "right"
 
-    def _is_right(self, place: int, attempt: Attempt) -> bool:
-        return (
-            attempt.reason is None
-            and verdict(*self.wanted[place], attempt.outcomes).status == "right"
-        )
-
-    def _is_settled(self, place: int) -> bool:
-        """Whether a run by itself can change nothing: right, left blank, or nowhere in the
-        notebook.
-        """
-        exercise, cases = self.wanted[place]
-        attempt, own = self.attempts.get(exercise.id), answer_sources(self.submission, exercise)
+    def _is_settled(self, position: int) -> bool:
+        """Whether a run by itself changes nothing: it is right, left blank, or nowhere there."""
+        exercise, cases = self.task.wanted[position]
+        attempt = self.attempts.get(exercise.id)
+        own = answer_sources(self.task.submission, exercise)
         if attempt is None or attempt.reason is not None:
-            return attempt is not None and attempt.reason == "missing" and not own
+            return attempt is not None and attempt.reason is Reason.MISSING and not own
         status = verdict(exercise, cases, attempt.outcomes).status
         return status == "right" or (status == "unanswered" and all(map(left_blank, own)))
-
-    def _not_found(self, exercise: Exercise, state: str, failures: dict[int, str]) -> Attempt:
-        reason, detail = state if state in ("missing", "course") else "protocol", ""
-        if reason == "missing":
-            for index, kind in failures.items():
-                cell = self.submission.cells[index]
-                if cell.grade_id == grade_id(exercise.id) or defines(
-                    cell.source, exercise.answer_name
-                ):
-                    reason, detail = "raises", kind
-        if reason == "missing":
-            found = [
-                name
-                for source in answer_sources(self.submission, exercise)
-                for name in defined_names(source)
-            ]
-            detail = f": its cell defines `{found[0][:80]}`" if found else ""
-        return Attempt(reason=reason, detail=DETAILS[reason].format(detail=detail))
 
 
 def _trouble(attempt: Attempt) -> int:
     """How little an attempt tells of an answer: all outcomes, some that raised, none."""
-    return (
-        2
-        if attempt.reason is not None
-        else int(any(outcome.failure is not None for outcome in attempt.outcomes))
-    )
+    if attempt.reason is not None:
+        return 2
+    return int(any(outcome.failure is not None for outcome in attempt.outcomes))
 
 
-def _same(before: Attempt | None, now: Attempt) -> bool:
-    """Whether an answer said the same by itself as with all other cells, so that these do not
-    matter.
-    """
-    failures = [
-        outcome.failure.type_name for outcome in now.outcomes if outcome.failure is not None
-    ]
-    if before is None or "NameError" in failures or now.reason in ("missing", "raises"):
+def _says_the_same(before: Attempt | None, now: Attempt) -> bool:
+    """Whether an answer said the same with all other cells, so that these do not matter."""
+    failures = [one.failure.type_name for one in now.outcomes if one.failure is not None]
+    if before is None or "NameError" in failures or now.reason in NOT_DEFINED:
         return False
     said = [[encode_outcome(outcome) for outcome in one.outcomes] for one in (before, now)]
     return before.reason == now.reason and said[0] == said[1]

@@ -1,5 +1,6 @@
-"""A student's notebook file as code cells and written answers. Whatever is odd is left out and
-noted; outputs are ignored.
+"""A student's notebook file as code cells and written answers.
+
+Whatever is odd is left out and noted; outputs are ignored.
 """
 
 from __future__ import annotations
@@ -25,8 +26,9 @@ _NOTES = 20
 
 @dataclasses.dataclass(frozen=True)
 class Notebook:
-    """What is used of a notebook: `assignment` is the name that its metadata gives, `notes` say
-    what was left out.
+    """What is used of a notebook.
+
+    `assignment` is the name that its metadata gives, `notes` say what was left out.
     """
 
     cells: tuple[Cell, ...]
@@ -36,8 +38,9 @@ class Notebook:
 
 
 def parse_notebook(content: bytes) -> Notebook:
-    """Return the cells of a notebook file, format 3 or later. Raises Unreadable where it is no
-    notebook at all.
+    """Return the cells of a notebook file, format 3 or later.
+
+    Raises Unreadable where it is no notebook at all.
     """
     notes: list[str] = []
     document = _load(content, notes)
@@ -124,8 +127,9 @@ def _kind_and_source(cell: Any) -> tuple[str, str | None]:
 
 
 def _sound(text: str) -> str:
-    """Replace halves of surrogate pairs, which JSON may hold and no file can, and give lines their
-    usual end.
+    """Replace what JSON may hold and no file can, and give lines their usual end.
+
+    That is halves of surrogate pairs.
     """
     if not text.isascii():
         text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")

@@ -1,5 +1,6 @@
-"""What is graded already: one file for each submission, written whole, so that a run that was
-killed can go on.
+"""What is graded already, so that a run that was killed can go on.
+
+There is one file for each submission, written whole.
 """
 
 from __future__ import annotations
@@ -27,13 +28,15 @@ class InUse(RuntimeError):
 
 
 def grading_key(assignment: Assignment, settings: str) -> str:
-    """Return a digest of everything besides the submission that marks depend on: assignment,
-    settings, exercises, grader.
+    """Return a digest of everything besides the submission that marks depend on.
+
+    That is the assignment, the settings, and the text of the exercises and of the grader.
     """
     digest = hashlib.sha256(repr((dataclasses.astuple(assignment), settings)).encode())
     for folder in ("exercises", "classroom"):
-        for path in sorted((PACKAGE / folder).rglob("*.py")):
-            digest.update(path.read_bytes())
+        for path in sorted((PACKAGE / folder).rglob("*")):
+            if path.suffix in (".py", ".md"):
+                digest.update(path.read_bytes())
     return digest.hexdigest()
 
 
@@ -54,11 +57,8 @@ class Journal:
         """Return what was graded of this very submission by this very grader, or None."""
         try:
             content = json.loads(self.path(student).read_text(encoding="utf-8"))
-            if (content["key"], content["sha256"], content["student"]) != (
-                self.key,
-                sha256,
-                student,
-            ):
+            known = (content["key"], content["sha256"], content["student"])
+            if known != (self.key, sha256, student):
                 return None
             marks = tuple(Mark(**one) for one in content["marks"])
             return Graded(student, sha256, marks, tuple(content["notes"]))
@@ -68,14 +68,12 @@ class Journal:
     def put(self, graded: Graded) -> None:
         """Keep one graded submission."""
         content = {"key": self.key, **dataclasses.asdict(graded)}
-        write_bytes(
-            self.path(graded.student),
-            (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode("utf-8"),
-        )
+        text = json.dumps(content, indent=1, ensure_ascii=False) + "\n"
+        write_bytes(self.path(graded.student), text.encode("utf-8"))
 
 
 @contextmanager
-def only_run(out: Path) -> Iterator[None]:
+def hold_folder(out: Path) -> Iterator[None]:
     """Hold the folder for this process; raises InUse where another one that lives holds it."""
     out.mkdir(parents=True, exist_ok=True)
     path = out / ".running"
@@ -86,10 +84,8 @@ def only_run(out: Path) -> Iterator[None]:
         except FileExistsError:
             holder = _holder(path)
             if holder is not None:
-                raise InUse(
-                    f"process {holder} grades into {out} already. Wait for it, or name another"
-                    " folder."
-                ) from None
+                said = f"process {holder} grades into {out} already."
+                raise InUse(f"{said} Wait for it, or name another folder.") from None
             path.unlink(missing_ok=True)  # its run was killed
     else:
         raise InUse(f"{path} appears again and again. Is another run starting?")

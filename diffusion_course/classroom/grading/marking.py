@@ -10,29 +10,9 @@ from ...exercises.registry import Case, Exercise
 from ...exercises.trial import Outcome
 from ..assignment.assignment import Assignment
 from ..assignment.manual import get_question
+from ..reasons import UNANSWERED, Reason, told
 from ..records import Attempt, Graded, Mark, Submission
 
-# What failed, in words that hold nothing of a hidden case: no values, no shapes, no notes.
-FAILED = {
-    "type": "it returns another kind of thing than was asked for.",
-    "structure": "it returns another number of parts, or other keys, than were asked for.",
-    "shape": "the shape of what it returns is not the one that was asked for.",
-    "dtype": "the dtype of what it returns is not the one that was asked for.",
-    "device": "what it returns is not on the device that was asked for.",
-    "finite": "it returns NaN or infinity where a number is asked for.",
-    "value": "the values it returns are not right.",
-    "inputs": "it changes its input in place.",
-    "random": "its randomness is not right: use the generator that is given, and only that.",
-}
-REASONS = {
-    "time": "it took too long.",
-    "memory": "it needed more memory than it may have.",
-    "processes": "it started too many processes.",
-    "crash": "it ended the process it ran in.",
-    "protocol": (
-        "what it returns is no tensor, number, string or collection of them, or is too large."
-    ),
-}
 # Running a reference sets and restores the global random state, which all threads share.
 ONE_AT_A_TIME = threading.Lock()
 
@@ -60,16 +40,17 @@ def mark(
     attempts: Mapping[str, Attempt],
     notes: Sequence[str] = (),
 ) -> Graded:
-    """Return the marks of a submission; `wanted` is what `hidden_cases` gave, `attempts` what the
-    worker made of it.
+    """Return the marks of a submission.
+
+    `wanted` is what `hidden_cases` gave, `attempts` what the worker made of it.
     """
     marks, own_notes = [], list(notes)
     for exercise, cases in wanted:
         if submission.problem is not None:
-            attempt = Attempt(reason="unread", detail=submission.problem)
+            attempt = Attempt(reason=Reason.UNREADABLE, detail=submission.problem)
         else:
-            attempt = attempts.get(exercise.id, Attempt(reason="time"))
-        marks.append(_one(exercise, cases, attempt))
+            attempt = attempts.get(exercise.id, Attempt(reason=Reason.TIME))
+        marks.append(_mark_one(exercise, cases, attempt))
         if exercise.is_value and marks[-1].status == "wrong" and attempt.outcomes:
             own_notes += _number_of_another(
                 assignment, submission.student, exercise, attempt.outcomes[0].output
@@ -84,45 +65,43 @@ def mark(
     )
 
 
-def _one(exercise: Exercise, cases: Sequence[Case], attempt: Attempt) -> Mark:
-    def made(
-        status: str,
-        feedback: str,
-        points: float = 0,
-        mistake: str | None = None,
-        check: str | None = None,
-    ) -> Mark:
-        return Mark(
-            exercise.id, exercise.title, status, points, exercise.points, feedback, mistake, check
-        )
-
-    if attempt.reason is not None:
-        feedback = REASONS.get(attempt.reason, attempt.detail) or attempt.detail
-        blank = attempt.reason == "missing"
-        return made(
-            "unanswered" if blank else "wrong",
-            f"`{exercise.answer_name}`: {feedback}",
-            check=attempt.reason,
-        )
-    result = verdict(exercise, cases, attempt.outcomes)
-    if result.status == "right":
-        return made("right", "Right.", exercise.points)
-    if result.status == "unanswered":
-        return made("unanswered", "Not answered.")
-    known = {demand.name: demand.message for demand in exercise.properties} | FAILED
-    if result.check == "raises":
-        failure = next(
-            outcome.failure for outcome in attempt.outcomes if outcome.failure is not None
-        )
-        line = f" in its line {failure.line}" if failure.line else ""
-        failed = f"it raises {failure.type_name}{line} on an input that it must take."
-    else:
-        failed = known.get(result.check or "", "it is not right.")
-    feedback = f"`{exercise.answer_name}`: {failed}"
-    if result.mistake is not None:
-        wrong = next(one for one in exercise.wrong_answers if one.name == result.mistake)
+def _mark_one(exercise: Exercise, cases: Sequence[Case], attempt: Attempt) -> Mark:
+    """The mark of one exercise."""
+    reason, detail, result = attempt.reason, attempt.detail, None
+    if reason is None:
+        result = verdict(exercise, cases, attempt.outcomes)
+        reason, detail = _why(exercise, result, attempt.outcomes)
+    who = (exercise.id, exercise.title)
+    if reason is None:
+        return Mark(*who, "right", exercise.points, exercise.points, "Right.")
+    feedback = f"`{exercise.answer_name}`: {told(reason, detail)}"
+    if reason in UNANSWERED:
+        return Mark(*who, "unanswered", 0, exercise.points, feedback, check=reason)
+    mistake = result and result.mistake
+    if mistake is not None:
+        wrong = next(one for one in exercise.wrong_answers if one.name == mistake)
         feedback += f" Known mistake: {wrong.name}. {wrong.explanation}"
-    return made("wrong", feedback, mistake=result.mistake, check=result.check)
+    check = result.check if result else reason
+    return Mark(*who, "wrong", 0, exercise.points, feedback, mistake, check)
+
+
+def _why(
+    exercise: Exercise, result: Result, outcomes: Sequence[Outcome]
+) -> tuple[Reason | None, str]:
+    """The reason that a verdict names, and its detail; None where the answer is right."""
+    if result.status == "right":
+        return None, ""
+    if result.status == "unanswered":
+        return Reason.BLANK, ""
+    for demand in exercise.properties:
+        if demand.name == result.check:
+            return Reason.DEMAND, demand.message
+    reason = Reason(result.check)
+    if reason is not Reason.CALL_RAISED:
+        return reason, ""
+    failure = next(outcome.failure for outcome in outcomes if outcome.failure is not None)
+    line = f" in its line {failure.line}" if failure.line else ""
+    return reason, f"{failure.type_name}{line}"
 
 
 def _number_of_another(

@@ -1,1 +1,4 @@
-"""What a grading run leaves for people to read. Imports assignment."""
+"""What a grading run leaves for people to read.
+
+Imports assignment.
+"""

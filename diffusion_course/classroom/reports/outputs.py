@@ -1,5 +1,6 @@
-"""The files that a grading run leaves: grades.csv, results.json, similarity.csv, a page for each
-student, an index.
+"""The files that a grading run leaves.
+
+They are grades.csv, results.json, similarity.csv, a page for each student and an index.
 """
 
 from __future__ import annotations
@@ -8,60 +9,58 @@ import csv
 import dataclasses
 import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from ...files.checkpoints import write_bytes
 from ..assignment.assignment import Assignment
 from ..files import safe_name
-from ..records import Graded, Submission
-from .feedback import index_page, student_page
+from ..records import Graded
+from .class_results import ClassResults
+from .feedback import student_page
+from .overview import index_page
 from .similarity import Pair, similar_pairs
 
 
-def write_reports(
-    assignment: Assignment,
-    graded: Sequence[Graded],
-    submissions: Mapping[str, Submission],
-    failed: Sequence[tuple[str, str]],
-    notes: Sequence[str],
-    out: Path,
-) -> None:
+def write_reports(results: ClassResults, out: Path) -> None:
     """Write all reports into `out`, each file whole; the same grades give the same bytes."""
-    pairs = similar_pairs(assignment, {one.student: submissions[one.student] for one in graded})
-    names = {student.id: student.name for student in assignment.roster}
-    write_bytes(out / "grades.csv", grades_csv(assignment, graded, failed).encode("utf-8"))
-    write_bytes(out / "similarity.csv", similarity_csv(pairs).encode("utf-8"))
-    content = {
-        "assignment": assignment.name,
-        "submissions": [dataclasses.asdict(one) for one in graded],
-        "failed": list(failed),
+    graded = results.graded
+    read = {one.student: results.submissions[one.student] for one in graded}
+    pairs = similar_pairs(results.assignment, read)
+    names = {student.id: student.name for student in results.assignment.roster}
+    pages = {
+        f"feedback/{safe_name(one.student)}.html": student_page(
+            results.assignment, one, names.get(one.student, "")
+        )
+        for one in graded
     }
-    write_bytes(out / "results.json", _json(content))
-    for one in graded:
-        name = safe_name(one.student)
-        page = student_page(assignment, one, names.get(one.student, ""))
-        write_bytes(out / "feedback" / f"{name}.html", page.encode("utf-8"))
-    missing = [student.id for student in assignment.roster if student.id not in submissions]
-    index = index_page(assignment, graded, submissions, failed, [*notes, *_absent(missing)], pairs)
-    write_bytes(out / "index.html", index.encode("utf-8"))
+    texts = {
+        "grades.csv": grades_csv(results.assignment, graded, results.failed),
+        "similarity.csv": similarity_csv(pairs),
+        "results.json": results_json(results),
+        **pages,
+        "index.html": index_page(results, pairs),
+    }
+    for name, text in texts.items():
+        write_bytes(out / name, text.encode("utf-8"))
 
 
-def _absent(missing: Sequence[str]) -> list[str]:
-    return [f"nothing handed in: {', '.join(missing)}"] if missing else []
-
-
-def _json(content: object) -> bytes:
-    return (json.dumps(content, indent=1, ensure_ascii=False, sort_keys=True) + "\n").encode(
-        "utf-8"
-    )
+def results_json(results: ClassResults) -> str:
+    """Return all marks with their feedback, and who could not be graded."""
+    content = {
+        "assignment": results.assignment.name,
+        "submissions": [dataclasses.asdict(one) for one in results.graded],
+        "failed": list(results.failed),
+    }
+    return json.dumps(content, indent=1, ensure_ascii=False, sort_keys=True) + "\n"
 
 
 def grades_csv(
     assignment: Assignment, graded: Sequence[Graded], failed: Sequence[tuple[str, str]]
 ) -> str:
-    """Return the table of points: a line for each student, manual questions left empty to be filled
-    in.
+    """Return the table of points, a line for each student.
+
+    Manual questions are left empty to be filled in.
     """
     columns = ["student", "state", *assignment.exercises, *assignment.manual, "total", "max"]
     maximum = f"{assignment.exercise_points:g}"

@@ -13,23 +13,28 @@ _PAGE = Template("""<!DOCTYPE html>
 <head>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">
+<meta http-equiv="Content-Security-Policy"
+  content="default-src 'none'; style-src 'unsafe-inline'">
 <title>$title</title>
 <style>
-:root { color-scheme: light dark; --text: #1a1a1a; --back: #ffffff; --soft: #595959; --line: #c8c8c8; --panel: #f4f4f4;
-  --right: #006b4f; --wrong: #a33c00; --open: #595959; }
-@media (prefers-color-scheme: dark) { :root { --text: #eaeaea; --back: #16181b; --soft: #b4b4b4; --line: #4a4d52;
-  --panel: #22252a; --right: #5fd3ae; --wrong: #ffab7a; --open: #b4b4b4; } }
-body { font: 1rem/1.5 system-ui, sans-serif; color: var(--text); background: var(--back); margin: 0 auto; padding: 1rem;
-  max-width: 52rem; overflow-wrap: anywhere; }
+:root { color-scheme: light dark; --text: #1a1a1a; --back: #ffffff; --soft: #595959;
+  --line: #c8c8c8; --panel: #f4f4f4; --right: #006b4f; --wrong: #a33c00; --open: #595959; }
+@media (prefers-color-scheme: dark) { :root { --text: #eaeaea; --back: #16181b; --soft: #b4b4b4;
+  --line: #4a4d52; --panel: #22252a; --right: #5fd3ae; --wrong: #ffab7a; --open: #b4b4b4; } }
+body { font: 1rem/1.5 system-ui, sans-serif; color: var(--text); background: var(--back);
+  margin: 0 auto; padding: 1rem; max-width: 52rem; overflow-wrap: anywhere; }
 h1 { font-size: 1.5rem; margin: 0 0 .25rem; } h2 { font-size: 1.15rem; margin: 2rem 0 .5rem; }
 .total { font-size: 1.15rem; margin: 0 0 1rem; } .soft { color: var(--soft); }
-article { border: 1px solid var(--line); border-left: .4rem solid var(--open); border-radius: .3rem; padding: .6rem .9rem;
-  margin: .7rem 0; }
-article.right { border-left-color: var(--right); } article.wrong { border-left-color: var(--wrong); }
-article h3 { font-size: 1rem; margin: 0; } article p { margin: .35rem 0 0; }
-.state { font-weight: 600; } .right .state { color: var(--right); } .wrong .state { color: var(--wrong); }
-code { font-family: ui-monospace, monospace; font-size: .92em; background: var(--panel); padding: 0 .2em; }
+article { border: 1px solid var(--line); border-left: .4rem solid var(--open);
+  border-radius: .3rem; padding: .6rem .9rem; margin: .7rem 0; }
+article.right { border-left-color: var(--right); }
+article.wrong { border-left-color: var(--wrong); }
+article h3 { font-size: 1rem; margin: 0; }
+article p { margin: .35rem 0 0; }
+.state { font-weight: 600; }
+.right .state { color: var(--right); } .wrong .state { color: var(--wrong); }
+code { font-family: ui-monospace, monospace; font-size: .92em; background: var(--panel);
+  padding: 0 .2em; }
 pre { white-space: pre-wrap; background: var(--panel); padding: .5rem; }
 .scroll { overflow-x: auto; } table { border-collapse: collapse; width: 100%; }
 th, td { overflow-wrap: break-word; text-align: left; padding: .25rem .6rem .25rem 0;
@@ -66,8 +71,9 @@ def points_of(points: float, most: float) -> str:
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]], numbers: Sequence[int] = ()) -> str:
-    """Return a table that scrolls by itself; cells are HTML, `numbers` are the columns that stand
-    right.
+    """Return a table that scrolls by itself; its cells are HTML.
+
+    `numbers` are the columns that stand right.
     """
 
     def css(index: int) -> str:

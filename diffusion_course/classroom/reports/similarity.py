@@ -25,9 +25,8 @@ from ..records import Submission
 
 WINDOW = 8  # nodes of the syntax tree in one fingerprint
 RARE_SHARE = 0.1  # of the class; what more have is common
-OTHERS = (
-    50  # people outside the class who would not have it: in a small class two alike are rare too
-)
+# People outside the class who would not have it: in a small class two alike are rare too.
+OTHERS = 50
 ENOUGH = 12.0  # nats of rarity that two submissions share before the pair is listed
 
 
@@ -42,8 +41,10 @@ class Pair:
 
 
 def features(source: str) -> set[tuple[str, str]]:
-    """Return what can be told of an answer: ("shape", ...) of its syntax, ("whole", ...) of all of
-    it, ("name", ...) of its variables, ("comment", ...).
+    """Return what can be told of an answer, as pairs of kind and text.
+
+    Kinds are "shape" (of its syntax), "whole" (all of that), "name" (of its variables), "comment",
+    and "text" where it is no Python.
     """
     try:
         tree = parse(source)
@@ -81,9 +82,8 @@ def _in_order(tree: ast.AST):
 def _kind(node: ast.AST) -> str:
     """The node without names and places; constants, operators and attributes stay."""
     if isinstance(node, ast.Constant):
-        huge = (
-            isinstance(node.value, int) and node.value.bit_length() > 400
-        )  # Python does not print the largest ones
+        # Python does not print the largest ints.
+        huge = isinstance(node.value, int) and node.value.bit_length() > 400
         return "Constant:int" if huge else f"Constant:{node.value!r:.40}"
     return (
         f"{type(node).__name__}:{node.attr}"
@@ -121,8 +121,9 @@ def similar_pairs(assignment: Assignment, submissions: Mapping[str, Submission])
 def _rare_together(
     bound: Mapping[str, Exercise], answers: Mapping[str, str]
 ) -> dict[tuple[str, str], tuple[float, str]]:
-    """Return for each pair of students the rarity of what both have, and the rare names and
-    comments themselves.
+    """Return for each pair of students the rarity of what both have, and what it is.
+
+    Only rare names and comments are told.
     """
     known = set()
     for exercise in itertools.islice(bound.values(), 1):

@@ -1,3 +1,4 @@
-"""Where a submission runs and how the grader speaks with it. Nothing of it is believed. Imports
-exercises.
+"""Where a submission runs and how the grader speaks with it. Nothing of it is believed.
+
+Imports exercises.
 """

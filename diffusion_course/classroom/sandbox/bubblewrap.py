@@ -24,10 +24,11 @@ from .confinement import refusing_filter
 PACKAGE = Path(__file__).resolve().parents[2]
 DATA = PACKAGE.parent / "data"
 COURSE = "/course"
-# What the worker sees of the folders that hold more than it may know.
+WORKER = ("call_spec", "decoding", "execution", "outcomes", "pipes", "protocol", "restrictions")
+# What the worker sees of the folders that hold more than it may know; of the others it sees all.
 KEPT = {
     "classroom": {"__init__.py", "sandbox"},
-    "sandbox": {"__init__.py", "protocol.py", "decoding.py", "execution.py", "worker.py"},
+    "sandbox": {"__init__.py", "worker.py", *(f"{name}.py" for name in WORKER)},
 }
 SILENT_EXERCISES = '''"""Checks do nothing while a submission is graded."""
 
@@ -55,8 +56,9 @@ class SandboxMissing(RuntimeError):
 
 @contextmanager
 def course_copy() -> Iterator[Path]:
-    """Give a folder with the course's package as the worker may see it: without exercises' answers,
-    silent checks.
+    """Give a folder with the course's package as the worker may see it.
+
+    The exercises' answers are not there, and checks are silent.
     """
     with tempfile.TemporaryDirectory(prefix="diffusion-course-") as folder:
         target = Path(folder) / PACKAGE.name
@@ -102,7 +104,9 @@ def worker_command() -> list[str]:
 
 
 def _prefixes() -> list[Path]:
-    """The folders that Python needs, outermost first; what lies in another one is not named again.
+    """The folders that Python needs, outermost first.
+
+    What lies in another one is not named again.
     """
     found: list[Path] = []
     for name in (sys.base_prefix, sys.prefix, os.path.dirname(os.path.realpath(sys.executable))):
@@ -114,24 +118,18 @@ def _prefixes() -> list[Path]:
 
 def _installed_copies(shown: list[Path]) -> list[Path]:
     """Folders of this package in what the sandbox shows: they would show the answers."""
-    places = {PACKAGE, *(Path(place).resolve() / PACKAGE.name for place in sys.path)}
+    folders = {PACKAGE, *(Path(folder).resolve() / PACKAGE.name for folder in sys.path)}
     return sorted(
-        one for one in places if one.is_dir() and any(one.is_relative_to(top) for top in shown)
+        one for one in folders if one.is_dir() and any(one.is_relative_to(top) for top in shown)
     )
 
 
 def bubblewrap_arguments(course: Path, disk_mib: int) -> list[str]:
     """The arguments of `bwrap`, without the command to run."""
     size = ["--size", str(disk_mib * 2**20), "--tmpfs"]
-    arguments = [
-        "--unshare-all",
-        "--unshare-user",
-        "--disable-userns",
-        "--die-with-parent",
-        "--new-session",
-        "--clearenv",
-    ]
-    arguments += ["--uid", "65534", "--gid", "65534", "--hostname", "sandbox", "--cap-drop", "ALL"]
+    arguments = ["--unshare-all", "--unshare-user", "--disable-userns", "--die-with-parent"]
+    arguments += ["--new-session", "--clearenv", "--hostname", "sandbox"]
+    arguments += ["--uid", "65534", "--gid", "65534", "--cap-drop", "ALL"]
     for path in ("/usr", "/etc/ld.so.cache", "/etc/fonts", "/etc/alternatives"):
         arguments += ["--ro-bind-try", path, path]
     for path in ("/bin", "/sbin", "/lib", "/lib64", "/lib32"):
@@ -147,18 +145,8 @@ def bubblewrap_arguments(course: Path, disk_mib: int) -> list[str]:
     arguments += ["--ro-bind", str(course), COURSE]
     if DATA.is_dir():
         arguments += ["--ro-bind", str(DATA), f"{COURSE}/data"]
-    arguments += [
-        "--proc",
-        "/proc",
-        "--remount-ro",
-        "/proc",
-        "--dev",
-        "/dev",
-        *size,
-        "/dev/shm",
-        "--remount-ro",
-        "/dev",
-    ]
+    arguments += ["--proc", "/proc", "--remount-ro", "/proc"]
+    arguments += ["--dev", "/dev", *size, "/dev/shm", "--remount-ro", "/dev"]
     arguments += [*size, "/tmp", "--chdir", "/tmp"]
     for name, value in environment(COURSE, "/tmp").items():
         arguments += ["--setenv", name, value]
@@ -168,8 +156,10 @@ def bubblewrap_arguments(course: Path, disk_mib: int) -> list[str]:
 def _in_bubblewrap(
     command: list[str], course: Path, disk_mib: int, **options: Any
 ) -> subprocess.Popen[bytes]:
-    """Start a command. The arguments travel by a pipe, so that the sandbox's process list does not
-    show the grader's folders.
+    """Start a command in the sandbox.
+
+    The arguments travel by a pipe, so that the sandbox's process list does not show the grader's
+    folders.
     """
     program, ends = shutil.which("bwrap") or "bwrap", []
     arguments = b"".join(part.encode() + b"\0" for part in bubblewrap_arguments(course, disk_mib))
@@ -179,11 +169,8 @@ def _in_bubblewrap(
             ends.append(read)
             os.write(write, content)  # less than a pipe holds
             os.close(write)
-        given = [
-            part
-            for option, end in zip(("--args", "--seccomp"), ends, strict=False)
-            for part in (option, str(end))
-        ]
+        pairs = zip(("--args", "--seccomp"), map(str, ends), strict=False)
+        given = [part for pair in pairs for part in pair]
         return subprocess.Popen(
             [program, *given, *command], env={"PATH": "/usr/bin:/bin"}, pass_fds=ends, **options
         )
@@ -203,18 +190,13 @@ def _problem() -> str | None:
         )
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "data").mkdir()
-        pipes = {
-            "stdin": subprocess.DEVNULL,
-            "stdout": subprocess.DEVNULL,
-            "stderr": subprocess.PIPE,
-        }
-        tried = _in_bubblewrap([sys.executable, "-c", ""], Path(folder), 1, **pipes)
+        pipes = dict.fromkeys(("stdin", "stdout"), subprocess.DEVNULL)
+        command = [sys.executable, "-c", ""]
+        tried = _in_bubblewrap(command, Path(folder), 1, stderr=subprocess.PIPE, **pipes)
         _, said = tried.communicate()
-    return (
-        None
-        if tried.returncode == 0
-        else (said.decode("utf-8", "replace").strip().splitlines() or ["it failed"])[-1]
-    )
+    if tried.returncode == 0:
+        return None
+    return (said.decode("utf-8", "replace").strip().splitlines() or ["it failed"])[-1]
 
 
 def sandbox_available() -> bool:
@@ -231,14 +213,15 @@ def require_sandbox() -> None:
 def start_worker(
     course: Path, folder: Path, disk_mib: int, *, unsafe: bool
 ) -> subprocess.Popen[bytes]:
-    """Start a worker with pipes as its stdin and stdout. `folder` is where an unsafe one may write.
+    """Start a worker with pipes as its stdin and stdout.
+
+    `folder` is where an unsafe one may write.
     """
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
     if unsafe:
-        kept = {
-            name: os.environ[name] for name in ("SYSTEMROOT",) if name in os.environ
-        }  # Windows starts nothing without it
-        env = {**environment(str(course), str(folder)), **kept}
+        env = environment(str(course), str(folder))
+        if "SYSTEMROOT" in os.environ:  # Windows starts nothing without it
+            env["SYSTEMROOT"] = os.environ["SYSTEMROOT"]
         if DATA.is_dir():
             env["DIFFUSION_COURSE_DATA"] = str(DATA)
         return subprocess.Popen(

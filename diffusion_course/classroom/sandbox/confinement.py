@@ -1,7 +1,7 @@
-"""System calls that no notebook needs, refused in the sandbox: memory that is counted nowhere, and
-reaching into other processes.
+"""System calls that no notebook needs, refused in the sandbox.
 
-The filter is a program for Linux's seccomp in its classic form, one jump for each call:
+They give memory that is counted nowhere, or reach into other processes. The filter is a program for
+Linux's seccomp in its classic form, one jump for each call:
 https://www.kernel.org/doc/html/latest/userspace-api/seccomp_filter.html. It is there for the two
 usual processors; on others the sandbox does without it.
 """
@@ -55,8 +55,9 @@ def _step(code: int, value: int, if_true: int = 0, if_false: int = 0) -> bytes:
 
 
 def refusing_filter(machine: str | None = None) -> bytes | None:
-    """Return the filter for a processor (this one's, as `platform.machine` names it), or None where
-    there is none for it.
+    """Return the filter for a processor, or None where there is none for it.
+
+    `machine` is named as by `platform.machine`; without it, it is this one.
     """
     machine = machine or platform.machine()
     if machine not in ARCHITECTURES:

@@ -1,137 +1,129 @@
-"""What grader and worker say to each other for one run: the cells, then for each exercise its
-answer and its cases.
-"""
+"""What the grader says to a run: cells first, then for each exercise its answer and its cases."""
 
 from __future__ import annotations
 
-import inspect
 import signal
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from ...exercises.registry import Case, Exercise
 from ...exercises.trial import Outcome
+from ..reasons import Reason
 from ..records import Cell
-from .decoding import class_name, decode_outcome
+from .call_spec import CallSpec
+from .handle import RunEnded, WorkerHandle
+from .outcomes import PARTS, class_name, decode_outcome
 from .protocol import ProtocolError
-from .supervised import Died, Worker
 
-OUTCOME_PARTS = 6
 XCPU = int(getattr(signal, "SIGXCPU", 0))
-STATES = ("found", "missing", "course", "type")
+STATES = ("found", "missing", "course", "value")
 
 
-class CellDied(Exception):
-    """A run ended in a cell, or in what says it is this cell: only the run itself knows where it
-    is.
-    """
+class CellEndedRun(RunEnded):
+    """A run ended in a cell, or in what says it is this cell: only the run knows where it is."""
 
-    def __init__(self, index: int, died: Died) -> None:
-        super().__init__(str(died))
-        self.index, self.died = index, died
+    def __init__(self, index: int, error: RunEnded) -> None:
+        super().__init__(error.reason, error.detail)
+        self.index = index
 
 
-class AnswerDied(Died):
-    """An answer ended the process that called it, and only that one."""
+class AnswerEnded(RunEnded):
+    """An answer ended the process that called it, and only that one: the run can go on."""
 
 
-def run_cells(
-    worker: Worker, chosen: Sequence[tuple[int, Cell]], wanted: Sequence[Exercise], deadline: float
+@contextmanager
+def no_message_is(reason: Reason) -> Iterator[None]:
+    """Take what is no message for the end of the run, for this reason."""
+    try:
+        yield
+    except ProtocolError as error:
+        raise RunEnded(reason, str(error)) from None
+
+
+def have_cells_executed(
+    worker: WorkerHandle,
+    chosen: Sequence[tuple[int, Cell]],
+    wanted: Sequence[Exercise],
+    deadline: float,
 ) -> dict[int, str]:
-    """Run cells, given with their numbers; returns the type of what those raised that did.
+    """Have cells executed, given with their numbers; returns the types of what they raised.
 
-    Raises CellDied for a cell that ends the run, Died and ProtocolError before the first one.
+    Raises CellEndedRun for a cell that ends the run, RunEnded before the first one.
     """
-    worker.start(tuple(cell.source for _, cell in chosen), tuple(map(_spec, wanted)))
     running = None
     try:
-        while True:
-            message = worker.message(_soon(deadline, worker.limits.seconds_per_cell))
-            if message[0] == "cell" and type(message[-1]) is int and 0 <= message[-1] < len(chosen):
-                running = chosen[message[-1]][0]
-            elif message[0] == "cells" and type(message[-1]) is tuple:
-                return {
-                    chosen[index][0]: kind for index, kind in _checked(message[-1], len(chosen))
-                }
-            else:
-                raise ProtocolError("the worker said something else while the cells ran")
-    except (Died, ProtocolError) as error:
+        with no_message_is(Reason.INTERFERED):
+            worker.start(tuple(cell.source for _, cell in chosen), tuple(map(CallSpec.of, wanted)))
+            while True:
+                message = worker.message(_soon(deadline, worker.limits.seconds_per_cell))
+                said, value = message[0], message[-1]
+                if said == "cell" and type(value) is int and 0 <= value < len(chosen):
+                    running = chosen[value][0]
+                elif said == "cells" and type(value) is tuple:
+                    failures = _failures(value, len(chosen))
+                    return {chosen[index][0]: kind for index, kind in failures}
+                else:
+                    raise ProtocolError("the worker said something else while the cells ran")
+    except RunEnded as error:
         if running is None:
             raise
-        raise CellDied(running, as_died(error)) from None
+        raise CellEndedRun(running, error) from None
 
 
-def call_cases(
-    worker: Worker, place: int, cases: Sequence[Case], deadline: float
+def have_answer_called(
+    worker: WorkerHandle, position: int, cases: Sequence[Case], deadline: float
 ) -> tuple[str, tuple[Outcome, ...]]:
-    """Call the answer of exercise `place` with each case; returns ("found", outcomes) or why there
-    is no answer, and ().
+    """Have the answer to the exercise at `position` called with each case.
 
-    Raises AnswerDied where the answer ends its process or returns what cannot be sent, and the run
-    can go on; Died or ProtocolError where it cannot.
+    Returns ("found", outcomes), or one of the other STATES and (). Raises AnswerEnded where the
+    answer ends its process or returns what cannot be sent, and the run can go on; RunEnded where it
+    cannot.
     """
-    worker.send("answer", place)
-    state = worker.message(_soon(deadline, worker.limits.seconds_per_call))[0]
-    if type(state) is not str or state not in STATES:
-        raise ProtocolError("the worker said something else than whether there is an answer")
-    outcomes = tuple(_call(worker, case, deadline) for case in cases) if state == "found" else ()
-    if state == "found":
+    with no_message_is(Reason.INTERFERED):
+        worker.send("answer", position)
+        state = worker.message(_soon(deadline, worker.limits.seconds_per_call))[0]
+        if type(state) is not str or state not in STATES:
+            raise ProtocolError("the worker said something else than whether there is an answer")
+        if state != "found":
+            _until_done(worker, deadline)
+            return state, ()
+        outcomes = tuple(_call(worker, case, deadline) for case in cases)
         worker.send("enough")
-    _until_done(worker, deadline)
-    return state, outcomes
+        _until_done(worker, deadline)
+        return state, outcomes
 
 
-def _call(worker: Worker, case: Case, deadline: float) -> Outcome:
+def _call(worker: WorkerHandle, case: Case, deadline: float) -> Outcome:
     worker.send("case", tuple(case.args), dict(case.kwargs))
-    message = worker.message(_soon(deadline, worker.limits.seconds_per_call))
-    if len(message) == OUTCOME_PARTS or type(message[0]) is not str:
-        return decode_outcome(message)
+    with no_message_is(Reason.NOT_DATA):
+        message = worker.message(_soon(deadline, worker.limits.seconds_per_call))
+        if len(message) == PARTS or type(message[0]) is not str:
+            return decode_outcome(message)
     if message[0] == "done":  # the process that called the answer is gone
         code = message[-1] if type(message[-1]) is int else 0
-        raise AnswerDied("time" if code == -XCPU else "crash")
+        raise AnswerEnded(Reason.TIME if code == -XCPU else Reason.CRASH)
     worker.send("enough")
     _until_done(worker, deadline)
-    if message[0] == "escaped":
-        raise AnswerDied("crash", "it raised SystemExit, KeyboardInterrupt or the like")
-    raise AnswerDied("protocol")
+    raise AnswerEnded(Reason.EXITED if message[0] == "escaped" else Reason.NOT_DATA)
 
 
-def _until_done(worker: Worker, deadline: float) -> None:
+def _until_done(worker: WorkerHandle, deadline: float) -> None:
     if worker.message(_soon(deadline, worker.limits.seconds_per_call))[0] != "done":
         raise ProtocolError("the worker went on when it should have ended")
-
-
-def as_died(error: Died | ProtocolError) -> Died:
-    """The same as Died."""
-    return error if isinstance(error, Died) else Died("protocol", str(error))
 
 
 def _soon(deadline: float, seconds: float) -> float:
     return min(deadline, time.monotonic() + seconds)
 
 
-def _checked(failures: tuple[Any, ...], count: int) -> list[tuple[int, str]]:
-    for one in failures:
+def _failures(value: tuple[Any, ...], count: int) -> list[tuple[int, str]]:
+    for one in value:
         if (
             type(one) is not tuple
             or [type(part) for part in one] != [int, str]
             or not 0 <= one[0] < count
         ):
             raise ProtocolError("a failed cell is its number and a type")
-    return [(index, class_name(kind)) for index, kind in failures]
-
-
-def _spec(exercise: Exercise) -> tuple[Any, ...]:
-    parameters = inspect.signature(exercise.reference).parameters.values()
-    names = tuple(one.name for one in parameters)
-    optional = tuple(one.name for one in parameters if one.default is not inspect.Parameter.empty)
-    call = exercise.call.__name__ if exercise.call is not None else None
-    return (
-        exercise.answer_name,
-        names,
-        optional,
-        tuple(exercise.may_change),
-        call,
-        exercise.is_value,
-    )
+    return [(index, class_name(kind)) for index, kind in value]

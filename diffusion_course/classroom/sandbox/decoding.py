@@ -1,22 +1,20 @@
-"""Read messages (`protocol`) and believe nothing in them: every size, type and number is checked
-before it is used.
+"""Read messages (`protocol`) and believe nothing in them.
 
-`objects=True` is for the worker alone. It also makes what only a case holds: generators, optimisers
-and the objects of `exercises.given`.
+Every size, type and number is checked before it is used. `objects=True` is for the worker alone. It
+also makes what only a case holds: generators, optimisers and the objects of `exercises.given`.
 """
 
 from __future__ import annotations
 
 import json
 import math
-import re
 from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from ...exercises.trial import Failure, Foreign, Outcome
+from ...exercises.trial import Foreign
 from .protocol import (
     CLASSES,
     DTYPES,
@@ -37,8 +35,10 @@ from .protocol import (
 class _Reader:
     """Builds values from a tree and takes its tensors out of the bytes."""
 
-    def __init__(self, described: Any, raw: bytes, objects: bool) -> None:
-        self.raw, self.objects, self.parts, self.modules, self.taken = raw, objects, 0, [], set()
+    def __init__(self, described: Any, raw: bytes, *, objects: bool) -> None:
+        self.raw, self.objects, self.parts = raw, objects, 0
+        self.modules: list[torch.nn.Module] = []
+        self.taken: set[int] = set()
         self.tensors, start = [], 0
         if type(described) is not list or len(described) > MAX_PARTS:
             raise ProtocolError("the list of tensors is missing or too long")
@@ -56,14 +56,11 @@ class _Reader:
             raise ProtocolError(f"tensor {index} is there twice")
         self.taken.add(index)
         dtype, shape, order, start, size = self.tensors[index]
-        stored = (
-            torch.uint8 if dtype == torch.bool else dtype
-        )  # a byte of a bool may be anything until it is compared with 0
-        flat = (
-            torch.frombuffer(bytearray(self.raw[start : start + size]), dtype=stored)
-            if size
-            else torch.empty(0, dtype=stored)
-        )
+        # A byte of a bool may be anything until it is compared with 0.
+        stored = torch.uint8 if dtype == torch.bool else dtype
+        flat = torch.empty(0, dtype=stored)
+        if size:
+            flat = torch.frombuffer(bytearray(self.raw[start : start + size]), dtype=stored)
         flat = flat != 0 if dtype == torch.bool else flat
         inverse = sorted(range(len(order)), key=order.__getitem__)
         return flat.reshape(shape).permute(inverse)
@@ -72,9 +69,7 @@ class _Reader:
         self.parts += 1
         if depth > MAX_DEPTH or self.parts > MAX_PARTS:
             raise ProtocolError("the message is too deep or has too many parts")
-        if tree is None or type(tree) in (bool, float):
-            return tree
-        if type(tree) is int:
+        if tree is None or type(tree) in (bool, int, float):
             return tree
         if type(tree) is str:
             if len(tree) > (MAX_SOURCE if self.objects else MAX_TEXT):
@@ -86,14 +81,8 @@ class _Reader:
         if kind in ("tuple", "list") and type(content) is list:
             items = [self.value(item, depth + 1) for item in content]
             return items if kind == "list" and self.objects else tuple(items)
-        if (
-            kind == "dict"
-            and type(content) is list
-            and all(type(pair) is list and len(pair) == 2 for pair in content)
-        ):
-            pairs = [
-                (self.value(key, depth + 1), self.value(item, depth + 1)) for key, item in content
-            ]
+        if kind == "dict" and _are_pairs(content):
+            pairs = [[self.value(part, depth + 1) for part in pair] for pair in content]
             if not all(type(key) is str for key, _ in pairs):
                 raise ProtocolError("the keys of a dictionary are texts")
             return dict(pairs)
@@ -136,31 +125,32 @@ class _Reader:
         return made
 
 
+def _are_pairs(content: Any) -> bool:
+    return type(content) is list and all(type(pair) is list and len(pair) == 2 for pair in content)
+
+
+def _is_whole(number: Any) -> bool:
+    return type(number) is int  # True and False are none
+
+
 def _description(one: Any) -> tuple[torch.dtype, list[int], list[int], int]:
-    if (
-        type(one) is not dict
-        or set(one) != {"dtype", "shape", "order", "bytes"}
-        or type(one["dtype"]) is not str
-    ):
+    """A tensor's dtype, shape, order of its axes and size in bytes."""
+    if type(one) is not dict or set(one) != {"dtype", "shape", "order", "bytes"}:
         raise ProtocolError("a tensor is described by dtype, shape, order and bytes")
-    dtype, shape, order, size = DTYPES.get(one["dtype"]), one["shape"], one["order"], one["bytes"]
-    if dtype is None or type(size) is not int:
-        raise ProtocolError(f"{str(one['dtype'])[:40]!r} is no dtype of an answer")
-    if (
-        type(shape) is not list
-        or len(shape) > MAX_DIMS
-        or not all(type(n) is int and 0 <= n <= MAX_BYTES for n in shape)
-    ):
-        raise ProtocolError("a shape is a short list of numbers that are not negative")
-    if (
-        type(order) is not list
-        or not all(type(n) is int for n in order)
-        or sorted(order) != list(range(len(shape)))
-    ):
+    name, shape, order, size = one["dtype"], one["shape"], one["order"], one["bytes"]
+    dtype = DTYPES.get(name) if type(name) is str else None
+    if dtype is None or not _is_whole(size):
+        raise ProtocolError(f"{str(name)[:40]!r} is no dtype of an answer")
+    if type(shape) is not list or len(shape) > MAX_DIMS:
+        raise ProtocolError("a shape is a short list")
+    if not all(_is_whole(length) and 0 <= length <= MAX_BYTES for length in shape):
+        raise ProtocolError("a shape is a list of numbers that are not negative")
+    if type(order) is not list or not all(map(_is_whole, order)):
+        raise ProtocolError("the order of the axes is a list of numbers")
+    if sorted(order) != list(range(len(shape))):
         raise ProtocolError("the order is no order of the axes")
-    if (
-        math.prod(max(n, 1) for n in shape) > 2**40
-    ):  # an empty tensor too has strides, which are 64-bit numbers
+    # An empty tensor too has strides, which are 64-bit numbers.
+    if math.prod(max(length, 1) for length in shape) > 2**40:
         raise ProtocolError("a tensor has a shape that no answer has")
     if math.prod(shape) * dtype.itemsize != size:
         raise ProtocolError(f"a tensor of shape {shape} does not have {size} bytes")
@@ -215,44 +205,15 @@ def decode(text: bytes, raw: bytes, *, objects: bool = False) -> Any:
         raise ProtocolError(f"no message: {type(error).__name__}") from None
     if type(whole) is not dict or set(whole) != {"tensors", "tree"}:
         raise ProtocolError("a message has tensors and a tree")
-    return _Reader(whole["tensors"], raw, objects).value(whole["tree"])
+    return _Reader(whole["tensors"], raw, objects=objects).value(whole["tree"])
 
 
 def receive(read: Callable[[int], bytes], *, objects: bool = False) -> Any:
-    """Read one message with `read(n)`, which returns exactly n bytes or raises; raises
-    ProtocolError before it reads too much.
+    """Read one message with `read(n)`, which returns exactly n bytes or raises.
+
+    Raises ProtocolError before it reads too much.
     """
     length, size = HEADER.unpack(read(HEADER.size))
     if length > (MAX_BYTES if objects else MAX_JSON) or size > MAX_BYTES:
         raise ProtocolError(f"a message of {length} + {size} bytes is too large")
     return decode(read(length), read(size), objects=objects)
-
-
-def class_name(text: str) -> str:
-    """A class's name as a name: the student's code can give it any text."""
-    return re.sub(r"[^\w.]", "?", text[:80])
-
-
-def decode_outcome(value: Any) -> Outcome:
-    """Return the Outcome that a decoded message tells of; raises ProtocolError where it tells of
-    none.
-    """
-    if type(value) is not tuple or len(value) != 6:
-        raise ProtocolError(f"an outcome has 6 parts, got {type(value).__name__}")
-    output, failure, changed, *flags = value
-    if failure is not None:
-        if (
-            type(failure) is not tuple
-            or [type(part) for part in failure[:2]] != [str, str]
-            or len(failure) != 3
-        ):
-            raise ProtocolError("a failure is its type, its message and a line")
-        if failure[2] is not None and (type(failure[2]) is not int or not 0 < failure[2] < 10**6):
-            raise ProtocolError("the line of a failure is a number")
-        kind, text, line = failure
-        failure = Failure(class_name(kind), " ".join(text[:200].split()), line)
-    if type(changed) is not tuple or not all(type(name) is str for name in changed):
-        raise ProtocolError("what changed is a tuple of names")
-    if not all(type(flag) is bool for flag in flags):
-        raise ProtocolError("the flags of an outcome are True or False")
-    return Outcome(output, failure, changed, *flags)

@@ -1,8 +1,7 @@
-"""Runs a submission's cells and calls its answers. Everything here shares a process with a
-student's code.
+"""Execute a submission's cells and call its answers.
 
-Whatever that code does to this process, the grader outside only gets numbers and tensors, and
-compares them with values that were never in it.
+Everything here shares a process with a student's code. Whatever that code does to this process, the
+grader outside only gets numbers and tensors, and compares them with values that were never in it.
 """
 
 from __future__ import annotations
@@ -19,41 +18,28 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from ...exercises import calls
 from ...exercises.registry import Case
 from ...exercises.trial import run_case
+from .call_spec import CallSpec
 from .decoding import receive
-from .protocol import ProtocolError, encode, encode_outcome
+from .outcomes import encode_outcome
+from .pipes import read_exactly
+from .protocol import ProtocolError, encode
 
 PACKAGE = Path(__file__).resolve().parents[2]
 RUN_THE_REST = ("time", "timeit", "capture", "prun")
 COMMANDS = re.compile(r"^(\s*)(?:pip|conda|cd|ls|pwd|mkdir|cat|rm|cp|mv)(?: .*)?$", re.MULTILINE)
 
 
-def exactly(read: Callable[[int], bytes], size: int) -> bytes:
-    """Return `size` bytes from a `read` that may give fewer at a time; ends the process when the
-    other side is gone.
-    """
-    parts = []
-    while size:
-        part = read(min(size, 2**20))
-        if not part:
-            os._exit(0)
-        parts.append(part)
-        size -= len(part)
-    return b"".join(parts)
-
-
 class Channel:
-    """A run's side of its conversation with the grader, over something with `recv` and `sendall`.
-    """
+    """A run's side of its conversation with the grader, over what has `recv` and `sendall`."""
 
     def __init__(self, link: Any) -> None:
         self._link = link
 
     def read(self) -> Any:
         """Wait for the next message; ends the process when the other side is gone."""
-        return receive(lambda size: exactly(self._link.recv, size), objects=True)
+        return receive(lambda size: read_exactly(self._link.recv, size), objects=True)
 
     def send(self, *message: Any) -> None:
         """Send one message."""
@@ -62,21 +48,6 @@ class Channel:
     def send_bytes(self, data: bytes) -> None:
         """Send what is encoded already."""
         self._link.sendall(data)
-
-
-class Wanted:
-    """What `trial.run_case` needs to know of an exercise, without the exercise."""
-
-    def __init__(self, spec: Sequence[Any]) -> None:
-        self.answer_name, names, optional, self.may_change, call, self.is_value = spec
-        self.call = getattr(calls, call) if call else None
-        plain, empty = inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.empty
-        kinds = [
-            inspect.Parameter(name, plain, default=None if name in optional else empty)
-            for name in names
-        ]
-        self.reference = lambda *args, **kwargs: None
-        self.reference.__signature__ = inspect.Signature(kinds)  # type: ignore[attr-defined]
 
 
 class Shell:
@@ -139,11 +110,12 @@ def prepare(namespace: dict[str, Any]) -> None:
     builtins.input = lambda prompt="": ""
 
 
-def run_cells(
+def execute_cells(
     cells: Sequence[str], channel: Channel
 ) -> tuple[dict[str, Any], list[tuple[int, str]]]:
-    """Execute the cells one by one; returns the namespace and (cell, exception's type) of those
-    that raised.
+    """Execute the cells one by one.
+
+    Returns the namespace, and (cell, exception's type) of those that raised.
     """
     namespace: dict[str, Any] = {}
     prepare(namespace)
@@ -152,16 +124,16 @@ def run_cells(
         channel.send("cell", index)
         try:
             execute(source, namespace, f"<cell {index}>")
-        except (
-            BaseException
-        ) as error:  # SystemExit and KeyboardInterrupt too: the other cells still count
+        # SystemExit and KeyboardInterrupt too: the other cells still count.
+        except BaseException as error:
             failures.append((index, type(error).__name__[:80]))
     return namespace, failures
 
 
 def is_course(answer: Any) -> bool:
-    """Whether an answer is the course's own function, also where partial, a method or a decorator
-    is around it.
+    """Whether an answer is the course's own function.
+
+    A partial, a method or a decorator around it changes nothing.
     """
     for _ in range(20):
         code = getattr(answer, "__code__", None)
@@ -176,31 +148,32 @@ def is_course(answer: Any) -> bool:
     return False
 
 
-def find(namespace: dict[str, Any], wanted: Wanted) -> tuple[str, Any]:
-    """Return ("found", the answer as a function), ("missing", None), ("course", None) or ("type",
-    None).
+def find_answer(namespace: dict[str, Any], spec: CallSpec) -> tuple[str, Any]:
+    """Return the state of an answer, and the answer as a function where that is "found".
+
+    The other states are "missing", "course" (the course's own function) and "value" (it cannot be
+    called).
     """
-    if wanted.answer_name not in namespace:
+    if spec.answer_name not in namespace:
         return "missing", None
-    answer = namespace[wanted.answer_name]
-    if wanted.is_value:
+    answer = namespace[spec.answer_name]
+    if spec.is_value:
         return "found", lambda **_: answer
     if answer is None or answer is ...:
         return "found", lambda *args, **kwargs: None
     if is_course(answer):
         return "course", None
-    return ("found", answer) if callable(answer) else ("type", None)
+    return ("found", answer) if callable(answer) else ("value", None)
 
 
-def answer_calls(namespace: dict[str, Any], wanted: Wanted, channel: Channel) -> None:
+def serve_answer(namespace: dict[str, Any], spec: CallSpec, channel: Channel) -> None:
     """Look the answer up and call it with each case that the grader sends."""
-    state, answer = find(namespace, wanted)
+    state, answer = find_answer(namespace, spec)
     channel.send(state)
     while state == "found" and (message := channel.read())[0] == "case":
         _, args, kwargs = message
         try:
-            # Type: ignore[arg-type]
-            data = encode_outcome(run_case(wanted, answer, Case(args, kwargs)))
+            data = encode_outcome(run_case(spec, answer, Case(args, kwargs)))
         except ProtocolError:
             channel.send("unsendable")
         except BaseException as error:
@@ -209,7 +182,7 @@ def answer_calls(namespace: dict[str, Any], wanted: Wanted, channel: Channel) ->
             channel.send_bytes(data)
 
 
-def forked(work: Callable[[], None], channel: Channel) -> None:
+def in_a_fork(work: Callable[[], None], channel: Channel) -> None:
     """Do `work` in a child, wait for it and say how it ended."""
     child = os.fork()
     if child == 0:
@@ -222,18 +195,21 @@ def forked(work: Callable[[], None], channel: Channel) -> None:
     channel.send("done", os.waitstatus_to_exitcode(status))
 
 
-def one_run(cells: Sequence[str], specs: Sequence[Any], channel: Channel, *, forks: bool) -> None:
-    """Run the cells, then answer for the exercises that the grader names, each in a fork of this
-    state where there are forks.
+def one_run(
+    cells: Sequence[str], specs: Sequence[tuple[Any, ...]], channel: Channel, *, forks: bool
+) -> None:
+    """Execute the cells, then answer for the exercises that the grader names.
+
+    Where there are forks, each answer is called in one of its own, with this state.
     """
     os.environ.setdefault("MPLBACKEND", "Agg")
-    namespace, failures = run_cells(cells, channel)
+    namespace, failures = execute_cells(cells, channel)
     channel.send("cells", tuple(failures))
     while (message := channel.read())[0] == "answer":
-        wanted = Wanted(specs[message[1]])
+        spec = CallSpec.from_message(specs[message[1]])
         if forks:
-            forked(lambda wanted=wanted: answer_calls(namespace, wanted, channel), channel)
+            in_a_fork(lambda spec=spec: serve_answer(namespace, spec, channel), channel)
         else:
-            answer_calls(namespace, wanted, channel)
+            serve_answer(namespace, spec, channel)
             channel.send("done", 0)
     os._exit(0)

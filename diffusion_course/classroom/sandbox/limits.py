@@ -7,10 +7,10 @@ import dataclasses
 
 @dataclasses.dataclass(frozen=True)
 class Limits:
-    """Limits for one submission: seconds of wall time (torch's import not counted), mebibytes,
-    processes.
+    """What one submission may take, in seconds of wall time, mebibytes and processes.
 
-    Raises ValueError, with the name and the value, for one that is not positive.
+    Importing torch is not counted. Raises ValueError, with the name and the value, for one that is
+    not positive.
     """
 
     seconds: float = 60.0

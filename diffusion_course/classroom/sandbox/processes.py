@@ -1,17 +1,27 @@
-"""What the system says of processes: which there are, whether they live, how much memory they take.
-"""
+"""What the system says of processes: which there are, whether they live, what memory they take."""
 
 from __future__ import annotations
+
+from collections.abc import Iterable
 
 import psutil
 
 
-def family(pid: int) -> list[psutil.Process]:
-    """The processes below `pid`."""
+def descendants(pid: int) -> list[psutil.Process]:
+    """The processes that `pid` has started, and those that they have."""
     try:
         return psutil.Process(pid).children(recursive=True)
     except psutil.Error:
         return []
+
+
+def kill_all(processes: Iterable[psutil.Process]) -> None:
+    """Kill processes; those that are gone already, or are not ours, are passed over."""
+    for one in processes:
+        try:
+            one.kill()
+        except psutil.Error:
+            continue
 
 
 def is_alive(process: psutil.Process) -> bool:
@@ -22,7 +32,7 @@ def is_alive(process: psutil.Process) -> bool:
         return False
 
 
-def tasks() -> int:
+def count_tasks() -> int:
     """How many tasks the machine has, threads too; 0 where /proc does not tell."""
     try:
         with open("/proc/loadavg", encoding="ascii") as line:
@@ -31,9 +41,10 @@ def tasks() -> int:
         return 0
 
 
-def memory(process: psutil.Process) -> int:
-    """The process's share of memory in bytes: pages that it shares with its forks count once in the
-    sum.
+def memory_of(process: psutil.Process) -> int:
+    """The process's part of the memory in bytes.
+
+    Pages that it shares with its forks count once in the sum over all of them.
     """
     try:
         with open(f"/proc/{process.pid}/smaps_rollup", encoding="ascii") as lines:

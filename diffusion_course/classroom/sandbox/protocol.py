@@ -1,13 +1,12 @@
-"""Messages between the grader and its untrusted worker: a JSON tree and the raw bytes of its
-tensors. No pickles.
+"""Messages between the grader and its untrusted worker: a JSON tree and the bytes of its tensors.
 
-A message is an 8-byte length of the JSON, an 8-byte length of the bytes, the JSON, the bytes. The
-grader decodes what a worker sends with `decoding.decode`, which makes numbers, strings, tuples,
-dictionaries and tensors and nothing else.
+There are no pickles. A message is an 8-byte length of the JSON, an 8-byte length of the bytes, the
+JSON, the bytes. The grader decodes what a worker sends with `decoding.decode`, which makes numbers,
+strings, tuples, dictionaries and tensors and nothing else.
 
-On the pipes between grader and worker, messages travel in frames: one byte that says who speaks
-(RUN: the process that runs the student's code; CONTROL: the worker's first process, which never
-does), a 4-byte length, the content.
+On the pipes between grader and worker, messages travel in frames: one byte that says who speaks or
+is spoken to (RUN: the process that runs the student's code; CONTROL: the worker's first process,
+which never does), a 4-byte length, the content.
 """
 
 from __future__ import annotations
@@ -21,25 +20,14 @@ import torch
 from torch import Tensor
 
 from ...exercises import given
-from ...exercises.trial import Foreign, Outcome
+from ...exercises.trial import Foreign
 
-DTYPES = {
-    str(dtype).removeprefix("torch."): dtype
-    for dtype in (
-        torch.float64,
-        torch.float32,
-        torch.bfloat16,
-        torch.float16,
-        torch.int64,
-        torch.int32,
-        torch.int16,
-        torch.int8,
-        torch.uint8,
-        torch.bool,
-        torch.complex64,
-        torch.complex128,
-    )
-}
+_NUMBERS = (
+    *(torch.float64, torch.float32, torch.bfloat16, torch.float16),
+    *(torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8, torch.bool),
+    *(torch.complex64, torch.complex128),
+)
+DTYPES = {str(dtype).removeprefix("torch."): dtype for dtype in _NUMBERS}
 FUNCTIONS = {function.__name__: function for function in (given.slope, given.encode, given.decode)}
 _OBJECTS = (
     given.IndexedNetwork,
@@ -76,12 +64,10 @@ class _Writer:
             raise ProtocolError(f"a text of {len(value)} characters is too long to be sent")
         if value is None or kind in (bool, str):
             return value
+        if kind is int and abs(value) < _SAFE_INT:
+            return value
         if kind is int:
-            return (
-                value
-                if abs(value) < _SAFE_INT
-                else {"int": str(value) if value.bit_length() < 3 * MAX_DIGITS else None}
-            )
+            return {"int": str(value) if value.bit_length() < 3 * MAX_DIGITS else None}
         if kind is float:
             return value if math.isfinite(value) else {"float": repr(value)}
         if value is ...:
@@ -97,20 +83,18 @@ class _Writer:
         return self.object(value)
 
     def object(self, value: Any) -> Any:
-        """Return the tree of what only a case holds: generators, optimisers, the objects of
-        `given`.
-        """
+        """Return the tree of a generator, an optimiser or an object of `given`: only cases do."""
         if isinstance(value, torch.Generator):
             return {"generator": self.tensor(value.get_state())}
         if isinstance(value, torch.optim.SGD):
             parameters = [id(one) for one in value.param_groups[0]["params"]]
-            for place, module in enumerate(self.modules):
+            for index, module in enumerate(self.modules):
                 if [id(one) for one in module.parameters()] == parameters:
                     kept = {
                         key: value.defaults[key]
                         for key in ("lr", "momentum", "weight_decay", "dampening", "nesterov")
                     }
-                    return {"sgd": place, "options": self.tree(kept)}
+                    return {"sgd": index, "options": self.tree(kept)}
         if isinstance(value, given.TwoLayers):
             self.modules.append(value)
             return {
@@ -124,28 +108,18 @@ class _Writer:
         raise ProtocolError(f"{type(value).__name__} cannot be sent")
 
     def tensor(self, value: Tensor) -> int:
-        if (
-            value.device.type != "cpu"
-            or value.layout != torch.strided
-            or str(value.dtype).removeprefix("torch.") not in DTYPES
-        ):
-            raise ProtocolError(
-                f"a {value.dtype} tensor on {value.device} with layout {value.layout} cannot be"
-                " sent"
-            )
-        if value.numel() * value.element_size() > MAX_BYTES:
-            raise ProtocolError(
-                f"a tensor of {value.numel() * value.element_size()} bytes is too large to be sent"
-            )
-        order = sorted(
-            range(value.ndim), key=lambda axis: -value.stride(axis)
-        )  # a transposed input arrives transposed
+        dtype = str(value.dtype).removeprefix("torch.")
+        if value.device.type != "cpu" or value.layout != torch.strided or dtype not in DTYPES:
+            what = f"a {value.dtype} tensor on {value.device} with layout {value.layout}"
+            raise ProtocolError(f"{what} cannot be sent")
+        if (size := value.numel() * value.element_size()) > MAX_BYTES:
+            raise ProtocolError(f"a tensor of {size} bytes is too large to be sent")
+        # A transposed input arrives transposed.
+        order = sorted(range(value.ndim), key=lambda axis: -value.stride(axis))
         flat = value.detach().resolve_conj().resolve_neg().permute(order).contiguous()
         raw = flat.reshape(-1).view(torch.uint8).numpy().tobytes() if flat.numel() else b""
-        dtype = str(value.dtype).removeprefix("torch.")
-        self.tensors.append(
-            {"dtype": dtype, "shape": list(flat.shape), "order": order, "bytes": len(raw)}
-        )
+        description = {"dtype": dtype, "shape": list(flat.shape), "order": order}
+        self.tensors.append({**description, "bytes": len(raw)})
         self.blobs.append(raw)
         return len(self.tensors) - 1
 
@@ -173,22 +147,3 @@ def frames(kind: int, data: bytes) -> bytes:
     """Return `data` in frames of at most MAX_FRAME bytes."""
     parts = [data[start : start + MAX_FRAME] for start in range(0, len(data), MAX_FRAME)]
     return b"".join(FRAME.pack(kind, len(part)) + part for part in parts)
-
-
-def encode_outcome(outcome: Outcome) -> bytes:
-    """Return an outcome as a message; an output that cannot be sent becomes `Foreign`."""
-    failure = outcome.failure and (
-        outcome.failure.type_name[:200],
-        outcome.failure.message[:200],
-        outcome.failure.line,
-    )
-    flags = (
-        outcome.changed,
-        outcome.used_global_random,
-        outcome.ignored_generator,
-        outcome.reproducible,
-    )
-    try:
-        return encode((outcome.output, failure, *flags), MAX_JSON)
-    except ProtocolError as error:
-        return encode((Foreign(str(error)), failure, *flags))

@@ -3,24 +3,11 @@
 from .captions import captions, parse_caption
 from .render import render_scenes
 from .words import (
-    ATTRIBUTES,
-    Scene,
-    Thing,
-    code_to_scene,
-    is_held_out,
-    sample_scenes,
+    ATTRIBUTES, COLOURS, HELD_OUT, KINDS, Scene, Thing, code_to_scene, is_held_out, sample_scenes,
     scene_to_code,
 )
 
 __all__ = [
-    "ATTRIBUTES",
-    "Scene",
-    "Thing",
-    "captions",
-    "code_to_scene",
-    "is_held_out",
-    "parse_caption",
-    "render_scenes",
-    "sample_scenes",
-    "scene_to_code",
+    "ATTRIBUTES", "COLOURS", "HELD_OUT", "KINDS", "Scene", "Thing", "captions", "code_to_scene",
+    "is_held_out", "parse_caption", "render_scenes", "sample_scenes", "scene_to_code",
 ]

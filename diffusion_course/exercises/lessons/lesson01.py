@@ -8,19 +8,13 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from ...datasets.mixtures import GaussianMixture
-from ...process.kernels import gather, noise_like, q_step
+from ...datasets import GaussianMixture
+from ...process import q_step
 from .. import draw
+from ..edits import edit
 from ..registry import Case, Exercise, Tolerance, WrongAnswer
 
 TABLES = Tolerance(rtol=1e-4, atol=1e-9)
-
-
-STEP_STUB = """def forward_step(x_prev, t, betas, noise):
-    beta = betas[t].to(x_prev.dtype).reshape(-1, *[1] * (x_prev.ndim - 1))  # (B,) -> (B, 1, ...)
-    mean = (1 - beta).sqrt() * x_prev
-    return mean + ...
-"""
 
 
 def _step_cases(generator: torch.Generator) -> Iterator[Case]:
@@ -31,93 +25,95 @@ def _step_cases(generator: torch.Generator) -> Iterator[Case]:
     yield Case((x_prev, torch.zeros(3, dtype=torch.int64), betas[:1], noise), note="T = 1")
 
 
-def _beta(x: Tensor, t: Tensor, betas: Tensor) -> Tensor:
-    return gather(betas, t, x.ndim).to(x.dtype)
-
-
-def _without_axes(x_prev: Tensor, t: Tensor, betas: Tensor, noise: Tensor) -> Tensor:
-    beta = betas[t].to(x_prev.dtype)
-    return (1 - beta).sqrt() * x_prev + beta.sqrt() * noise
-
-
-def _step_in_place(x_prev: Tensor, t: Tensor, betas: Tensor, noise: Tensor) -> Tensor:
-    beta = _beta(x_prev, t, betas)
-    return x_prev.mul_((1 - beta).sqrt()).add_(beta.sqrt() * noise)
-
-
 ONE_STEP = Exercise(
     id="01.1",
     lesson=1,
     title="One step of noise",
-    statement="""Complete one step of the forward process, $q(x_t \\mid x_{t-1}) = N(\\sqrt{1-\\beta_t}\\,x_{t-1}, \\beta_t I)$.
-`x_prev` and `noise` have shape (B, ...), `t` (B,) holds indices, `betas` (T,) is the table. Each sample has its own t.
+    statement="""Complete one step of the forward process,
+$q(x_t \\mid x_{t-1}) = N(\\sqrt{1-\\beta_t}\\,x_{t-1}, \\beta_t I)$. `x_prev` and `noise` have
+shape (B, ...), `t` (B,) holds indices, `betas` (T,) is the table. Each sample has its own t.
 The mean is written; add the noise.""",
-    stub=STEP_STUB,
-    solution=STEP_STUB.replace("+ ...", "+ beta.sqrt() * noise"),
+    stub="""def forward_step(x_prev, t, betas, noise):
+    # (B,) -> (B, 1, ...)
+    beta = betas[t].to(x_prev.dtype).reshape(-1, *[1] * (x_prev.ndim - 1))
+    mean = (1 - beta).sqrt() * x_prev
+    return mean + ...
+""",
+    solution="""def forward_step(x_prev, t, betas, noise):
+    # (B,) -> (B, 1, ...)
+    beta = betas[t].to(x_prev.dtype).reshape(-1, *[1] * (x_prev.ndim - 1))
+    mean = (1 - beta).sqrt() * x_prev
+    return mean + beta.sqrt() * noise
+""",
     reference=q_step,
     cases=_step_cases,
     hints=(
         "N(m, s^2) is m plus a number times a standard normal. Which number?",
-        "Multiplying standard normal noise by c gives it variance c^2. You want the variance beta_t.",
+        (
+            "Multiplying standard normal noise by c gives it variance c^2. You "
+            "want the variance beta_t."
+        ),
         "The noise is multiplied by the square root of `beta`.",
     ),
     derivation="lesson 01, 'One step of noise'; Ho et al. 2020, eq. 2",
     wrong_answers=(
         WrongAnswer(
             "the variance where the standard deviation belongs",
-            lambda x, t, betas, noise: (
-                (1 - _beta(x, t, betas)).sqrt() * x + _beta(x, t, betas) * noise
-            ),
-            "You multiply the noise by beta. That gives it variance beta squared: far too little noise.",
+            edit("beta.sqrt() * noise", "beta * noise"),
+            "You multiply the noise by beta. That gives it variance beta "
+            "squared: far too little noise.",
         ),
         WrongAnswer(
             "the signal is not shrunk",
-            lambda x, t, betas, noise: x + _beta(x, t, betas).sqrt() * noise,
-            "Without a factor below 1 on x_prev the variance grows in every step and never settles at 1.",
+            edit("(1 - beta).sqrt() * x_prev", "x_prev"),
+            "Without a factor below 1 on x_prev the variance grows in "
+            "every step and never settles at 1.",
         ),
         WrongAnswer(
             "the signal is shrunk without a square root",
-            lambda x, t, betas, noise: (
-                (1 - _beta(x, t, betas)) * x + _beta(x, t, betas).sqrt() * noise
-            ),
-            "A factor of 1 - beta on x_prev shrinks its variance by (1 - beta) squared: data of variance 1 falls below 1.",
+            edit("(1 - beta).sqrt()", "(1 - beta)"),
+            "A factor of 1 - beta on x_prev shrinks its variance by (1 - beta) squared: data of "
+            "variance 1 falls below 1.",
         ),
         WrongAnswer(
             "beta and 1 - beta swapped",
-            lambda x, t, betas, noise: (
-                _beta(x, t, betas).sqrt() * x + (1 - _beta(x, t, betas)).sqrt() * noise
+            edit("(1 - beta).sqrt() * x_prev", "beta.sqrt() * x_prev").then(
+                "beta.sqrt() * noise", "(1 - beta).sqrt() * noise"
             ),
             "With a small beta this replaces nearly all of the signal by noise in one step.",
         ),
         WrongAnswer(
             "the noise is not scaled",
-            lambda x, t, betas, noise: (1 - _beta(x, t, betas)).sqrt() * x + noise,
+            edit("beta.sqrt() * noise", "noise"),
             "The noise goes in with variance 1 in every step, whatever beta says.",
         ),
         WrongAnswer(
             "beta has no axes to broadcast over",
-            _without_axes,
-            "`betas[t]` has shape (B,). It lines up with the last axis of x, not with the batch, and where the sizes happen "
-            "to be equal nothing is raised. Reshape it to (B, 1, 1, 1).",
+            edit(".reshape(-1, *[1] * (x_prev.ndim - 1))", ""),
+            "`betas[t]` has shape (B,). It lines up with the last axis of x, not with "
+            "the batch, and where the sizes happen to be equal nothing is raised. "
+            "Reshape it to (B, 1, 1, 1).",
         ),
         WrongAnswer(
             "one beta for the whole batch",
-            lambda x, t, betas, noise: q_step(x, t[:1].expand(len(x)), betas, noise),
+            edit("betas[t]", "betas[t[:1]]"),
             "Every sample has its own t. You use the first one for all.",
         ),
         WrongAnswer(
             "the index is off by one",
-            lambda x, t, betas, noise: q_step(x, (t - 1) % len(betas), betas, noise),
-            "Index 0 is the first step of noise. `betas[t - 1]` takes the step before, and at t = 0 the last one of the table.",
+            edit("betas[t]", "betas[t - 1]"),
+            "Index 0 is the first step of noise. `betas[t - 1]` takes the step before, and at t "
+            "= 0 the last one of the table.",
         ),
         WrongAnswer(
             "the input is changed in place",
-            _step_in_place,
-            "`mul_`, `add_`, `*=` and `+=` write into the caller's tensor. Write `a * x` and `x + y`.",
+            edit("(1 - beta).sqrt() * x_prev", "x_prev.mul_((1 - beta).sqrt())"),
+            "`mul_`, `add_`, `*=` and `+=` write into the caller's "
+            "tensor. Write `a * x` and `x + y`.",
         ),
         WrongAnswer(
             "fresh noise instead of the noise given",
-            lambda x, t, betas, noise: q_step(x, t, betas, torch.randn_like(x)),
+            edit("beta.sqrt() * noise", "beta.sqrt() * torch.randn_like(noise)"),
             "You draw your own noise. Use `noise`: only then can anybody repeat your result.",
         ),
     ),
@@ -138,7 +134,7 @@ def _walk_cases(generator: torch.Generator) -> Iterator[Case]:
 
 
 def forward_walk(x0: Tensor, betas: Tensor, generator: torch.Generator) -> Tensor:
-    """Return x_0, x_1, ..., x_T as one tensor (T + 1, ...): each step starts from the one before."""
+    """Return x_0, x_1, ..., x_T as one tensor (T + 1, ...), each from the one before."""
     steps = [x0]
     for i in range(len(betas)):
         noise = torch.randn(x0.shape, generator=generator, dtype=x0.dtype)
@@ -147,28 +143,13 @@ def forward_walk(x0: Tensor, betas: Tensor, generator: torch.Generator) -> Tenso
     return torch.stack(steps)
 
 
-def _steps(x: Tensor, betas: Tensor, noise: list[Tensor], *, from_x0: bool = False) -> Tensor:
-    steps = [x]
-    for beta, z in zip(betas.tolist(), noise, strict=True):
-        steps.append(math.sqrt(1 - beta) * (x if from_x0 else steps[-1]) + math.sqrt(beta) * z)
-    return torch.stack(steps)
-
-
-def _noises(x: Tensor, betas: Tensor, generator: torch.Generator) -> list[Tensor]:
-    return [noise_like(x, generator) for _ in betas]
-
-
-def _overwritten(x0: Tensor, betas: Tensor, generator: torch.Generator) -> Tensor:
-    last = forward_walk(x0, betas, generator)[-1]
-    return torch.stack([last] * (len(betas) + 1))
-
-
 WALK = Exercise(
     id="01.2",
     lesson=1,
     title="Walk the whole chain",
-    statement="""Take all T steps, one after the other, and return every x on the way as one tensor of shape (T + 1, ...):
-x_0 first, x_T last. Step i uses `betas[i]`, the same for the whole batch. Draw the noise of each step, in order, as
+    statement="""Take all T steps, one after the other, and return every x on the way as one tensor
+of shape (T + 1, ...): x_0 first, x_T last. Step i uses `betas[i]`, the same for the whole
+batch. Draw the noise of each step, in order, as
 `torch.randn(x0.shape, generator=generator, dtype=x0.dtype)`, so that the walk can be repeated.""",
     stub="""def forward_walk(x0, betas, generator):
     steps = [x0]
@@ -196,52 +177,46 @@ x_0 first, x_T last. Step i uses `betas[i]`, the same for the whole batch. Draw 
     wrong_answers=(
         WrongAnswer(
             "every step starts from x0 again",
-            lambda x, betas, generator: _steps(
-                x, betas, _noises(x, betas, generator), from_x0=True
-            ),
+            edit("* steps[-1]", "* x0"),
             "Step t starts from the x of step t - 1. From x_0 the noise never accumulates.",
         ),
         WrongAnswer(
             "the same noise in every step",
-            lambda x, betas, generator: _steps(x, betas, [noise_like(x, generator)] * len(betas)),
-            "One draw is reused in all steps. Equal noises add up faster than independent ones: the variance gets too large.",
+            edit("noise = torch.randn", "noise = noise if len(steps) > 1 else torch.randn"),
+            "One draw is reused in all steps. Equal noises add up faster than independent ones: "
+            "the variance gets too large.",
         ),
         WrongAnswer(
             "the steps run backwards",
-            lambda x, betas, generator: _steps(x, betas.flip(0), _noises(x, betas, generator)),
+            edit("betas.tolist()", "betas.flip(0).tolist()"),
             "The first step uses `betas[0]`, the smallest.",
         ),
         WrongAnswer(
             "the variance where the standard deviation belongs",
-            lambda x, betas, generator: _steps(
-                x,
-                betas,
-                [
-                    beta.sqrt().to(x.dtype) * z
-                    for beta, z in zip(betas, _noises(x, betas, generator), strict=True)
-                ],
-            ),
+            edit("beta**0.5 * noise", "beta * noise"),
             "The noise is multiplied by beta. Its variance is then beta squared.",
         ),
         WrongAnswer(
             "the generator is not used",
-            lambda x, betas, generator: _steps(x, betas, [torch.randn_like(x) for _ in betas]),
-            "`torch.randn_like` draws from the global random state: whatever ran before changes your walk. Pass `generator`.",
+            edit("generator=generator, ", ""),
+            "`torch.randn_like` draws from the global random state: whatever ran before changes "
+            "your walk. Pass `generator`.",
         ),
         WrongAnswer(
             "x_0 is missing",
-            lambda x, betas, generator: forward_walk(x, betas, generator)[1:],
+            edit("torch.stack(steps)", "torch.stack(steps[1:])"),
             "The walk starts at x_0: T steps have T + 1 stations.",
         ),
         WrongAnswer(
             "the last step is missing",
-            lambda x, betas, generator: forward_walk(x, betas, generator)[:-1],
+            edit("betas.tolist()", "betas[:-1].tolist()"),
             "The last entry of `betas` is never used: the range of your loop ends one too early.",
         ),
         WrongAnswer(
             "all stations are the last one",
-            _overwritten,
-            "One tensor is changed in place and put into the list many times. The list holds T + 1 names of the same tensor.",
+            edit("torch.stack(steps)", "torch.stack([steps[-1]] * len(steps))"),
+            "One tensor is changed in place and put into the list many times. The list holds T + "
+            "1 names of the same tensor.",
         ),
     ),
 )
@@ -257,7 +232,10 @@ def _variance_cases(generator: torch.Generator) -> Iterator[Case]:
 
 
 def variance_after(variance0: float, betas: Tensor) -> Tensor:
-    """Return the variances of x_1, ..., x_T (T,): each step shrinks the old variance and adds its own."""
+    """Return the variances of x_1, ..., x_T (T,).
+
+    Each step shrinks the old variance and adds its own.
+    """
     variance, table = variance0, []
     for beta in betas.tolist():
         variance = (1 - beta) * variance + beta
@@ -265,22 +243,13 @@ def variance_after(variance0: float, betas: Tensor) -> Tensor:
     return torch.tensor(table, dtype=betas.dtype)
 
 
-def _recursion(step, first: bool = False):
-    def wrong(variance0: float, betas: Tensor) -> Tensor:
-        values = [variance0]
-        for beta in betas.tolist():
-            values.append(step(values[-1], beta))
-        return torch.tensor(values[:-1] if first else values[1:], dtype=betas.dtype)
-
-    return wrong
-
-
 VARIANCE = Exercise(
     id="01.3",
     lesson=1,
     title="The variance along the chain",
-    statement="""Data of variance `variance0` (a float) goes through the chain. Return the variances of $x_1, \\dots, x_T$ as a
-tensor (T,) with the dtype of `betas`. Entry i belongs to the x after step i: the first entry holds one step of noise.""",
+    statement="""Data of variance `variance0` (a float) goes through the chain. Return the variances
+of $x_1, \\dots, x_T$ as a tensor (T,) with the dtype of `betas`. Entry i belongs to the x after
+step i: the first entry holds one step of noise.""",
     stub="""def variance_after(variance0, betas):
     variance = variance0
     table = []
@@ -302,34 +271,36 @@ tensor (T,) with the dtype of `betas`. Entry i belongs to the x after step i: th
     wrong_answers=(
         WrongAnswer(
             "the old variance is not shrunk",
-            _recursion(lambda variance, beta: variance + beta),
+            edit("(1 - beta) * variance", "variance"),
             "The signal is multiplied by sqrt(1 - beta) in each step, so its variance shrinks too.",
         ),
         WrongAnswer(
             "the factor of x is used for its variance",
-            _recursion(lambda variance, beta: math.sqrt(1 - beta) * variance + beta),
+            edit("(1 - beta) * variance", "(1 - beta) ** 0.5 * variance"),
             "sqrt(1 - beta) multiplies x. A factor c on x is a factor c squared on the variance.",
         ),
         WrongAnswer(
             "1 - beta is squared",
-            _recursion(lambda variance, beta: (1 - beta) ** 2 * variance + beta),
+            edit("(1 - beta) * variance", "(1 - beta) ** 2 * variance"),
             "The factor on x is sqrt(1 - beta), not 1 - beta; its square multiplies the variance.",
         ),
         WrongAnswer(
             "the noise's deviation is added to the variance",
-            _recursion(lambda variance, beta: (1 - beta) * variance + math.sqrt(beta)),
+            edit("* variance + beta", "* variance + beta**0.5"),
             "sqrt(beta) is the standard deviation of the noise. Variances add, deviations do not.",
         ),
         WrongAnswer(
             "deviations are added",
-            _recursion(
-                lambda variance, beta: (math.sqrt((1 - beta) * variance) + math.sqrt(beta)) ** 2
+            edit(
+                "(1 - beta) * variance + beta", "(((1 - beta) * variance) ** 0.5 + beta**0.5) ** 2"
             ),
             "The two parts are independent: their variances add, their deviations do not.",
         ),
         WrongAnswer(
             "the table starts before the first step",
-            _recursion(lambda variance, beta: (1 - beta) * variance + beta, first=True),
+            edit("        table.append(variance)\n", "").then(
+                "        variance =", "        table.append(variance)\n        variance ="
+            ),
             "Your first entry is the variance of the data. Index 0 belongs to x after one step.",
         ),
     ),
@@ -337,7 +308,7 @@ tensor (T,) with the dtype of `betas`. Entry i belongs to the x after step i: th
 
 
 def steps_until(beta: float, share: float) -> int:
-    """Return the first number of steps after which the signal's variance is below `share` of what it was."""
+    """Return the number of steps that leave less than `share` of the variance."""
     steps, left = 0, 1.0
     while left >= share:
         left *= 1 - beta
@@ -349,8 +320,9 @@ STEPS = Exercise(
     id="01.4",
     lesson=1,
     title="How long does a picture last",
-    statement="""With a constant beta of <<beta>>, after how many steps is the variance of the signal part of $x_t$ less than
-<<share>> times the variance of $x_0$? Give the first such number of steps.""",
+    statement="""With a constant beta of <<beta>>, after how many steps is the variance of the
+signal part of $x_t$ less than <<share>> times the variance of $x_0$? Give the first such number
+of steps.""",
     stub="steps = ...\n",
     reference=steps_until,
     cases=None,
@@ -364,18 +336,20 @@ STEPS = Exercise(
     wrong_answers=(
         WrongAnswer(
             "the signal's size instead of its variance",
-            lambda beta, share: steps_until(beta, share**2),
-            "You follow the factor on x, sqrt(1 - beta). The question is about the variance, its square.",
+            edit("left *= 1 - beta", "left *= (1 - beta) ** 0.5"),
+            "You follow the factor on x, sqrt(1 - beta). The question is about "
+            "the variance, its square.",
         ),
         WrongAnswer(
             "a square too many",
-            lambda beta, share: steps_until(beta, math.sqrt(share)),
+            edit("left *= 1 - beta", "left *= (1 - beta) ** 2"),
             "You square a factor that is already one of variances.",
         ),
         WrongAnswer(
             "one step too few",
-            lambda beta, share: steps_until(beta, share) - 1,
-            "That is the last number of steps with more than this share left, or an index that starts at 0.",
+            edit("return steps", "return steps - 1"),
+            "That is the last number of steps with more than this share left, or "
+            "an index that starts at 0.",
         ),
         WrongAnswer(
             "beta is subtracted, not multiplied",
@@ -384,7 +358,7 @@ STEPS = Exercise(
         ),
         WrongAnswer(
             "beta for 1 - beta",
-            lambda beta, share: steps_until(1 - beta, share),
+            edit("left *= 1 - beta", "left *= beta"),
             "beta is the share of new noise. What is left of the signal is the rest.",
         ),
     ),
@@ -418,27 +392,14 @@ def mixture_after(
     return noisy.weights, noisy.means[:, 0], noisy.covariances[:, 0, 0]
 
 
-def _mixture(shrink, spread):
-    def wrong(
-        weights: Tensor, means: Tensor, variances: Tensor, betas: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        alpha_bar = float((1 - betas).prod())
-        return (
-            weights,
-            (shrink(alpha_bar) * means).to(means.dtype),
-            spread(variances, alpha_bar, betas).to(means.dtype),
-        )
-
-    return wrong
-
-
 MIXTURE = Exercise(
     id="01.5",
     lesson=1,
     title="A mixture in the noise",
-    statement="""Write `mixture_after(weights, means, variances, betas)` from an empty cell. The data is a mixture of K normal
-distributions on the line; `weights`, `means` and `variances` have shape (K,). All steps of `betas` (T,), float64, are taken.
-Return (weights, means, variances) of the distribution of $x_T$, each (K,) with the dtype that came in.""",
+    statement="""Write `mixture_after(weights, means, variances, betas)` from an empty cell. The
+data is a mixture of K normal distributions on the line; `weights`, `means` and `variances` have
+shape (K,). All steps of `betas` (T,), float64, are taken. Return (weights, means, variances) of
+the distribution of $x_T$, each (K,) with the dtype that came in.""",
     stub="""# def mixture_after(weights, means, variances, betas): your code here
 mixture_after = ...
 """,
@@ -449,48 +410,58 @@ mixture_after = ...
     reference=mixture_after,
     cases=_mixture_cases,
     hints=(
-        "Each component is normal and stays normal. Follow one of them; which component a sample comes from does not change.",
-        "After all steps x_T is a number times x_0 plus independent noise. The variances of the two parts are in 01.3.",
-        "With p the product of all (1 - beta): means get the factor sqrt(p), variances v become p v + (1 - p).",
+        (
+            "Each component is normal and stays normal. Follow one of them; which component a "
+            "sample comes from does not change."
+        ),
+        (
+            "After all steps x_T is a number times x_0 plus independent noise. The variances of "
+            "the two parts are in 01.3."
+        ),
+        (
+            "With p the product of all (1 - beta): means get the factor sqrt(p), "
+            "variances v become p v + (1 - p)."
+        ),
     ),
     derivation="lesson 01, 'A mixture in closed form'; Ho et al. 2020, eq. 4",
     points=3,
     wrong_answers=(
         WrongAnswer(
             "the means shrink without a square root",
-            _mixture(lambda a: a, lambda v, a, betas: a * v + 1 - a),
+            edit("alpha_bar**0.5 * means", "alpha_bar * means"),
             "Each step multiplies x, and with it the mean, by sqrt(1 - beta).",
         ),
         WrongAnswer(
             "the means do not move",
-            _mixture(lambda a: 1.0, lambda v, a, betas: a * v + 1 - a),
+            edit("alpha_bar**0.5 * means", "means"),
             "The factor on x_{t-1} also shrinks the mean: at the end all components sit near 0.",
         ),
         WrongAnswer(
             "the data's own variance is not shrunk",
-            _mixture(math.sqrt, lambda v, a, betas: v + 1 - a),
+            edit("alpha_bar * variances", "variances"),
             "The data's spread is part of the signal and shrinks with it.",
         ),
         WrongAnswer(
             "the data's own variance is forgotten",
-            _mixture(math.sqrt, lambda v, a, betas: torch.full_like(v, 1 - a)),
+            edit("alpha_bar * variances", "0 * variances"),
             "This is the noise alone. What is left of the data's spread adds to it.",
         ),
         WrongAnswer(
             "the betas are summed",
-            _mixture(math.sqrt, lambda v, a, betas: a * v + float(betas.sum())),
+            edit("+ (1 - alpha_bar)", "+ float(betas.sum())"),
             "Noise of early steps is shrunk by the later ones, so the betas do not add up.",
         ),
         WrongAnswer(
             "standard deviations instead of variances",
-            _mixture(math.sqrt, lambda v, a, betas: (a * v + 1 - a).sqrt()),
+            edit(
+                "alpha_bar * variances + (1 - alpha_bar)",
+                "(alpha_bar * variances + (1 - alpha_bar)) ** 0.5",
+            ),
             "You return square roots. Variances are asked for.",
         ),
         WrongAnswer(
             "only the last step is taken",
-            lambda weights, means, variances, betas: mixture_after(
-                weights, means, variances, betas[-1:]
-            ),
+            edit("(1 - betas).prod()", "1 - betas[-1]"),
             "All steps count: the factors of the single steps are multiplied.",
         ),
     ),

@@ -2,32 +2,24 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 
 import torch
 from torch import Tensor
 
-from ...process.kernels import gather, q_sample
-from ...process.schedules import (
+from ...process import (
     cosine_betas,
     linear_betas,
     make_schedule,
-    previous_alpha_bar,
+    q_sample,
     rescale_zero_terminal_snr,
     snr,
 )
 from .. import draw
+from ..edits import edit
 from ..registry import Case, Exercise, Tolerance, WrongAnswer
 
 TABLES = Tolerance(rtol=1e-4, atol=1e-9)
-
-
-JUMP_STUB = """def jump(x0, t, alphas_cumprod, noise):
-    alpha_bar = alphas_cumprod[t].to(x0.dtype).reshape(-1, *[1] * (x0.ndim - 1))  # (B,) -> (B, 1, ...)
-    signal = alpha_bar.sqrt() * x0
-    return signal + ...
-"""
 
 
 def _jump_cases(generator: torch.Generator) -> Iterator[Case]:
@@ -44,96 +36,91 @@ def _jump_cases(generator: torch.Generator) -> Iterator[Case]:
     yield Case(one, note="T = 1")
 
 
-def _mix(signal, noise_scale):
-    """Return an answer with other factors, each a function of abar, on signal and noise."""
-
-    def wrong(x0: Tensor, t: Tensor, alphas_cumprod: Tensor, noise: Tensor) -> Tensor:
-        alpha_bar = gather(alphas_cumprod, t, x0.ndim)
-        return signal(alpha_bar).to(x0.dtype) * x0 + noise_scale(alpha_bar).to(x0.dtype) * noise
-
-    return wrong
-
-
-def _root(value: Tensor) -> Tensor:
-    return value.sqrt()
-
-
-def _noise_root(alpha_bar: Tensor) -> Tensor:
-    return (1 - alpha_bar).sqrt()
-
-
-def _jump_without_axes(x0: Tensor, t: Tensor, alphas_cumprod: Tensor, noise: Tensor) -> Tensor:
-    alpha_bar = alphas_cumprod[t].to(x0.dtype)
-    return alpha_bar.sqrt() * x0 + (1 - alpha_bar).sqrt() * noise
-
-
-def _jump_in_place(x0: Tensor, t: Tensor, alphas_cumprod: Tensor, noise: Tensor) -> Tensor:
-    alpha_bar = gather(alphas_cumprod, t, x0.ndim).to(x0.dtype)
-    return x0.mul_(alpha_bar.sqrt()).add_((1 - alpha_bar).sqrt() * noise)
-
-
 JUMP = Exercise(
     id="02.1",
     lesson=2,
     title="One jump to any t",
     statement="""Complete the closed form
-$x_t = \\sqrt{\\bar\\alpha_t}\\,x_0 + \\sqrt{1-\\bar\\alpha_t}\\,\\epsilon$. `x0` and `noise` have shape (B, ...), `t` (B,)
-holds indices into the table `alphas_cumprod` (T,). The signal part is written; add the noise.""",
-    stub=JUMP_STUB,
-    solution=JUMP_STUB.replace("+ ...", "+ (1 - alpha_bar).sqrt() * noise"),
+$x_t = \\sqrt{\\bar\\alpha_t}\\,x_0 + \\sqrt{1-\\bar\\alpha_t}\\,\\epsilon$. `x0` and `noise`
+have shape (B, ...), `t` (B,) holds indices into the table `alphas_cumprod` (T,). The signal
+part is written; add the noise.""",
+    stub="""def jump(x0, t, alphas_cumprod, noise):
+    # (B,) -> (B, 1, ...)
+    alpha_bar = alphas_cumprod[t].to(x0.dtype).reshape(-1, *[1] * (x0.ndim - 1))
+    signal = alpha_bar.sqrt() * x0
+    return signal + ...
+""",
+    solution="""def jump(x0, t, alphas_cumprod, noise):
+    # (B,) -> (B, 1, ...)
+    alpha_bar = alphas_cumprod[t].to(x0.dtype).reshape(-1, *[1] * (x0.ndim - 1))
+    signal = alpha_bar.sqrt() * x0
+    return signal + (1 - alpha_bar).sqrt() * noise
+""",
     reference=q_sample,
     cases=_jump_cases,
     hints=(
         "Signal and noise share a variance of 1 between them. The signal takes alpha_bar of it.",
-        "The noise gets the variance 1 - alpha_bar. By what do you multiply standard normal noise to get it?",
+        (
+            "The noise gets the variance 1 - alpha_bar. By what do you multiply "
+            "standard normal noise to get it?"
+        ),
         "The factor on `noise` is the square root of (1 - alpha_bar).",
     ),
     derivation="lesson 02, 'From one step to t steps'; Ho et al. 2020, eq. 4",
     wrong_answers=(
         WrongAnswer(
             "no square root on the noise",
-            _mix(_root, lambda a: 1 - a),
-            "1 - alpha_bar is the variance of the noise. As a factor it makes the noise too small, most of all at small t.",
+            edit("(1 - alpha_bar).sqrt()", "(1 - alpha_bar)"),
+            "1 - alpha_bar is the variance of the noise. As a factor it makes the noise too "
+            "small, most of all at small t.",
         ),
         WrongAnswer(
             "1 - sqrt(alpha_bar) for sqrt(1 - alpha_bar)",
-            _mix(_root, lambda a: 1 - a.sqrt()),
+            edit("(1 - alpha_bar).sqrt()", "(1 - alpha_bar.sqrt())"),
             "The two factors do not add up to 1; their squares do.",
         ),
         WrongAnswer(
             "no square root on the signal",
-            _mix(lambda a: a, _noise_root),
+            edit("alpha_bar.sqrt() * x0", "alpha_bar * x0"),
             "alpha_bar multiplies the variance of the signal, its root multiplies x_0.",
         ),
         WrongAnswer(
             "no square roots at all",
-            _mix(lambda a: a, lambda a: 1 - a),
-            "This blends x_0 and noise in a straight line; the variance dips below 1 on the way. It is another process.",
+            edit("alpha_bar.sqrt() * x0", "alpha_bar * x0").then(
+                "(1 - alpha_bar).sqrt()", "(1 - alpha_bar)"
+            ),
+            "This blends x_0 and noise in a straight line; the variance dips below 1 on "
+            "the way. It is another process.",
         ),
         WrongAnswer(
             "signal and noise factors swapped",
-            _mix(_noise_root, _root),
+            edit("alpha_bar.sqrt() * x0", "(1 - alpha_bar).sqrt() * x0").then(
+                "(1 - alpha_bar).sqrt() * noise", "alpha_bar.sqrt() * noise"
+            ),
             "At small t alpha_bar is close to 1 and x_t must be close to x_0.",
         ),
         WrongAnswer(
             "the index is off by one",
-            lambda x0, t, table, noise: q_sample(x0, (t - 1) % len(table), table, noise),
-            "`alphas_cumprod[0]` holds one step of noise already. With `t - 1` index 0 wraps around to the end of the table.",
+            edit("alphas_cumprod[t]", "alphas_cumprod[t - 1]"),
+            "`alphas_cumprod[0]` holds one step of noise already. With `t - 1` index 0 wraps "
+            "around to the end of the table.",
         ),
         WrongAnswer(
             "one alpha_bar for the whole batch",
-            lambda x0, t, table, noise: q_sample(x0, t[:1].expand(len(x0)), table, noise),
+            edit("alphas_cumprod[t]", "alphas_cumprod[t[:1]]"),
             "Every sample has its own t. You use the first one for all.",
         ),
         WrongAnswer(
             "alpha_bar has no axes to broadcast over",
-            _jump_without_axes,
-            "`alphas_cumprod[t]` has shape (B,) and lines up with the last axis of x0. Reshape it to (B, 1, 1, 1).",
+            edit(".reshape(-1, *[1] * (x0.ndim - 1))", ""),
+            "`alphas_cumprod[t]` has shape (B,) and lines up with the last axis of x0. "
+            "Reshape it to (B, 1, 1, 1).",
         ),
         WrongAnswer(
             "the input is changed in place",
-            _jump_in_place,
-            "`mul_`, `add_`, `*=` and `+=` write into the caller's tensor, and the next epoch trains on noise.",
+            edit("alpha_bar.sqrt() * x0", "x0.mul_(alpha_bar.sqrt())"),
+            "`mul_`, `add_`, `*=` and `+=` write into the caller's tensor, and "
+            "the next epoch trains on noise.",
         ),
     ),
 )
@@ -146,26 +133,17 @@ def _table_cases(generator: torch.Generator) -> Iterator[Case]:
 
 
 def cumulative_alphas(betas: Tensor) -> Tensor:
-    """Return alphas_cumprod (T,): entry i is the product of the first i + 1 factors 1 - beta."""
+    """Return alphas_cumprod (T,): entry i is the product of 1 - beta up to step i."""
     return (1 - betas).cumprod(0)
-
-
-def _double_first_step(betas: Tensor) -> Tensor:
-    table = (1 - betas).cumprod(0)
-    table[0] = 1
-    return table
-
-
-def _table_in_place(betas: Tensor) -> Tensor:
-    return betas.neg_().add_(1).cumprod(0)
 
 
 TABLE = Exercise(
     id="02.2",
     lesson=2,
     title="The table of alpha-bar",
-    statement="""Return `alphas_cumprod` (T,) for a table `betas` (T,). Entry i holds the share of the signal's variance that is
-left after steps 0, ..., i, so the first entry already contains one step of noise.""",
+    statement="""Return `alphas_cumprod` (T,) for a table `betas` (T,). Entry i holds the share of
+the signal's variance that is left after steps 0, ..., i, so the first entry already contains
+one step of noise.""",
     stub="""def cumulative_alphas(betas):
     alphas = 1 - betas
     return ...
@@ -183,42 +161,51 @@ left after steps 0, ..., i, so the first entry already contains one step of nois
     wrong_answers=(
         WrongAnswer(
             "a sum where a product belongs",
-            lambda betas: 1 - betas.cumsum(0),
-            "Subtracting betas takes every share from what there was at the start, not from what is left. It goes below 0.",
+            edit("(1 - betas).cumprod(0)", "1 - betas.cumsum(0)"),
+            "Subtracting betas takes every share from what there was at the start, not from what "
+            "is left. It goes below 0.",
         ),
         WrongAnswer(
             "the product of the betas",
-            lambda betas: betas.cumprod(0),
+            edit("(1 - betas).cumprod(0)", "betas.cumprod(0)"),
             "beta is the share of new noise. The signal that is left is a product of 1 - beta.",
         ),
         WrongAnswer(
             "the product over all T in every entry",
-            lambda betas: (1 - betas).prod().expand(len(betas)).clone(),
+            edit("(1 - betas).cumprod(0)", "(1 - betas).prod().expand(len(betas)).clone()"),
             "The product runs up to t, not up to T: every entry is the last one.",
         ),
         WrongAnswer(
             "the index is off by one",
-            lambda betas: previous_alpha_bar((1 - betas).cumprod(0)),
-            "Your first entry is 1, no noise. In this course index 0 is one step of noise (the paper's t = 1).",
+            edit(
+                "(1 - betas).cumprod(0)",
+                "torch.cat([betas.new_ones(1), 1 - betas[:-1]]).cumprod(0)",
+            ),
+            "Your first entry is 1, no noise. In this course index 0 is one step of "
+            "noise (the paper's t = 1).",
         ),
         WrongAnswer(
             "the first entry is overwritten with 1",
-            _double_first_step,
-            "The entries after it still contain the first step, so the chain takes two steps at once there.",
+            edit(
+                "return (1 - betas).cumprod(0)",
+                "table = (1 - betas).cumprod(0)\n    table[0] = 1\n    return table",
+            ),
+            "The entries after it still contain the first step, so the chain "
+            "takes two steps at once there.",
         ),
         WrongAnswer(
             "the square root of alpha-bar",
-            lambda betas: (1 - betas).cumprod(0).sqrt(),
+            edit(".cumprod(0)", ".cumprod(0).sqrt()"),
             "This is the factor on x_0. The table holds the factor on the variance.",
         ),
         WrongAnswer(
             "the sum of the alphas",
-            lambda betas: (1 - betas).cumsum(0),
+            edit(".cumprod(0)", ".cumsum(0)"),
             "A share of what is left cannot be larger than 1: use a running product.",
         ),
         WrongAnswer(
             "the input is changed in place",
-            _table_in_place,
+            edit("(1 - betas)", "betas.neg_().add_(1)"),
             "After your function the caller's betas are alphas. Write `1 - betas`.",
         ),
     ),
@@ -240,8 +227,9 @@ SNR = Exercise(
     id="02.3",
     lesson=2,
     title="Signal-to-noise ratio",
-    statement="""Return the signal-to-noise ratio of $x_t$ for a tensor of $\\bar\\alpha_t$ of any shape: the variance that the
-signal part has for data of variance 1, divided by the variance of the noise part.""",
+    statement="""Return the signal-to-noise ratio of $x_t$ for a tensor of $\\bar\\alpha_t$ of any
+shape: the variance that the signal part has for data of variance 1, divided by the variance of
+the noise part.""",
     stub="""def signal_to_noise(alphas_cumprod):
     return ...
 """,
@@ -255,36 +243,53 @@ signal part has for data of variance 1, divided by the variance of the noise par
         "The signal part has variance alpha_bar.",
         "The noise part has variance 1 - alpha_bar. Divide.",
     ),
-    derivation="lesson 02, 'Signal-to-noise ratio'; Kingma et al. 2021 (arXiv 2107.00630), section 3.1",
+    derivation=(
+        "lesson 02, 'Signal-to-noise ratio'; Kingma et al. 2021 (arXiv 2107.00630), section 3.1"
+    ),
     tolerance=Tolerance(rtol=1e-4, atol=1e-9),
     wrong_answers=(
         WrongAnswer(
-            "upside down", lambda a: (1 - a) / a, "This is noise over signal: it grows with t."
+            "upside down",
+            edit("alphas_cumprod / (1 - alphas_cumprod)", "(1 - alphas_cumprod) / alphas_cumprod"),
+            "This is noise over signal: it grows with t.",
         ),
         WrongAnswer(
             "a ratio of sizes, not of variances",
-            lambda a: (a / (1 - a)).sqrt(),
+            edit(
+                "alphas_cumprod / (1 - alphas_cumprod)",
+                "(alphas_cumprod / (1 - alphas_cumprod)).sqrt()",
+            ),
             "The ratio of the two factors is the root of the ratio of variances.",
         ),
         WrongAnswer(
             "squared twice",
-            lambda a: (a / (1 - a)) ** 2,
+            edit(
+                "alphas_cumprod / (1 - alphas_cumprod)",
+                "(alphas_cumprod / (1 - alphas_cumprod)) ** 2",
+            ),
             "alpha_bar is a variance already: its root is the factor on x_0.",
         ),
         WrongAnswer(
             "in decibels",
-            lambda a: 10 * (a / (1 - a)).log10(),
+            edit(
+                "alphas_cumprod / (1 - alphas_cumprod)",
+                "10 * (alphas_cumprod / (1 - alphas_cumprod)).log10()",
+            ),
             "Ten times a logarithm is good for a plot. The plain ratio is asked for.",
         ),
         WrongAnswer(
             "the logarithm of the ratio",
-            lambda a: (a / (1 - a)).log(),
+            edit(
+                "alphas_cumprod / (1 - alphas_cumprod)",
+                "(alphas_cumprod / (1 - alphas_cumprod)).log()",
+            ),
             "log-SNR is another quantity. The plain ratio is asked for.",
         ),
         WrongAnswer(
             "mixed: a factor over a variance",
-            lambda a: a.sqrt() / (1 - a),
-            "Above the line stands the factor on x_0, below it a variance. Take the variance of both.",
+            edit("alphas_cumprod / (1", "alphas_cumprod.sqrt() / (1"),
+            "Above the line stands the factor on x_0, below it a "
+            "variance. Take the variance of both.",
         ),
     ),
 )
@@ -299,26 +304,15 @@ def _cosine_cases(generator: torch.Generator) -> Iterator[Case]:
     )
 
 
-def _cosine(f=None, grid=None, cap=True):
-    """Return cosine_betas with another f(u, offset), another grid u, or no cap."""
-    f = f or (lambda u, offset: torch.cos((u + offset) / (1 + offset) * math.pi / 2) ** 2)
-    grid = grid or (lambda n: torch.linspace(0, 1, n + 1, dtype=torch.float64))
-
-    def wrong(num_train_timesteps: int, offset: float = 0.008, max_beta: float = 0.999) -> Tensor:
-        values = f(grid(num_train_timesteps), offset)
-        betas = 1 - values[1:] / values[:-1]
-        return betas.clamp(max=max_beta) if cap else betas
-
-    return wrong
-
-
 COSINE = Exercise(
     id="02.4",
     lesson=2,
     title="The cosine schedule",
-    statement="""Return the betas (T,), float64, of the cosine schedule: $\\bar\\alpha(u) = f(u)/f(0)$ with
-$f(u) = \\cos^2\\left(\\frac{u + s}{1 + s}\\cdot\\frac{\\pi}{2}\\right)$ at $u = 0, 1/T, \\dots, 1$, and $\\beta$ of a step from
-the ratio of the two neighbours, cut at `max_beta`. s is `offset`.""",
+    statement="""Return the betas (T,), float64, of the cosine schedule:
+$\\bar\\alpha(u) = f(u)/f(0)$ with
+$f(u) = \\cos^2\\left(\\frac{u + s}{1 + s}\\cdot\\frac{\\pi}{2}\\right)$ at
+$u = 0, 1/T, \\dots, 1$, and $\\beta$ of a step from the ratio of the two neighbours, cut at
+`max_beta`. s is `offset`.""",
     stub="""def cosine_schedule(num_train_timesteps, offset=0.008, max_beta=0.999):
     u = torch.linspace(0, 1, num_train_timesteps + 1, dtype=torch.float64)
     f = ...
@@ -332,7 +326,10 @@ the ratio of the two neighbours, cut at `max_beta`. s is `offset`.""",
     reference=cosine_betas,
     cases=_cosine_cases,
     hints=(
-        "T steps need T + 1 values of f. abar after a step, divided by abar before it, is 1 - beta.",
+        (
+            "T steps need T + 1 values of f. abar after a step, divided "
+            "by abar before it, is 1 - beta."
+        ),
         "f(0) cancels in the ratio: beta_i = 1 - f[i + 1] / f[i].",
         "torch.cos(...) ** 2, then 1 - f[1:] / f[:-1], then clamp(max=max_beta).",
     ),
@@ -342,39 +339,45 @@ the ratio of the two neighbours, cut at `max_beta`. s is `offset`.""",
     wrong_answers=(
         WrongAnswer(
             "the cosine is not squared",
-            _cosine(lambda u, s: torch.cos((u + s) / (1 + s) * math.pi / 2)),
+            edit(" ** 2", ""),
             "alpha_bar is a variance: the cosine is its root.",
         ),
         WrongAnswer(
             "the offset is left out",
-            _cosine(lambda u, s: torch.cos(u * math.pi / 2) ** 2),
-            "Without s the first betas are close to 0. The paper adds s because so little noise is hard to predict.",
+            edit("(u + offset) / (1 + offset)", "u"),
+            "Without s the first betas are close to 0. The paper adds s because so "
+            "little noise is hard to predict.",
         ),
         WrongAnswer(
             "the offset is not divided out",
-            _cosine(lambda u, s: torch.cos((u + s) * math.pi / 2) ** 2),
+            edit(" / (1 + offset)", ""),
             "Without 1 + s below the line the angle passes pi/2 at the end of the chain.",
         ),
         WrongAnswer(
             "the grid has T points",
-            _cosine(grid=lambda n: torch.linspace(0, 1, n, dtype=torch.float64)),
+            edit("num_train_timesteps + 1, ", "num_train_timesteps, "),
             "T points have T - 1 gaps. A chain of T steps needs T + 1 points.",
         ),
         WrongAnswer(
             "the grid stops short of 1",
-            _cosine(grid=lambda n: torch.arange(n + 1, dtype=torch.float64) / (n + 1)),
+            edit(
+                "num_train_timesteps + 1, dtype=torch.float64)",
+                "num_train_timesteps + 2, dtype=torch.float64)[:-1]",
+            ),
             "Your last u is T / (T + 1). The chain then ends before the noise is complete.",
         ),
         WrongAnswer(
             "the cap is left out",
-            _cosine(cap=False),
-            "At u = 1 the cosine is 0 and the last beta is 1: x_0 cannot be computed from x_t and noise there.",
+            edit(".clamp(max=max_beta)", ""),
+            "At u = 1 the cosine is 0 and the last beta is 1: x_0 cannot be computed "
+            "from x_t and noise there.",
         ),
         WrongAnswer(
             "alpha-bar is returned",
-            lambda num_train_timesteps, offset=0.008, max_beta=0.999: (
-                1 - cosine_betas(num_train_timesteps, offset=offset, max_beta=max_beta)
-            ).cumprod(0),
+            edit(
+                "return (1 - f[1:] / f[:-1]).clamp(max=max_beta)",
+                "return (1 - (1 - f[1:] / f[:-1]).clamp(max=max_beta)).cumprod(0)",
+            ),
             "This is the running product. The betas of the single steps are asked for.",
         ),
     ),
@@ -382,7 +385,7 @@ the ratio of the two neighbours, cut at `max_beta`. s is `offset`.""",
 
 
 def signal_left(num_steps: int) -> float:
-    """Return sqrt(abar) at the end of the linear schedule from 1e-4 to 0.02 with `num_steps` steps."""
+    """Return sqrt(abar) at the end of the linear schedule from 1e-4 to 0.02."""
     return make_schedule("linear", num_steps).alphas_cumprod[-1].sqrt().item()
 
 
@@ -390,8 +393,8 @@ SIGNAL_LEFT = Exercise(
     id="02.5",
     lesson=2,
     title="A schedule used with another T",
-    statement="""The linear schedule runs from $10^{-4}$ to 0.02. Use it with T = <<num_steps>> instead of 1000. By which factor
-is $x_0$ still multiplied at the last step? Give it to 1 %.""",
+    statement="""The linear schedule runs from $10^{-4}$ to 0.02. Use it with T = <<num_steps>>
+instead of 1000. By which factor is $x_0$ still multiplied at the last step? Give it to 1 %.""",
     stub="factor = ...\n",
     solution="""def signal_left(num_steps):
     betas = torch.linspace(1e-4, 0.02, num_steps, dtype=torch.float64)
@@ -413,27 +416,27 @@ factor = signal_left(<<num_steps>>)
     wrong_answers=(
         WrongAnswer(
             "alpha-bar itself",
-            lambda num_steps: signal_left(num_steps) ** 2,
+            edit(".sqrt()", ""),
             "This is the share of the variance. The factor on x_0 is asked for.",
         ),
         WrongAnswer(
             "the factor of the noise",
-            lambda num_steps: math.sqrt(1 - signal_left(num_steps) ** 2),
+            edit("(1 - betas).prod()", "(1 - (1 - betas).prod())"),
             "This multiplies the noise, not x_0.",
         ),
         WrongAnswer(
             "the noise's share of the variance",
-            lambda num_steps: 1 - signal_left(num_steps) ** 2,
+            edit("(1 - betas).prod().sqrt()", "(1 - (1 - betas).prod())"),
             "This is 1 - alpha_bar: the noise's part, and a variance.",
         ),
         WrongAnswer(
             "the last step alone",
-            lambda num_steps: math.sqrt(1 - float(linear_betas(num_steps)[-1])),
+            edit(".prod()", "[-1]"),
             "This is the factor of one step. All steps are multiplied.",
         ),
         WrongAnswer(
             "the schedule with T = 1000",
-            lambda num_steps: signal_left(1000),
+            edit("0.02, num_steps", "0.02, 1000"),
             "This is what the full 1000 steps leave. Fewer steps with the same ends leave more.",
         ),
     ),
@@ -448,27 +451,14 @@ def _rescale_cases(generator: torch.Generator) -> Iterator[Case]:
         )
 
 
-def _rescaled(change, power: int = 2):
-    """Return betas of a table abar = change(abar ** (1 / power)) ** power."""
-
-    def wrong(betas: Tensor) -> Tensor:
-        alpha_bar = change((1 - betas).cumprod(0) ** (1 / power)) ** power
-        return 1 - torch.cat([alpha_bar[:1], alpha_bar[1:] / alpha_bar[:-1]])
-
-    return wrong
-
-
-def _shift_and_scale(s: Tensor) -> Tensor:
-    return (s - s[-1]) * s[0] / (s[0] - s[-1])
-
-
 ZERO_TERMINAL = Exercise(
     id="02.6",
     lesson=2,
     title="End in pure noise",
-    statement="""Write `zero_terminal(betas)` from an empty cell. It takes betas (T,), float64, T at least 2, and returns betas
-(T,) whose chain ends in pure noise. Change $\\sqrt{\\bar\\alpha_t}$ by one shift and one factor, the same for all t, so that the
-last entry becomes 0 and the first keeps its value. Then go back to betas; the last one is 1.""",
+    statement="""Write `zero_terminal(betas)` from an empty cell. It takes betas (T,), float64, T at
+least 2, and returns betas (T,) whose chain ends in pure noise. Change $\\sqrt{\\bar\\alpha_t}$
+by one shift and one factor, the same for all t, so that the last entry becomes 0 and the first
+keeps its value. Then go back to betas; the last one is 1.""",
     stub="""# def zero_terminal(betas): your code here
 zero_terminal = ...
 """,
@@ -482,8 +472,14 @@ zero_terminal = ...
     cases=_rescale_cases,
     hints=(
         "betas to alpha_bar to its root; change the root; then all the way back.",
-        "Subtract the last root from all. The first is then too small: multiply all by what brings it back.",
-        "Square the roots, divide neighbours to get alphas (the first alpha is the first alpha_bar), and take 1 - alphas.",
+        (
+            "Subtract the last root from all. The first is then too small: "
+            "multiply all by what brings it back."
+        ),
+        (
+            "Square the roots, divide neighbours to get alphas (the first alpha is the first "
+            "alpha_bar), and take 1 - alphas."
+        ),
     ),
     derivation="lesson 02, 'Zero terminal SNR'; Lin et al. 2023 (arXiv 2305.08891), Algorithm 1",
     points=3,
@@ -491,18 +487,20 @@ zero_terminal = ...
     wrong_answers=(
         WrongAnswer(
             "shifted, not scaled",
-            _rescaled(lambda s: s - s[-1]),
-            "After the shift the first entry is smaller than before: the first step has become larger. Scale it back.",
+            edit(" * roots[0] / (roots[0] - roots[-1])", ""),
+            "After the shift the first entry is smaller than before: the first step has "
+            "become larger. Scale it back.",
         ),
         WrongAnswer(
             "alpha-bar is changed, not its root",
-            _rescaled(_shift_and_scale, power=1),
+            edit(".sqrt()", "").then("roots**2", "roots"),
             "Shift and factor belong to sqrt(alpha_bar), the factor on x_0.",
         ),
         WrongAnswer(
             "the first root becomes 1",
-            _rescaled(lambda s: (s - s[-1]) / (s[0] - s[-1])),
-            "The factor must bring the first root back to its old value, not to 1: your first step adds no noise.",
+            edit("* roots[0] / (", "/ ("),
+            "The factor must bring the first root back to its old value, not to 1: your "
+            "first step adds no noise.",
         ),
         WrongAnswer(
             "only the last beta is changed",
@@ -511,18 +509,22 @@ zero_terminal = ...
         ),
         WrongAnswer(
             "alpha-bar is returned",
-            lambda betas: _shift_and_scale((1 - betas).cumprod(0).sqrt()) ** 2,
+            edit("1 - torch.cat([alpha_bar[:1], alpha_bar[1:] / alpha_bar[:-1]])", "alpha_bar"),
             "This is the changed table. Go back to the betas of the single steps.",
         ),
         WrongAnswer(
             "alphas are returned",
-            lambda betas: 1 - rescale_zero_terminal_snr(betas),
+            edit("return 1 - torch", "return torch"),
             "The ratio of neighbours is alpha. The betas are 1 - alpha.",
         ),
         WrongAnswer(
             "the first beta is lost",
-            lambda betas: rescale_zero_terminal_snr(betas)[1:],
-            "Ratios of neighbours give T - 1 values. The first alpha is the first alpha_bar itself.",
+            edit(
+                "torch.cat([alpha_bar[:1], alpha_bar[1:] / alpha_bar[:-1]])",
+                "alpha_bar[1:] / alpha_bar[:-1]",
+            ),
+            "Ratios of neighbours give T - 1 values. The first alpha is "
+            "the first alpha_bar itself.",
         ),
     ),
 )

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
@@ -12,6 +11,7 @@ from torch.nn import functional as F
 from ...models import timestep_embedding
 from .. import draw
 from ..calls import with_mode
+from ..edits import edit
 from ..given import DroppingNetwork
 from ..registry import Case, Exercise, Property, Tolerance, WrongAnswer
 
@@ -38,31 +38,13 @@ def embed(t: Tensor, dim: int) -> Tensor:
     return timestep_embedding(t, dim)
 
 
-def _embed_with(
-    exponent: Callable[[int], Tensor] = lambda half: torch.arange(half) / half,
-    *,
-    scale: float = 1.0,
-    order: Callable[[Tensor], Tensor] = lambda angles: torch.cat([angles.cos(), angles.sin()], 1),
-) -> Callable[..., Tensor]:
-    def wrong(t: Tensor, dim: int) -> Tensor:
-        return order(scale * t.float()[:, None] * 10_000.0 ** -exponent(dim // 2))
-
-    return wrong
-
-
-def _over_the_batch(t: Tensor, dim: int) -> Tensor:
-    frequencies = 10_000.0 ** -(torch.arange(len(t)) / len(t))
-    angles = (t.float() * frequencies)[:, None].expand(-1, dim // 2)
-    return torch.cat([angles.cos(), angles.sin()], 1)
-
-
 EMBEDDING = Exercise(
     id="05.1",
     lesson=5,
     title="The time embedding",
-    statement="""Return the embedding (B, dim) of `t` (B,), float32: first the cosines, then the sines, of
-$t\\,\\omega_i$ with $\\omega_i = 10000^{-i/h}$ for $i = 0, \\dots, h-1$ and $h$ = dim / 2. `t` holds indices up to 999 and may be
-integer or floating, `dim` is even.""",
+    statement="""Return the embedding (B, dim) of `t` (B,), float32: first the cosines, then the
+sines, of $t\\,\\omega_i$ with $\\omega_i = 10000^{-i/h}$ for $i = 0, \\dots, h-1$ and $h$ = dim
+/ 2. `t` holds indices up to 999 and may be integer or floating, `dim` is even.""",
     stub="""def embed(t, dim):
     half = dim // 2
     frequencies = ...  # (half,)
@@ -78,7 +60,10 @@ integer or floating, `dim` is even.""",
     reference=embed,
     cases=_time_cases,
     hints=(
-        "`torch.arange(half) / half` are the exponents 0, 1/h, 2/h, ... They belong to a row of the result, not to the batch.",
+        (
+            "`torch.arange(half) / half` are the exponents 0, 1/h, 2/h, ... They belong to a row "
+            "of the result, not to the batch."
+        ),
         "A power with a negative exponent: 10_000.0 ** -(...). The first frequency is 1.",
         "The last line joins two blocks of shape (B, half) along axis 1.",
     ),
@@ -87,45 +72,56 @@ integer or floating, `dim` is even.""",
     wrong_answers=(
         WrongAnswer(
             "half - 1 in the exponent",
-            _embed_with(lambda half: torch.arange(half) / (half - 1)),
-            "Both forms are in use, and weights trained with one do not fit the other. Here the slowest is not quite 1/10000.",
+            edit("torch.arange(half) / half", "torch.arange(half) / (half - 1)"),
+            "Both forms are in use, and weights trained with one do not fit the other. Here the "
+            "slowest is not quite 1/10000.",
         ),
         WrongAnswer(
             "sines first",
-            _embed_with(order=lambda angles: torch.cat([angles.sin(), angles.cos()], 1)),
-            "Both orders are in use, and weights trained with one do not fit the other. The cosines come first here.",
+            edit("[angles.cos(), angles.sin()]", "[angles.sin(), angles.cos()]"),
+            "Both orders are in use, and weights trained with one do not fit the other. "
+            "The cosines come first here.",
         ),
         WrongAnswer(
             "sine and cosine alternate",
-            _embed_with(
-                order=lambda angles: torch.stack([angles.cos(), angles.sin()], 2).flatten(1)
+            edit(
+                "torch.cat([angles.cos(), angles.sin()], 1)",
+                "torch.stack([angles.cos(), angles.sin()], 2).flatten(1)",
             ),
             "You interleave the two. Here all cosines stand before all sines.",
         ),
         WrongAnswer(
             "t is divided by 1000",
-            _embed_with(scale=1e-3),
-            "The frequencies are made for indices. With fractions the fastest pair turns by less than 1 rad in all.",
+            edit("t.float()", "(t.float() / 1000)"),
+            "The frequencies are made for indices. With fractions the fastest pair turns "
+            "by less than 1 rad in all.",
         ),
         WrongAnswer(
             "the frequencies run over the batch",
-            _over_the_batch,
-            "Each sample gets one frequency of its own, so the same t has another embedding at another place in the batch.",
+            edit("torch.arange(half) / half", "torch.arange(len(t)) / len(t)").then(
+                "t.float()[:, None] * frequencies",
+                "(t.float() * frequencies)[:, None].expand(-1, half)",
+            ),
+            "Each sample gets one frequency of its own, so the same t has another embedding at "
+            "another place in the batch.",
         ),
         WrongAnswer(
             "dim instead of dim / 2 in the exponent",
-            _embed_with(lambda half: torch.arange(half) / (2 * half)),
-            "Your frequencies end near 1/100: there are only dim / 2 of them, and they share the range down to 1/10000.",
+            edit("torch.arange(half) / half", "torch.arange(half) / dim"),
+            "Your frequencies end near 1/100: there are only dim / 2 of them, and they "
+            "share the range down to 1/10000.",
         ),
         WrongAnswer(
             "frequencies that grow",
-            _embed_with(lambda half: -torch.arange(half) / half),
-            "The sign of the exponent is missing: with frequencies above 1 the angle jumps by many turns from one t to the next.",
+            edit("** -(torch", "** (torch"),
+            "The sign of the exponent is missing: with frequencies above 1 the angle jumps by "
+            "many turns from one t to the next.",
         ),
         WrongAnswer(
             "only sines",
-            _embed_with(order=lambda angles: torch.cat([angles.sin(), angles.sin()], 1)),
-            "A sine alone does not tell which way the angle moves. Each frequency needs its cosine too.",
+            edit("angles.cos()", "angles.sin()"),
+            "A sine alone does not tell which way the angle moves. Each "
+            "frequency needs its cosine too.",
         ),
     ),
 )
@@ -145,33 +141,19 @@ def _modulation_cases(generator: torch.Generator) -> Iterator[Case]:
 
 
 def modulate(h: Tensor, emb: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """Return h (1 + scale) + shift with scale and shift linear in the embedding, one pair for each sample and channel."""
+    """Return h (1 + scale) + shift: a pair for each sample and channel, linear in the embedding."""
     scale, shift = F.linear(emb, weight, bias)[:, :, None, None].chunk(2, 1)  # (B, C, 1, 1) each
     return h * (1 + scale) + shift
-
-
-def _modulate_with(
-    formula: Callable[[Tensor, Tensor, Tensor], Tensor] = lambda h, scale, shift: (
-        h * (1 + scale) + shift
-    ),
-    *,
-    split: Callable[[Tensor], tuple[Tensor, Tensor]] = lambda both: both.chunk(2, 1),
-    axes: tuple = (..., None, None),
-) -> Callable[..., Tensor]:
-    def wrong(h: Tensor, emb: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-        scale, shift = split(F.linear(emb, weight, bias))
-        return formula(h, scale[axes], shift[axes])
-
-    return wrong
 
 
 MODULATION = Exercise(
     id="05.2",
     lesson=5,
     title="Scale and shift",
-    statement="""A residual block is told the time by two numbers for each channel. From `emb` (B, E) compute a linear layer
-with `weight` (2C, E) and `bias` (2C,). Its first C outputs are the scale, the last C the shift. Return
-$h\\,(1 + \\text{scale}) + \\text{shift}$ for `h` (B, C, H, W).""",
+    statement="""A residual block is told the time by two numbers for each channel. From `emb` (B,
+E) compute a linear layer with `weight` (2C, E) and `bias` (2C,). Its first C outputs are the
+scale, the last C the shift. Return $h\\,(1 + \\text{scale}) + \\text{shift}$ for `h` (B, C, H,
+W).""",
     stub="""def modulate(h, emb, weight, bias):
     ...
 """,
@@ -184,68 +166,78 @@ $h\\,(1 + \\text{scale}) + \\text{shift}$ for `h` (B, C, H, W).""",
     cases=_modulation_cases,
     hints=(
         "The linear layer: emb @ weight.T + bias has shape (B, 2C). Which axis do you halve?",
-        "`chunk(2, 1)` halves axis 1. A scale of shape (B, C) has to meet axes 0 and 1 of h, not 2 and 3.",
-        "Index with [:, :, None, None] to get (B, C, 1, 1), then write the formula of the statement.",
+        (
+            "`chunk(2, 1)` halves axis 1. A scale of shape (B, C) has to meet "
+            "axes 0 and 1 of h, not 2 and 3."
+        ),
+        (
+            "Index with [:, :, None, None] to get (B, C, 1, 1), then write the "
+            "formula of the statement."
+        ),
     ),
     derivation="lesson 05, 'A block that knows the time'; arXiv 2105.05233, section 3",
     tolerance=CLOSE,
     wrong_answers=(
         WrongAnswer(
             "scale instead of 1 + scale",
-            _modulate_with(lambda h, scale, shift: h * scale + shift),
+            edit("(1 + scale)", "scale"),
             "A layer whose output is near zero then erases h. With 1 + scale it leaves h alone.",
         ),
         WrongAnswer(
             "scale and shift are swapped",
-            _modulate_with(lambda h, scale, shift: h * (1 + shift) + scale),
-            "The first half of the outputs is the scale. Weights trained with one order do not fit the other.",
+            edit("scale, shift =", "shift, scale ="),
+            "The first half of the outputs is the scale. Weights trained with "
+            "one order do not fit the other.",
         ),
         WrongAnswer(
             "the shift is scaled too",
-            _modulate_with(lambda h, scale, shift: (h + shift) * (1 + scale)),
+            edit("h * (1 + scale) + shift", "(h + shift) * (1 + scale)"),
             "You shift before you scale, so the shift is multiplied as well.",
         ),
         WrongAnswer(
             "every second output is the scale",
-            _modulate_with(split=lambda both: (both[:, ::2], both[:, 1::2])),
+            edit(
+                "both[:, :, None, None].chunk(2, 1)",
+                "both[:, ::2, None, None], both[:, 1::2, None, None]",
+            ),
             "The two halves lie one behind the other: outputs 0..C-1 and C..2C-1.",
         ),
         WrongAnswer(
             "no axes to broadcast over",
-            _modulate_with(axes=(...,)),
-            "(B, C) lines up with the last two axes of h, height and width. Where B = H and C = W nothing is raised.",
+            edit("both[:, :, None, None]", "both"),
+            "(B, C) lines up with the last two axes of h, height and width. Where B = H "
+            "and C = W nothing is raised.",
         ),
         WrongAnswer(
             "only the shift",
-            _modulate_with(lambda h, scale, shift: h + shift),
-            "This adds the embedding, as the first DDPM did. The exercise asks for a scale as well.",
+            edit("h * (1 + scale) + shift", "h + shift"),
+            "This adds the embedding, as the first DDPM did. The "
+            "exercise asks for a scale as well.",
         ),
         WrongAnswer(
             "one embedding for the whole batch",
-            lambda h, emb, weight, bias: modulate(h, emb[:1].expand_as(emb), weight, bias),
-            "Every sample has its own time, so its own scale and shift. You use those of the first sample for all.",
+            edit("emb @", "emb[:1] @"),
+            "Every sample has its own time, so its own scale and shift. You use those of "
+            "the first sample for all.",
         ),
     ),
 )
 
 
 def flops_of_a_convolution(in_channels: int, out_channels: int, size: int) -> int:
-    """Return the FLOPs of one 3x3 convolution with stride 2 and padding 1 on one image of size x size."""
+    """Return the FLOPs of one such convolution on one image of size x size."""
     side = (size + 2 * 1 - 3) // 2 + 1  # padding 1, kernel 3, stride 2
     return 2 * (side * side * out_channels) * (in_channels * 3 * 3)
-
-
-def _side(size: int) -> int:
-    return (size - 1) // 2 + 1
 
 
 CONVOLUTION = Exercise(
     id="05.3",
     lesson=5,
     title="What a convolution costs",
-    statement="""How many FLOPs does `nn.Conv2d(<<in_channels>>, <<out_channels>>, 3, stride=2, padding=1)` need for one
-image of <<size>>x<<size>>? A multiply-add counts as 2, the bias is not counted. Work it out on paper, then check it with
-`count_flops`.""",
+    statement="""How many FLOPs does
+`nn.Conv2d(<<in_channels>>, <<out_channels>>, 3, stride=2, padding=1)` need for one image of
+<<size>>x<<size>>? A multiply-add counts as 2, the bias is not counted. Work it out on paper,
+then check it with `count_flops`.""",
     stub="""flops = ...
 """,
     reference=flops_of_a_convolution,
@@ -253,7 +245,10 @@ image of <<size>>x<<size>>? A multiply-add counts as 2, the bias is not counted.
     parameters={"in_channels": (8, 12), "out_channels": (16, 28), "size": (16, 12, 20, 13)},
     hints=(
         "How many numbers does the layer output? How many products are summed for each of them?",
-        "Stride 2 halves each side. One output number is a sum over all input channels and a 3x3 window.",
+        (
+            "Stride 2 halves each side. One output number is a sum over all input "
+            "channels and a 3x3 window."
+        ),
         "2 x (side x side x out_channels) x (in_channels x 3 x 3).",
     ),
     derivation="lesson 05, 'What it costs'",
@@ -261,51 +256,52 @@ image of <<size>>x<<size>>? A multiply-add counts as 2, the bias is not counted.
     wrong_answers=(
         WrongAnswer(
             "a multiply-add counts as 1",
-            lambda in_channels, out_channels, size: (
-                flops_of_a_convolution(in_channels, out_channels, size) // 2
-            ),
-            "These are multiply-adds (MACs). Each is two operations. Tables mix the two: look which one they mean.",
+            edit("return 2 * (", "return ("),
+            "These are multiply-adds (MACs). Each is two operations. Tables mix the two: "
+            "look which one they mean.",
         ),
         WrongAnswer(
             "the stride is forgotten",
-            lambda in_channels, out_channels, size: 2 * size**2 * out_channels * in_channels * 9,
+            edit("(size + 2 * 1 - 3) // 2 + 1", "size"),
             "You count an output at every pixel of the input. With stride 2 there are fewer.",
         ),
         WrongAnswer(
             "the padding is forgotten",
-            lambda in_channels, out_channels, size: (
-                2 * ((size - 3) // 2 + 1) ** 2 * out_channels * in_channels * 9
-            ),
+            edit("(size + 2 * 1 - 3)", "(size - 3)"),
             "Without padding the last window would not fit. Padding 1 adds a pixel on each side.",
         ),
         WrongAnswer(
             "the input channels are forgotten",
-            lambda in_channels, out_channels, size: 2 * _side(size) ** 2 * out_channels * 9,
+            edit("(in_channels * 3 * 3)", "(3 * 3)"),
             "Each output number sums over all input channels, not over one.",
         ),
         WrongAnswer(
             "the output channels are forgotten",
-            lambda in_channels, out_channels, size: 2 * _side(size) ** 2 * in_channels * 9,
+            edit("(side * side * out_channels)", "(side * side)"),
             "That is the cost of one output channel.",
         ),
         WrongAnswer(
             "3 instead of 3x3",
-            lambda in_channels, out_channels, size: (
-                2 * _side(size) ** 2 * out_channels * in_channels * 3
-            ),
+            edit("(in_channels * 3 * 3)", "(in_channels * 3)"),
             "The window has two sides.",
         ),
         WrongAnswer(
             "the number of parameters",
-            lambda in_channels, out_channels, size: out_channels * (in_channels * 9 + 1),
-            "That is how many numbers the layer stores. Each weight is used once for every output pixel.",
+            edit(
+                "2 * (side * side * out_channels) * (in_channels * 3 * 3)",
+                "out_channels * (in_channels * 3 * 3 + 1)",
+            ),
+            "That is how many numbers the layer stores. Each weight is "
+            "used once for every output pixel.",
         ),
         WrongAnswer(
             "the bias is counted",
-            lambda in_channels, out_channels, size: (
-                (2 * in_channels * 9 + 1) * _side(size) ** 2 * out_channels
+            edit(
+                "2 * (side * side * out_channels) * (in_channels * 3 * 3)",
+                "(side * side * out_channels) * (2 * in_channels * 3 * 3 + 1)",
             ),
-            "You add one operation for each output number. That is fair, but the convention leaves the bias out.",
+            "You add one operation for each output number. That is fair, but the "
+            "convention leaves the bias out.",
         ),
     ),
 )
@@ -338,53 +334,15 @@ def group_norm(x: Tensor, num_groups: int, weight: Tensor, bias: Tensor, eps: fl
     return F.group_norm(x, num_groups, weight, bias, eps)
 
 
-def _norm_with(
-    axes: str = "group",
-    *,
-    correction: int = 0,
-    eps_outside: bool = False,
-    interleaved: bool = False,
-    centred: bool = True,
-    squared: bool = False,
-) -> Callable[..., Tensor]:
-    """Group normalisation with one thing changed."""
-
-    def wrong(x: Tensor, num_groups: int, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
-        batch, channels = x.shape[:2]
-        groups = {"group": num_groups, "channel": channels, "size": channels // num_groups}.get(
-            axes, num_groups
-        )
-        y = x.reshape(batch, groups, channels // groups, -1)
-        if interleaved:
-            y = x.reshape(batch, channels // groups, groups, -1).transpose(1, 2)
-        over = {"batch": (0, 2, 3), "position": (2,)}.get(axes, (2, 3))
-        mean, variance = (
-            y.mean(over, keepdim=True),
-            y.var(over, keepdim=True, correction=correction),
-        )
-        spread = (
-            variance + eps
-            if squared
-            else variance.sqrt() + eps
-            if eps_outside
-            else (variance + eps).sqrt()
-        )
-        y = (y - mean if centred else y) / spread
-        y = (y.transpose(1, 2) if interleaved else y).reshape(x.shape)
-        shape = (1, -1, *[1] * (x.ndim - 2))
-        return y * weight.reshape(shape) + bias.reshape(shape)
-
-    return wrong
-
-
 NORM = Exercise(
     id="05.4",
     lesson=5,
     title="Group normalisation",
-    statement="""Normalise `x` (B, C, ...) in groups of channels: group g holds the channels g C/G to (g+1) C/G - 1, with
-G = `num_groups`. Within each sample and group subtract the mean over its channels and positions and divide by
-$\\sqrt{\\text{variance} + \\text{eps}}$, where the variance divides by the number of values. Then multiply each channel with its
-`weight` (C,) and add its `bias` (C,).""",
+    statement="""Normalise `x` (B, C, ...) in groups of channels: group g holds the channels g C/G
+to (g+1) C/G - 1, with G = `num_groups`. Within each sample and group subtract the mean over its
+channels and positions and divide by $\\sqrt{\\text{variance} + \\text{eps}}$, where the
+variance divides by the number of values. Then multiply each channel with its `weight` (C,) and
+add its `bias` (C,).""",
     stub="""def group_norm(x, num_groups, weight, bias, eps):
     ...
 """,
@@ -400,8 +358,14 @@ $\\sqrt{\\text{variance} + \\text{eps}}$, where the variance divides by the numb
     cases=_norm_cases,
     hints=(
         "One reshape puts all values of a group into one axis: (B, G, -1).",
-        "mean(2, keepdim=True) and var(2, keepdim=True, correction=0). The batch axis is never averaged over.",
-        "Reshape back to x.shape, then weight.reshape(1, C, 1, 1) for images; the number of trailing ones is x.ndim - 2.",
+        (
+            "mean(2, keepdim=True) and var(2, keepdim=True, correction=0). The batch "
+            "axis is never averaged over."
+        ),
+        (
+            "Reshape back to x.shape, then weight.reshape(1, C, 1, 1) for images; the number of "
+            "trailing ones is x.ndim - 2."
+        ),
     ),
     derivation="lesson 05, 'A block that knows the time'; arXiv 1803.08494, section 3",
     points=2,
@@ -409,52 +373,57 @@ $\\sqrt{\\text{variance} + \\text{eps}}$, where the variance divides by the numb
     wrong_answers=(
         WrongAnswer(
             "statistics over the batch too",
-            _norm_with("batch"),
-            "A picture then comes out differently in another batch. Each sample has its own statistics.",
+            edit(".mean(2, ", ".mean((0, 2), ", times=2),
+            "A picture then comes out differently in another batch. Each "
+            "sample has its own statistics.",
         ),
         WrongAnswer(
             "each channel on its own",
-            _norm_with("channel"),
-            "That is instance normalisation. The channels of a group share one mean and one variance.",
+            edit("num_groups, -1", "x.shape[1], -1"),
+            "That is instance normalisation. The channels of a group "
+            "share one mean and one variance.",
         ),
         WrongAnswer(
             "num_groups taken for the size of a group",
-            _norm_with("size"),
+            edit("num_groups, -1", "x.shape[1] // num_groups, -1"),
             "`num_groups` is how many groups there are. Each has C / num_groups channels.",
         ),
         WrongAnswer(
             "each position on its own",
-            _norm_with("position"),
+            edit("num_groups, -1", "num_groups, x.shape[1] // num_groups, -1"),
             "You average over the channels of a group only. The positions belong to the group too.",
         ),
         WrongAnswer(
             "every G-th channel forms a group",
-            _norm_with(interleaved=True),
-            "A group is a run of neighbouring channels. You reshape to (C/G, G) where (G, C/G) is meant.",
+            edit("num_groups, -1", "x.shape[1] // num_groups, num_groups, -1").then(
+                ".mean(2, ", ".mean((1, 3), ", times=2
+            ),
+            "A group is a run of neighbouring channels. You reshape to "
+            "(C/G, G) where (G, C/G) is meant.",
         ),
         WrongAnswer(
             "the variance divides by n - 1",
-            _norm_with(correction=1),
+            edit("(y - mean).square().mean(2, keepdim=True)", "y.var(2, keepdim=True)"),
             "`var` divides by n - 1 unless you ask for correction=0.",
         ),
         WrongAnswer(
             "eps outside the root",
-            _norm_with(eps_outside=True),
+            edit("(variance + eps).sqrt()", "(variance.sqrt() + eps)"),
             "eps is added to the variance, under the root.",
         ),
         WrongAnswer(
             "divided by the variance",
-            _norm_with(squared=True),
+            edit("(variance + eps).sqrt()", "(variance + eps)"),
             "Divide by the standard deviation: take the root.",
         ),
         WrongAnswer(
             "the mean stays",
-            _norm_with(centred=False),
+            edit("((y - mean) /", "(y /"),
             "You divide without subtracting the mean first.",
         ),
         WrongAnswer(
             "weight and bias are forgotten",
-            lambda x, num_groups, weight, bias, eps: F.group_norm(x, num_groups, eps=eps),
+            edit("y * weight.reshape(shape) + bias.reshape(shape)", "y"),
             "After the normalisation each channel has a factor and an offset of its own.",
         ),
     ),
@@ -474,7 +443,7 @@ def _average_cases(generator: torch.Generator) -> Iterator[Case]:
 
 
 def average(start: Tensor, snapshots: Tensor, decay: float) -> Tensor:
-    """Return the running average of weights after all snapshots: what the package's EMA keeps."""
+    """Return the running average of the weights, as the package's EMA keeps it."""
     kept = start
     for n, weights in enumerate(snapshots, start=1):
         d = min(decay, (1 + n) / (10 + n))
@@ -482,29 +451,14 @@ def average(start: Tensor, snapshots: Tensor, decay: float) -> Tensor:
     return kept
 
 
-def _average_with(
-    decay_at: Callable[[float, int], float] = lambda decay, n: min(decay, (1 + n) / (10 + n)),
-    *,
-    begin: Callable[[Tensor, Tensor], Tensor] = lambda start, snapshots: start,
-    first: int = 1,
-) -> Callable[..., Tensor]:
-    def wrong(start: Tensor, snapshots: Tensor, decay: float) -> Tensor:
-        kept = begin(start, snapshots)
-        for n, weights in enumerate(snapshots, start=first):
-            d = decay_at(decay, n)
-            kept = d * kept + (1 - d) * weights
-        return kept
-
-    return wrong
-
-
 AVERAGE = Exercise(
     id="05.5",
     lesson=5,
     title="The average of a training run",
-    statement="""`start` (...) are the weights before training, `snapshots` (N, ...) the weights after steps 1 to N. Keep the
-running average $\\bar w \\leftarrow d_n \\bar w + (1 - d_n) w_n$, which begins at `start`, with
-$d_n = \\min\\big(\\text{decay}, \\tfrac{1 + n}{10 + n}\\big)$ at step $n$. Return it after step N.""",
+    statement="""`start` (...) are the weights before training, `snapshots` (N, ...) the weights
+after steps 1 to N. Keep the running average $\\bar w \\leftarrow d_n \\bar w + (1 - d_n) w_n$,
+which begins at `start`, with $d_n = \\min\\big(\\text{decay}, \\tfrac{1 + n}{10 + n}\\big)$ at
+step $n$. Return it after step N.""",
     stub="""def average(start, snapshots, decay):
     ...
 """,
@@ -512,7 +466,10 @@ $d_n = \\min\\big(\\text{decay}, \\tfrac{1 + n}{10 + n}\\big)$ at step $n$. Retu
     cases=_average_cases,
     hints=(
         "A loop over the snapshots with a counter n that begins at 1.",
-        "`enumerate(snapshots, start=1)` gives n and the weights. d is how much of the OLD average stays.",
+        (
+            "`enumerate(snapshots, start=1)` gives n and the weights. d is how "
+            "much of the OLD average stays."
+        ),
         "kept = d * kept + (1 - d) * weights, with d = min(decay, (1 + n) / (10 + n)).",
     ),
     derivation="lesson 05, 'Average the weights'",
@@ -521,32 +478,34 @@ $d_n = \\min\\big(\\text{decay}, \\tfrac{1 + n}{10 + n}\\big)$ at step $n$. Retu
     wrong_answers=(
         WrongAnswer(
             "old and new are swapped",
-            _average_with(lambda decay, n: 1 - min(decay, (1 + n) / (10 + n))),
-            "d belongs to the old average. With d near 1 it should move slowly; yours jumps to the newest weights.",
+            edit("d * kept + (1 - d) * weights", "(1 - d) * kept + d * weights"),
+            "d belongs to the old average. With d near 1 it should move slowly; yours "
+            "jumps to the newest weights.",
         ),
         WrongAnswer(
             "no warm-up",
-            _average_with(lambda decay, n: decay),
-            "With a constant decay the random start stays in the average for about 1 / (1 - decay) steps.",
+            edit("min(decay, (1 + n) / (10 + n))", "decay"),
+            "With a constant decay the random start stays in the average for "
+            "about 1 / (1 - decay) steps.",
         ),
         WrongAnswer(
             "max instead of min",
-            _average_with(lambda decay, n: max(decay, (1 + n) / (10 + n))),
+            edit("min(decay", "max(decay"),
             "`decay` is the most that d may become, so the smaller of the two counts.",
         ),
         WrongAnswer(
             "the steps are counted from 0",
-            _average_with(first=0),
+            edit("start=1", "start=0"),
             "The weights after the first step have n = 1.",
         ),
         WrongAnswer(
             "the average begins at zero",
-            _average_with(begin=lambda start, snapshots: torch.zeros_like(start)),
+            edit("kept = start", "kept = torch.zeros_like(start)"),
             "A zero network is none of the networks you average. Begin at `start`.",
         ),
         WrongAnswer(
             "the average begins at the first snapshot",
-            _average_with(begin=lambda start, snapshots: snapshots[0]),
+            edit("kept = start", "kept = snapshots[0]"),
             "It begins at the weights before the first step.",
         ),
         WrongAnswer(
@@ -556,7 +515,7 @@ $d_n = \\min\\big(\\text{decay}, \\tfrac{1 + n}{10 + n}\\big)$ at step $n$. Retu
         ),
         WrongAnswer(
             "the last weights",
-            lambda start, snapshots, decay: snapshots[-1].clone(),
+            edit("return kept", "return snapshots[-1].clone()"),
             "That is the network at the end of training, without any average.",
         ),
     ),
@@ -577,60 +536,21 @@ def _attention_cases(generator: torch.Generator) -> Iterator[Case]:
 
 
 def self_attention(x: Tensor, w_qkv: Tensor, w_out: Tensor, num_heads: int) -> Tensor:
-    """Return x plus what every position reads from all positions, head by head, with torch's own attention."""
+    """Return x plus what every position reads from all positions, head by head: torch's own."""
     q, k, v = (
         z.unflatten(-1, (num_heads, -1)).transpose(1, 2) for z in F.linear(x, w_qkv).chunk(3, -1)
     )
     return x + F.linear(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2), w_out)
 
 
-def _attention_with(
-    *,
-    divisor: Callable[[int, int, int], float] = lambda width, channels, length: math.sqrt(width),
-    axis: int = -1,
-    order: tuple[int, int, int] = (0, 1, 2),
-    split: str = "right",
-    merge: str = "right",
-    residual: bool = True,
-    project: bool = True,
-    after: bool = False,
-) -> Callable[..., Tensor]:
-    """Self-attention with one thing changed."""
-
-    def wrong(x: Tensor, w_qkv: Tensor, w_out: Tensor, num_heads: int) -> Tensor:
-        batch, length, channels = x.shape
-        heads, width = (
-            (1 if split == "none" else num_heads),
-            channels // (1 if split == "none" else num_heads),
-        )
-        parts = F.linear(x, w_qkv).chunk(3, -1)
-        parts = [parts[i] for i in order]
-        if split == "reshaped":
-            q, k, v = (z.reshape(batch, heads, length, width) for z in parts)
-        else:
-            q, k, v = (z.reshape(batch, length, heads, width).transpose(1, 2) for z in parts)
-        scale = divisor(width, channels, length)
-        scores = q @ k.mT
-        weights = scores.softmax(axis) / scale if after else (scores / scale).softmax(axis)
-        h = weights @ v  # (B, heads, L, width)
-        h = (
-            h.reshape(batch, length, channels)
-            if merge == "reshaped"
-            else h.transpose(1, 2).reshape(batch, length, channels)
-        )
-        h = F.linear(h, w_out) if project else h
-        return x + h if residual else h
-
-    return wrong
-
-
 ATTENTION = Exercise(
     id="05.6",
     lesson=5,
     title="Self-attention with several heads",
-    statement="""Write self-attention from an empty cell. `x` (B, L, C) are L positions with C channels. `w_qkv` (3C, C) is a
-linear layer without bias whose outputs are the queries, then the keys, then the values. Head number j of `num_heads` owns the
-channels jE to (j+1)E - 1 of each, E = C / num_heads. In each head compute $\\operatorname{softmax}(q k^T / \\sqrt{E})\\, v$; put
+    statement="""Write self-attention from an empty cell. `x` (B, L, C) are L positions with C
+channels. `w_qkv` (3C, C) is a linear layer without bias whose outputs are the queries, then the
+keys, then the values. Head number j of `num_heads` owns the channels jE to (j+1)E - 1 of each,
+E = C / num_heads. In each head compute $\\operatorname{softmax}(q k^T / \\sqrt{E})\\, v$; put
 the heads side by side again, apply the layer `w_out` (C, C), and add the result to `x`.""",
     stub="""def self_attention(x, w_qkv, w_out, num_heads):
     ...
@@ -638,7 +558,8 @@ the heads side by side again, apply the layer `w_out` (C, C), and add the result
     solution="""def self_attention(x, w_qkv, w_out, num_heads):
     batch, length, channels = x.shape
     q, k, v = (x @ w_qkv.T).chunk(3, -1)  # (B, L, C) each
-    q, k, v = (z.reshape(batch, length, num_heads, -1).transpose(1, 2) for z in (q, k, v))  # (B, heads, L, E)
+    split = (batch, length, num_heads, -1)
+    q, k, v = (z.reshape(split).transpose(1, 2) for z in (q, k, v))  # (B, heads, L, E)
     scores = q @ k.mT / q.shape[-1] ** 0.5  # (B, heads, L, L)
     h = scores.softmax(-1) @ v  # (B, heads, L, E)
     return x + h.transpose(1, 2).reshape(batch, length, channels) @ w_out.T
@@ -646,9 +567,18 @@ the heads side by side again, apply the layer `w_out` (C, C), and add the result
     reference=self_attention,
     cases=_attention_cases,
     hints=(
-        "Five steps: one linear layer, split into q, k, v and heads, scores, softmax and sum, merge and add.",
-        "Split with reshape(B, L, heads, E), then transpose(1, 2). A reshape straight to (B, heads, L, E) mixes positions.",
-        "scores = q @ k.mT / E ** 0.5; softmax over the last axis: one query's weights add up to 1. Merge: transpose first.",
+        (
+            "Five steps: one linear layer, split into q, k, v and heads, scores, "
+            "softmax and sum, merge and add."
+        ),
+        (
+            "Split with reshape(B, L, heads, E), then transpose(1, 2). A reshape straight to (B, "
+            "heads, L, E) mixes positions."
+        ),
+        (
+            "scores = q @ k.mT / E ** 0.5; softmax over the last axis: one query's weights add "
+            "up to 1. Merge: transpose first."
+        ),
     ),
     derivation="lesson 05, 'Attention'; arXiv 1706.03762, eq. 1",
     points=4,
@@ -656,57 +586,67 @@ the heads side by side again, apply the layer `w_out` (C, C), and add the result
     wrong_answers=(
         WrongAnswer(
             "no division by the root",
-            _attention_with(divisor=lambda width, channels, length: 1.0),
-            "The scores' standard deviation is sqrt(E) for random queries and keys. Undivided, the softmax picks one position.",
+            edit(" / q.shape[-1] ** 0.5", ""),
+            "The scores' standard deviation is sqrt(E) for random queries and keys. Undivided, "
+            "the softmax picks one position.",
         ),
         WrongAnswer(
             "divided by E instead of its root",
-            _attention_with(divisor=lambda width, channels, length: width),
-            "The scores grow with the root of E. Divided by E they shrink, and all positions count nearly alike.",
+            edit("q.shape[-1] ** 0.5", "q.shape[-1]"),
+            "The scores grow with the root of E. Divided by E they shrink, and all "
+            "positions count nearly alike.",
         ),
         WrongAnswer(
             "divided by the root of C",
-            _attention_with(divisor=lambda width, channels, length: math.sqrt(channels)),
+            edit("q.shape[-1] ** 0.5", "channels**0.5"),
             "Each head's scores are sums over its own E channels, not over all C.",
         ),
         WrongAnswer(
             "divided after the softmax",
-            _attention_with(after=True),
-            "After the softmax the weights add up to 1, and divided then they no longer do. Divide the scores.",
+            edit(" / q.shape[-1] ** 0.5", "").then(
+                "scores.softmax(-1)", "scores.softmax(-1) / q.shape[-1] ** 0.5"
+            ),
+            "After the softmax the weights add up to 1, and divided then they no "
+            "longer do. Divide the scores.",
         ),
         WrongAnswer(
             "softmax over the queries",
-            _attention_with(axis=-2),
+            edit("softmax(-1)", "softmax(-2)"),
             "The weights of one query must add up to 1. Yours add up to 1 for each key.",
         ),
         WrongAnswer(
             "queries and keys are swapped",
-            _attention_with(order=(1, 0, 2)),
+            edit("q, k, v = (x @", "k, q, v = (x @"),
             "Position i then reads with its key. The first C outputs of the layer are the queries.",
         ),
         WrongAnswer(
             "one head only",
-            _attention_with(split="none"),
-            "You compute one attention over all C channels. Each head has scores and weights of its own.",
+            edit("length, num_heads, -1", "length, 1, -1"),
+            "You compute one attention over all C channels. Each head "
+            "has scores and weights of its own.",
         ),
         WrongAnswer(
             "heads cut by a reshape alone",
-            _attention_with(split="reshaped"),
-            "A reshape from (B, L, C) to (B, heads, L, E) mixes positions: axis L has to stay in its place until you transpose.",
+            edit("length, num_heads, -1", "num_heads, length, -1").then(
+                "z.reshape(split).transpose(1, 2)", "z.reshape(split)"
+            ),
+            "A reshape from (B, L, C) to (B, heads, L, E) mixes positions: axis L has to stay in "
+            "its place until you transpose.",
         ),
         WrongAnswer(
             "heads joined by a reshape alone",
-            _attention_with(merge="reshaped"),
-            "Before the last reshape the axes are (B, heads, L, E). Transpose heads and positions back first.",
+            edit("h.transpose(1, 2).reshape", "h.reshape"),
+            "Before the last reshape the axes are (B, heads, L, E). Transpose "
+            "heads and positions back first.",
         ),
         WrongAnswer(
             "x is not added",
-            _attention_with(residual=False),
+            edit("return x + h", "return h"),
             "The block adds what it read to x. Without that the positions forget themselves.",
         ),
         WrongAnswer(
             "w_out is forgotten",
-            _attention_with(project=False),
+            edit(" @ w_out.T", ""),
             "The heads are put side by side, then mixed by the layer `w_out`.",
         ),
     ),
@@ -726,11 +666,11 @@ def _validation_cases(generator: torch.Generator) -> Iterator[Case]:
                 {"xt": xt, "t": torch.randint(30, (size,), generator=generator), "noise": noise}
             )
         weight = 0.3 + float(torch.rand((), generator=generator))
-        yield Case((DroppingNetwork(weight, training), batches), note=note)
+        yield Case((DroppingNetwork(weight, training=training), batches), note=note)
 
 
 def validation_loss(model: DroppingNetwork, batches: list[dict[str, Tensor]]) -> Tensor:
-    """Return the mean squared error () over all numbers of all batches, in evaluation mode and without a graph."""
+    """Return the mean squared error () over all numbers, in evaluation mode and without a graph."""
     was_training = model.training
     model.eval()
     total, count = 0.0, 0
@@ -742,53 +682,26 @@ def validation_loss(model: DroppingNetwork, batches: list[dict[str, Tensor]]) ->
     return total / count
 
 
-def _validation_with(
-    *,
-    evaluate: bool = True,
-    restore: str = "old",
-    pop: bool = False,
-    graph: bool = False,
-    reduce: str = "numbers",
-) -> Callable[..., Tensor]:
-    """The loss on held-out batches with one thing changed."""
-
-    def wrong(model: DroppingNetwork, batches: list[dict[str, Tensor]]) -> Tensor:
-        was_training = model.training
-        if evaluate:
-            model.eval()
-        errors = []
-        with torch.set_grad_enabled(graph):
-            for batch in batches:
-                noise = batch.pop("noise") if pop else batch["noise"]
-                errors.append((model(batch["xt"], batch["t"]) - noise) ** 2)
-        if restore != "none":
-            model.train(was_training or restore == "on")
-        if reduce == "batches":
-            return torch.stack([error.mean() for error in errors]).mean()
-        if reduce == "last":
-            return errors[-1].mean()
-        every = torch.cat([error.flatten() for error in errors])
-        return every.sum() / len(batches) if reduce == "sum" else every.mean()
-
-    return wrong
-
-
 VALIDATION = Exercise(
     id="05.7",
     lesson=5,
     title="The loss on held-out batches",
-    statement="""Measure a network in the middle of its training. Each of `batches` is a dictionary with `xt` (B, ...), `t` (B,)
-and `noise` (B, ...); B differs from batch to batch. Return the mean of $(\\text{model}(x_t, t) - \\epsilon)^2$ over all numbers
-of all batches, a tensor of shape (). The network has dropout: measure in evaluation mode and without gradients, and leave its
-mode and the batches as you found them.""",
+    statement="""Measure a network in the middle of its training. Each of `batches` is a dictionary
+with `xt` (B, ...), `t` (B,) and `noise` (B, ...); B differs from batch to batch. Return the
+mean of $(\\text{model}(x_t, t) - \\epsilon)^2$ over all numbers of all batches, a tensor of
+shape (). The network has dropout: measure in evaluation mode and without gradients, and leave
+its mode and the batches as you found them.""",
     stub="""def validation_loss(model, batches):
     ...
 """,
     solution="""def validation_loss(model, batches):
     was_training = model.training
     model.eval()
+    errors = []
     with torch.no_grad():
-        errors = [(model(batch["xt"], batch["t"]) - batch["noise"]).flatten() for batch in batches]
+        for batch in batches:
+            error = model(batch["xt"], batch["t"]) - batch["noise"]
+            errors.append(error.flatten())
     model.train(was_training)
     return torch.cat(errors).square().mean()
 """,
@@ -796,9 +709,18 @@ mode and the batches as you found them.""",
     cases=_validation_cases,
     call=with_mode,
     hints=(
-        "Four things around the loop: remember model.training, switch to evaluation, no gradients, switch back.",
-        "model.eval() switches dropout off. `with torch.no_grad():` keeps no graph. model.train(was_training) restores the mode.",
-        "Add up the squared errors and count their numbers, batch by batch; divide once, at the end.",
+        (
+            "Four things around the loop: remember model.training, switch to evaluation, "
+            "no gradients, switch back."
+        ),
+        (
+            "model.eval() switches dropout off. `with torch.no_grad():` keeps no graph. "
+            "model.train(was_training) restores the mode."
+        ),
+        (
+            "Add up the squared errors and count their numbers, batch by "
+            "batch; divide once, at the end."
+        ),
     ),
     derivation="lesson 05, 'Train on real digits'",
     points=2,
@@ -809,55 +731,64 @@ mode and the batches as you found them.""",
             lambda case, outcome, expected: (
                 isinstance(outcome.output, tuple) and outcome.output[1] == 0.0
             ),
-            "after your function the network is in another mode than before. Remember `model.training` and restore it.",
+            "after your function the network is in another mode than before. Remember "
+            "`model.training` and restore it.",
         ),
         Property(
             "no graph",
             lambda case, outcome, expected: (
                 isinstance(outcome.output, tuple) and outcome.output[2] == 0.0
             ),
-            "the loss that your function returns still holds the graph it was computed with. Measure without gradients.",
+            "the loss that your function returns still holds the graph it was computed with. "
+            "Measure without gradients.",
         ),
     ),
     wrong_answers=(
         WrongAnswer(
             "training mode is left on",
-            _validation_with(evaluate=False),
-            "Dropout stays active, so you measure a network with half of its numbers missing. Switch to evaluation mode first.",
+            edit("model.eval()", "pass"),
+            "Dropout stays active, so you measure a network with half of its numbers missing. "
+            "Switch to evaluation mode first.",
         ),
         WrongAnswer(
             "the old mode is not restored",
-            _validation_with(restore="none"),
+            edit("model.train(was_training)", "pass"),
             "Training goes on after the measurement, now without dropout, and nothing says so.",
         ),
         WrongAnswer(
             "training mode is switched on at the end",
-            _validation_with(restore="on"),
-            "A network that was in evaluation mode comes back in training mode. Restore the mode that you found.",
+            edit("model.train(was_training)", "model.train()"),
+            "A network that was in evaluation mode comes back in training mode. "
+            "Restore the mode that you found.",
         ),
         WrongAnswer(
             "the caller's dictionaries are changed",
-            _validation_with(pop=True),
-            "`pop` takes the entry out of the dictionary that the caller still holds: the next measurement finds no noise.",
+            edit('batch["noise"]', 'batch.pop("noise")'),
+            "`pop` takes the entry out of the dictionary that the caller still holds: the next "
+            "measurement finds no noise.",
         ),
         WrongAnswer(
             "a graph is kept",
-            _validation_with(graph=True),
-            "Without `torch.no_grad()` the activations of all batches stay in memory for a backward pass that never comes.",
+            edit("torch.no_grad()", "torch.enable_grad()"),
+            "Without `torch.no_grad()` the activations of all batches stay in memory for a "
+            "backward pass that never comes.",
         ),
         WrongAnswer(
             "the mean of the batches' means",
-            _validation_with(reduce="batches"),
-            "A small last batch then counts as much as a full one. Divide the sum over all numbers by how many there are.",
+            edit("error.flatten()", "error.square().mean()").then(
+                "torch.cat(errors).square().mean()", "torch.stack(errors).mean()"
+            ),
+            "A small last batch then counts as much as a full one. Divide the sum over all "
+            "numbers by how many there are.",
         ),
         WrongAnswer(
             "divided by the number of batches",
-            _validation_with(reduce="sum"),
+            edit(".square().mean()", ".square().sum() / len(batches)"),
             "A batch holds many numbers. Your result grows with its size.",
         ),
         WrongAnswer(
             "only the last batch",
-            _validation_with(reduce="last"),
+            edit("torch.cat(errors)", "errors[-1]"),
             "Your loop overwrites the loss instead of adding it up.",
         ),
     ),

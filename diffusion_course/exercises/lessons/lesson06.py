@@ -9,9 +9,10 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from ...process.schedules import previous_alpha_bar
-from ...sampling.timesteps import inference_timesteps
+from ...process import previous_alpha_bar
+from ...sampling import inference_timesteps
 from .. import draw
+from ..edits import edit
 from ..given import IndexedNetwork, slope
 from ..registry import Case, Exercise, Tolerance, WrongAnswer
 
@@ -44,28 +45,28 @@ def _ddim_cases(generator: torch.Generator) -> Iterator[Case]:
 
 
 def ddim(xt: Tensor, noise_pred: Tensor, alpha_bar: float, alpha_bar_prev: float) -> Tensor:
-    """Return sqrt(abar_prev) x0_pred + sqrt(1 - abar_prev) noise_pred, the deterministic DDIM step."""
+    """Return the state at the new level, by the deterministic step of DDIM."""
     x0_pred = (xt - (1 - alpha_bar) ** 0.5 * noise_pred) / alpha_bar**0.5
     return alpha_bar_prev**0.5 * x0_pred + (1 - alpha_bar_prev) ** 0.5 * noise_pred
 
 
-def _x0(xt: Tensor, noise_pred: Tensor, alpha_bar: float) -> Tensor:
-    return (xt - math.sqrt(1 - alpha_bar) * noise_pred) / math.sqrt(alpha_bar)
-
-
-def _ancestral_mean(xt: Tensor, noise_pred: Tensor, a: float, p: float) -> Tensor:
-    beta = 1 - a / p
-    return (
-        p**0.5 * beta / (1 - a) * _x0(xt, noise_pred, a) + (a / p) ** 0.5 * (1 - p) / (1 - a) * xt
-    )
+def _ancestral_mean(
+    xt: Tensor, noise_pred: Tensor, alpha_bar: float, alpha_bar_prev: float
+) -> Tensor:
+    x0_pred = (xt - (1 - alpha_bar) ** 0.5 * noise_pred) / alpha_bar**0.5
+    alpha = alpha_bar / alpha_bar_prev
+    on_x0 = alpha_bar_prev**0.5 * (1 - alpha) / (1 - alpha_bar)
+    on_xt = alpha**0.5 * (1 - alpha_bar_prev) / (1 - alpha_bar)
+    return on_x0 * x0_pred + on_xt * xt
 
 
 DDIM = Exercise(
     id="06.1",
     lesson=6,
     title="The DDIM step",
-    statement="""Take the deterministic step of DDIM from the level `alpha_bar` to the level `alpha_bar_prev`. `xt` and
-`noise_pred` have shape (B, ...); the two levels are Python numbers, and `alpha_bar_prev` is 1 at the last step.""",
+    statement="""Take the deterministic step of DDIM from the level `alpha_bar` to the level
+`alpha_bar_prev`. `xt` and `noise_pred` have shape (B, ...); the two levels are Python numbers,
+and `alpha_bar_prev` is 1 at the last step.""",
     stub="""def ddim(xt, noise_pred, alpha_bar, alpha_bar_prev):
     x0_pred = ...
     return alpha_bar_prev**0.5 * x0_pred + ...
@@ -82,41 +83,47 @@ DDIM = Exercise(
     wrong_answers=(
         WrongAnswer(
             "the old level's noise",
-            lambda xt, noise_pred, a, p: (
-                p**0.5 * _x0(xt, noise_pred, a) + (1 - a) ** 0.5 * noise_pred
-            ),
-            "You add back all the noise you removed. The new level has less: its own sqrt(1 - abar).",
+            edit("(1 - alpha_bar_prev)", "(1 - alpha_bar)"),
+            "You add back all the noise you removed. The new level has "
+            "less: its own sqrt(1 - abar).",
         ),
         WrongAnswer(
             "the mean of the ancestral step",
             _ancestral_mean,
-            "This is the mean of lesson 04's step. It is meant to get fresh noise on top; without it the variance is too small.",
+            "This is the mean of lesson 04's step. It is meant to get fresh noise on top; "
+            "without it the variance is too small.",
         ),
         WrongAnswer(
             "the clean estimate alone",
-            lambda xt, noise_pred, a, p: _x0(xt, noise_pred, a),
-            "You jump to the estimate of x_0 and stay there. The state has to be at the new noise level.",
+            edit(
+                "alpha_bar_prev**0.5 * x0_pred + (1 - alpha_bar_prev) ** 0.5 * noise_pred",
+                "x0_pred",
+            ),
+            "You jump to the estimate of x_0 and stay there. The state "
+            "has to be at the new noise level.",
         ),
         WrongAnswer(
             "no noise goes back in",
-            lambda xt, noise_pred, a, p: p**0.5 * _x0(xt, noise_pred, a),
-            "The signal has the right factor, but the next call of the network expects noise of its level.",
+            edit(" + (1 - alpha_bar_prev) ** 0.5 * noise_pred", ""),
+            "The signal has the right factor, but the next call of the network "
+            "expects noise of its level.",
         ),
         WrongAnswer(
             "the variance where the standard deviation belongs",
-            lambda xt, noise_pred, a, p: p**0.5 * _x0(xt, noise_pred, a) + (1 - p) * noise_pred,
+            edit("(1 - alpha_bar_prev) ** 0.5", "(1 - alpha_bar_prev)"),
             "1 - abar is a variance. The factor on the noise is its square root.",
         ),
         WrongAnswer(
             "the two levels are swapped",
-            lambda xt, noise_pred, a, p: ddim(xt, noise_pred, p, a),
+            edit(
+                "    x0_pred =",
+                "    alpha_bar, alpha_bar_prev = alpha_bar_prev, alpha_bar\n    x0_pred =",
+            ),
             "You read x_t at the level you go to, and go to the one you are at.",
         ),
         WrongAnswer(
             "the signal is not scaled up",
-            lambda xt, noise_pred, a, p: (
-                p**0.5 * (xt - (1 - a) ** 0.5 * noise_pred) + (1 - p) ** 0.5 * noise_pred
-            ),
+            edit(" / alpha_bar**0.5", ""),
             "x_t minus its noise is sqrt(abar) x_0, not x_0.",
         ),
     ),
@@ -135,17 +142,14 @@ def _beta_cases(generator: torch.Generator) -> Iterator[Case]:
 
 
 def respaced_betas(alphas_cumprod: Tensor, timesteps: Tensor) -> Tensor:
-    """Return beta = 1 - abar / abar_prev (n,) of the steps between the timesteps; the last one goes to clean data."""
+    """Return the betas (n,) of the steps that leave the timesteps, in their order."""
     alpha_bar = alphas_cumprod[timesteps]
     return 1 - alpha_bar / torch.cat([alpha_bar[1:], alpha_bar.new_ones(1)])
 
 
-def _training_betas(alphas_cumprod: Tensor) -> Tensor:
-    return 1 - alphas_cumprod / previous_alpha_bar(alphas_cumprod)
-
-
 def _summed_betas(alphas_cumprod: Tensor, timesteps: Tensor) -> Tensor:
-    total = torch.cat([alphas_cumprod.new_zeros(1), _training_betas(alphas_cumprod).cumsum(0)])
+    betas = 1 - alphas_cumprod / previous_alpha_bar(alphas_cumprod)
+    total = torch.cat([betas.new_zeros(1), betas.cumsum(0)])
     reached = torch.cat([timesteps[1:] + 1, timesteps.new_zeros(1)])
     return total[timesteps + 1] - total[reached]
 
@@ -154,16 +158,23 @@ BETAS = Exercise(
     id="06.2",
     lesson=6,
     title="The betas of a shorter chain",
-    statement="""A chain visits only `timesteps` (n,), descending indices into `alphas_cumprod` (T,). Return its betas (n,), in
-the order of `timesteps`: `betas[k]` belongs to the step that leaves `timesteps[k]`. The last step goes to clean data.""",
+    statement="""A chain visits only `timesteps` (n,), descending indices into `alphas_cumprod`
+(T,). Return its betas (n,), in the order of `timesteps`: `betas[k]` belongs to the step that
+leaves `timesteps[k]`. The last step goes to clean data.""",
     stub="""def respaced_betas(alphas_cumprod, timesteps):
     ...
 """,
     reference=respaced_betas,
     cases=_beta_cases,
     hints=(
-        "A step is a pair of levels. Its alpha is the share of signal that is left between them: a ratio of two abar.",
-        "Gather abar at the timesteps. The level that a step goes to is the next entry; after the last one comes clean data.",
+        (
+            "A step is a pair of levels. Its alpha is the share of signal that is left between "
+            "them: a ratio of two abar."
+        ),
+        (
+            "Gather abar at the timesteps. The level that a step goes to is the next entry; "
+            "after the last one comes clean data."
+        ),
         "Append a 1 to the gathered abar, and divide it by itself shifted by one place.",
     ),
     derivation="lesson 06, 'Betas of a shorter chain'; arXiv 2010.02502, section 4.2",
@@ -171,37 +182,43 @@ the order of `timesteps`: `betas[k]` belongs to the step that leaves `timesteps[
     wrong_answers=(
         WrongAnswer(
             "the betas of training",
-            lambda alphas_cumprod, timesteps: _training_betas(alphas_cumprod)[timesteps],
-            "This is the noise of one training step. Your step covers all the steps that were skipped, and their noise adds up.",
+            edit(
+                "torch.cat([alpha_bar[1:], alpha_bar.new_ones(1)])",
+                "torch.cat([alpha_bar.new_ones(1), alphas_cumprod])[timesteps]",
+            ),
+            "This is the noise of one training step. Your step covers all the steps that were "
+            "skipped, and their noise adds up.",
         ),
         WrongAnswer(
             "the sum of the skipped betas",
             _summed_betas,
-            "Nearly: betas do not add. Each later step also shrinks what the earlier ones brought in. Multiply the alphas.",
+            "Nearly: betas do not add. Each later step also shrinks what the earlier ones "
+            "brought in. Multiply the alphas.",
         ),
         WrongAnswer(
             "the chain ends at the first training level",
-            lambda alphas_cumprod, timesteps: (
-                1
-                - alphas_cumprod[timesteps]
-                / torch.cat([alphas_cumprod[timesteps[1:]], alphas_cumprod[:1]])
-            ),
-            "The last step goes to clean data, where abar is 1. Index 0 of the table is one step of noise above it.",
+            edit("alpha_bar.new_ones(1)", "alphas_cumprod[:1]"),
+            "The last step goes to clean data, where abar is 1. Index 0 of the table is "
+            "one step of noise above it.",
         ),
         WrongAnswer(
             "the order is reversed",
-            lambda alphas_cumprod, timesteps: respaced_betas(alphas_cumprod, timesteps).flip(0),
+            edit(
+                "1 - alpha_bar / torch.cat([alpha_bar[1:], alpha_bar.new_ones(1)])",
+                "(1 - alpha_bar / torch.cat([alpha_bar[1:], alpha_bar.new_ones(1)])).flip(0)",
+            ),
             "The first entry belongs to the first of the timesteps, the noisiest.",
         ),
         WrongAnswer(
             "the alphas",
-            lambda alphas_cumprod, timesteps: 1 - respaced_betas(alphas_cumprod, timesteps),
+            edit("return 1 - alpha_bar", "return alpha_bar"),
             "That is the share of signal that stays. Beta is the share that goes.",
         ),
         WrongAnswer(
             "all the noise so far",
-            lambda alphas_cumprod, timesteps: 1 - alphas_cumprod[timesteps],
-            "1 - abar is the noise since clean data. A step's beta is the part of it between two levels.",
+            edit(" / torch.cat([alpha_bar[1:], alpha_bar.new_ones(1)])", ""),
+            "1 - abar is the noise since clean data. A step's beta is the part "
+            "of it between two levels.",
         ),
     ),
 )
@@ -221,7 +238,7 @@ def _heun_cases(generator: torch.Generator) -> Iterator[Case]:
 def heun(
     noise_at: Callable[[Tensor, float], Tensor], xhat: Tensor, sigma: float, sigma_prev: float
 ) -> Tensor:
-    """Return Heun's step in sigma: the mean of the slopes at both ends, Euler's step where sigma_prev is 0."""
+    """Return Heun's step in sigma, and Euler's where sigma_prev is 0."""
     slope = noise_at(xhat, sigma)
     euler = xhat + (sigma_prev - sigma) * slope
     if sigma_prev == 0:
@@ -229,34 +246,14 @@ def heun(
     return xhat + (sigma_prev - sigma) * (slope + noise_at(euler, sigma_prev)) / 2
 
 
-def _heun_with(
-    second: Callable[..., Tensor],
-    mix: Callable[[Tensor, Tensor], Tensor] = lambda a, b: (a + b) / 2,
-    at_zero: bool = False,
-) -> Callable[..., Tensor]:
-    """Heun's step with another second slope or another mix of the two."""
-
-    def wrong(
-        noise_at: Callable[[Tensor, float], Tensor], xhat: Tensor, sigma: float, sigma_prev: float
-    ) -> Tensor:
-        slope = noise_at(xhat, sigma)
-        euler = xhat + (sigma_prev - sigma) * slope
-        if sigma_prev == 0 and not at_zero:
-            return euler
-        return xhat + (sigma_prev - sigma) * mix(
-            slope, second(noise_at, xhat, euler, sigma, sigma_prev)
-        )
-
-    return wrong
-
-
 HEUN = Exercise(
     id="06.3",
     lesson=6,
     title="Heun's step",
-    statement="""Take one step of Heun's method for $d\\hat x / d\\sigma = \\hat\\epsilon$. `noise_at(xhat, sigma)` is the network
-in these coordinates and returns the slope; `xhat` has shape (B, ...), `sigma` and `sigma_prev` are Python numbers with
-`sigma_prev < sigma`. The step to `sigma_prev = 0` is Euler's.""",
+    statement="""Take one step of Heun's method for $d\\hat x / d\\sigma = \\hat\\epsilon$.
+`noise_at(xhat, sigma)` is the network in these coordinates and returns the slope; `xhat` has
+shape (B, ...), `sigma` and `sigma_prev` are Python numbers with `sigma_prev < sigma`. The step
+to `sigma_prev = 0` is Euler's.""",
     stub="""def heun(noise_at, xhat, sigma, sigma_prev):
     slope = noise_at(xhat, sigma)
     euler = ...
@@ -275,43 +272,42 @@ in these coordinates and returns the slope; `xhat` has shape (B, ...), `sigma` a
     wrong_answers=(
         WrongAnswer(
             "Euler's step",
-            lambda noise_at, xhat, sigma, sigma_prev: (
-                xhat + (sigma_prev - sigma) * noise_at(xhat, sigma)
-            ),
+            edit("if sigma_prev == 0:", "if True:"),
             "You use the slope at the start only. Look at the slope where you land as well.",
         ),
         WrongAnswer(
             "the second slope is taken at the start",
-            _heun_with(lambda f, x, euler, s, p: f(x, p)),
-            "The second call sees the old point with the new noise level. It has to see the point that Euler's step reaches.",
+            edit("noise_at(euler, sigma_prev)", "noise_at(xhat, sigma_prev)"),
+            "The second call sees the old point with the new noise level. It has to see the "
+            "point that Euler's step reaches.",
         ),
         WrongAnswer(
             "the second slope is taken at the old noise level",
-            _heun_with(lambda f, x, euler, s, p: f(euler, s)),
-            "The trial point has less noise than the start. The network has to be told the new level.",
+            edit("noise_at(euler, sigma_prev)", "noise_at(euler, sigma)"),
+            "The trial point has less noise than the start. The network "
+            "has to be told the new level.",
         ),
         WrongAnswer(
             "the slopes are added, not averaged",
-            _heun_with(lambda f, x, euler, s, p: f(euler, p), lambda a, b: a + b),
+            edit(" / 2", ""),
             "The sum of both slopes walks twice as far.",
         ),
         WrongAnswer(
             "the second slope alone",
-            _heun_with(lambda f, x, euler, s, p: f(euler, p), lambda a, b: b),
-            "The slope at the end alone errs as much as the one at the start, to the other side. Their mean cancels both errors.",
+            edit("(slope + noise_at(euler, sigma_prev)) / 2", "noise_at(euler, sigma_prev)"),
+            "The slope at the end alone errs as much as the one at the start, to the other side. "
+            "Their mean cancels both errors.",
         ),
         WrongAnswer(
             "the mean slope is walked from the trial point",
-            lambda noise_at, xhat, sigma, sigma_prev: (
-                heun(noise_at, xhat, sigma, sigma_prev)
-                + (sigma_prev > 0) * (sigma_prev - sigma) * noise_at(xhat, sigma)
-            ),
+            edit("return xhat", "return euler"),
             "The trial step only served to look ahead. Start again from the point where you were.",
         ),
         WrongAnswer(
             "two calls at the last step",
-            _heun_with(lambda f, x, euler, s, p: f(euler, p), at_zero=True),
-            "At sigma = 0 there is no noise to predict, and the network was never trained there. Use Euler's step.",
+            edit("if sigma_prev == 0:", "if False:"),
+            "At sigma = 0 there is no noise to predict, and the network was never "
+            "trained there. Use Euler's step.",
         ),
     ),
 )
@@ -337,15 +333,9 @@ def _sequence_cases(generator: torch.Generator) -> Iterator[Case]:
         )
 
 
-def _walk(
-    model: Callable[..., Tensor],
-    x: Tensor,
-    times: list[int],
-    levels: list[float],
-    told: list[int] | None = None,
-) -> Tensor:
-    """DDIM through levels (n + 1); the network is told `told` (n), by default the times."""
-    for t, (now, then) in zip(told or times, pairwise(levels), strict=True):
+def _walk(model: Callable[..., Tensor], x: Tensor, times: list[int], levels: list[float]) -> Tensor:
+    """Return where DDIM's steps through `levels` (n + 1) lead; `times` (n) tell the network."""
+    for t, (now, then) in zip(times, pairwise(levels), strict=True):
         x = ddim(x, model(x, torch.full(x.shape[:1], t)), now, then)
     return x
 
@@ -356,37 +346,14 @@ def ddim_sample(model: Callable[..., Tensor], xt: Tensor, alphas_cumprod: Tensor
     return _walk(model, xt, times, [*alphas_cumprod[times].tolist(), 1.0])
 
 
-def _sequence(
-    times: Callable[[int, int], list[int]] = lambda total, n: inference_timesteps(
-        total, n, "trailing"
-    ).tolist(),
-    after: Callable[[Tensor, list[int], int], list[float]] = lambda a, t, n: [
-        *a[t[1:]].tolist(),
-        1.0,
-    ],
-    told: Callable[[list[int]], list[int]] = lambda t: t,
-) -> Callable[..., Tensor]:
-    """A DDIM loop with one thing changed: the times, the level that each step goes to, or what the network is told."""
-
-    def wrong(model: Callable[..., Tensor], xt: Tensor, alphas_cumprod: Tensor, n: int) -> Tensor:
-        indices = times(len(alphas_cumprod), n)
-        x = xt
-        for t, said, then in zip(
-            indices, told(indices), after(alphas_cumprod, indices, n), strict=True
-        ):
-            x = ddim(x, model(x, torch.full(x.shape[:1], said)), alphas_cumprod[t].item(), then)
-        return x
-
-    return wrong
-
-
 SEQUENCE = Exercise(
     id="06.4",
     lesson=6,
     title="DDIM with any number of steps",
-    statement="""Draw samples with `n` DDIM steps out of T. `xt` (B, ...) is the starting noise, `alphas_cumprod` (T,) the table,
-`model(xt, t)` returns the noise and wants `t` as an int64 tensor (B,) of training indices. Use the trailing sub-sequence:
-the k-th index is `round(T - k * T / n) - 1` for k = 0, ..., n - 1. `n` need not divide T. End at clean data.""",
+    statement="""Draw samples with `n` DDIM steps out of T. `xt` (B, ...) is the starting noise,
+`alphas_cumprod` (T,) the table, `model(xt, t)` returns the noise and wants `t` as an int64
+tensor (B,) of training indices. Use the trailing sub-sequence: the k-th index is
+`round(T - k * T / n) - 1` for k = 0, ..., n - 1. `n` need not divide T. End at clean data.""",
     stub="""def ddim_sample(model, xt, alphas_cumprod, n):
     ...
 """,
@@ -403,47 +370,62 @@ the k-th index is `round(T - k * T / n) - 1` for k = 0, ..., n - 1. `n` need not
     reference=ddim_sample,
     cases=_sequence_cases,
     hints=(
-        "Write down the list of indices first, and beside it the list of levels: abar at each index, then 1.",
-        "The level that a step goes to is the next entry of that list. No arithmetic on t is needed.",
+        (
+            "Write down the list of indices first, and beside it the list of levels: "
+            "abar at each index, then 1."
+        ),
+        (
+            "The level that a step goes to is the next entry of that list. No "
+            "arithmetic on t is needed."
+        ),
         "Inside the loop: torch.full(xt.shape[:1], t) for the network, then the step of 06.1.",
     ),
-    derivation="lesson 06, 'Which levels to visit'; arXiv 2010.02502, section 4.2; arXiv 2305.08891, Table 2",
+    derivation=(
+        "lesson 06, 'Which levels to visit'; arXiv 2010.02502, section 4.2; "
+        "arXiv 2305.08891, Table 2"
+    ),
     points=2,
     tolerance=VALUES,
     wrong_answers=(
         WrongAnswer(
             "the place in the sub-sequence instead of the timestep",
-            _sequence(told=lambda t: list(range(len(t)))[::-1]),
-            "The network was trained with indices 0..T-1. You tell it 0..n-1, so it believes that there is almost no noise.",
+            edit("zip(times,", "zip(reversed(range(n)),"),
+            "The network was trained with indices 0..T-1. You tell it 0..n-1, so it believes "
+            "that there is almost no noise.",
         ),
         WrongAnswer(
             "the chain ends at abar[0]",
-            _sequence(after=lambda a, t, n: a[[*t[1:], 0]].tolist()),
-            "The last step goes to clean data, abar = 1. At abar[0] some noise stays in the picture.",
+            edit("1.0]", "alphas_cumprod[0].item()]"),
+            "The last step goes to clean data, abar = 1. At abar[0] some "
+            "noise stays in the picture.",
         ),
         WrongAnswer(
             "one training step at a time",
-            _sequence(after=lambda a, t, n: previous_alpha_bar(a)[t].tolist()),
-            "You step from t to t - 1 and then jump to the next index without lowering the noise in between.",
+            edit("levels[1:]", "[[*alphas_cumprod.tolist(), 1.0][t - 1] for t in times]"),
+            "You step from t to t - 1 and then jump to the next index without "
+            "lowering the noise in between.",
         ),
         WrongAnswer(
             "t - T // n as the next index",
-            _sequence(
-                after=lambda a, t, n: [
-                    a[i - len(a) // n].item() if i >= len(a) // n else 1.0 for i in t
-                ]
+            edit(
+                "levels[1:]",
+                "[[*alphas_cumprod.tolist(), 1.0][max(t - total // n, -1)] for t in times]",
             ),
-            "This is the next index only where n divides T. Elsewhere the level of the state and the level that the network is "
-            "told drift apart. Take the next entry of the list.",
+            "This is the next index only where n divides T. Elsewhere the level of the state and "
+            "the level that the network is told drift apart. Take the next entry of the list.",
         ),
         WrongAnswer(
             "leading spacing",
-            _sequence(times=lambda total, n: inference_timesteps(total, n, "leading").tolist()),
-            "You start at a multiple of T // n, below the noisiest index. The starting noise is then taken for less than it is.",
+            edit(
+                "round(total - k * total / n) - 1 for k in range(n)",
+                "k * (total // n) for k in reversed(range(n))",
+            ),
+            "You start at a multiple of T // n, below the noisiest index. The starting noise is "
+            "then taken for less than it is.",
         ),
         WrongAnswer(
             "the last step is missing",
-            _sequence(after=lambda a, t, n: [*a[t[1:]].tolist(), a[t[-1]].item()]),
+            edit("1.0]", "alphas_cumprod[times[-1]].item()]"),
             "n indices are n steps. You take n - 1, and return a noisy state.",
         ),
     ),
@@ -471,7 +453,7 @@ def multistep(
     alpha_bar: float,
     alpha_bar_prev: float,
 ) -> Tensor:
-    """Return the step of DPM-Solver++(2M): exponential in lambda, x0 extrapolated to the middle of the step."""
+    """Return the step of DPM-Solver++(2M): exponential, x0 extrapolated to the step's middle."""
     h, h_before = (
         _lambda(alpha_bar_prev) - _lambda(alpha_bar),
         _lambda(alpha_bar) - _lambda(alpha_bar_before),
@@ -481,29 +463,14 @@ def multistep(
     return ratio * xt + alpha_bar_prev**0.5 * (1 - math.exp(-h)) * direction
 
 
-def _multistep(
-    weight: Callable[[float, float], float] = lambda h, h_before: h / (2 * h_before),
-    length: Callable[[float], float] = lambda h: h,
-    ratio: Callable[[float, float], float] = lambda a, p: ((1 - p) / (1 - a)) ** 0.5,
-    signal: Callable[[float], float] = math.sqrt,
-) -> Callable[..., Tensor]:
-    def wrong(
-        xt: Tensor, x0_pred: Tensor, x0_before: Tensor, before: float, a: float, p: float
-    ) -> Tensor:
-        h, h_before = _lambda(p) - _lambda(a), _lambda(a) - _lambda(before)
-        direction = x0_pred + weight(h, h_before) * (x0_pred - x0_before)
-        return ratio(a, p) * xt + signal(p) * (1 - math.exp(-length(h))) * direction
-
-    return wrong
-
-
 MULTISTEP = Exercise(
     id="06.5",
     lesson=6,
     title="The step of DPM-Solver++(2M)",
-    statement="""Take one step with memory. `xt`, the estimate `x0_pred` at `xt` and the estimate `x0_before` of the step before
-have shape (B, ...). The three levels are Python numbers: `alpha_bar_before < alpha_bar < alpha_bar_prev < 1`, where
-`x0_before` was made, where you are, and where you go. With $\\lambda = \\log(\\sqrt{\\bar\\alpha}/\\sqrt{1-\\bar\\alpha})$,
+    statement="""Take one step with memory. `xt`, the estimate `x0_pred` at `xt` and the estimate
+`x0_before` of the step before have shape (B, ...). The three levels are Python numbers:
+`alpha_bar_before < alpha_bar < alpha_bar_prev < 1`, where `x0_before` was made, where you are,
+and where you go. With $\\lambda = \\log(\\sqrt{\\bar\\alpha}/\\sqrt{1-\\bar\\alpha})$,
 extrapolate the estimate to the middle of the step and take the exponential step.""",
     stub="""def multistep(xt, x0_pred, x0_before, alpha_bar_before, alpha_bar, alpha_bar_prev):
     ...
@@ -512,7 +479,8 @@ extrapolate the estimate to the middle of the step and take the exponential step
 
 
 def multistep(xt, x0_pred, x0_before, alpha_bar_before, alpha_bar, alpha_bar_prev):
-    before, now, then = (0.5 * math.log(a / (1 - a)) for a in (alpha_bar_before, alpha_bar, alpha_bar_prev))
+    levels = (alpha_bar_before, alpha_bar, alpha_bar_prev)
+    before, now, then = (0.5 * math.log(a / (1 - a)) for a in levels)
     h = then - now
     middle = x0_pred + h / (2 * (now - before)) * (x0_pred - x0_before)
     ratio = ((1 - alpha_bar_prev) / (1 - alpha_bar)) ** 0.5
@@ -521,9 +489,18 @@ def multistep(xt, x0_pred, x0_before, alpha_bar_before, alpha_bar, alpha_bar_pre
     reference=multistep,
     cases=_multistep_cases,
     hints=(
-        "Compute the three lambdas, then h (this step) and h_before (the last step), both positive.",
-        "A straight line through the two estimates rises by (x0_pred - x0_before) over h_before. You want it h / 2 further on.",
-        "x_t gets the ratio of the two sqrt(1 - abar), new over old; the extrapolated estimate sqrt(abar_prev) (1 - exp(-h)).",
+        (
+            "Compute the three lambdas, then h (this step) and h_before (the "
+            "last step), both positive."
+        ),
+        (
+            "A straight line through the two estimates rises by (x0_pred - x0_before) over "
+            "h_before. You want it h / 2 further on."
+        ),
+        (
+            "x_t gets the ratio of the two sqrt(1 - abar), new over old; the extrapolated "
+            "estimate sqrt(abar_prev) (1 - exp(-h))."
+        ),
     ),
     derivation="lesson 06, 'DPM-Solver++(2M)'; Lu et al. 2022, arXiv 2211.01095, Algorithm 2",
     points=3,
@@ -531,42 +508,48 @@ def multistep(xt, x0_pred, x0_before, alpha_bar_before, alpha_bar, alpha_bar_pre
     wrong_answers=(
         WrongAnswer(
             "first order: the old estimate is not used",
-            _multistep(weight=lambda h, h_before: 0.0),
+            edit("x0_pred + h / (2 * (now - before)) * (x0_pred - x0_before)", "x0_pred"),
             "This is the DDIM step. The old estimate tells how x0_pred is changing.",
         ),
         WrongAnswer(
             "extrapolated to the end of the step",
-            _multistep(weight=lambda h, h_before: h / h_before),
-            "One value has to stand for the whole step. The one half-way does so to second order, the one at the end does not.",
+            edit("(2 * (now - before))", "(now - before)"),
+            "One value has to stand for the whole step. The one half-way does so to second "
+            "order, the one at the end does not.",
         ),
         WrongAnswer(
             "the ratio of the steps is upside down",
-            _multistep(weight=lambda h, h_before: h_before / (2 * h)),
-            "The slope of the estimate is a difference over the last step's length. You multiply by that length.",
+            edit("h / (2 * (now - before))", "(now - before) / (2 * h)"),
+            "The slope of the estimate is a difference over the last step's "
+            "length. You multiply by that length.",
         ),
         WrongAnswer(
             "interpolated instead of extrapolated",
-            _multistep(weight=lambda h, h_before: -h / (2 * h_before)),
+            edit("x0_pred + h", "x0_pred - h"),
             "You go back towards the old estimate. The next step lies on the other side.",
         ),
         WrongAnswer(
             "steps taken as equally long",
-            _multistep(weight=lambda h, h_before: 0.5),
-            "The weight one half is right where both steps are equally long in lambda. Yours are not.",
+            edit("h / (2 * (now - before))", "0.5"),
+            "The weight one half is right where both steps are equally "
+            "long in lambda. Yours are not.",
         ),
         WrongAnswer(
             "the log of the SNR instead of half of it",
-            _multistep(length=lambda h: 2 * h),
-            "lambda has square roots inside: it is half the logarithm of the signal-to-noise ratio. Your step is twice as long.",
+            edit("0.5 * math.log", "math.log"),
+            "lambda has square roots inside: it is half the logarithm of the signal-to-noise "
+            "ratio. Your step is twice as long.",
         ),
         WrongAnswer(
             "the ratio in front of x_t is upside down",
-            _multistep(ratio=lambda a, p: ((1 - a) / (1 - p)) ** 0.5),
+            edit(
+                "(1 - alpha_bar_prev) / (1 - alpha_bar)", "(1 - alpha_bar) / (1 - alpha_bar_prev)"
+            ),
             "The noise in x_t has to shrink: new standard deviation over old.",
         ),
         WrongAnswer(
             "a square root is missing in front of the estimate",
-            _multistep(signal=lambda p: p),
+            edit("alpha_bar_prev**0.5", "alpha_bar_prev"),
             "The state at the new level holds sqrt(abar_prev) x_0.",
         ),
     ),
@@ -589,50 +572,19 @@ def _inversion_cases(generator: torch.Generator) -> Iterator[Case]:
 def ddim_invert(
     model: Callable[..., Tensor], xt: Tensor, alphas_cumprod: Tensor, timesteps: Tensor
 ) -> Tensor:
-    """Return the state at timesteps[-1] that Euler's method in sigma reaches upwards from xt at timesteps[0]."""
+    """Return the state at timesteps[-1]: DDIM's steps upwards from xt at timesteps[0]."""
     times = timesteps.tolist()
     return _walk(model, xt, times[:-1], alphas_cumprod[timesteps].tolist())
-
-
-def _inversion(
-    times: Callable[[list[int]], list[int]] = lambda t: t,
-    told: Callable[[list[int]], list[int]] = lambda t: t[:-1],
-) -> Callable[..., Tensor]:
-    def wrong(
-        model: Callable[..., Tensor], xt: Tensor, alphas_cumprod: Tensor, timesteps: Tensor
-    ) -> Tensor:
-        path = times(timesteps.tolist())
-        return _walk(model, xt, path[:-1], alphas_cumprod[path].tolist(), told(path))
-
-    return wrong
-
-
-def _noised_afresh(
-    model: Callable[..., Tensor], xt: Tensor, alphas_cumprod: Tensor, timesteps: Tensor
-) -> Tensor:
-    first, last = alphas_cumprod[timesteps[[0, -1]]].tolist()
-    noise_pred = model(xt, timesteps[:1].expand(len(xt)))
-    return ddim(xt, noise_pred, first, last)
-
-
-def _signal_kept(
-    model: Callable[..., Tensor], xt: Tensor, alphas_cumprod: Tensor, timesteps: Tensor
-) -> Tensor:
-    for t, then in pairwise(timesteps.tolist()):
-        now, after = alphas_cumprod[t].item(), alphas_cumprod[then].item()
-        xt = xt + (math.sqrt(1 - after) - math.sqrt(1 - now)) * model(
-            xt, torch.full(xt.shape[:1], t)
-        )
-    return xt
 
 
 INVERSION = Exercise(
     id="06.6",
     lesson=6,
     title="DDIM backwards: from a picture to its noise",
-    statement="""The deterministic path can be walked upwards. `xt` (B, ...) is a state at the level of `timesteps[0]`;
-`timesteps` (n,) are ascending indices into `alphas_cumprod`. Walk through all of them with the DDIM step and return the state at
-`timesteps[-1]`. At each step the network sees the state where it is, with the index of that level.""",
+    statement="""The deterministic path can be walked upwards. `xt` (B, ...) is a state at the level
+of `timesteps[0]`; `timesteps` (n,) are ascending indices into `alphas_cumprod`. Walk through
+all of them with the DDIM step and return the state at `timesteps[-1]`. At each step the network
+sees the state where it is, with the index of that level.""",
     stub="""def ddim_invert(model, xt, alphas_cumprod, timesteps):
     ...
 """,
@@ -648,9 +600,15 @@ INVERSION = Exercise(
     reference=ddim_invert,
     cases=_inversion_cases,
     hints=(
-        "Nothing in the DDIM step says that the new level must be less noisy. In sigma it is Euler's step, either way.",
+        (
+            "Nothing in the DDIM step says that the new level must be less noisy. In sigma it is "
+            "Euler's step, either way."
+        ),
         "n levels are n - 1 steps. Pair each index with the one after it.",
-        "For each pair: noise from the network at the first index, then the step of 06.1 from the first level to the second.",
+        (
+            "For each pair: noise from the network at the first index, then the step of 06.1 "
+            "from the first level to the second."
+        ),
     ),
     derivation="lesson 06, 'A picture has its own noise'; arXiv 2010.02502, section 4.3 and eq. 14",
     points=3,
@@ -658,32 +616,38 @@ INVERSION = Exercise(
     wrong_answers=(
         WrongAnswer(
             "the place in the list instead of the timestep",
-            _inversion(told=lambda t: list(range(len(t) - 1))),
+            edit("torch.full(xt.shape[:1], t)", "torch.full(xt.shape[:1], times.index(t))"),
             "The network wants the training index of the level, not the count of your loop.",
         ),
         WrongAnswer(
             "the network is told the level it goes to",
-            _inversion(told=lambda t: t[1:]),
-            "The state is still at the lower level when the network looks at it. Told another level, it misjudges the noise.",
+            edit("torch.full(xt.shape[:1], t)", "torch.full(xt.shape[:1], then)"),
+            "The state is still at the lower level when the network looks at it. Told another "
+            "level, it misjudges the noise.",
         ),
         WrongAnswer(
             "downwards",
-            _inversion(times=lambda t: t[::-1]),
-            "You walk from noise to data. The state you are given belongs to timesteps[0], the least noisy one.",
+            edit("timesteps.tolist()", "timesteps.flip(0).tolist()"),
+            "You walk from noise to data. The state you are given belongs to "
+            "timesteps[0], the least noisy one.",
         ),
         WrongAnswer(
             "the last level is missing",
-            _inversion(times=lambda t: t[:-1]),
+            edit("timesteps.tolist()", "timesteps[:-1].tolist()"),
             "You stop one level too early.",
         ),
         WrongAnswer(
             "one jump",
-            _noised_afresh,
-            "You ask the network once and go all the way on that answer. The estimate of the noise changes along the path.",
+            edit("timesteps.tolist()", "timesteps[[0, -1]].tolist()"),
+            "You ask the network once and go all the way on that answer. The estimate of the "
+            "noise changes along the path.",
         ),
         WrongAnswer(
             "only the noise grows",
-            _signal_kept,
+            edit(
+                "after**0.5 * x0_pred + (1 - after) ** 0.5 * noise_pred",
+                "xt + ((1 - after) ** 0.5 - (1 - now) ** 0.5) * noise_pred",
+            ),
             "The signal has to shrink by sqrt(abar_next / abar) while the noise grows.",
         ),
     ),

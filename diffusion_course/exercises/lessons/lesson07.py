@@ -8,8 +8,9 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 
-from ...measures.metrics import frechet_distance
+from ...measures import frechet_distance
 from .. import draw
+from ..edits import edit
 from ..given import Field
 from ..registry import Case, Exercise, Tolerance, WrongAnswer
 
@@ -37,67 +38,79 @@ def frechet_diagonal(mean_a: Tensor, var_a: Tensor, mean_b: Tensor, var_b: Tenso
     return ((mean_a - mean_b) ** 2).sum() + ((var_a.sqrt() - var_b.sqrt()) ** 2).sum()
 
 
-def _diagonal_with(spread: Callable[[Tensor, Tensor], Tensor]) -> Callable[..., Tensor]:
-    return lambda ma, va, mb, vb: ((ma - mb) ** 2).sum() + spread(va, vb).sum()
-
-
 DIAGONAL = Exercise(
     id="07.1",
     lesson=7,
     title="The distance of two diagonal Gaussians",
-    statement="""Return the Frechet distance between two Gaussians whose coordinates are independent. All four arguments have
-shape (D,): means, and *variances*. Return a tensor with one number, squared as in (07.6).""",
+    statement="""Return the Frechet distance between two Gaussians whose coordinates are
+independent. All four arguments have shape (D,): means, and *variances*. Return a tensor with
+one number, squared as in (07.6).""",
     stub="""def frechet_diagonal(mean_a, var_a, mean_b, var_b):
     return ((mean_a - mean_b) ** 2).sum() + ...
 """,
     reference=frechet_diagonal,
     cases=_diagonal_cases,
     hints=(
-        "The coordinates are independent, so each can be paired by itself, with the one-dimensional formula (07.4).",
-        "In one dimension the cheapest pairing stretches one bell onto the other. The cost is a squared difference of widths.",
+        (
+            "The coordinates are independent, so each can be paired by itself, with the "
+            "one-dimensional formula (07.4)."
+        ),
+        (
+            "In one dimension the cheapest pairing stretches one bell onto the other. The cost "
+            "is a squared difference of widths."
+        ),
         "Add ((var_a.sqrt() - var_b.sqrt()) ** 2).sum().",
     ),
     derivation="lesson 07, 'The cheapest pairing'; Heusel et al. 2017, eq. 6",
     wrong_answers=(
         WrongAnswer(
             "variances where standard deviations belong",
-            _diagonal_with(lambda va, vb: (va - vb) ** 2),
-            "A pairing moves points by differences of x, so widths count in the unit of x. You square variances.",
+            edit("var_a.sqrt() - var_b.sqrt()", "var_a - var_b"),
+            "A pairing moves points by differences of x, so widths count in the "
+            "unit of x. You square variances.",
         ),
         WrongAnswer(
             "the cross term is not doubled",
-            _diagonal_with(lambda va, vb: va + vb - (va * vb).sqrt()),
+            edit(
+                "((var_a.sqrt() - var_b.sqrt()) ** 2)", "(var_a + var_b - (var_a * var_b).sqrt())"
+            ),
             "Expand the square of a difference: the mixed term comes twice.",
         ),
         WrongAnswer(
             "the root of the product is missing",
-            _diagonal_with(lambda va, vb: va + vb - 2 * va * vb),
-            "The covariance of a pairing is at most the product of the standard deviations, not of the variances.",
+            edit("((var_a.sqrt() - var_b.sqrt()) ** 2)", "(var_a + var_b - 2 * var_a * var_b)"),
+            "The covariance of a pairing is at most the product of the standard "
+            "deviations, not of the variances.",
         ),
         WrongAnswer(
             "the spread is ignored",
-            lambda ma, va, mb, vb: ((ma - mb) ** 2).sum(),
-            "You compare the means only. A set whose pictures are all the average picture would be perfect.",
+            edit(" + ((var_a.sqrt() - var_b.sqrt()) ** 2).sum()", ""),
+            "You compare the means only. A set whose pictures are all the average "
+            "picture would be perfect.",
         ),
         WrongAnswer(
             "the variances are added",
-            _diagonal_with(lambda va, vb: va + vb),
+            edit("((var_a.sqrt() - var_b.sqrt()) ** 2)", "(var_a + var_b)"),
             "This is the cost of pairing at random. The cheapest pairing costs less.",
         ),
         WrongAnswer(
             "the mean over coordinates",
-            lambda ma, va, mb, vb: frechet_diagonal(ma, va, mb, vb) / len(ma),
+            edit(".sum()", ".mean()", times=2),
             "A squared length is a sum over coordinates.",
         ),
         WrongAnswer(
             "the root of the whole",
-            lambda ma, va, mb, vb: frechet_diagonal(ma, va, mb, vb).sqrt(),
-            "The literature quotes the square. Leave the root out, or your numbers compare with nobody's.",
+            edit("return ((", "return torch.sqrt(((").then(
+                "var_b.sqrt()) ** 2).sum()", "var_b.sqrt()) ** 2).sum())"
+            ),
+            "The literature quotes the square. Leave the root out, or your "
+            "numbers compare with nobody's.",
         ),
         WrongAnswer(
             "the KL divergence",
             lambda ma, va, mb, vb: 0.5 * ((va + (ma - mb) ** 2) / vb - 1 + (vb / va).log()).sum(),
-            "This is the KL divergence of lesson 03. It compares densities; the Frechet distance moves points.",
+            "This is the KL divergence of lesson 03. It compares densities; the "
+            "Frechet distance moves points.",
         ),
     ),
 )
@@ -133,33 +146,19 @@ def _root(matrix: Tensor) -> Tensor:
     return axes * values.clamp(min=0).sqrt() @ axes.T
 
 
-def _frechet_with(
-    spread: Callable[[Tensor, Tensor], Tensor], correction: int = 1
-) -> Callable[..., Tensor]:
-    def wrong(features_a: Tensor, features_b: Tensor) -> Tensor:
-        gap = ((features_a.mean(0) - features_b.mean(0)) ** 2).sum()
-        return gap + spread(
-            features_a.T.cov(correction=correction), features_b.T.cov(correction=correction)
-        )
-
-    return wrong
-
-
-def _true_spread(a: Tensor, b: Tensor, cross: float = 2.0) -> Tensor:
-    root = _root(a)
-    return (
-        a.trace()
-        + b.trace()
-        - cross * torch.linalg.eigvalsh(root @ b @ root).clamp(min=0).sqrt().sum()
-    )
+def _product_of_roots(features_a: Tensor, features_b: Tensor) -> Tensor:
+    gap = ((features_a.mean(0) - features_b.mean(0)) ** 2).sum()
+    cov_a, cov_b = features_a.T.cov(), features_b.T.cov()
+    return gap + cov_a.trace() + cov_b.trace() - 2 * (_root(cov_a) @ _root(cov_b)).trace()
 
 
 FROM_SAMPLES = Exercise(
     id="07.2",
     lesson=7,
     title="The Frechet distance of two sets",
-    statement="""Return the Frechet distance of two sets of features, `features_a` (N, D) and `features_b` (M, D), D at least 2,
-float64: fit a mean and a covariance (divided by N - 1) to each and use (07.6). Return a tensor with one number.""",
+    statement="""Return the Frechet distance of two sets of features, `features_a` (N, D) and
+`features_b` (M, D), D at least 2, float64: fit a mean and a covariance (divided by N - 1) to
+each and use (07.6). Return a tensor with one number.""",
     stub="""def frechet(features_a, features_b):
     ...
 """,
@@ -173,8 +172,14 @@ float64: fit a mean and a covariance (divided by N - 1) to each and use (07.6). 
     cases=_sets_cases,
     hints=(
         "`features.T.cov()` is the covariance: torch.cov wants one variable in each row.",
-        "You need the trace of a matrix root only. A trace is the sum of the eigenvalues, and the root takes theirs.",
-        "The eigenvalues of cov_a @ cov_b are real and not negative: torch.linalg.eigvals(...).real.clamp(min=0).sqrt().sum().",
+        (
+            "You need the trace of a matrix root only. A trace is the sum of the eigenvalues, "
+            "and the root takes theirs."
+        ),
+        (
+            "The eigenvalues of cov_a @ cov_b are real and not negative: "
+            "torch.linalg.eigvals(...).real.clamp(min=0).sqrt().sum()."
+        ),
     ),
     derivation="lesson 07, 'The cheapest pairing'; Heusel et al. 2017, eq. 6",
     points=2,
@@ -182,46 +187,48 @@ float64: fit a mean and a covariance (divided by N - 1) to each and use (07.6). 
     wrong_answers=(
         WrongAnswer(
             "the root of each element of the product",
-            _frechet_with(
-                lambda a, b: (
-                    a.trace() + b.trace() - 2 * (a @ b).diagonal().clamp(min=0).sqrt().sum()
-                )
-            ),
-            "`.sqrt()` takes the root of every element. R is a root of the matrix S if R @ R gives S.",
+            edit("torch.linalg.eigvals(cov_a @ cov_b).real", "(cov_a @ cov_b).diagonal()"),
+            "`.sqrt()` takes the root of every element. R is a root of the "
+            "matrix S if R @ R gives S.",
         ),
         WrongAnswer(
             "the product of the two roots",
-            _frechet_with(lambda a, b: a.trace() + b.trace() - 2 * (_root(a) @ _root(b)).trace()),
-            "The root of a product is the product of the roots only if the two matrices have the same axes.",
+            _product_of_roots,
+            "The root of a product is the product of the roots only if the two "
+            "matrices have the same axes.",
         ),
         WrongAnswer(
             "only the diagonals",
-            _frechet_with(lambda a, b: ((a.diagonal().sqrt() - b.diagonal().sqrt()) ** 2).sum()),
+            edit(
+                "torch.linalg.eigvals(cov_a @ cov_b).real", "(cov_a.diagonal() * cov_b.diagonal())"
+            ),
             "You treat the coordinates as independent. How they vary together is lost.",
         ),
         WrongAnswer(
             "the covariance divided by N",
-            _frechet_with(_true_spread, correction=0),
-            "You divide by N. The mean was fitted to the same points, which makes them look closer to it than they are.",
+            edit(".cov()", ".cov(correction=0)", times=2),
+            "You divide by N. The mean was fitted to the same points, which makes them look "
+            "closer to it than they are.",
         ),
         WrongAnswer(
             "the cross term is not doubled",
-            _frechet_with(lambda a, b: _true_spread(a, b, cross=1.0)),
+            edit("- 2 * roots", "- roots"),
             "Two equal sets get a distance above 0: the mixed term comes twice.",
         ),
         WrongAnswer(
             "the means are ignored",
-            lambda a, b: frechet(a - a.mean(0), b - b.mean(0)),
+            edit("return gap + cov_a", "return cov_a"),
             "A set that is shifted as a whole would be perfect.",
         ),
         WrongAnswer(
             "the distance of the covariance matrices",
-            _frechet_with(lambda a, b: ((a - b) ** 2).sum()),
-            "You compare the entries of the covariances. The cost of moving points compares their roots.",
+            edit("cov_a.trace() + cov_b.trace() - 2 * roots.sum()", "((cov_a - cov_b) ** 2).sum()"),
+            "You compare the entries of the covariances. The cost of moving "
+            "points compares their roots.",
         ),
         WrongAnswer(
             "the root of the whole",
-            lambda a, b: frechet(a, b).sqrt(),
+            edit("return gap", "return torch.sqrt(gap").then("roots.sum()", "roots.sum())"),
             "The literature quotes the square. Leave the root out.",
         ),
     ),
@@ -229,28 +236,18 @@ float64: fit a mean and a covariance (divided by N - 1) to each and use (07.6). 
 
 
 def at_infinity(d_small: float, n_small: int, d_large: float, n_large: int) -> float:
-    """Return the intercept of the line through (1 / n_small, d_small) and (1 / n_large, d_large)."""
+    """Return the intercept of the line through both distances over 1 / N."""
     slope = (d_small - d_large) / (1 / n_small - 1 / n_large)
     return d_large - slope / n_large
-
-
-def _through(power: float) -> Callable[..., float]:
-    """The intercept of a line in N^-power."""
-
-    def wrong(d_small: float, n_small: int, d_large: float, n_large: int) -> float:
-        near, far = n_large**-power, n_small**-power
-        return d_large - (d_small - d_large) / (far - near) * near
-
-    return wrong
 
 
 INFINITY = Exercise(
     id="07.3",
     lesson=7,
     title="Without the bias",
-    statement="""The same network, the same features: <<n_small>> of its pictures against <<n_small>> real ones have a Frechet
-distance of <<d_small>>, <<n_large>> against <<n_large>> one of <<d_large>>. Which distance does (07.10) give for endless
-sets?""",
+    statement="""The same network, the same features: <<n_small>> of its pictures against
+<<n_small>> real ones have a Frechet distance of <<d_small>>, <<n_large>> against <<n_large>>
+one of <<d_large>>. Which distance does (07.10) give for endless sets?""",
     stub="distance = ...\n",
     reference=at_infinity,
     cases=None,
@@ -261,53 +258,59 @@ sets?""",
         "n_large": (2000, 5000),
     },
     hints=(
-        "The measured distance is the true one plus a number divided by N. Two measurements, two unknowns.",
+        (
+            "The measured distance is the true one plus a number divided by N. Two "
+            "measurements, two unknowns."
+        ),
         "Take the difference of the two equations: the true distance falls out.",
-        "slope = (d_small - d_large) / (1 / n_small - 1 / n_large); then d_large - slope / n_large.",
+        (
+            "slope = (d_small - d_large) / (1 / n_small - 1 / n_large); then "
+            "d_large - slope / n_large."
+        ),
     ),
     derivation="lesson 07, 'Two samples of the same thing'; Chong & Forsyth 2020",
     wrong_answers=(
         WrongAnswer(
             "a bias that falls with the root of N",
-            _through(0.5),
+            edit("1 / n_small - 1 / n_large", "n_small**-0.5 - n_large**-0.5").then(
+                "slope / n_large", "slope * n_large**-0.5"
+            ),
             "Errors of a mean fall with the root of N. The distance is made of their squares.",
         ),
         WrongAnswer(
             "a bias that falls with the square of N",
-            _through(2.0),
+            edit("1 / n_small - 1 / n_large", "n_small**-2 - n_large**-2").then(
+                "slope / n_large", "slope * n_large**-2"
+            ),
             "Twice the pictures halve the bias; you let them quarter it.",
         ),
         WrongAnswer(
             "the larger set's distance as it stands",
-            lambda d_small, n_small, d_large, n_large: d_large,
+            edit(" - slope / n_large", ""),
             "The larger set has a smaller bias, not none.",
         ),
         WrongAnswer(
             "the average, weighted with N",
-            lambda d_small, n_small, d_large, n_large: (
-                (n_small * d_small + n_large * d_large) / (n_small + n_large)
+            edit(
+                "d_large - slope / n_large",
+                "(n_small * d_small + n_large * d_large) / (n_small + n_large)",
             ),
             "Both measurements are too large, so an average of them is too.",
         ),
         WrongAnswer(
             "the slope instead of the intercept",
-            lambda d_small, n_small, d_large, n_large: (
-                (d_small - d_large) / (1 / n_small - 1 / n_large)
-            ),
+            edit("d_large - slope / n_large", "slope"),
             "This is the number that is divided by N. You want what is left when N has no end.",
         ),
         WrongAnswer(
             "the bias is added",
-            lambda d_small, n_small, d_large, n_large: (
-                2 * d_large - at_infinity(d_small, n_small, d_large, n_large)
-            ),
-            "The bias of the Frechet distance is positive: without it the distance is smaller than any measured one.",
+            edit("d_large - slope", "d_large + slope"),
+            "The bias of the Frechet distance is positive: without it the distance is "
+            "smaller than any measured one.",
         ),
         WrongAnswer(
             "one more doubling instead of infinity",
-            lambda d_small, n_small, d_large, n_large: (
-                (at_infinity(d_small, n_small, d_large, n_large) + d_large) / 2
-            ),
+            edit("slope / n_large", "slope / (2 * n_large)"),
             "You halve the bias once more. At infinity it is gone.",
         ),
     ),
@@ -332,7 +335,7 @@ def _mmd_cases(generator: torch.Generator) -> Iterator[Case]:
 
 
 def mmd_unbiased(x: Tensor, y: Tensor) -> Tensor:
-    """Return mean_{i != j} k(x_i, x_j) + mean_{i != j} k(y_i, y_j) - 2 mean k(x_i, y_j) with k(a, b) = (a.b / D + 1)^3."""
+    """Return the mean kernel within x and within y, minus twice that between them."""
 
     def kernel(a: Tensor, b: Tensor) -> Tensor:
         return (a @ b.T / a.shape[1] + 1) ** 3
@@ -344,107 +347,85 @@ def mmd_unbiased(x: Tensor, y: Tensor) -> Tensor:
     return over_pairs(x) + over_pairs(y) - 2 * kernel(x, y).mean()
 
 
-def _mmd(
-    *,
-    diagonal: bool = False,
-    count: Callable[[int], int] = lambda n: n * (n - 1),
-    cross: float = 2.0,
-    cross_diagonal: bool = True,
-    power: int = 3,
-    scaled: bool = True,
-    root: bool = False,
-    clamp: bool = False,
-) -> Callable[..., Tensor]:
-    """An estimate of MMD^2 with one thing changed."""
-
-    def wrong(x: Tensor, y: Tensor) -> Tensor:
-        def kernel(a: Tensor, b: Tensor) -> Tensor:
-            return (a @ b.T / (a.shape[1] if scaled else 1) + 1) ** power
-
-        def within(a: Tensor) -> Tensor:
-            table = kernel(a, a)
-            return (table.sum() if diagonal else table.sum() - table.diagonal().sum()) / count(
-                len(a)
-            )
-
-        mixed = kernel(x, y)
-        between = (
-            mixed.mean()
-            if cross_diagonal
-            else mixed[~torch.eye(*mixed.shape, dtype=torch.bool)].mean()
-        )
-        value = within(x) + within(y) - cross * between
-        if clamp:
-            value = value.clamp(min=0)
-        return value.abs().sqrt() if root else value
-
-    return wrong
-
-
 KERNEL = Exercise(
     id="07.4",
     lesson=7,
     title="The kernel distance without bias",
-    statement="""Return the unbiased estimate (07.13) of the squared kernel distance between the samples `x` (N, D) and
-`y` (M, D), with the kernel $k(a, b) = (a \\cdot b / D + 1)^3$. N and M are at least 2 and may differ. Return a tensor with one
-number; it may be negative.""",
+    statement="""Return the unbiased estimate (07.13) of the squared kernel distance between the
+samples `x` (N, D) and `y` (M, D), with the kernel $k(a, b) = (a \\cdot b / D + 1)^3$. N and M
+are at least 2 and may differ. Return a tensor with one number; it may be negative.""",
     stub="""def mmd_unbiased(x, y):
     ...
 """,
     reference=mmd_unbiased,
     cases=_mmd_cases,
     hints=(
-        "Three tables of kernel values: x with x, y with y, x with y. `a @ b.T` holds all products a_i . b_j.",
-        "In the first two tables a point must not meet itself: take the diagonal out and count the pairs that are left.",
-        "(k_xx.sum() - k_xx.diagonal().sum()) / (N * (N - 1)), the same for y, minus 2 * k_xy.mean().",
+        (
+            "Three tables of kernel values: x with x, y with y, x with y. `a @ b.T` "
+            "holds all products a_i . b_j."
+        ),
+        (
+            "In the first two tables a point must not meet itself: take the diagonal out and "
+            "count the pairs that are left."
+        ),
+        (
+            "(k_xx.sum() - k_xx.diagonal().sum()) / (N * (N - 1)), the same for "
+            "y, minus 2 * k_xy.mean()."
+        ),
     ),
     derivation="lesson 07, 'A distance without bias'; Binkowski et al. 2018",
     points=2,
     wrong_answers=(
         WrongAnswer(
             "the diagonal is left in",
-            _mmd(diagonal=True, count=lambda n: n * n),
-            "You let each point meet itself. k(x_i, x_i) is not a draw of k(x, x') with independent x and x'.",
+            edit(
+                "(table.sum() - table.diagonal().sum()) / (len(a) * (len(a) - 1))", "table.mean()"
+            ),
+            "You let each point meet itself. k(x_i, x_i) is not a draw of k(x, "
+            "x') with independent x and x'.",
         ),
         WrongAnswer(
             "the diagonal is left in, divided by N (N - 1)",
-            _mmd(diagonal=True),
+            edit("(table.sum() - table.diagonal().sum())", "table.sum()"),
             "You sum N^2 values and divide by the number of pairs of different points.",
         ),
         WrongAnswer(
             "divided by N squared",
-            _mmd(count=lambda n: n * n),
+            edit("(len(a) * (len(a) - 1))", "len(a) ** 2"),
             "Without the diagonal fewer than N^2 values are left.",
         ),
         WrongAnswer(
             "the cross term is not doubled",
-            _mmd(cross=1.0),
+            edit("- 2 * kernel", "- kernel"),
             "Expand the squared length of a difference: the mixed term comes twice.",
         ),
         WrongAnswer(
             "the diagonal of the cross table is left out",
-            _mmd(cross_diagonal=False),
-            "x_i and y_i are two different points that share an index only. All pairs of the cross table count.",
+            edit("kernel(x, y)", "kernel(x, y)[~torch.eye(len(x), len(y), dtype=torch.bool)]"),
+            "x_i and y_i are two different points that share an index only. All "
+            "pairs of the cross table count.",
         ),
         WrongAnswer(
             "the square instead of the cube",
-            _mmd(power=2),
+            edit("** 3", "** 2"),
             "With the power 2 the kernel compares means and covariances only.",
         ),
         WrongAnswer(
             "not divided by D",
-            _mmd(scaled=False),
+            edit(" / a.shape[1]", ""),
             "The product a . b is divided by the number of coordinates.",
         ),
         WrongAnswer(
             "negative values are set to 0",
-            _mmd(clamp=True),
-            "An unbiased estimate of 0 is negative about half the time. Cut that off and its mean is above 0.",
+            edit("return over_pairs", "return torch.relu(over_pairs").then(".mean()", ".mean())"),
+            "An unbiased estimate of 0 is negative about half the time. Cut that "
+            "off and its mean is above 0.",
         ),
         WrongAnswer(
             "the root of the result",
-            _mmd(root=True),
-            "The estimate is one of the square. Its root is biased, and not defined where it is negative.",
+            edit("return over_pairs", "return torch.sqrt(over_pairs").then(".mean()", ".mean())"),
+            "The estimate is one of the square. Its root is biased, and not "
+            "defined where it is negative.",
         ),
     ),
 )
@@ -471,59 +452,25 @@ def _neighbour_cases(generator: torch.Generator) -> Iterator[Case]:
 
 
 def precision_and_recall(real: Tensor, fake: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """Return the shares of fake points within a real ball and of real points within a fake ball, radius: k-th neighbour."""
+    """Return the share of each set that lies within the balls of the other."""
 
     def share_inside(points: Tensor, centres: Tensor) -> Tensor:
-        radius = (
-            torch.cdist(centres, centres).kthvalue(k + 1, dim=1).values
-        )  # the nearest of all is the centre itself
-        return (torch.cdist(points, centres) <= radius).any(dim=1).to(points.dtype).mean()
+        # The nearest of all is the centre itself.
+        radius = torch.cdist(centres, centres).kthvalue(k + 1, dim=1).values
+        inside = (torch.cdist(points, centres) <= radius).any(dim=1)
+        return inside.to(points.dtype).mean()
 
     return share_inside(fake, real), share_inside(real, fake)
-
-
-def _neighbours(
-    *,
-    extra: int = 1,
-    swapped: bool = False,
-    own_radius: bool = False,
-    one_radius: bool = False,
-    every: bool = False,
-    nearest: bool = False,
-    squared: bool = False,
-) -> Callable[..., tuple[Tensor, Tensor]]:
-    """Precision and recall with one thing changed."""
-
-    def wrong(real: Tensor, fake: Tensor, k: int) -> tuple[Tensor, Tensor]:
-        def share_inside(points: Tensor, centres: Tensor) -> Tensor:
-            around = points if own_radius else centres
-            radius = torch.cdist(around, around).kthvalue(k + extra, dim=1).values
-            distance = torch.cdist(points, centres)
-            if squared:
-                distance = distance**2
-            if own_radius:
-                inside = (distance <= radius[:, None]).any(dim=1)
-            elif nearest:  # only the ball of the nearest centre
-                inside = distance.min(dim=1).values <= radius[distance.argmin(dim=1)]
-            else:
-                inside = distance <= (radius.mean() if one_radius else radius)
-                inside = inside.double().mean(dim=1) >= 0.5 if every else inside.any(dim=1)
-            return inside.to(points.dtype).mean()
-
-        pair = share_inside(fake, real), share_inside(real, fake)
-        return pair[::-1] if swapped else pair
-
-    return wrong
 
 
 NEIGHBOURS = Exercise(
     id="07.5",
     lesson=7,
     title="Precision and recall",
-    statement="""Return the tuple (precision, recall), two tensors with one number each. Around each real point lies a ball that
-reaches to its `k`-th nearest *other* real point, border included. Precision is the share of fake points in at least one of
-these balls. Recall is the same with the roles exchanged. `real` is (N, D), `fake` (M, D); the results have the dtype of the
-points.""",
+    statement="""Return the tuple (precision, recall), two tensors with one number each. Around each
+real point lies a ball that reaches to its `k`-th nearest *other* real point, border included.
+Precision is the share of fake points in at least one of these balls. Recall is the same with
+the roles exchanged. `real` is (N, D), `fake` (M, D); the results have the dtype of the points.""",
     stub="""def precision_and_recall(real, fake, k):
     ...
 """,
@@ -531,50 +478,71 @@ points.""",
     cases=_neighbour_cases,
     hints=(
         "Write the share of points inside the balls of other points once, and call it twice.",
-        "torch.cdist(a, b) holds all distances; `.kthvalue(n, dim=1).values` is the n-th smallest of each row. Who comes first?",
-        "radius = torch.cdist(centres, centres).kthvalue(k + 1, dim=1).values; then (cdist(points, centres) <= radius).any(1).",
+        (
+            "torch.cdist(a, b) holds all distances; `.kthvalue(n, dim=1).values` is the n-th "
+            "smallest of each row. Who comes first?"
+        ),
+        (
+            "radius = torch.cdist(centres, centres).kthvalue(k + 1, dim=1).values; then "
+            "(cdist(points, centres) <= radius).any(1)."
+        ),
     ),
     derivation="lesson 07, 'Fidelity and coverage'; Kynkaanniemi et al. 2019",
     points=2,
     wrong_answers=(
         WrongAnswer(
             "precision and recall are swapped",
-            _neighbours(swapped=True),
-            "Precision asks of each fake point whether it looks real. Recall asks of each real point whether it could be drawn.",
+            edit(
+                "share_inside(fake, real), share_inside(real, fake)",
+                "share_inside(real, fake), share_inside(fake, real)",
+            ),
+            "Precision asks of each fake point whether it looks real. Recall asks of each real "
+            "point whether it could be drawn.",
         ),
         WrongAnswer(
             "a point counts as its own neighbour",
-            _neighbours(extra=0),
-            "The distance of a point to itself is 0 and comes first. Your balls reach one neighbour less far.",
+            edit("k + 1", "k"),
+            "The distance of a point to itself is 0 and comes first. Your balls "
+            "reach one neighbour less far.",
         ),
         WrongAnswer(
             "one neighbour too many",
-            _neighbours(extra=2),
+            edit("k + 1", "k + 2"),
             "Your balls reach to the neighbour after the k-th.",
         ),
         WrongAnswer(
             "the radius belongs to the asking point",
-            _neighbours(own_radius=True),
-            "The balls lie around the points of the other set: their size is what says where that set is dense.",
+            edit("torch.cdist(centres, centres)", "torch.cdist(points, points)").then(
+                "<= radius", "<= radius[:, None]"
+            ),
+            "The balls lie around the points of the other set: their size is "
+            "what says where that set is dense.",
         ),
         WrongAnswer(
             "one radius for all",
-            _neighbours(one_radius=True),
+            edit("<= radius", "<= radius.mean()"),
             "Each ball has its own size, small where the points are dense.",
         ),
         WrongAnswer(
             "half of the balls instead of one",
-            _neighbours(every=True),
+            edit(".any(dim=1)", ".double().mean(dim=1) >= 0.5"),
             "One ball is enough: you ask for half of them.",
         ),
         WrongAnswer(
             "only the nearest ball",
-            _neighbours(nearest=True),
-            "The nearest centre may have a small ball. A larger one further away may still reach the point.",
+            edit(
+                "(torch.cdist(points, centres) <= radius).any(dim=1)",
+                "distance.amin(1) <= radius[distance.argmin(1)]",
+            ).then(
+                "        inside =",
+                "        distance = torch.cdist(points, centres)\n        inside =",
+            ),
+            "The nearest centre may have a small ball. A larger one further away "
+            "may still reach the point.",
         ),
         WrongAnswer(
             "squared distances against radii",
-            _neighbours(squared=True),
+            edit("torch.cdist(points, centres) <=", "torch.cdist(points, centres) ** 2 <="),
             "One side is squared, the other is not.",
         ),
     ),
@@ -600,47 +568,34 @@ def divergence(velocity: Callable[[Tensor], Tensor], x: Tensor, probes: Tensor) 
     v = velocity(x)
     total = torch.zeros(len(x), dtype=x.dtype)
     for z in probes:
-        (row,) = torch.autograd.grad(v, x, z, retain_graph=True)  # z^T dv/dx, the shape of x
+        # z^T dv/dx, the shape of x
+        (row,) = torch.autograd.grad(v, x, z, retain_graph=True)
         total = total + (row * z).flatten(1).sum(1)
     return (total / len(probes)).detach()
-
-
-def _divergence_with(
-    of: Callable[[Tensor, Tensor, Tensor], Tensor], combine: Callable[..., Tensor]
-) -> Callable[..., Tensor]:
-    """`of(row, z, v)` gives (B, D) values of one probe, `combine` takes their list to (B,)."""
-
-    def wrong(velocity: Callable[[Tensor], Tensor], x: Tensor, probes: Tensor) -> Tensor:
-        x = x.detach().requires_grad_()
-        v = velocity(x)
-        values = []
-        for z in probes:
-            (row,) = torch.autograd.grad(v, x, z, retain_graph=True)
-            values.append(of(row, z, v).flatten(1))
-        return combine(torch.stack(values)).detach()
-
-    return wrong
-
-
-def _mean_of_sums(values: Tensor) -> Tensor:
-    return values.sum(2).mean(0)
 
 
 HUTCHINSON = Exercise(
     id="07.6",
     lesson=7,
     title="A divergence from a few probes",
-    statement="""Estimate the divergence of `velocity` at each sample of `x` (B, ...) by (07.19): the mean over the probes $z$ of
-$z^\\top \\frac{\\partial v}{\\partial x} z$. `velocity(x)` has the shape of `x`, and each sample depends on itself only. `probes`
-has shape (K, B, ...). Return (B,), in the dtype of `x`.""",
+    statement="""Estimate the divergence of `velocity` at each sample of `x` (B, ...) by (07.19):
+the mean over the probes $z$ of $z^\\top \\frac{\\partial v}{\\partial x} z$. `velocity(x)` has
+the shape of `x`, and each sample depends on itself only. `probes` has shape (K, B, ...). Return
+(B,), in the dtype of `x`.""",
     stub="""def divergence(velocity, x, probes):
     ...
 """,
     reference=divergence,
     cases=_field_cases,
     hints=(
-        "You never need the Jacobian: torch.autograd.grad(v, x, z) gives z^T dv/dx, in the shape of x.",
-        "x must carry gradients: x = x.detach().requires_grad_(). With more than one probe, retain_graph=True.",
+        (
+            "You never need the Jacobian: torch.autograd.grad(v, x, z) gives z^T "
+            "dv/dx, in the shape of x."
+        ),
+        (
+            "x must carry gradients: x = x.detach().requires_grad_(). With more than one "
+            "probe, retain_graph=True."
+        ),
         "For each z: (row * z).flatten(1).sum(1). Then the mean over the probes.",
     ),
     derivation="lesson 07, 'A trace from random directions'; Song et al. 2021, appendix D.2",
@@ -648,69 +603,64 @@ has shape (K, B, ...). Return (B,), in the dtype of `x`.""",
     wrong_answers=(
         WrongAnswer(
             "the second z is missing",
-            _divergence_with(lambda row, z, v: row, _mean_of_sums),
-            "z^T dv/dx is a vector. Without the second z its entries average to 0, not to the trace.",
+            edit("(row * z)", "row"),
+            "z^T dv/dx is a vector. Without the second z its entries "
+            "average to 0, not to the trace.",
         ),
         WrongAnswer(
             "the squared length of z^T dv/dx",
-            _divergence_with(lambda row, z, v: row**2, _mean_of_sums),
-            "You multiply the product with itself. That estimates the sum of all squared entries of the Jacobian.",
+            edit("(row * z)", "(row**2)"),
+            "You multiply the product with itself. That estimates the sum of all "
+            "squared entries of the Jacobian.",
         ),
         WrongAnswer(
             "no derivative",
-            _divergence_with(lambda row, z, v: z * v, _mean_of_sums),
+            edit("(row * z)", "(v * z)"),
             "You multiply the velocity with z, not its derivative.",
         ),
         WrongAnswer(
             "the mean over coordinates",
-            _divergence_with(lambda row, z, v: row * z, lambda values: values.mean(2).mean(0)),
+            edit(".sum(1)", ".mean(1)"),
             "A trace is a sum over coordinates.",
         ),
         WrongAnswer(
             "the sum over probes",
-            _divergence_with(lambda row, z, v: row * z, lambda values: values.sum(2).sum(0)),
+            edit("total / len(probes)", "total"),
             "Each probe estimates the whole trace. Average them.",
         ),
         WrongAnswer(
             "only the first probe",
-            _divergence_with(lambda row, z, v: row * z, lambda values: values[0].sum(1)),
+            edit("in probes:", "in probes[:1]:").then("total / len(probes)", "total"),
             "You use one of the probes. The others make the estimate steadier.",
         ),
         WrongAnswer(
             "one number for the whole batch",
-            _divergence_with(
-                lambda row, z, v: row * z,
-                lambda values: values.sum(2).mean(0).mean().expand(values.shape[1]),
-            ),
+            edit("(total / len(probes))", "(total / len(probes)).mean().expand(len(x))"),
             "Each sample has a divergence of its own. Sum over coordinates, not over the batch.",
         ),
         WrongAnswer(
             "the sign is flipped",
-            _divergence_with(lambda row, z, v: -row * z, _mean_of_sums),
-            "This is how the log-density changes along the path. The exercise asks for the divergence.",
+            edit("total + (row", "total - (row"),
+            "This is how the log-density changes along the path. The "
+            "exercise asks for the divergence.",
         ),
     ),
 )
 
 
 def bits(nats: float, side: int) -> float:
-    """Return -nats / (D ln 2) + log2(127.5), D = 3 side^2: bits per colour value of 8-bit pictures."""
+    """Return -nats / (D ln 2) + log2(127.5), D = 3 side^2: bits per value of 8-bit pictures."""
     return -nats / (3 * side**2 * math.log(2)) + math.log2(127.5)
-
-
-def _bits(
-    offset: float, *, sign: float = -1.0, channels: int = 3, unit: float = math.log(2)
-) -> Callable[..., float]:
-    return lambda nats, side: sign * nats / (channels * side**2 * unit) + offset
 
 
 BITS = Exercise(
     id="07.7",
     lesson=7,
     title="Bits per dimension",
-    statement="""A network for colour pictures of <<side>>x<<side>> pixels (three channels) gives held-out pictures a mean
-log-density of <<nats>> nats per picture. The pictures are 8-bit with noise added to fill the steps, and were scaled from
-[0, 255] to [-1, 1] for the network. How many bits per dimension is that in the unit of the 8-bit values, as papers quote it?""",
+    statement="""A network for colour pictures of <<side>>x<<side>> pixels (three channels) gives
+held-out pictures a mean log-density of <<nats>> nats per picture. The pictures are 8-bit with
+noise added to fill the steps, and were scaled from [0, 255] to [-1, 1] for the network. How
+many bits per dimension is that in the unit of the 8-bit values, as papers quote it?""",
     stub="bits_per_dimension = ...\n",
     solution="""import math
 
@@ -726,7 +676,10 @@ bits_per_dimension = bits(<<nats>>, <<side>>)
     cases=None,
     parameters={"nats": (8500.0, 8100.0, 7900.0, 8800.0), "side": (32, 28, 30)},
     hints=(
-        "Bits per dimension are the negative log-density, in base 2, divided by the number of colour values.",
+        (
+            "Bits per dimension are the negative log-density, in base 2, divided "
+            "by the number of colour values."
+        ),
         "Scaling x = u / 127.5 - 1 makes every density larger: by which factor per coordinate?",
         "-nats / (D ln 2) + log2(127.5) with D = 3 * side * side.",
     ),
@@ -734,35 +687,40 @@ bits_per_dimension = bits(<<nats>>, <<side>>)
     wrong_answers=(
         WrongAnswer(
             "the scaling is forgotten",
-            _bits(0.0),
-            "This is in the unit of the scaled pixels. A code for 8-bit values cannot be that short, or even negative.",
+            edit(" + math.log2(127.5)", ""),
+            "This is in the unit of the scaled pixels. A code for 8-bit values cannot be "
+            "that short, or even negative.",
         ),
         WrongAnswer(
             "the scaling goes the wrong way",
-            _bits(-math.log2(127.5)),
-            "In [-1, 1] the values lie closer together, so densities are larger than in [0, 255], not smaller.",
+            edit("+ math.log2(127.5)", "- math.log2(127.5)"),
+            "In [-1, 1] the values lie closer together, so densities are larger "
+            "than in [0, 255], not smaller.",
         ),
         WrongAnswer(
             "scaled to [0, 1]",
-            _bits(math.log2(255)),
+            edit("127.5", "255"),
             "Your offset belongs to pictures in [0, 1]. The range here is twice as wide.",
         ),
         WrongAnswer(
             "8 bits are added",
-            _bits(8.0),
-            "8 bits are the cost of a value without any model. The offset is the logarithm of the scale.",
+            edit("math.log2(127.5)", "8"),
+            "8 bits are the cost of a value without any model. The "
+            "offset is the logarithm of the scale.",
         ),
         WrongAnswer(
-            "nats instead of bits", _bits(math.log(127.5), unit=1.0), "Your logarithms have base e."
+            "nats instead of bits",
+            edit("(dimensions * math.log(2))", "dimensions").then("math.log2(", "math.log("),
+            "Your logarithms have base e.",
         ),
         WrongAnswer(
             "the sign of the log-density",
-            _bits(math.log2(127.5), sign=1.0),
+            edit("-nats", "nats"),
             "A higher density means a shorter code.",
         ),
         WrongAnswer(
             "the channels are not counted",
-            _bits(math.log2(127.5), channels=1),
+            edit("3 * side**2", "side**2"),
             "A dimension is one colour value: each pixel has three.",
         ),
     ),

@@ -7,9 +7,10 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 
-from ...process.guidance import ClassifierFreeGuidance, guided_prediction
+from ...process import ClassifierFreeGuidance, guided_prediction
 from .. import draw
 from ..calls import with_sizes
+from ..edits import edit
 from ..given import ClassNetwork
 from ..registry import Case, Exercise, Property, Tolerance, WrongAnswer
 
@@ -24,15 +25,6 @@ def _scale_cases(generator: torch.Generator) -> Iterator[Case]:
     yield Case((draw.normal(generator, 3, 2), draw.normal(generator, 3, 2), 1.0), note="scale 1")
 
 
-def _sum(
-    on_cond: Callable[[float], float], on_uncond: Callable[[float], float]
-) -> Callable[..., Tensor]:
-    """A combination with other weights on the two predictions."""
-    return lambda cond_output, uncond_output, scale: (
-        on_cond(scale) * cond_output + on_uncond(scale) * uncond_output
-    )
-
-
 def guide(cond_output: Tensor, uncond_output: Tensor, scale: float) -> Tensor:
     """Return eps_u + s (eps_c - eps_u): the package's formula does the work."""
     return guided_prediction(cond_output, uncond_output, scale)
@@ -42,8 +34,9 @@ GUIDE = Exercise(
     id="08.1",
     lesson=8,
     title="The line through two predictions",
-    statement="""Return the guided prediction $\\epsilon_u + s\\,(\\epsilon_c - \\epsilon_u)$. `cond_output` is $\\epsilon_c$,
-`uncond_output` is $\\epsilon_u$, of one shape; `scale` is $s$ as in this course: 0 is unconditional, 1 conditional.""",
+    statement="""Return the guided prediction $\\epsilon_u + s\\,(\\epsilon_c - \\epsilon_u)$.
+`cond_output` is $\\epsilon_c$, `uncond_output` is $\\epsilon_u$, of one shape; `scale` is $s$
+as in this course: 0 is unconditional, 1 conditional.""",
     stub="""def guide(cond_output, uncond_output, scale):
     return uncond_output + ...
 """,
@@ -53,7 +46,10 @@ GUIDE = Exercise(
     reference=guide,
     cases=_scale_cases,
     hints=(
-        "Start at the unconditional prediction and walk towards the conditional one. How long is one step?",
+        (
+            "Start at the unconditional prediction and walk towards the "
+            "conditional one. How long is one step?"
+        ),
         "The step is their difference. scale says how many of them to take.",
         "Check the ends: at scale 0 the result is uncond_output, at scale 1 it is cond_output.",
     ),
@@ -62,38 +58,47 @@ GUIDE = Exercise(
     wrong_answers=(
         WrongAnswer(
             "the paper's w instead of s",
-            _sum(lambda s: 1 + s, lambda s: -s),
-            "At scale 0 you return the conditional prediction: your zero lies at eps_c. In this course it lies at eps_u.",
+            edit("return uncond_output", "return cond_output"),
+            "At scale 0 you return the conditional prediction: your zero lies at eps_c. "
+            "In this course it lies at eps_u.",
         ),
         WrongAnswer(
             "the difference has the wrong sign",
-            _sum(lambda s: -s, lambda s: 1 + s),
-            "You walk away from the condition. At scale 1 the result has to be the conditional prediction.",
+            edit("(cond_output - uncond_output)", "(uncond_output - cond_output)"),
+            "You walk away from the condition. At scale 1 the result has to be "
+            "the conditional prediction.",
         ),
         WrongAnswer(
             "the sign of a published annotation",
-            _sum(lambda s: s, lambda s: s - 1),
+            edit(
+                "uncond_output + scale * (cond_output - uncond_output)",
+                "scale * cond_output + (scale - 1) * uncond_output",
+            ),
             "s eps_c + (s - 1) eps_u has weights that add up to 2 s - 1. They have to add up to 1.",
         ),
         WrongAnswer(
             "the unconditional prediction is forgotten",
-            _sum(lambda s: s, lambda s: -s),
+            edit("uncond_output + scale", "scale"),
             "You return the step alone, without the place where it starts.",
         ),
         WrongAnswer(
             "the condition is multiplied, nothing subtracted",
-            _sum(lambda s: s, lambda s: 1.0),
+            edit("(cond_output - uncond_output)", "cond_output"),
             "At scale 1 you return the sum of both predictions.",
         ),
         WrongAnswer(
             "the two predictions are swapped",
-            _sum(lambda s: 1 - s, lambda s: s),
+            edit(
+                "uncond_output + scale * (cond_output - uncond_output)",
+                "cond_output + scale * (uncond_output - cond_output)",
+            ),
             "At scale 1 you return the unconditional prediction.",
         ),
         WrongAnswer(
             "no guidance at scales up to 1",
-            lambda c, u, s: guided_prediction(c, u, s) if s > 1 else c,
-            "This is what diffusers' pipelines do. The formula has values below 1 too: at 0 it ignores the condition.",
+            edit("    return", "    if scale <= 1:\n        return cond_output\n    return"),
+            "This is what diffusers' pipelines do. The formula has values below 1 too: "
+            "at 0 it ignores the condition.",
         ),
     ),
 )
@@ -136,23 +141,13 @@ def scale_used(guided: Tensor, cond_output: Tensor, uncond_output: Tensor) -> Te
     return ((guided - uncond_output) * step).sum() / (step**2).sum()
 
 
-def _ratio(top: Callable[[Tensor, Tensor, Tensor], Tensor]) -> Callable[..., Tensor]:
-    """Least squares with another numerator."""
-
-    def wrong(guided: Tensor, cond_output: Tensor, uncond_output: Tensor) -> Tensor:
-        step = cond_output - uncond_output
-        return (top(guided, cond_output, uncond_output) * step).sum() / (step**2).sum()
-
-    return wrong
-
-
 CONVENTION = Exercise(
     id="08.2",
     lesson=8,
     title="Which scale was this?",
-    statement="""Somebody's code has made `guided` out of `cond_output` and `uncond_output`, all of one shape, along the line
-through both and in a convention that you do not know. Return this course's $s$ for it, a tensor of shape (). Some numbers of
-the two predictions are equal.""",
+    statement="""Somebody's code has made `guided` out of `cond_output` and `uncond_output`, all of
+one shape, along the line through both and in a convention that you do not know. Return this
+course's $s$ for it, a tensor of shape (). Some numbers of the two predictions are equal.""",
     stub="""def scale_used(guided, cond_output, uncond_output):
     step = cond_output - uncond_output
     return ...
@@ -161,7 +156,10 @@ the two predictions are equal.""",
     cases=_outcome_cases,
     hints=(
         "guided = uncond_output + s * step. Bring uncond_output to the other side.",
-        "Every number whose step is not 0 gives the same s. Dividing at the others gives 0 / 0: combine before you divide.",
+        (
+            "Every number whose step is not 0 gives the same s. Dividing at the others gives 0 / "
+            "0: combine before you divide."
+        ),
         "Multiply both sides by step, add up, and divide the sums. Or use step.bool() as a mask.",
     ),
     derivation="lesson 08, 'One line, two zeros', (08.6)",
@@ -169,32 +167,43 @@ the two predictions are equal.""",
     wrong_answers=(
         WrongAnswer(
             "the paper's w",
-            _ratio(lambda g, c, u: g - c),
-            "You measure from the conditional prediction: this is w. The course's s starts at the unconditional one.",
+            edit("(guided - uncond_output)", "(guided - cond_output)"),
+            "You measure from the conditional prediction: this is w. The course's s "
+            "starts at the unconditional one.",
         ),
         WrongAnswer(
             "one too many is added",
-            lambda g, c, u: scale_used(g, c, u) + 1,
-            "You add 1 as if the result were w. Measured from the unconditional prediction it is s already.",
+            edit("(step**2).sum()", "(step**2).sum() + 1"),
+            "You add 1 as if the result were w. Measured from the unconditional "
+            "prediction it is s already.",
         ),
         WrongAnswer(
             "the two predictions are swapped",
-            lambda g, c, u: scale_used(g, u, c),
+            edit(
+                "    step =",
+                "    cond_output, uncond_output = uncond_output, cond_output\n    step =",
+            ),
             "With the two in each other's place you read 1 - s.",
         ),
         WrongAnswer(
             "the prediction instead of the step",
-            _ratio(lambda g, c, u: g),
+            edit("(guided - uncond_output)", "guided"),
             "guided contains uncond_output itself. Take it away before you divide.",
         ),
         WrongAnswer(
             "a ratio of lengths",
-            lambda g, c, u: (g - u).norm() / (c - u).norm(),
+            edit(
+                "((guided - uncond_output) * step).sum() / (step**2).sum()",
+                "(guided - uncond_output).norm() / step.norm()",
+            ),
             "Lengths have no sign: a scale below zero comes out as its mirror image.",
         ),
         WrongAnswer(
             "the mean of ratios, with 0 / 0 set to 0",
-            lambda g, c, u: ((g - u) / (c - u)).nan_to_num(0.0, 0.0, 0.0).mean(),
+            edit(
+                "((guided - uncond_output) * step).sum() / (step**2).sum()",
+                "((guided - uncond_output) / step).nan_to_num(0.0, 0.0, 0.0).mean()",
+            ),
             "Where both predictions are equal you count a scale of 0. Leave these numbers out.",
         ),
     ),
@@ -226,18 +235,14 @@ def drop_labels(cond: Tensor, uniform: Tensor, probability: float, null_class: i
     return torch.where(uniform < probability, torch.full_like(cond, null_class), cond)
 
 
-def _dropped_in_place(cond: Tensor, uniform: Tensor, probability: float, null_class: int) -> Tensor:
-    cond[uniform < probability] = null_class
-    return cond
-
-
 DROP = Exercise(
     id="08.3",
     lesson=8,
     title="Label dropout",
-    statement="""Make the labels that one training batch is shown. `cond` (B,) int64 holds classes, `uniform` (B,) numbers drawn
-uniformly from [0, 1). A sample loses its label, that is, gets `null_class`, where its number is below `probability`. The labels
-of the data set must stay as they are.""",
+    statement="""Make the labels that one training batch is shown. `cond` (B,) int64 holds classes,
+`uniform` (B,) numbers drawn uniformly from [0, 1). A sample loses its label, that is, gets
+`null_class`, where its number is below `probability`. The labels of the data set must stay as
+they are.""",
     stub="""def drop_labels(cond, uniform, probability, null_class):
     dropped = uniform < probability
     return ...
@@ -246,41 +251,43 @@ of the data set must stay as they are.""",
     cases=_drop_cases,
     hints=(
         "Every sample decides for itself, so the answer has the shape of cond.",
-        "torch.where(condition, a, b) takes a where the condition holds and b elsewhere. It makes a new tensor.",
+        (
+            "torch.where(condition, a, b) takes a where the condition holds and b "
+            "elsewhere. It makes a new tensor."
+        ),
         "a is null_class, b is cond.",
     ),
     derivation="lesson 08, 'Telling a network the label', (08.1)",
     wrong_answers=(
         WrongAnswer(
             "the caller's labels are overwritten",
-            _dropped_in_place,
-            "You write into `cond`. If it is the data set's own tensor, a few epochs later no label is left.",
+            edit("    return", "    cond[uniform < probability] = null_class\n    return"),
+            "You write into `cond`. If it is the data set's own tensor, a few "
+            "epochs later no label is left.",
         ),
         WrongAnswer(
             "the share that keeps its label",
-            lambda cond, uniform, p, null: drop_labels(cond, 1 - uniform, 1 - p, null),
+            edit("uniform < probability", "uniform > probability"),
             "`probability` is the share that loses its label. You drop all the others.",
         ),
         WrongAnswer(
             "one decision for the whole batch",
-            lambda cond, uniform, p, null: drop_labels(
-                cond, uniform[:1].expand(len(cond)), p, null
-            ),
+            edit("uniform < probability", "uniform[:1] < probability"),
             "You drop all labels of the batch or none. Each sample has a number of its own.",
         ),
         WrongAnswer(
             "class 0 as no class",
-            lambda cond, uniform, p, null: drop_labels(cond, uniform, p, 0),
+            edit("torch.full_like(cond, null_class)", "torch.zeros_like(cond)"),
             "Class 0 is a class. Its embedding would learn two things at once.",
         ),
         WrongAnswer(
             "the last class as no class",
-            lambda cond, uniform, p, null: drop_labels(cond, uniform, p, null - 1),
+            edit("(cond, null_class)", "(cond, null_class - 1)"),
             "With K classes the labels are 0 to K-1. No class is one more, index K.",
         ),
         WrongAnswer(
             "another class instead of none",
-            lambda cond, uniform, p, null: torch.where(uniform < p, (cond + 1) % null, cond),
+            edit("torch.full_like(cond, null_class)", "(cond + 1) % null_class"),
             "You give some samples a wrong label. That teaches the network to ignore labels.",
         ),
     ),
@@ -298,49 +305,17 @@ def _network_cases(generator: torch.Generator) -> Iterator[Case]:
 def guided_noise(
     model: Callable[..., Tensor], xt: Tensor, t: Tensor, cond: Tensor, scale: float
 ) -> Tensor:
-    """Return the guided prediction from one call on a batch of 2B, the unconditional half first: the package's wrapper."""
+    """Return the guided prediction from one call on a batch of 2B: the package's wrapper."""
     return ClassifierFreeGuidance(model, scale)(xt, t, cond)
-
-
-def _halves(
-    combine: Callable[[Tensor, Tensor, float], Tensor] = guide,
-    *,
-    null: Callable[[ClassNetwork, Tensor], Tensor] = lambda model, cond: torch.full_like(
-        cond, model.null_class
-    ),
-    second_time: Callable[[Tensor], Tensor] = lambda t: t,
-) -> Callable[..., Tensor]:
-    """One call of 2B with one thing changed."""
-
-    def wrong(model: ClassNetwork, xt: Tensor, t: Tensor, cond: Tensor, scale: float) -> Tensor:
-        both = model(
-            torch.cat([xt, xt]),
-            torch.cat([t, second_time(t)]),
-            torch.cat([null(model, cond), cond]),
-        )
-        uncond_output, cond_output = both.chunk(2)
-        return combine(cond_output, uncond_output, scale)
-
-    return wrong
-
-
-def _two_calls(model: ClassNetwork, xt: Tensor, t: Tensor, cond: Tensor, scale: float) -> Tensor:
-    return guide(model(xt, t, cond), model(xt, t, torch.full_like(cond, model.null_class)), scale)
-
-
-def _interleaved(model: ClassNetwork, xt: Tensor, t: Tensor, cond: Tensor, scale: float) -> Tensor:
-    null = torch.full_like(cond, model.null_class)
-    both = model(xt.repeat_interleave(2, 0), t.repeat_interleave(2), torch.cat([null, cond]))
-    uncond_output, cond_output = both.chunk(2)
-    return guide(cond_output, uncond_output, scale)
 
 
 WRAPPER = Exercise(
     id="08.4",
     lesson=8,
     title="One call for both predictions",
-    statement="""Write the guided model. `model(xt, t, cond)` wants `t` and `cond` as int64 tensors (B,) and has the attribute
-`null_class`. Call it **once**, on a batch of 2B, and return the guided prediction for `xt` (B, ...) at scale $s$ = `scale`.""",
+    statement="""Write the guided model. `model(xt, t, cond)` wants `t` and `cond` as int64 tensors
+(B,) and has the attribute `null_class`. Call it **once**, on a batch of 2B, and return the
+guided prediction for `xt` (B, ...) at scale $s$ = `scale`.""",
     stub="""def guided_noise(model, xt, t, cond, scale):
     ...
 """,
@@ -355,7 +330,10 @@ WRAPPER = Exercise(
     call=with_sizes,
     hints=(
         "Three tensors have to be doubled with torch.cat. Two of them are doubled with themselves.",
-        "`torch.full_like(cond, model.null_class)` is a batch of no labels. Put it in front of cond.",
+        (
+            "`torch.full_like(cond, model.null_class)` is a batch of no "
+            "labels. Put it in front of cond."
+        ),
         "`.chunk(2)` cuts the answer into its halves, in the order in which you put them together.",
     ),
     derivation="lesson 08, 'The derivation', (08.5)",
@@ -367,45 +345,56 @@ WRAPPER = Exercise(
             lambda case, outcome, expected: (
                 isinstance(outcome.output, tuple) and len(outcome.output[1]) == 1
             ),
-            "your function calls the network more than once, or not at all. Put both halves into one batch.",
+            "your function calls the network more than once, or not at all. Put "
+            "both halves into one batch.",
         ),
     ),
     may_change=("model",),
     wrong_answers=(
         WrongAnswer(
             "two calls",
-            _two_calls,
-            "The numbers are right. Two calls of B cost more than one of 2B wherever small batches leave the device idle.",
+            edit(
+                "model(torch.cat([xt, xt]), torch.cat([t, t]), torch.cat([null, cond]))",
+                "torch.cat([model(xt, t, null), model(xt, t, cond)])",
+            ),
+            "The numbers are right. Two calls of B cost more than one of 2B wherever small "
+            "batches leave the device idle.",
         ),
         WrongAnswer(
             "the halves are cut in the wrong order",
-            _halves(lambda c, u, s: guide(u, c, s)),
-            "What you take for the conditional half is the unconditional one. Your s acts as 1 - s.",
+            edit("uncond_output, cond_output =", "cond_output, uncond_output ="),
+            "What you take for the conditional half is the unconditional "
+            "one. Your s acts as 1 - s.",
         ),
         WrongAnswer(
             "the paper's w",
-            _halves(lambda c, u, s: guide(c, u, 1 + s)),
-            "You count the scale from the conditional prediction. In this course s = 1 is the conditional model.",
+            edit("return uncond_output", "return cond_output"),
+            "You count the scale from the conditional prediction. In this course s = 1 "
+            "is the conditional model.",
         ),
         WrongAnswer(
             "class 0 as no class",
-            _halves(null=lambda model, cond: torch.zeros_like(cond)),
+            edit("torch.full_like(cond, model.null_class)", "torch.zeros_like(cond)"),
             "Class 0 is a class: you guide away from it. Ask the network for its null_class.",
         ),
         WrongAnswer(
             "the condition in both halves",
-            _halves(null=lambda model, cond: cond),
+            edit("[null, cond]", "[cond, cond]"),
             "Both halves have the label, so their difference is zero and the scale does nothing.",
         ),
         WrongAnswer(
             "the unconditional half at time 0",
-            _halves(second_time=torch.zeros_like),
+            edit("[t, t]", "[torch.zeros_like(t), t]"),
             "One half is asked about the wrong time. Both stand at the same noise level.",
         ),
         WrongAnswer(
             "each sample twice in a row, cut in the middle",
-            _interleaved,
-            "repeat_interleave puts copies side by side, but chunk cuts in the middle and cond was put together with cat.",
+            edit(
+                "torch.cat([xt, xt]), torch.cat([t, t])",
+                "xt.repeat_interleave(2, 0), t.repeat_interleave(2)",
+            ),
+            "repeat_interleave puts copies side by side, but chunk cuts in the middle and cond "
+            "was put together with cat.",
         ),
     ),
 )
@@ -420,8 +409,9 @@ VARIANCE = Exercise(
     id="08.5",
     lesson=8,
     title="How narrow does it get?",
-    statement="""All data is $N(0, <<b>>)$, data with the label is $N(0, <<a>>)$, and both networks are exact. The guided ODE
-runs at $s = <<s>>$ from high noise to clean data. Which **standard deviation** do its end points have?""",
+    statement="""All data is $N(0, <<b>>)$, data with the label is $N(0, <<a>>)$, and both networks
+are exact. The guided ODE runs at $s = <<s>>$ from high noise to clean data. Which **standard
+deviation** do its end points have?""",
     stub="standard_deviation = ...\n",
     reference=standard_deviation,
     cases=None,
@@ -435,33 +425,37 @@ runs at $s = <<s>>$ from high noise to clean data. Which **standard deviation** 
     wrong_answers=(
         WrongAnswer(
             "the variance",
-            lambda a, b, s: standard_deviation(a, b, s) ** 2,
+            edit("(a**s * b ** (1 - s)) ** 0.5", "a**s * b ** (1 - s)"),
             "This is the variance. The question asks for its root.",
         ),
         WrongAnswer(
             "the tilted density",
-            lambda a, b, s: (s / a + (1 - s) / b) ** -0.5,
-            "This is the deviation of the density p(x) p(c|x)^s. The guided ODE does not end there.",
+            edit("(a**s * b ** (1 - s)) ** 0.5", "(s / a + (1 - s) / b) ** -0.5"),
+            "This is the deviation of the density p(x) p(c|x)^s. The "
+            "guided ODE does not end there.",
         ),
         WrongAnswer(
             "w instead of s",
-            lambda a, b, s: standard_deviation(a, b, 1 + s),
-            "You take the number for the paper's w. Here it is s, and s = 1 is the conditional model.",
+            edit("a**s * b ** (1 - s)", "a ** (1 + s) * b**-s"),
+            "You take the number for the paper's w. Here it is s, and s "
+            "= 1 is the conditional model.",
         ),
         WrongAnswer(
             "s - 1 instead of s",
-            lambda a, b, s: standard_deviation(a, b, s - 1),
+            edit("a**s * b ** (1 - s)", "a ** (s - 1) * b ** (2 - s)"),
             "You subtract 1 as if s had to be turned into w first. (08.8) is written in s.",
         ),
         WrongAnswer(
             "the two variances are swapped",
-            lambda a, b, s: standard_deviation(b, a, s),
-            "The power s belongs to the data with the label. Guidance makes the samples narrower, not wider.",
+            edit("a**s * b ** (1 - s)", "b**s * a ** (1 - s)"),
+            "The power s belongs to the data with the label. Guidance makes the "
+            "samples narrower, not wider.",
         ),
         WrongAnswer(
             "the deviations on a line",
-            lambda a, b, s: abs(b**0.5 + s * (a**0.5 - b**0.5)),
-            "The predictions lie on a line, their spreads do not. Integrate the ODE, as before (08.8).",
+            edit("(a**s * b ** (1 - s)) ** 0.5", "abs(b**0.5 + s * (a**0.5 - b**0.5))"),
+            "The predictions lie on a line, their spreads do not. "
+            "Integrate the ODE, as before (08.8).",
         ),
     ),
 )
@@ -491,52 +485,39 @@ def _rescale_cases(generator: torch.Generator) -> Iterator[Case]:
 
 
 def rescaled(cond_output: Tensor, uncond_output: Tensor, scale: float, phi: float) -> Tensor:
-    """Return the guided prediction, blended by phi with itself at the conditional prediction's standard deviation."""
+    """Return the guided prediction, the share phi of it at cond_output's standard deviation."""
     return guided_prediction(cond_output, uncond_output, scale, phi)
-
-
-def _std(x: Tensor) -> Tensor:
-    wide = torch.promote_types(x.dtype, torch.float32)
-    return x.to(wide).flatten(1).std(1).reshape(-1, *(1,) * (x.ndim - 1))
-
-
-def _rescaled(
-    factor: Callable[[Tensor, Tensor, Tensor], Tensor],
-    blend: Callable[[float], float] = lambda p: p,
-) -> Callable[..., Tensor]:
-    """Rescaling by another factor(cond_output, uncond_output, guided), or with another blend."""
-
-    def wrong(cond_output: Tensor, uncond_output: Tensor, scale: float, phi: float) -> Tensor:
-        guided = guide(cond_output, uncond_output, scale)
-        share = blend(phi)
-        return (
-            share * factor(cond_output, uncond_output, guided) * guided + (1 - share) * guided
-        ).to(guided.dtype)
-
-    return wrong
 
 
 RESCALE = Exercise(
     id="08.6",
     lesson=8,
     title="Rescaled guidance",
-    statement="""Write guidance with rescaling from an empty cell. First the guided prediction $g$ at $s$ = `scale`. Then, for
-each sample, multiply $g$ so that its standard deviation over all numbers of that sample becomes that of `cond_output`
-(`torch.std`, as it is). Return the blend: the share `phi` of the rescaled one and $1 - $ `phi` of $g$.""",
+    statement="""Write guidance with rescaling from an empty cell. First the guided prediction $g$
+at $s$ = `scale`. Then, for each sample, multiply $g$ so that its standard deviation over all
+numbers of that sample becomes that of `cond_output` (`torch.std`, as it is). Return the blend:
+the share `phi` of the rescaled one and $1 - $ `phi` of $g$.""",
     stub="""def rescaled(cond_output, uncond_output, scale, phi):
     ...
 """,
     solution="""def rescaled(cond_output, uncond_output, scale, phi):
     guided = uncond_output + scale * (cond_output - uncond_output)
     axes = tuple(range(1, guided.ndim))
-    factor = cond_output.std(axes, keepdim=True) / guided.std(axes, keepdim=True)  # (B, 1, ..., 1)
+    # (B, 1, ..., 1)
+    factor = cond_output.std(axes, keepdim=True) / guided.std(axes, keepdim=True)
     return phi * factor * guided + (1 - phi) * guided
 """,
     reference=rescaled,
     cases=_rescale_cases,
     hints=(
-        "One factor for each sample: std(cond_output) / std(guided), shaped (B, 1, ..., 1) so that it broadcasts.",
-        "x.std(dim=(1, 2, 3), keepdim=True) is that for images; range(1, x.ndim) gives the axes for any rank.",
+        (
+            "One factor for each sample: std(cond_output) / std(guided), shaped (B, 1, "
+            "..., 1) so that it broadcasts."
+        ),
+        (
+            "x.std(dim=(1, 2, 3), keepdim=True) is that for images; range(1, x.ndim) "
+            "gives the axes for any rank."
+        ),
         "phi * factor * guided + (1 - phi) * guided.",
     ),
     derivation="lesson 08, 'Too much of everything: rescaling'; Lin et al. 2023, section 3.4",
@@ -545,44 +526,50 @@ each sample, multiply $g$ so that its standard deviation over all numbers of tha
     wrong_answers=(
         WrongAnswer(
             "one factor for the whole batch",
-            _rescaled(lambda c, u, g: c.float().std() / g.float().std()),
-            "You measure the deviation over the batch. Then one sample's contrast depends on its neighbours in the batch.",
+            edit(".std(axes, keepdim=True)", ".std()", times=2),
+            "You measure the deviation over the batch. Then one sample's contrast "
+            "depends on its neighbours in the batch.",
         ),
         WrongAnswer(
             "the factor is upside down",
-            _rescaled(lambda c, u, g: _std(g) / _std(c)),
-            "You divide by the deviation that you want and multiply by the one that you have: the contrast grows.",
+            edit(
+                "cond_output.std(axes, keepdim=True) / guided.std(",
+                "guided.std(axes, keepdim=True) / cond_output.std(",
+            ),
+            "You divide by the deviation that you want and multiply by the one that you "
+            "have: the contrast grows.",
         ),
         WrongAnswer(
             "the unconditional deviation",
-            _rescaled(lambda c, u, g: _std(u) / _std(g)),
+            edit("cond_output.std(", "uncond_output.std("),
             "The target is the deviation of the conditional prediction.",
         ),
         WrongAnswer(
             "variances instead of deviations",
-            _rescaled(lambda c, u, g: (_std(c) / _std(g)) ** 2),
+            edit(".std(", ".var(", times=2),
             "A factor multiplies deviations. A ratio of variances is its square.",
         ),
         WrongAnswer(
             "phi and 1 - phi are swapped",
-            _rescaled(lambda c, u, g: _std(c) / _std(g), lambda p: 1 - p),
+            edit(
+                "phi * factor * guided + (1 - phi) * guided",
+                "(1 - phi) * factor * guided + phi * guided",
+            ),
             "At phi = 0 nothing may be rescaled.",
         ),
         WrongAnswer(
             "always fully rescaled",
-            _rescaled(lambda c, u, g: _std(c) / _std(g), lambda p: 1.0),
+            edit("phi * factor * guided + (1 - phi) * guided", "factor * guided"),
             "You rescale completely. Only the share phi is; fully rescaled pictures look flat.",
         ),
         WrongAnswer(
             "no rescaling",
-            _rescaled(lambda c, u, g: torch.ones_like(_std(g))),
+            edit("phi * factor * guided + (1 - phi) * guided", "guided"),
             "This is plain guidance. phi does nothing in it.",
         ),
         WrongAnswer(
             "blended with the conditional prediction",
-            lambda c, u, s, phi: (
-                phi * _std(c) / _std(guide(c, u, s)) * guide(c, u, s) + (1 - phi) * c
-            ).to(c.dtype),
+            edit("(1 - phi) * guided", "(1 - phi) * cond_output"),
             "The other part of the blend is the guided prediction, not the conditional one.",
         ),
     ),

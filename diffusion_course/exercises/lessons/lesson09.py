@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 
-from ...latent import autoencoder
-from ...process.kernels import mix
-from ...process.losses import gaussian_kl
+from ...latent import psnr
+from ...process import gaussian_kl
 from .. import draw
+from ..edits import edit
 from ..given import decode, encode
 from ..registry import Case, Exercise, Tolerance, WrongAnswer
 
@@ -33,8 +33,9 @@ DRAW = Exercise(
     id="09.1",
     lesson=9,
     title="A draw that gradients pass",
-    statement="""The encoder answers with the mean $m$ and the **logarithm of the variance** $\\log v$ of a Gaussian over latents,
-`mean` and `log_variance`. Return a draw from it, made of `noise`, which is standard normal and has their shape.""",
+    statement="""The encoder answers with the mean $m$ and the **logarithm of the variance**
+$\\log v$ of a Gaussian over latents, `mean` and `log_variance`. Return a draw from it, made of
+`noise`, which is standard normal and has their shape.""",
     stub="""def draw_latents(mean, log_variance, noise):
     return mean + ...
 """,
@@ -42,45 +43,55 @@ DRAW = Exercise(
     cases=_posterior_cases,
     hints=(
         "Stretch the noise by the standard deviation, then shift it by the mean.",
-        "The variance is the exponential of log_variance. The standard deviation is its square root.",
+        (
+            "The variance is the exponential of log_variance. The standard "
+            "deviation is its square root."
+        ),
         "A square root is a factor of one half in the exponent.",
     ),
-    derivation="lesson 09, 'A draw that gradients pass', (09.5); Kingma & Welling 2013, section 2.4",
+    derivation=(
+        "lesson 09, 'A draw that gradients pass', (09.5); Kingma & Welling 2013, section 2.4"
+    ),
     tolerance=ROUNDED,
     wrong_answers=(
         WrongAnswer(
             "the variance where the standard deviation belongs",
-            lambda m, lv, noise: m + lv.exp() * noise,
+            edit("(0.5 * log_variance).exp()", "log_variance.exp()"),
             "Noise is multiplied by a standard deviation. You multiply it by the variance.",
         ),
         WrongAnswer(
             "the logarithm where the standard deviation belongs",
-            lambda m, lv, noise: m + lv * noise,
+            edit("(0.5 * log_variance).exp()", "log_variance"),
             "The network's output is a logarithm, so that any number is allowed. Undo it first.",
         ),
         WrongAnswer(
             "half of the variance",
-            lambda m, lv, noise: m + 0.5 * lv.exp() * noise,
-            "One half belongs into the exponent, where it is a square root. Outside it only halves.",
+            edit("(0.5 * log_variance).exp()", "0.5 * log_variance.exp()"),
+            "One half belongs into the exponent, where it is a square "
+            "root. Outside it only halves.",
         ),
         WrongAnswer(
             "the precision",
-            lambda m, lv, noise: m + (-0.5 * lv).exp() * noise,
+            edit("(0.5 *", "(-0.5 *"),
             "With this sign a confident encoder, with a small variance, draws far from its mean.",
         ),
         WrongAnswer(
             "one noise for the whole batch",
-            lambda m, lv, noise: m + (0.5 * lv).exp() * noise[:1],
+            edit("* noise", "* noise[:1]"),
             "Every picture of the batch gets the noise of the first one.",
         ),
         WrongAnswer(
             "the mode",
-            lambda m, lv, noise: m.clone(),
-            "This is the most probable latent, not a draw. The decoder would never learn what the variance means.",
+            edit("mean + (0.5 * log_variance).exp() * noise", "mean.clone()"),
+            "This is the most probable latent, not a draw. The decoder would "
+            "never learn what the variance means.",
         ),
         WrongAnswer(
             "the mean is stretched as well",
-            lambda m, lv, noise: (0.5 * lv).exp() * (m + noise),
+            edit(
+                "mean + (0.5 * log_variance).exp() * noise",
+                "(0.5 * log_variance).exp() * (mean + noise)",
+            ),
             "Only the noise is stretched. The mean is where the draw is centred.",
         ),
     ),
@@ -95,22 +106,18 @@ def _kl_cases(generator: torch.Generator) -> Iterator[Case]:
 
 
 def kl_to_standard_normal(mean: Tensor, log_variance: Tensor) -> Tensor:
-    """Return KL(N(mean, variance) || N(0, I)) of each sample (B,): the package's formula, summed over its numbers."""
+    """Return KL(N(mean, variance) || N(0, I)) of each sample (B,): the package's, summed."""
     zero = torch.zeros((), dtype=mean.dtype)
     return gaussian_kl(mean, log_variance, zero, zero).reshape(len(mean), -1).sum(1)
-
-
-def _sum(per_number: Callable[[Tensor, Tensor], Tensor]) -> Callable[[Tensor, Tensor], Tensor]:
-    """Another formula for each number, summed as it should be."""
-    return lambda mean, log_variance: per_number(mean, log_variance).reshape(len(mean), -1).sum(1)
 
 
 KL = Exercise(
     id="09.2",
     lesson=9,
     title="What a picture pays",
-    statement="""Return $\\mathrm{KL}(N(m, v)\\,\\|\\,N(0, I))$ in nats for each sample: `mean` and `log_variance` have the shape
-(B, ...), the result has the shape (B,). All numbers of one sample are independent of each other.""",
+    statement="""Return $\\mathrm{KL}(N(m, v)\\,\\|\\,N(0, I))$ in nats for each sample: `mean` and
+`log_variance` have the shape (B, ...), the result has the shape (B,). All numbers of one sample
+are independent of each other.""",
     stub="""def kl_to_standard_normal(mean, log_variance):
     per_number = ...
     return per_number.reshape(len(mean), -1).sum(1)
@@ -122,7 +129,10 @@ KL = Exercise(
     reference=kl_to_standard_normal,
     cases=_kl_cases,
     hints=(
-        "For one number: take the mean of log q(z) - log p(z) over z from q. Only m and v are left.",
+        (
+            "For one number: take the mean of log q(z) - log p(z) over z "
+            "from q. Only m and v are left."
+        ),
         "The means you need are E[(z - m)^2] = v and E[z^2] = m^2 + v.",
         "Half of m^2 + v - 1 - log v. It is 0 at m = 0, v = 1.",
     ),
@@ -131,43 +141,54 @@ KL = Exercise(
     wrong_answers=(
         WrongAnswer(
             "averaged over the numbers of a sample",
-            lambda m, lv: 0.5 * (m**2 + lv.exp() - 1 - lv).reshape(len(m), -1).mean(1),
-            "Divergences of independent numbers add up. An average makes a picture with more latents pay no more.",
+            edit(".sum(1)", ".mean(1)"),
+            "Divergences of independent numbers add up. An average makes a picture with "
+            "more latents pay no more.",
         ),
         WrongAnswer(
             "one number for the whole batch",
-            lambda m, lv: 0.5 * (m**2 + lv.exp() - 1 - lv).sum(),
+            edit(".reshape(len(mean), -1).sum(1)", ".sum()"),
             "Each sample has its own divergence. Keep the batch axis.",
         ),
         WrongAnswer(
             "the sign that it has in the bound",
-            _sum(lambda m, lv: -0.5 * (m**2 + lv.exp() - 1 - lv)),
-            "The bound on log p(x) contains minus this divergence. A divergence itself is never negative.",
+            edit("0.5 * (", "-0.5 * ("),
+            "The bound on log p(x) contains minus this divergence. A divergence "
+            "itself is never negative.",
         ),
         WrongAnswer(
             "one half is forgotten",
-            _sum(lambda m, lv: m**2 + lv.exp() - 1 - lv),
-            "Both Gaussians have a square root and a half in the exponent, and so has every term of the result.",
+            edit("0.5 * (", "("),
+            "Both Gaussians have a square root and a half in the exponent, and so has "
+            "every term of the result.",
         ),
         WrongAnswer(
             "the logarithm taken for that of the standard deviation",
-            _sum(lambda m, lv: 0.5 * (m**2 + (2 * lv).exp() - 1 - 2 * lv)),
+            edit(
+                "log_variance.exp() - 1 - log_variance",
+                "(2 * log_variance).exp() - 1 - 2 * log_variance",
+            ),
             "log_variance is log v, not log of the standard deviation.",
         ),
         WrongAnswer(
             "the minus one is forgotten",
-            _sum(lambda m, lv: 0.5 * (m**2 + lv.exp() - lv)),
+            edit(" - 1 - log_variance", " - log_variance"),
             "At m = 0 and v = 1 both distributions are the same, so the divergence has to be 0.",
         ),
         WrongAnswer(
             "the other direction",
-            _sum(lambda m, lv: 0.5 * (lv + (1 + m**2) * (-lv).exp() - 1)),
-            "This is KL(N(0, I) || N(m, v)). The mean of the logarithms is taken over the encoder's distribution.",
+            edit(
+                "mean**2 + log_variance.exp() - 1 - log_variance",
+                "log_variance + (1 + mean**2) * (-log_variance).exp() - 1",
+            ),
+            "This is KL(N(0, I) || N(m, v)). The mean of the logarithms is taken over "
+            "the encoder's distribution.",
         ),
         WrongAnswer(
             "the logarithm is forgotten",
-            _sum(lambda m, lv: 0.5 * (m**2 + lv.exp() - 1)),
-            "Without the logarithm nothing keeps the variance from shrinking to 0, where the divergence must be infinite.",
+            edit(" - 1 - log_variance", " - 1"),
+            "Without the logarithm nothing keeps the variance from shrinking to 0, where the "
+            "divergence must be infinite.",
         ),
     ),
 )
@@ -182,9 +203,9 @@ BITS = Exercise(
     id="09.3",
     lesson=9,
     title="How many bits is a number worth?",
-    statement="""A Gaussian number has the variance <<variance>>. The best linear autoencoder for it is found, with squared error
-and the weight $w = $ <<weight>> on the KL. How many **bits** does it spend on this number, that is, how large is its mean KL in
-bits?""",
+    statement="""A Gaussian number has the variance <<variance>>. The best linear autoencoder for it
+is found, with squared error and the weight $w = $ <<weight>> on the KL. How many **bits** does
+it spend on this number, that is, how large is its mean KL in bits?""",
     stub="bits = ...\n",
     solution="""import math
 
@@ -199,40 +220,46 @@ bits = rate(<<variance>>, <<weight>>)
     cases=None,
     parameters={"variance": (0.6, 3.0, 9.0, 5.0), "weight": (0.5, 0.125, 0.25)},
     hints=(
-        "First the distortion: the autoencoder accepts an error as large as the decoder's own variance.",
-        "That is half of the weight. The rate is half the logarithm of the variance over the distortion.",
+        (
+            "First the distortion: the autoencoder accepts an error as large as "
+            "the decoder's own variance."
+        ),
+        (
+            "That is half of the weight. The rate is half the logarithm of the "
+            "variance over the distortion."
+        ),
         "Bits need the logarithm to the base two.",
     ),
     derivation="lesson 09, 'The smallest autoencoder, solved', (09.7)",
     wrong_answers=(
         WrongAnswer(
-            "nats",
-            lambda variance, weight: math.log(2) * bits(variance, weight),
-            "The question asks for bits. These are nats.",
+            "nats", edit("math.log2", "math.log"), "The question asks for bits. These are nats."
         ),
         WrongAnswer(
             "the weight as distortion",
-            lambda variance, weight: 0.5 * math.log2(variance / weight),
-            "The decoder's variance is half of the weight: (x - y)^2 / w is (x - y)^2 / (2 variance).",
+            edit("2 * variance / weight", "variance / weight"),
+            "The decoder's variance is half of the weight: (x - y)^2 / w "
+            "is (x - y)^2 / (2 variance).",
         ),
         WrongAnswer(
             "without the half",
-            lambda variance, weight: math.log2(2 * variance / weight),
+            edit("0.5 * math", "math"),
             "A ratio of variances is a ratio of lengths squared. Halve its logarithm.",
         ),
         WrongAnswer(
             "the capacity of a channel",
-            lambda variance, weight: 0.5 * math.log2(1 + 2 * variance / weight),
-            "This is what a noisy channel can carry. Here the error is part of the variance, not added to it.",
+            edit("2 * variance / weight", "1 + 2 * variance / weight"),
+            "This is what a noisy channel can carry. Here the error is part of the "
+            "variance, not added to it.",
         ),
         WrongAnswer(
             "the variance squared",
-            lambda variance, weight: 0.5 * math.log2(2 * variance**2 / weight),
+            edit("2 * variance / weight", "2 * variance**2 / weight"),
             "The number given is the variance already.",
         ),
         WrongAnswer(
             "the distortion",
-            lambda variance, weight: weight / 2,
+            edit("max(0.0, 0.5 * math.log2(2 * variance / weight))", "weight / 2"),
             "This is the mean squared error that is left. The question asks what the number costs.",
         ),
     ),
@@ -258,20 +285,17 @@ def _picture_cases(generator: torch.Generator) -> Iterator[Case]:
 
 def decibels(images: Tensor, references: Tensor) -> Tensor:
     """Return the peak signal-to-noise ratio (B,) for the range [-1, 1]: the package's function."""
-    return autoencoder.psnr(images, references)
-
-
-def _decibels(peak: float, factor: float = 10) -> Callable[[Tensor, Tensor], Tensor]:
-    return lambda x, y: factor * torch.log10(peak**2 / ((x - y) ** 2).flatten(1).mean(1))
+    return psnr(images, references)
 
 
 DECIBELS = Exercise(
     id="09.4",
     lesson=9,
     title="Decibels",
-    statement="""Return the peak signal-to-noise ratio of each picture in decibels, $10 \\log_{10}(r^2 / e)$, where $r$ is the
-range from black to white and $e$ the mean squared error. `images` and `references` have the shape (B, C, H, W), values from -1
-(black) to 1 (white); the result has the shape (B,). Take the values as they are.""",
+    statement="""Return the peak signal-to-noise ratio of each picture in decibels,
+$10 \\log_{10}(r^2 / e)$, where $r$ is the range from black to white and $e$ the mean squared
+error. `images` and `references` have the shape (B, C, H, W), values from -1 (black) to 1
+(white); the result has the shape (B,). Take the values as they are.""",
     stub="""def decibels(images, references):
     error = ...
     return ...
@@ -292,43 +316,46 @@ range from black to white and $e$ the mean squared error. `images` and `referenc
     wrong_answers=(
         WrongAnswer(
             "a range of 1",
-            _decibels(1),
+            edit("4 / error", "1 / error"),
             "Your range is that of [0, 1]. These pictures go from -1 to 1.",
         ),
         WrongAnswer(
             "a range of 255",
-            _decibels(255),
+            edit("4 / error", "255**2 / error"),
             "255 is the range of bytes. These pictures go from -1 to 1.",
         ),
         WrongAnswer(
             "the range is not squared",
-            _decibels(2**0.5),
+            edit("4 / error", "2 / error"),
             "A squared error is compared with a squared range.",
         ),
         WrongAnswer(
             "20 instead of 10",
-            _decibels(2, 20),
+            edit("10 * torch", "20 * torch"),
             "20 belongs to a ratio of lengths. The mean squared error is a square already.",
         ),
         WrongAnswer(
             "the natural logarithm",
-            lambda x, y: 10 * torch.log(4 / ((x - y) ** 2).flatten(1).mean(1)),
+            edit("torch.log10", "torch.log"),
             "Decibels are tenths of powers of ten: the logarithm has the base 10.",
         ),
         WrongAnswer(
             "one error for the whole batch",
-            lambda x, y: 10 * torch.log10(4 / ((x - y) ** 2).mean()),
+            edit(".flatten(1).mean(1)", ".mean()"),
             "You average over the batch as well. Each picture has its own decibels.",
         ),
         WrongAnswer(
             "the ratio is upside down",
-            lambda x, y: -decibels(x, y),
+            edit("4 / error", "error / 4"),
             "A smaller error has to give more decibels.",
         ),
         WrongAnswer(
             "the absolute error",
-            lambda x, y: 20 * torch.log10(2 / (x - y).abs().flatten(1).mean(1)),
-            "The definition has the mean of squares. A few large errors count more in it than in the mean of absolute values.",
+            edit("((images - references) ** 2)", "(images - references).abs()").then(
+                "10 * torch.log10(4", "20 * torch.log10(2"
+            ),
+            "The definition has the mean of squares. A few large errors count more in it than in "
+            "the mean of absolute values.",
         ),
     ),
 )
@@ -358,47 +385,22 @@ def noised_picture(
     factor: float,
     alpha_bar: float,
 ) -> Tensor:
-    """Return the decoded picture of scaled latents that were noised to ``alpha_bar``."""
-    latents = mix(alpha_bar**0.5, factor * encode(images), (1 - alpha_bar) ** 0.5, noise)
-    return decode(latents / factor)
-
-
-def _noised(
-    before: Callable[[Tensor, float], Tensor] = lambda z, s: s * z,
-    after: Callable[[Tensor, float], Tensor] = lambda z, s: z / s,
-    last: Callable[[Tensor, float], Tensor] = lambda x, s: x,
-    root: float = 0.5,
-) -> Callable[..., Tensor]:
-    """The same with one step changed."""
-
-    def wrong(
-        encode: Callable,
-        decode: Callable,
-        images: Tensor,
-        noise: Tensor,
-        factor: float,
-        alpha_bar: float,
-    ) -> Tensor:
-        latents = alpha_bar**root * before(encode(images), factor) + (1 - alpha_bar) ** root * noise
-        return last(decode(after(latents, factor)), factor)
-
-    return wrong
+    """Return the decoded picture of scaled latents that were noised to `alpha_bar`."""
+    latents = factor * encode(images)
+    noised = alpha_bar**0.5 * latents + (1 - alpha_bar) ** 0.5 * noise
+    return decode(noised / factor)
 
 
 NOISING = Exercise(
     id="09.5",
     lesson=9,
     title="Noise in latents, seen as a picture",
-    statement="""Show what a latent diffusion model sees at a noise level. `encode(images)` returns latents as the encoder makes
-them, `decode(latents)` takes such latents. The diffusion model lives in latents multiplied by `factor`. Take `images` there, mix
-them with `noise` to $\\bar\\alpha$ = `alpha_bar` (a number), and return the decoded picture.""",
+    statement="""Show what a latent diffusion model sees at a noise level. `encode(images)` returns
+latents as the encoder makes them, `decode(latents)` takes such latents. The diffusion model
+lives in latents multiplied by `factor`. Take `images` there, mix them with `noise` to
+$\\bar\\alpha$ = `alpha_bar` (a number), and return the decoded picture.""",
     stub="""def noised_picture(encode, decode, images, noise, factor, alpha_bar):
     ...
-""",
-    solution="""def noised_picture(encode, decode, images, noise, factor, alpha_bar):
-    latents = factor * encode(images)
-    noised = alpha_bar**0.5 * latents + (1 - alpha_bar) ** 0.5 * noise
-    return decode(noised / factor)
 """,
     reference=noised_picture,
     cases=_noising_cases,
@@ -413,32 +415,38 @@ them with `noise` to $\\bar\\alpha$ = `alpha_bar` (a number), and return the dec
     wrong_answers=(
         WrongAnswer(
             "no scaling",
-            _noised(lambda z, s: z, lambda z, s: z),
-            "Noise of size 1 meets latents of another size: the signal-to-noise ratio is not the one of the schedule.",
+            edit("factor * encode", "encode").then("noised / factor", "noised"),
+            "Noise of size 1 meets latents of another size: the signal-to-noise ratio is "
+            "not the one of the schedule.",
         ),
         WrongAnswer(
             "never divided",
-            _noised(after=lambda z, s: z),
-            "The decoder gets latents of the diffusion model's size. It expects those of the encoder.",
+            edit("noised / factor", "noised"),
+            "The decoder gets latents of the diffusion model's size. It "
+            "expects those of the encoder.",
         ),
         WrongAnswer(
             "divided after decoding",
-            _noised(after=lambda z, s: z, last=lambda x, s: x / s),
-            "You divide the picture. The factor belongs to latents, so it is undone before they are decoded.",
+            edit("decode(noised / factor)", "decode(noised) / factor"),
+            "You divide the picture. The factor belongs to latents, so it is "
+            "undone before they are decoded.",
         ),
         WrongAnswer(
             "multiplied twice",
-            _noised(after=lambda z, s: z * s),
+            edit("noised / factor", "noised * factor"),
             "Before decoding the factor is divided out, not multiplied in again.",
         ),
         WrongAnswer(
             "divided first, multiplied last",
-            _noised(lambda z, s: z / s, lambda z, s: z * s),
-            "The factor is 1 / std: multiplying makes the latents' size 1. You make their size larger.",
+            edit("factor * encode(images)", "encode(images) / factor").then(
+                "noised / factor", "noised * factor"
+            ),
+            "The factor is 1 / std: multiplying makes the latents' size "
+            "1. You make their size larger.",
         ),
         WrongAnswer(
             "the roots are forgotten",
-            _noised(root=1.0),
+            edit("alpha_bar**0.5", "alpha_bar").then("(1 - alpha_bar) ** 0.5", "(1 - alpha_bar)"),
             "Without roots the variance of the mix is not kept. See lesson 02.",
         ),
     ),
@@ -457,23 +465,20 @@ def _batch_cases(generator: torch.Generator) -> Iterator[Case]:
 
 
 def scaling_factor(count: Tensor, mean: Tensor, variance: Tensor) -> Tensor:
-    """Return 1 / std of all numbers together, from each batch's count, mean and variance about its own mean."""
+    """Return 1 / std of all numbers together; `variance` is about each batch's own mean."""
     share = count / count.sum()
     overall = (share * mean).sum()
     return (share * (variance + (mean - overall) ** 2)).sum() ** -0.5
-
-
-def _share(count: Tensor) -> Tensor:
-    return count / count.sum()
 
 
 SCALING = Exercise(
     id="09.6",
     lesson=9,
     title="The factor of more latents than memory holds",
-    statement="""The latents of a whole data set do not fit into memory, so you kept three numbers of each of K batches: `count`
-(K,) int64, how many numbers it held; `mean` (K,); and `variance` (K,) about that batch's own mean, divided by its count. Return
-the scaling factor of all latents together, a tensor of shape ().""",
+    statement="""The latents of a whole data set do not fit into memory, so you kept three numbers
+of each of K batches: `count` (K,) int64, how many numbers it held; `mean` (K,); and `variance`
+(K,) about that batch's own mean, divided by its count. Return the scaling factor of all latents
+together, a tensor of shape ().""",
     stub="""def scaling_factor(count, mean, variance):
     ...
 """,
@@ -486,8 +491,14 @@ the scaling factor of all latents together, a tensor of shape ().""",
     reference=scaling_factor,
     cases=_batch_cases,
     hints=(
-        "The variance of all numbers is the mean of their squares minus the square of their mean. Both are sums over batches.",
-        "Inside one batch the mean of squares is variance + mean ** 2. Weight each batch by its share of the numbers.",
+        (
+            "The variance of all numbers is the mean of their squares minus the square of their "
+            "mean. Both are sums over batches."
+        ),
+        (
+            "Inside one batch the mean of squares is variance + mean ** 2. Weight each batch by "
+            "its share of the numbers."
+        ),
         "The result is one over the square root of that variance.",
     ),
     derivation="lesson 09, 'The scaling factor', (09.10); Rombach et al. 2021, appendix G",
@@ -496,43 +507,49 @@ the scaling factor of all latents together, a tensor of shape ().""",
     wrong_answers=(
         WrongAnswer(
             "the means are taken to be equal",
-            lambda n, m, v: (_share(n) * v).sum() ** -0.5,
+            edit("(variance + mean**2)", "variance").then("(square - overall**2)", "square"),
             "Batches with different means spread wider together than each of them alone.",
         ),
         WrongAnswer(
             "the mean of the deviations",
-            lambda n, m, v: 1 / (_share(n) * v.sqrt()).sum(),
+            edit("(variance + mean**2)", "variance.sqrt()").then(
+                "(square - overall**2) ** -0.5", "1 / square"
+            ),
             "Standard deviations do not average. Variances do, once the means are accounted for.",
         ),
         WrongAnswer(
             "the mean of the factors",
-            lambda n, m, v: (_share(n) * v.rsqrt()).sum(),
+            edit("(variance + mean**2)", "variance.rsqrt()").then(
+                "(square - overall**2) ** -0.5", "square"
+            ),
             "A factor for each batch, averaged, is not the factor of all of them.",
         ),
         WrongAnswer(
             "about zero",
-            lambda n, m, v: (_share(n) * (v + m**2)).sum() ** -0.5,
-            "This is one over the root mean square. A deviation is measured about the mean of all numbers.",
+            edit("(square - overall**2)", "square"),
+            "This is one over the root mean square. A deviation is measured "
+            "about the mean of all numbers.",
         ),
         WrongAnswer(
             "small batches count as much as large ones",
-            lambda n, m, v: scaling_factor(torch.ones_like(n), m, v),
+            edit("    total =", "    count = torch.ones_like(count)\n    total ="),
             "Each number counts once, so each batch counts by its share.",
         ),
         WrongAnswer(
             "the variance instead of the deviation",
-            lambda n, m, v: scaling_factor(n, m, v) ** 2,
+            edit("** -0.5", "** -1"),
             "Latents are divided by their standard deviation, not by their variance.",
         ),
         WrongAnswer(
             "the deviation itself",
-            lambda n, m, v: 1 / scaling_factor(n, m, v),
+            edit("** -0.5", "** 0.5"),
             "The factor is what latents are multiplied with. That is one over their deviation.",
         ),
         WrongAnswer(
             "the first batch only",
-            lambda n, m, v: v[0] ** -0.5,
-            "The paper did that, and it is why 0.18215 has chance in its digits. You have all batches.",
+            edit("(square - overall**2)", "variance[0]"),
+            "The paper did that, and it is why 0.18215 has chance in its "
+            "digits. You have all batches.",
         ),
     ),
 )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -10,6 +10,7 @@ from torch import Tensor
 from ...latent.attention import attention_probabilities, split_heads
 from .. import draw
 from ..calls import as_numbers
+from ..edits import edit
 from ..registry import Case, Exercise, Tolerance, WrongAnswer
 
 ROUNDED = Tolerance(rtol=1e-4, atol=1e-5)
@@ -31,8 +32,8 @@ def _merge_cases(generator: torch.Generator) -> Iterator[Case]:
 
 
 def merge_ids(ids: list[int], pair: Pair, new: int) -> list[int]:
-    """Return ids with every occurrence of the pair replaced by ``new``, from left to right."""
-    merged: list[int] = []
+    """Return ids with every occurrence of the pair replaced, from left to right."""
+    merged = []
     i = 0
     while i < len(ids):
         if tuple(ids[i : i + 2]) == tuple(pair):
@@ -44,35 +45,18 @@ def merge_ids(ids: list[int], pair: Pair, new: int) -> list[int]:
     return merged
 
 
-def _merge_at_most_one(ids: list[int], pair: Pair, new: int) -> list[int]:
-    for i in range(len(ids) - 1):
-        if (ids[i], ids[i + 1]) == pair:
-            return [*ids[:i], new, *ids[i + 2 :]]
-    return list(ids)
-
-
 def _merge_overlapping(ids: list[int], pair: Pair, new: int) -> list[int]:
     hits = [i for i in range(len(ids) - 1) if (ids[i], ids[i + 1]) == pair]
     return [new if i in hits else x for i, x in enumerate(ids) if i in hits or i - 1 not in hits]
-
-
-def _merge_in_place(ids: list[int], pair: Pair, new: int) -> list[int]:
-    ids[:] = merge_ids(ids, pair, new)
-    return ids
-
-
-def _merge_and_keep_second(ids: list[int], pair: Pair, new: int) -> list[int]:
-    hits = {i for i in range(len(ids) - 1) if (ids[i], ids[i + 1]) == pair}
-    return [new if i in hits else x for i, x in enumerate(ids)]
 
 
 MERGE = Exercise(
     id="10.1",
     lesson=10,
     title="One merge",
-    statement="""A word is a list of symbols, here as numbers. Return a new list in which every occurrence of the
-neighbours `pair` is replaced by the one number `new`. Go from left to right; a symbol that has been merged is used up.
-`ids` is a list of int, `pair` a tuple of two int.""",
+    statement="""A word is a list of symbols, here as numbers. Return a new list in which every
+occurrence of the neighbours `pair` is replaced by the one number `new`. Go from left to right;
+a symbol that has been merged is used up. `ids` is a list of int, `pair` a tuple of two int.""",
     stub="""def merge_ids(ids, pair, new):
     merged = []
     ...
@@ -82,25 +66,35 @@ neighbours `pair` is replaced by the one number `new`. Go from left to right; a 
     cases=_merge_cases,
     call=as_numbers,
     hints=(
-        "Stand at place i. Either the pair starts here, or it does not. By how much does i grow in each case?",
-        "If ids[i] and ids[i + 1] are the pair, append new and go on at i + 2. Else append ids[i] and go on at i + 1.",
-        "At the last place there is no i + 1: compare the slice ids[i:i + 2] with list(pair), it may be shorter.",
+        (
+            "Stand at place i. Either the pair starts here, or it does not. By how much "
+            "does i grow in each case?"
+        ),
+        (
+            "If ids[i] and ids[i + 1] are the pair, append new and go on at i + 2. Else append "
+            "ids[i] and go on at i + 1."
+        ),
+        (
+            "At the last place there is no i + 1: compare the slice ids[i:i + 2] with "
+            "list(pair), it may be shorter."
+        ),
     ),
     derivation="lesson 10, 'Merging by hand'; Sennrich, Haddow & Birch 2015, algorithm 1",
     wrong_answers=(
         WrongAnswer(
             "only the first occurrence",
-            _merge_at_most_one,
+            edit("== tuple(pair):", "== tuple(pair) and new not in merged:"),
             "You stop after the first pair. A word may hold it several times.",
         ),
         WrongAnswer(
             "overlapping pairs",
             _merge_overlapping,
-            "Three equal symbols hold the pair once, with one symbol left over. You use the middle one twice.",
+            "Three equal symbols hold the pair once, with one symbol left over. "
+            "You use the middle one twice.",
         ),
         WrongAnswer(
             "the second symbol stays",
-            _merge_and_keep_second,
+            edit("i += 2", "i += 1"),
             "The new symbol replaces both. You replace the first and keep the second.",
         ),
         WrongAnswer(
@@ -110,13 +104,14 @@ neighbours `pair` is replaced by the one number `new`. Go from left to right; a 
         ),
         WrongAnswer(
             "the caller's list is changed",
-            _merge_in_place,
+            edit("return merged", "ids[:] = merged\n    return ids"),
             "You write into `ids`. The caller still counts with it.",
         ),
         WrongAnswer(
             "each symbol of the pair is replaced",
             lambda ids, pair, new: [new if i in pair else i for i in ids],
-            "You replace the two symbols wherever they are. They have to be neighbours, in this order.",
+            "You replace the two symbols wherever they are. They have to be "
+            "neighbours, in this order.",
         ),
     ),
 )
@@ -139,7 +134,7 @@ def _tokenize_cases(generator: torch.Generator) -> Iterator[Case]:
 
 
 def tokenize(ids: list[int], merges: Sequence[Pair], first: int = 3) -> list[int]:
-    """Return ids after merging: of all neighbours, the pair that stands earliest in merges first, until none is left."""
+    """Return ids after merging, the pair that stands earliest in merges first."""
     ids, rank = list(ids), {pair: k for k, pair in enumerate(merges)}
     while True:
         found = [(rank[pair], pair) for pair in zip(ids, ids[1:], strict=False) if pair in rank]
@@ -160,39 +155,19 @@ def _leftmost_first(ids: list[int], merges: Sequence[Pair]) -> list[int]:
     return ids
 
 
-def _latest_first(ids: list[int], merges: Sequence[Pair]) -> list[int]:
-    ids = list(ids)
-    while found := [
-        merges.index(pair) for pair in zip(ids, ids[1:], strict=False) if pair in merges
-    ]:
-        ids = merge_ids(ids, merges[max(found)], 3 + max(found))
-    return ids
-
-
-def _one_merge_only(ids: list[int], merges: Sequence[Pair]) -> list[int]:
-    found = [merges.index(pair) for pair in zip(ids, ids[1:], strict=False) if pair in merges]
-    return merge_ids(ids, merges[min(found)], 3 + min(found)) if found else list(ids)
-
-
-def _most_frequent_first(ids: list[int], merges: Sequence[Pair]) -> list[int]:
-    ids = list(ids)
-    while found := [pair for pair in zip(ids, ids[1:], strict=False) if pair in merges]:
-        pair = max(found, key=found.count)
-        ids = merge_ids(ids, pair, 3 + merges.index(pair))
-    return ids
-
-
 TOKENIZE = Exercise(
     id="10.2",
     lesson=10,
     title="The earliest merge first",
-    statement="""Tokenise a word. `ids` is a list of symbols 0, 1, 2; `merges` the learned list of pairs. The pair at
-place $k$ of the list becomes the symbol $3 + k$, which later pairs may contain. Join neighbours until no pair of the
-list is left. When several can be joined, the one that stands **earliest in `merges`** goes first, wherever it is in the
-word. Return the new list.""",
+    statement="""Tokenise a word. `ids` is a list of symbols 0, 1, 2; `merges` the learned list of
+pairs. The pair at place $k$ of the list becomes the symbol $3 + k$, which later pairs may
+contain. Join neighbours until no pair of the list is left. When several can be joined, the one
+that stands **earliest in `merges`** goes first, wherever it is in the word. Return the new
+list.""",
     stub="""def tokenize(ids, merges):
     ids = list(ids)
-    known = [merges.index(pair) for pair in zip(ids[:-1], ids[1:], strict=True) if pair in merges]
+    pairs = zip(ids[:-1], ids[1:], strict=True)
+    known = [merges.index(pair) for pair in pairs if pair in merges]
     ...
     return ...
 """,
@@ -200,43 +175,58 @@ word. Return the new list.""",
     cases=_tokenize_cases,
     call=as_numbers,
     hints=(
-        "known holds the places in the list of all pairs that could be joined now. If it is empty, you are done.",
-        "The smallest number in known is the merge to do. Do it at every place of the word: exercise 10.1.",
-        "Its new symbol is 3 + min(known). Then look again, because the new symbol makes new pairs.",
+        (
+            "known holds the places in the list of all pairs that could be joined now. "
+            "If it is empty, you are done."
+        ),
+        (
+            "The smallest number in known is the merge to do. Do it at every "
+            "place of the word: exercise 10.1."
+        ),
+        (
+            "Its new symbol is 3 + min(known). Then look again, because "
+            "the new symbol makes new pairs."
+        ),
     ),
     derivation="lesson 10, 'To tokenise'; Sennrich, Haddow & Birch 2015, section 3.2",
     solution="""def tokenize(ids, merges):
     ids = list(ids)
-    while known := [merges.index(pair) for pair in zip(ids[:-1], ids[1:], strict=True) if pair in merges]:
+    while True:
+        pairs = zip(ids[:-1], ids[1:], strict=True)
+        known = [merges.index(pair) for pair in pairs if pair in merges]
+        if not known:
+            return ids
         k, i = min(known), 0
         while i < len(ids) - 1:
             if (ids[i], ids[i + 1]) == merges[k]:
-                ids[i:i + 2] = [3 + k]
+                ids[i : i + 2] = [3 + k]
             i += 1
-    return ids
 """,
     wrong_answers=(
         WrongAnswer(
             "the leftmost pair first",
             _leftmost_first,
-            "You join what comes first in the word. What comes first in the list of merges has priority.",
+            "You join what comes first in the word. What comes first in "
+            "the list of merges has priority.",
         ),
         WrongAnswer(
             "the latest merge first",
-            _latest_first,
+            edit("min(known)", "max(known)"),
             "Early merges are the frequent ones. You begin at the end of the list.",
         ),
         WrongAnswer(
-            "one merge only", _one_merge_only, "After a merge there are new neighbours. Look again."
+            "one merge only",
+            edit("            i += 1\n", "            i += 1\n        return ids\n"),
+            "After a merge there are new neighbours. Look again.",
         ),
         WrongAnswer(
             "the pair that is most frequent in the word",
-            _most_frequent_first,
+            edit("min(known)", "max(known, key=known.count)"),
             "Counting is how merges are learned. To apply them, only their order counts.",
         ),
         WrongAnswer(
             "numbered from the wrong place",
-            lambda ids, merges: [i if i < 3 else i + 1 for i in tokenize(ids, merges)],
+            edit("return ids", "return [i if i < 3 else i + 1 for i in ids]"),
             "The first merge makes the symbol 3, one after the symbols 0, 1 and 2.",
         ),
     ),
@@ -260,7 +250,7 @@ def _causal(scores: Tensor) -> Tensor:
 
 
 def causal_shares(scores: Tensor) -> Tensor:
-    """Return the shares (B, heads, L, L): each row a softmax over this token and the earlier ones."""
+    """Return the shares (B, heads, L, L): a softmax over this token and the earlier ones."""
     return (scores + _causal(scores)).softmax(-1)
 
 
@@ -268,9 +258,9 @@ CAUSAL = Exercise(
     id="10.3",
     lesson=10,
     title="Only look back",
-    statement="""`scores` (B, heads, L, L) say how well the key of token $j$ (last axis) fits the query of token $i$
-(the axis before). Return the shares that the text transformer computes from them: each token looks at itself and at
-earlier tokens only, and its shares add up to 1.""",
+    statement="""`scores` (B, heads, L, L) say how well the key of token $j$ (last axis) fits the
+query of token $i$ (the axis before). Return the shares that the text transformer computes from
+them: each token looks at itself and at earlier tokens only, and its shares add up to 1.""",
     stub="""def causal_shares(scores):
     later = torch.ones(scores.shape[-2:], dtype=torch.bool).triu(1)
     return ...
@@ -280,7 +270,10 @@ earlier tokens only, and its shares add up to 1.""",
     hints=(
         "later[i, j] is True where j > i. Those scores must end as a share of exactly 0.",
         "A share is exp(score) over a sum. Which score has the exponential 0?",
-        "Put -inf into the forbidden scores with masked_fill, then take the softmax over the last axis.",
+        (
+            "Put -inf into the forbidden scores with masked_fill, then take the "
+            "softmax over the last axis."
+        ),
     ),
     solution="""def causal_shares(scores):
     later = torch.ones(scores.shape[-2:], dtype=torch.bool).triu(1)
@@ -291,37 +284,39 @@ earlier tokens only, and its shares add up to 1.""",
     wrong_answers=(
         WrongAnswer(
             "no mask",
-            lambda s: s.softmax(-1),
+            edit(".masked_fill(later, -torch.inf)", ""),
             "Every token sees the whole text, later words included.",
         ),
         WrongAnswer(
             "masked after the softmax",
-            lambda s: s.softmax(-1).tril(),
-            "The shares that are left do not add up to 1: the later tokens have taken theirs before you removed them.",
+            edit(
+                "scores.masked_fill(later, -torch.inf).softmax(dim=-1)",
+                "scores.softmax(dim=-1).masked_fill(later, 0)",
+            ),
+            "The shares that are left do not add up to 1: the later tokens have taken "
+            "theirs before you removed them.",
         ),
         WrongAnswer(
             "zero instead of minus infinity",
-            lambda s: s.tril().softmax(-1),
-            "A score of 0 is a score like any other, and its exponential is 1. The later tokens still get a share.",
+            edit("-torch.inf", "0"),
+            "A score of 0 is a score like any other, and its exponential is 1. The later "
+            "tokens still get a share.",
         ),
         WrongAnswer(
             "looks ahead",
-            lambda s: (s + _causal(s).mT).softmax(-1),
+            edit("triu(1)", "tril(-1)"),
             "Your tokens look at themselves and at later ones. The mask is transposed.",
         ),
         WrongAnswer(
             "not at itself",
-            lambda s: (
-                s.masked_fill(torch.ones(s.shape[-2:], dtype=torch.bool).triu(0), -torch.inf)
-                .softmax(-1)
-                .nan_to_num(0.0)
-            ),
+            edit("triu(1)", "triu(0)"),
             "A token may look at itself. The first one has nothing else to look at.",
         ),
         WrongAnswer(
             "softmax over the queries",
-            lambda s: (s + _causal(s)).softmax(-2),
-            "The shares of one query add up over the keys, the last axis. Yours add up over the queries.",
+            edit("dim=-1", "dim=-2"),
+            "The shares of one query add up over the keys, the last "
+            "axis. Yours add up over the queries.",
         ),
     ),
 )
@@ -330,7 +325,7 @@ earlier tokens only, and its shares add up to 1.""",
 def _attention_cases(
     generator: torch.Generator, batch: Sequence[int] = (2, 1, 3, 1)
 ) -> Iterator[tuple[str, list[Tensor]]]:
-    """Yield queries, keys and values for several sizes. N = L once: there the wrong axis raises nothing."""
+    """Yield queries, keys and values. N = L once: there the wrong axis raises nothing."""
     for note, b, n, tokens, d, dtype in (
         ("12 pixels, 5 tokens", batch[0], 12, 5, 8, torch.float64),
         ("as many pixels as tokens", batch[1], 6, 6, 4, torch.float32),
@@ -348,22 +343,14 @@ def read_tokens(queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
     return attention_probabilities(queries[:, None], keys[:, None])[:, 0] @ values
 
 
-def _other(shares: Callable[[Tensor, Tensor], Tensor]) -> Callable[..., Tensor]:
-    """Attention whose shares are computed in another way."""
-    return lambda queries, keys, values: shares(queries, keys) @ values
-
-
-def _raw(queries: Tensor, keys: Tensor) -> Tensor:
-    return queries @ keys.mT / queries.shape[-1] ** 0.5
-
-
 READ = Exercise(
     id="10.4",
     lesson=10,
     title="A pixel reads the prompt",
-    statement="""Cross-attention with one head. `queries` (B, N, d) come from N pixels, `keys` and `values` (B, L, d)
-from L tokens. Return what each pixel reads, (B, N, d): $\\mathrm{softmax}(QK^\\top/\\sqrt d)\\,V$, where each pixel's
-shares add up to 1 over the tokens.""",
+    statement="""Cross-attention with one head. `queries` (B, N, d) come from N pixels, `keys` and
+`values` (B, L, d) from L tokens. Return what each pixel reads, (B, N, d):
+$\\mathrm{softmax}(QK^\\top/\\sqrt d)\\,V$, where each pixel's shares add up to 1 over the
+tokens.""",
     stub="""def read_tokens(queries, keys, values):
     scores = queries @ keys.transpose(-1, -2)   # (B, N, L)
     return ...
@@ -375,7 +362,10 @@ shares add up to 1 over the tokens.""",
     hints=(
         "Divide the scores, turn them into shares, and average the values with the shares.",
         "d is the number of channels of a query, queries.shape[-1].",
-        "The softmax goes over the tokens, the last axis of the scores. Then (B, N, L) @ (B, L, d).",
+        (
+            "The softmax goes over the tokens, the last axis of the "
+            "scores. Then (B, N, L) @ (B, L, d)."
+        ),
     ),
     derivation="lesson 10, 'One query reads three tokens', (10.2); Vaswani et al. 2017, eq. 1",
     tolerance=ROUNDED,
@@ -387,32 +377,34 @@ shares add up to 1 over the tokens.""",
     wrong_answers=(
         WrongAnswer(
             "no scale",
-            _other(lambda q, k: (q @ k.mT).softmax(-1)),
-            "A product of d channels has the standard deviation sqrt(d). Undivided, the largest score takes nearly all.",
+            edit(" / queries.shape[-1] ** 0.5", ""),
+            "A product of d channels has the standard deviation sqrt(d). Undivided, the "
+            "largest score takes nearly all.",
         ),
         WrongAnswer(
             "divided by d",
-            _other(lambda q, k: (q @ k.mT / q.shape[-1]).softmax(-1)),
+            edit("queries.shape[-1] ** 0.5", "queries.shape[-1]"),
             "The square root is missing: you divide by d, and all tokens get about the same share.",
         ),
         WrongAnswer(
             "divided by the number of tokens",
-            _other(lambda q, k: (q @ k.mT / k.shape[-2] ** 0.5).softmax(-1)),
+            edit("queries.shape[-1]", "keys.shape[-2]"),
             "The root is that of the channels, which were added up, not of the tokens.",
         ),
         WrongAnswer(
             "softmax over the pixels",
-            _other(lambda q, k: _raw(q, k).softmax(-2)),
-            "Your shares add up to 1 over the pixels. A pixel that no token wants would read nothing.",
+            edit("dim=-1", "dim=-2"),
+            "Your shares add up to 1 over the pixels. A pixel that no token "
+            "wants would read nothing.",
         ),
         WrongAnswer(
             "no softmax",
-            _other(lambda q, k: _raw(q, k) / k.shape[-2]),
+            edit(".softmax(dim=-1)", " / keys.shape[-2]"),
             "You average with the scores themselves. They are negative half of the time.",
         ),
         WrongAnswer(
             "keys where the values belong",
-            lambda q, k, v: read_tokens(q, k, k),
+            edit("shares @ values", "shares @ keys"),
             "The key says where to look, the value what to read. You read the keys.",
         ),
     ),
@@ -430,29 +422,14 @@ def multi_head(queries: Tensor, keys: Tensor, values: Tensor, heads: int) -> Ten
     return (attention_probabilities(queries, keys) @ values).transpose(1, 2).flatten(2)
 
 
-def _with_split(
-    split: Callable[[Tensor, int], Tensor], join: Callable[[Tensor], Tensor]
-) -> Callable[..., Tensor]:
-    def wrong(queries: Tensor, keys: Tensor, values: Tensor, heads: int) -> Tensor:
-        queries, keys, values = (split(x, heads) for x in (queries, keys, values))
-        return join(attention_probabilities(queries, keys) @ values).reshape(
-            len(queries), queries.shape[2], -1
-        )
-
-    return wrong
-
-
-def _scaled_by_all(queries: Tensor, keys: Tensor, values: Tensor, heads: int) -> Tensor:
-    return multi_head(queries / heads**0.5, keys, values, heads)
-
-
 HEADS = Exercise(
     id="10.5",
     lesson=10,
     title="Several heads",
-    statement="""The same with `heads` heads. `queries` (B, N, C), `keys` and `values` (B, L, C) are projected already.
-Head $h$ has the $d = C/\\text{heads}$ neighbouring channels from $h\\,d$ on and attends for itself, with its own
-$\\sqrt d$. The heads' results are put side by side again. Return (B, N, C).""",
+    statement="""The same with `heads` heads. `queries` (B, N, C), `keys` and `values` (B, L, C) are
+projected already. Head $h$ has the $d = C/\\text{heads}$ neighbouring channels from $h\\,d$ on
+and attends for itself, with its own $\\sqrt d$. The heads' results are put side by side again.
+Return (B, N, C).""",
     stub="""def multi_head(queries, keys, values, heads):
     def split(x):                                   # (B, N, C) -> (B, heads, N, d)
         return ...
@@ -460,11 +437,22 @@ $\\sqrt d$. The heads' results are put side by side again. Return (B, N, C).""",
     reference=multi_head,
     cases=_head_cases,
     hints=(
-        "unflatten(-1, (heads, -1)) turns (B, N, C) into (B, N, heads, d). Which two axes have to change places?",
-        "Matrix products and softmax work on the last two axes and leave (B, heads) alone: exercise 10.4 goes through unchanged.",
-        "Back: transpose(1, 2) makes (B, N, heads, d), flatten(2) puts the heads side by side. d is x.shape[-1] after the split.",
+        (
+            "unflatten(-1, (heads, -1)) turns (B, N, C) into (B, N, heads, d). Which two "
+            "axes have to change places?"
+        ),
+        (
+            "Matrix products and softmax work on the last two axes and leave (B, heads) alone: "
+            "exercise 10.4 goes through unchanged."
+        ),
+        (
+            "Back: transpose(1, 2) makes (B, N, heads, d), flatten(2) puts the heads side by "
+            "side. d is x.shape[-1] after the split."
+        ),
     ),
-    derivation="lesson 10, 'One query reads three tokens', (10.3); Vaswani et al. 2017, section 3.2.2",
+    derivation=(
+        "lesson 10, 'One query reads three tokens', (10.3); Vaswani et al. 2017, section 3.2.2"
+    ),
     tolerance=ROUNDED,
     solution="""def multi_head(queries, keys, values, heads):
     def split(x):
@@ -477,35 +465,40 @@ $\\sqrt d$. The heads' results are put side by side again. Return (B, N, C).""",
     wrong_answers=(
         WrongAnswer(
             "one head",
-            lambda q, k, v, heads: multi_head(q, k, v, 1),
+            edit("(heads, -1)", "(1, -1)"),
             "All channels attend together. Each head has shares of its own.",
         ),
         WrongAnswer(
             "heads is taken for the size of a head",
-            lambda q, k, v, heads: multi_head(q, k, v, q.shape[-1] // heads),
+            edit("(heads, -1)", "(-1, heads)"),
             "You make heads of `heads` channels each. It is the number of heads.",
         ),
         WrongAnswer(
             "reshaped without a transpose",
-            _with_split(lambda x, heads: x.reshape(len(x), heads, x.shape[1], -1), lambda y: y),
-            "A reshape to (B, heads, N, d) keeps the order in memory: your head 0 holds all channels of the first pixels.",
+            edit(
+                "x.unflatten(-1, (heads, -1)).transpose(1, 2)",
+                "x.reshape(len(x), heads, x.shape[1], -1)",
+            ).then(".transpose(1, 2).flatten(2)", ".reshape(queries.shape)"),
+            "A reshape to (B, heads, N, d) keeps the order in memory: your head 0 holds all "
+            "channels of the first pixels.",
         ),
         WrongAnswer(
             "the heads are not put back",
-            _with_split(split_heads, lambda y: y),
-            "The result is (B, heads, N, d). A reshape alone mixes pixels with heads: transpose first.",
+            edit(".transpose(1, 2).flatten(2)", ".reshape(queries.shape)"),
+            "The result is (B, heads, N, d). A reshape alone mixes "
+            "pixels with heads: transpose first.",
         ),
         WrongAnswer(
             "channels dealt out in turn",
-            _with_split(
-                lambda x, heads: x.unflatten(-1, (-1, heads)).permute(0, 3, 1, 2),
-                lambda y: y.permute(0, 2, 3, 1),
+            edit("(heads, -1)).transpose(1, 2)", "(-1, heads)).permute(0, 3, 1, 2)").then(
+                "(shares @ v).transpose(1, 2)", "(shares @ v).permute(0, 2, 3, 1)"
             ),
-            "You give channel 0 to head 0, channel 1 to head 1, and so on. A head has neighbouring channels.",
+            "You give channel 0 to head 0, channel 1 to head 1, and so on. A "
+            "head has neighbouring channels.",
         ),
         WrongAnswer(
             "scaled by all channels",
-            _scaled_by_all,
+            edit("q.shape[-1]", "queries.shape[-1]"),
             "Each head's products add up d channels, not C. Its scale is the root of d.",
         ),
     ),
@@ -526,30 +519,20 @@ def _map_cases(generator: torch.Generator) -> Iterator[Case]:
 
 
 def word_map(shares: Tensor, positions: list[int], height: int) -> Tensor:
-    """Return the conditional half's share for the tokens at ``positions``, mean over heads, (B, height, width)."""
+    """Return the conditional half's share for the tokens, (B, height, width)."""
     cond = shares[len(shares) // 2 :]
     return cond[..., positions].sum(-1).mean(1).unflatten(1, (height, -1))
-
-
-def _map(
-    half: Callable[[Tensor], Tensor] = lambda shares: shares[len(shares) // 2 :],
-    tokens: Callable[[Tensor], Tensor] = lambda chosen: chosen.sum(-1),
-    heads: Callable[[Tensor], Tensor] = lambda per_head: per_head.mean(1),
-) -> Callable[..., Tensor]:
-    def wrong(shares: Tensor, positions: list[int], height: int) -> Tensor:
-        return heads(tokens(half(shares)[..., positions])).unflatten(1, (height, -1))
-
-    return wrong
 
 
 WORD_MAP = Exercise(
     id="10.6",
     lesson=10,
     title="The map of a word",
-    statement="""A guided loop calls the U-Net on 2B rows, the unconditional half first. `shares` (2B, heads, N, L) are
-the attention probabilities of one layer in such a call, its N pixels row by row. Return the map of one word, (B,
-height, width), for the **conditional** pictures: the share of each pixel's attention that goes to the tokens at
-`positions` (a list of int) together, averaged over heads.""",
+    statement="""A guided loop calls the U-Net on 2B rows, the unconditional half first. `shares`
+(2B, heads, N, L) are the attention probabilities of one layer in such a call, its N pixels row
+by row. Return the map of one word, (B, height, width), for the **conditional** pictures: the
+share of each pixel's attention that goes to the tokens at `positions` (a list of int) together,
+averaged over heads.""",
     stub="""def word_map(shares, positions, height):
     cond = ...
     return ...
@@ -558,7 +541,10 @@ height, width), for the **conditional** pictures: the share of each pixel's atte
     cases=_map_cases,
     hints=(
         "chunk(2) cuts the batch into its halves. Which one has read the prompt?",
-        "shares[..., positions] keeps the word's tokens. Shares of several tokens add up; heads are averaged.",
+        (
+            "shares[..., positions] keeps the word's tokens. Shares of several tokens "
+            "add up; heads are averaged."
+        ),
         "The N pixels are height rows of width each: unflatten(1, (height, -1)).",
     ),
     derivation="lesson 10, 'Where it looks', (10.8)",
@@ -566,34 +552,35 @@ height, width), for the **conditional** pictures: the share of each pixel's atte
     wrong_answers=(
         WrongAnswer(
             "the unconditional half",
-            _map(half=lambda shares: shares[: len(shares) // 2]),
-            "The first half has read the empty prompt. At these positions it has padding, not your word.",
+            edit("len(shares) // 2 :", ": len(shares) // 2"),
+            "The first half has read the empty prompt. At these "
+            "positions it has padding, not your word.",
         ),
         WrongAnswer(
             "both halves averaged",
-            _map(half=lambda shares: torch.stack(shares.chunk(2)).mean(0)),
-            "Half of your map comes from the empty prompt. Only the conditional half has read the word.",
+            edit("shares[len(shares) // 2 :]", "torch.stack(shares.chunk(2)).mean(0)"),
+            "Half of your map comes from the empty prompt. Only the "
+            "conditional half has read the word.",
         ),
         WrongAnswer(
             "every other row",
-            _map(half=lambda shares: shares[1::2]),
+            edit("len(shares) // 2 :", "1::2"),
             "The halves lie one after the other, not in turn.",
         ),
         WrongAnswer(
             "tokens averaged",
-            _map(tokens=lambda chosen: chosen.mean(-1)),
-            "A pixel that looks at a word's two tokens looks at the word with both shares. Averaging makes long words weak.",
+            edit(".sum(-1)", ".mean(-1)"),
+            "A pixel that looks at a word's two tokens looks at the word with both shares. "
+            "Averaging makes long words weak.",
         ),
         WrongAnswer(
             "heads added up",
-            _map(heads=lambda per_head: per_head.sum(1)),
+            edit(".mean(1)", ".sum(1)"),
             "Each head's shares add up to 1 already. The sum over heads is no share any more.",
         ),
         WrongAnswer(
             "columns first",
-            lambda shares, positions, height: (
-                word_map(shares, positions, shares.shape[2] // height).mT
-            ),
+            edit("(height, -1))", "(-1, height)).mT"),
             "The pixels are stored row by row. Your map is filled column by column.",
         ),
     ),

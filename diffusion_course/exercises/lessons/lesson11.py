@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
 
-from ...datasets.scenes.words import NOTHING
-from ...latent.coding import slerp
-from ...measures.judge import faithful
-from ...process.guidance import guided_prediction
-from ...process.kernels import mix, to_x0_and_noise
-from ...sampling.timesteps import inference_timesteps
+from ...latent import slerp
+from ...measures import faithful
+from ...sampling import inference_timesteps
 from .. import draw
+from ..edits import edit
 from ..given import Decoder
 from ..registry import Case, Exercise, Tolerance, WrongAnswer
 
@@ -39,9 +36,10 @@ DECODE = Exercise(
     id="11.1",
     lesson=11,
     title="The last line",
-    statement="""The loop has ended, and `latents` (B, ...) are clean. `decode(z)` turns **unscaled** latents into a picture whose
-values should lie in $[-1, 1]$, and sometimes do not. `scaling_factor` multiplied the latents on their way in. Return the pictures
-with values in $[0, 1]$, as a screen wants them.""",
+    statement="""The loop has ended, and `latents` (B, ...) are clean. `decode(z)` turns
+**unscaled** latents into a picture whose values should lie in $[-1, 1]$, and sometimes do not.
+`scaling_factor` multiplied the latents on their way in. Return the pictures with values in
+$[0, 1]$, as a screen wants them.""",
     stub="""def to_picture(decode, latents, scaling_factor):
     picture = decode(...)
     return ...
@@ -49,7 +47,10 @@ with values in $[0, 1]$, as a screen wants them.""",
     reference=to_picture,
     cases=_decode_cases,
     hints=(
-        "Three things: undo the scaling, cut what is too bright or too dark, move [-1, 1] to [0, 1].",
+        (
+            "Three things: undo the scaling, cut what is too bright or "
+            "too dark, move [-1, 1] to [0, 1]."
+        ),
         "The decoder was trained on unscaled latents. It has to get them.",
         "decode(latents / scaling_factor), then .clamp(-1, 1), then half of it plus one half.",
     ),
@@ -58,38 +59,52 @@ with values in $[0, 1]$, as a screen wants them.""",
     wrong_answers=(
         WrongAnswer(
             "multiplied instead of divided",
-            lambda d, z, f: (d(z * f).clamp(-1, 1) + 1) / 2,
+            edit("latents / scaling_factor", "latents * scaling_factor"),
             "The factor multiplied on the way in. On the way out it has to be undone.",
         ),
         WrongAnswer(
             "not unscaled",
-            lambda d, z, f: (d(z).clamp(-1, 1) + 1) / 2,
+            edit("latents / scaling_factor", "latents"),
             "The decoder gets scaled latents. It has never seen such small or large ones.",
         ),
         WrongAnswer(
             "unscaled after decoding",
-            lambda d, z, f: ((d(z) / f).clamp(-1, 1) + 1) / 2,
-            "You divide the picture. The factor belongs to the latents, and the decoder is not linear.",
+            edit("decode(latents / scaling_factor)", "(decode(latents) / scaling_factor)"),
+            "You divide the picture. The factor belongs to the latents, "
+            "and the decoder is not linear.",
         ),
         WrongAnswer(
             "not cut",
-            lambda d, z, f: (d(z / f) + 1) / 2,
-            "Values outside [-1, 1] stay outside [0, 1]. As bytes they wrap around to the opposite brightness.",
+            edit(".clamp(-1, 1)", ""),
+            "Values outside [-1, 1] stay outside [0, 1]. As bytes they wrap "
+            "around to the opposite brightness.",
         ),
         WrongAnswer(
             "cut before it is moved, to [0, 1]",
-            lambda d, z, f: d(z / f).clamp(0, 1),
-            "Everything below mid-grey becomes black. The picture lies in [-1, 1] until you move it.",
+            edit(
+                "(decode(latents / scaling_factor).clamp(-1, 1) + 1) / 2",
+                "decode(latents / scaling_factor).clamp(0, 1)",
+            ),
+            "Everything below mid-grey becomes black. The picture lies "
+            "in [-1, 1] until you move it.",
         ),
         WrongAnswer(
             "still in [-1, 1]",
-            lambda d, z, f: d(z / f).clamp(-1, 1),
+            edit(
+                "(decode(latents / scaling_factor).clamp(-1, 1) + 1) / 2",
+                "decode(latents / scaling_factor).clamp(-1, 1)",
+            ),
             "The values are those of the network. Move them to [0, 1].",
         ),
         WrongAnswer(
             "stretched by the batch's own range",
-            lambda d, z, f: (d(z / f) - d(z / f).amin()) / (d(z / f).amax() - d(z / f).amin()),
-            "You make the batch's smallest value black and its largest white. Then a picture depends on its neighbours.",
+            edit(
+                "return (decode(latents / scaling_factor).clamp(-1, 1) + 1) / 2",
+                "picture = decode(latents / scaling_factor)\n"
+                "    return (picture - picture.amin()) / (picture.amax() - picture.amin())",
+            ),
+            "You make the batch's smallest value black and its largest white. Then a picture "
+            "depends on its neighbours.",
         ),
     ),
 )
@@ -117,55 +132,33 @@ def guided_step(
     alpha_bar_prev: float,
 ) -> Tensor:
     """Return x at the next level: guidance, then DDIM with a prediction of v."""
-    v = guided_prediction(v_cond, v_uncond, scale)
-    return _step(*to_x0_and_noise(v, xt, alpha_bar, "v_prediction"), alpha_bar_prev)
-
-
-def _step(x0: Tensor, noise: Tensor, alpha_bar_prev: float) -> Tensor:
-    return mix(math.sqrt(alpha_bar_prev), x0, math.sqrt(1 - alpha_bar_prev), noise)
-
-
-def _guided(
-    read: Callable[..., tuple[Tensor, Tensor]], combine: Callable[..., Tensor] | None = None
-) -> Callable[..., Tensor]:
-    """A guided step that reads x0 and noise by read(x, v, abar), or combines the outputs in another way."""
-
-    def wrong(
-        xt: Tensor, v_cond: Tensor, v_uncond: Tensor, scale: float, now: float, then: float
-    ) -> Tensor:
-        v = (combine or guided_prediction)(v_cond, v_uncond, scale)
-        return _step(*read(xt, v, now), then)
-
-    return wrong
-
-
-def _by_v(x: Tensor, v: Tensor, abar: float) -> tuple[Tensor, Tensor]:
-    return to_x0_and_noise(v, x, abar, "v_prediction")
+    v = v_uncond + scale * (v_cond - v_uncond)
+    x0 = alpha_bar**0.5 * xt - (1 - alpha_bar) ** 0.5 * v
+    noise = (1 - alpha_bar) ** 0.5 * xt + alpha_bar**0.5 * v
+    return alpha_bar_prev**0.5 * x0 + (1 - alpha_bar_prev) ** 0.5 * noise
 
 
 STEP = Exercise(
     id="11.2",
     lesson=11,
     title="One step of the loop",
-    statement="""Write the middle of the loop from an empty cell. The unet was asked twice at `xt` (B, ...). It predicts $v$:
-with the prompt `v_cond`, without it `v_uncond`. Combine them at guidance scale $s$ = `scale`, read $\\hat x_0$ and
-$\\hat\\epsilon$ from the result, and return the state one DDIM step further, from the level $\\bar\\alpha$ = `alpha_bar` to
+    statement="""Write the middle of the loop from an empty cell. The unet was asked twice at `xt`
+(B, ...). It predicts $v$: with the prompt `v_cond`, without it `v_uncond`. Combine them at
+guidance scale $s$ = `scale`, read $\\hat x_0$ and $\\hat\\epsilon$ from the result, and return
+the state one DDIM step further, from the level $\\bar\\alpha$ = `alpha_bar` to
 `alpha_bar_prev`. Both are numbers.""",
     stub="""def guided_step(xt, v_cond, v_uncond, scale, alpha_bar, alpha_bar_prev):
     ...
-""",
-    solution="""def guided_step(xt, v_cond, v_uncond, scale, alpha_bar, alpha_bar_prev):
-    v = v_uncond + scale * (v_cond - v_uncond)
-    x0 = alpha_bar**0.5 * xt - (1 - alpha_bar) ** 0.5 * v
-    noise = (1 - alpha_bar) ** 0.5 * xt + alpha_bar**0.5 * v
-    return alpha_bar_prev**0.5 * x0 + (1 - alpha_bar_prev) ** 0.5 * noise
 """,
     reference=guided_step,
     cases=_guided_cases,
     hints=(
         "Guidance first, on v: it is linear in x0 and noise, so (08.5) holds for it.",
         "With a = sqrt(abar) and b = sqrt(1 - abar): x0 = a x - b v, noise = b x + a v.",
-        "The step keeps both and changes their shares: sqrt(abar_prev) x0 + sqrt(1 - abar_prev) noise.",
+        (
+            "The step keeps both and changes their shares: sqrt(abar_prev) x0 + "
+            "sqrt(1 - abar_prev) noise."
+        ),
     ),
     derivation="lesson 11, 'One number, by hand', (11.1) to (11.3)",
     points=2,
@@ -173,52 +166,62 @@ $\\hat\\epsilon$ from the result, and return the state one DDIM step further, fr
     wrong_answers=(
         WrongAnswer(
             "v is taken for noise",
-            _guided(lambda x, v, a: ((x - math.sqrt(1 - a) * v) / math.sqrt(a), v)),
-            "You read the output as noise. This unet predicts v; ask the scheduler's prediction_type.",
+            edit(
+                "alpha_bar**0.5 * xt - (1 - alpha_bar) ** 0.5 * v",
+                "(xt - (1 - alpha_bar) ** 0.5 * v) / alpha_bar**0.5",
+            ).then("(1 - alpha_bar) ** 0.5 * xt + alpha_bar**0.5 * v", "v"),
+            "You read the output as noise. This unet predicts v; ask the "
+            "scheduler's prediction_type.",
         ),
         WrongAnswer(
             "v is taken for the picture",
-            _guided(lambda x, v, a: (v, (x - math.sqrt(a) * v) / math.sqrt(1 - a))),
-            "You read the output as x0. This unet predicts v = sqrt(abar) noise - sqrt(1 - abar) x0.",
+            edit("alpha_bar**0.5 * xt - (1 - alpha_bar) ** 0.5 * v", "v").then(
+                "(1 - alpha_bar) ** 0.5 * xt + alpha_bar**0.5 * v",
+                "(xt - alpha_bar**0.5 * v) / (1 - alpha_bar) ** 0.5",
+            ),
+            "You read the output as x0. This unet predicts v = "
+            "sqrt(abar) noise - sqrt(1 - abar) x0.",
         ),
         WrongAnswer(
             "the sign of v",
-            _guided(lambda x, v, a: _by_v(x, -v, a)),
-            "v points from the picture to the noise: sqrt(abar) noise - sqrt(1 - abar) x0. You have it the other way round.",
+            edit("    x0 =", "    v = -v\n    x0 ="),
+            "v points from the picture to the noise: sqrt(abar) noise - sqrt(1 - abar) x0. You "
+            "have it the other way round.",
         ),
         WrongAnswer(
             "the two predictions are swapped",
-            _guided(_by_v, lambda c, u, s: guided_prediction(u, c, s)),
+            edit("v_uncond + scale * (v_cond - v_uncond)", "v_cond + scale * (v_uncond - v_cond)"),
             "Your scale acts as 1 - s: you guide away from the prompt.",
         ),
         WrongAnswer(
             "the paper's w",
-            _guided(_by_v, lambda c, u, s: guided_prediction(c, u, 1 + s)),
-            "You count the scale from the conditional prediction. Here s = 1 is the conditional model.",
+            edit("v = v_uncond", "v = v_cond"),
+            "You count the scale from the conditional prediction. Here s "
+            "= 1 is the conditional model.",
         ),
         WrongAnswer(
             "no guidance at scales up to 1",
-            _guided(_by_v, lambda c, u, s: guided_prediction(c, u, s) if s > 1 else c),
-            "This is what diffusers' pipelines do. The formula means something below 1 too: at 0 the prompt is ignored.",
+            edit("(v_cond - v_uncond)", "(v_cond - v_uncond) if scale > 1 else v_cond"),
+            "This is what diffusers' pipelines do. The formula means something below 1 "
+            "too: at 0 the prompt is ignored.",
         ),
         WrongAnswer(
             "the levels without their roots",
-            lambda x, c, u, s, now, then: mix(
-                then,
-                _by_v(x, guided_prediction(c, u, s), now)[0],
-                1 - then,
-                _by_v(x, guided_prediction(c, u, s), now)[1],
+            edit("alpha_bar_prev**0.5", "alpha_bar_prev").then(
+                "(1 - alpha_bar_prev) ** 0.5", "(1 - alpha_bar_prev)"
             ),
-            "abar is a variance. The shares of x0 and noise are the square roots of abar_prev and 1 - abar_prev.",
+            "abar is a variance. The shares of x0 and noise are the square roots of "
+            "abar_prev and 1 - abar_prev.",
         ),
         WrongAnswer(
             "read at the next level",
-            lambda x, c, u, s, now, then: _step(*_by_v(x, guided_prediction(c, u, s), then), then),
-            "The outputs belong to xt, which stands at alpha_bar. Only the new state is made with alpha_bar_prev.",
+            edit("    x0 =", "    alpha_bar = alpha_bar_prev\n    x0 ="),
+            "The outputs belong to xt, which stands at alpha_bar. Only the new state is "
+            "made with alpha_bar_prev.",
         ),
         WrongAnswer(
             "straight to the picture",
-            lambda x, c, u, s, now, then: _by_v(x, guided_prediction(c, u, s), now)[0],
+            edit("alpha_bar_prev**0.5 * x0 + (1 - alpha_bar_prev) ** 0.5 * noise", "x0"),
             "You return the estimate of the picture. The next level still has its share of noise.",
         ),
     ),
@@ -236,42 +239,29 @@ def _time_cases(generator: torch.Generator) -> Iterator[Case]:
 
 
 def times_taken(times: Tensor, strength: float) -> Tensor:
-    """Return the times that image-to-image visits: the last floor(strength n) of n."""
-    return times[len(times) - int(len(times) * strength) :]
-
-
-def _taken(
-    count: Callable[[int, float], float], *, from_the_end: bool = True
-) -> Callable[[Tensor, float], Tensor]:
-    """Another number of times, or other ones."""
-
-    def wrong(times: Tensor, strength: float) -> Tensor:
-        n = len(times)
-        taken = min(n, int(count(n, strength)))
-        return times[n - taken :] if from_the_end else times[:taken]
-
-    return wrong
+    """Return the times that image-to-image visits: the last ones."""
+    taken = int(len(times) * strength)
+    return times[len(times) - taken :]
 
 
 TIMES = Exercise(
     id="11.3",
     lesson=11,
     title="Which steps does image-to-image take?",
-    statement="""`times` (n,) are the times of text-to-image, from noise to picture. Image-to-image at `strength` takes a share of
-the steps: $\\lfloor \\text{strength} \\cdot n \\rfloor$ of them, here always at least one. Return the times that it visits, in
-their order.""",
+    statement="""`times` (n,) are the times of text-to-image, from noise to picture. Image-to-image
+at `strength` takes a share of the steps: $\\lfloor \\text{strength} \\cdot n \\rfloor$ of them,
+here always at least one. Return the times that it visits, in their order.""",
     stub="""def times_taken(times, strength):
     taken = ...
     return ...
 """,
-    solution="""def times_taken(times, strength):
-    taken = int(len(times) * strength)
-    return times[len(times) - taken :]
-""",
     reference=times_taken,
     cases=_time_cases,
     hints=(
-        "At strength 0.2 the picture should change little. Are those the first steps of the chain, or the last?",
+        (
+            "At strength 0.2 the picture should change little. Are those the first steps "
+            "of the chain, or the last?"
+        ),
         "int(...) of a positive number is its floor.",
         "Leave out n - taken times at the start. times[-taken:] would be everything at taken = 0.",
     ),
@@ -280,32 +270,35 @@ their order.""",
     wrong_answers=(
         WrongAnswer(
             "the first steps",
-            _taken(lambda n, s: n * s, from_the_end=False),
-            "These start from pure noise and stop while there is still noise. The chain has to end with the picture.",
+            edit("times[len(times) - taken :]", "times[:taken]"),
+            "These start from pure noise and stop while there is still noise. The chain "
+            "has to end with the picture.",
         ),
         WrongAnswer(
             "rounded",
-            _taken(lambda n, s: round(n * s)),
-            "You round to the nearest number of steps. The question asks for the floor, as diffusers takes it.",
+            edit("int(", "round("),
+            "You round to the nearest number of steps. The question asks for the "
+            "floor, as diffusers takes it.",
         ),
         WrongAnswer(
             "rounded up",
-            _taken(lambda n, s: math.ceil(n * s)),
+            edit("int(len(times) * strength)", "-int(-len(times) * strength // 1)"),
             "You round up. Then strength says the least share of the steps, not the greatest.",
         ),
         WrongAnswer(
             "strength is what is kept",
-            _taken(lambda n, s: n - int(n * s)),
+            edit("int(len", "len(times) - int(len"),
             "At strength 1 you take no step at all. Strength says how much is redrawn.",
         ),
         WrongAnswer(
             "one step too few",
-            _taken(lambda n, s: int(n * s) - 1),
-            "One time is missing at the start, so the picture gets less noise than strength asks for.",
+            edit("* strength)", "* strength) - 1"),
+            "One time is missing at the start, so the picture gets less "
+            "noise than strength asks for.",
         ),
         WrongAnswer(
             "one step too many",
-            _taken(lambda n, s: int(n * s) + 1),
+            edit("int(len(times) * strength)", "min(len(times), int(len(times) * strength) + 1)"),
             "There is one time too many. At strength 1 there would be no such time.",
         ),
         WrongAnswer(
@@ -313,12 +306,14 @@ their order.""",
             lambda times, s: torch.linspace(
                 float(times[int(len(times) * (1 - s))]), 0, len(times)
             ).to(times.dtype),
-            "You keep the number of steps and make them shorter. Here the steps stay what they are, and there are fewer.",
+            "You keep the number of steps and make them shorter. Here the steps stay what they "
+            "are, and there are fewer.",
         ),
         WrongAnswer(
             "by the value of the time",
-            lambda times, s: times[times < 1000 * s],
-            "You compare times with strength times T. The question is for a share of the steps, whatever their times are.",
+            edit("times[len(times) - taken :]", "times[times < 1000 * strength]"),
+            "You compare times with strength times T. The question is for a share of the steps, "
+            "whatever their times are.",
         ),
     ),
 )
@@ -333,36 +328,30 @@ def _mask_cases(generator: torch.Generator) -> Iterator[Case]:
 
 
 def keep_known(x: Tensor, known: Tensor, noise: Tensor, mask: Tensor, alpha_bar: float) -> Tensor:
-    """Return x where the mask is 1, elsewhere the known latents at the same noise level."""
-    return torch.where(
-        mask > 0.5, x, mix(math.sqrt(alpha_bar), known, math.sqrt(1 - alpha_bar), noise)
-    )
-
-
-def _kept(kept: Callable[[Tensor, Tensor, float], Tensor]) -> Callable[..., Tensor]:
-    """Put something else outside the mask: kept(known, noise, abar)."""
-    return lambda x, known, noise, mask, a: mask * x + (1 - mask) * kept(known, noise, a)
+    """Return x where the mask is 1, elsewhere the known latents at its noise level."""
+    at_this_level = alpha_bar**0.5 * known + (1 - alpha_bar) ** 0.5 * noise
+    return mask * x + (1 - mask) * at_this_level
 
 
 INPAINT = Exercise(
     id="11.4",
     lesson=11,
     title="Put back what is known",
-    statement="""After each step of inpainting, the latents outside the mask are replaced. `x` is the state at the level
-$\\bar\\alpha$ = `alpha_bar` that the step has reached, `known` are the clean latents of the picture, `noise` is the noise of this
-run, all of one shape. `mask` is 1 where to redraw and 0 where to keep. Return the state to go on with.""",
+    statement="""After each step of inpainting, the latents outside the mask are replaced. `x` is
+the state at the level $\\bar\\alpha$ = `alpha_bar` that the step has reached, `known` are the
+clean latents of the picture, `noise` is the noise of this run, all of one shape. `mask` is 1
+where to redraw and 0 where to keep. Return the state to go on with.""",
     stub="""def keep_known(x, known, noise, mask, alpha_bar):
     at_this_level = ...
     return ...
 """,
-    solution="""def keep_known(x, known, noise, mask, alpha_bar):
-    at_this_level = alpha_bar**0.5 * known + (1 - alpha_bar) ** 0.5 * noise
-    return mask * x + (1 - mask) * at_this_level
-""",
     reference=keep_known,
     cases=_mask_cases,
     hints=(
-        "The unet will see the whole of it and is told one noise level. Both parts have to be as noisy.",
+        (
+            "The unet will see the whole of it and is told one noise level. Both "
+            "parts have to be as noisy."
+        ),
         "Noising known latents to a level is the closed form of lesson 02.",
         "mask * x + (1 - mask) * (the known latents, noised).",
     ),
@@ -371,46 +360,46 @@ run, all of one shape. `mask` is 1 where to redraw and 0 where to keep. Return t
     wrong_answers=(
         WrongAnswer(
             "the mask the other way round",
-            lambda x, known, noise, mask, a: (
-                (1 - mask) * x + mask * mix(math.sqrt(a), known, math.sqrt(1 - a), noise)
-            ),
+            edit("mask * x + (1 - mask) * at_this_level", "(1 - mask) * x + mask * at_this_level"),
             "You keep what should be redrawn. 1 says: redraw.",
         ),
         WrongAnswer(
             "clean latents outside the mask",
-            _kept(lambda known, noise, a: known),
+            edit("alpha_bar**0.5 * known + (1 - alpha_bar) ** 0.5 * noise", "known"),
             "The unet sees a clean part and a noisy one, and is told that all of it is noisy.",
         ),
         WrongAnswer(
             "variances instead of deviations",
-            _kept(lambda known, noise, a: mix(a, known, 1 - a, noise)),
+            edit("alpha_bar**0.5", "alpha_bar").then("(1 - alpha_bar) ** 0.5", "(1 - alpha_bar)"),
             "abar is the share of the variance. Signal and noise are multiplied by square roots.",
         ),
         WrongAnswer(
             "the shares are swapped",
-            _kept(lambda known, noise, a: mix(math.sqrt(1 - a), known, math.sqrt(a), noise)),
+            edit(
+                "alpha_bar**0.5 * known + (1 - alpha_bar) ** 0.5 * noise",
+                "(1 - alpha_bar) ** 0.5 * known + alpha_bar**0.5 * noise",
+            ),
             "Near the end alpha_bar is close to 1 and there is hardly any noise left. Yours grows.",
         ),
         WrongAnswer(
             "the noise is added, the picture not faded",
-            _kept(lambda known, noise, a: known + math.sqrt(1 - a) * noise),
-            "This is the sigma form without its division. In this course the picture fades by sqrt(alpha_bar).",
+            edit("alpha_bar**0.5 * known", "known"),
+            "This is the sigma form without its division. In this course the picture "
+            "fades by sqrt(alpha_bar).",
         ),
         WrongAnswer(
             "both everywhere",
-            lambda x, known, noise, mask, a: (
-                mask * x + mix(math.sqrt(a), known, math.sqrt(1 - a), noise)
-            ),
+            edit("(1 - mask) * at_this_level", "at_this_level"),
             "Inside the mask you add the known latents to the state.",
         ),
         WrongAnswer(
             "nothing kept",
-            lambda x, known, noise, mask, a: x.clone(),
+            edit("mask * x + (1 - mask) * at_this_level", "x.clone()"),
             "You return the state as it is. Then this is text-to-image.",
         ),
         WrongAnswer(
             "noise without a picture",
-            _kept(lambda known, noise, a: math.sqrt(1 - a) * noise),
+            edit("alpha_bar**0.5 * known + ", ""),
             "Outside the mask there is only noise. The picture's own latents have to be in it.",
         ),
     ),
@@ -436,31 +425,13 @@ def on_the_arc(a: Tensor, b: Tensor, weight: float) -> Tensor:
     return slerp(a[None], b[None], weight)[0]
 
 
-def _arc(
-    angle: Callable[[Tensor, Tensor], Tensor], change: Callable[..., Tensor] | None = None
-) -> Callable[..., Tensor]:
-    """The arc with another angle, or with its point changed afterwards: change(point, a, b)."""
-
-    def wrong(a: Tensor, b: Tensor, weight: float) -> Tensor:
-        theta = angle(a, b)
-        point = (torch.sin((1 - weight) * theta) * a + torch.sin(weight * theta) * b) / torch.sin(
-            theta
-        )
-        return point if change is None else change(point, a, b)
-
-    return wrong
-
-
-def _angle(a: Tensor, b: Tensor) -> Tensor:
-    return ((a * b).sum() / (a.norm() * b.norm())).clamp(-1, 1).acos()
-
-
 ARC = Exercise(
     id="11.5",
     lesson=11,
     title="Between two seeds",
-    statement="""`a` and `b` are two noises of one shape, here of one sample. Return the point of the arc between them at `weight`
-$w$: $w = 0$ is `a`, $w = 1$ is `b`. The angle $\\theta$ is that between the two, all their numbers taken as one vector each.""",
+    statement="""`a` and `b` are two noises of one shape, here of one sample. Return the point of
+the arc between them at `weight` $w$: $w = 0$ is `a`, $w = 1$ is `b`. The angle $\\theta$ is
+that between the two, all their numbers taken as one vector each.""",
     stub="""def on_the_arc(a, b, weight):
     theta = ...
     return ...
@@ -468,7 +439,8 @@ $w$: $w = 0$ is `a`, $w = 1$ is `b`. The angle $\\theta$ is that between the two
     solution="""def on_the_arc(a, b, weight):
     cosine = (a * b).sum() / (a.norm() * b.norm())
     theta = cosine.acos()
-    return (torch.sin((1 - weight) * theta) * a + torch.sin(weight * theta) * b) / torch.sin(theta)
+    point = torch.sin((1 - weight) * theta) * a + torch.sin(weight * theta) * b
+    return point / torch.sin(theta)
 """,
     reference=on_the_arc,
     cases=_pair_cases,
@@ -483,8 +455,9 @@ $w$: $w = 0$ is `a`, $w = 1$ is `b`. The angle $\\theta$ is that between the two
     wrong_answers=(
         WrongAnswer(
             "the straight line",
-            lambda a, b, w: (1 - w) * a + w * b,
-            "In the middle of the line independent noises half cancel: the variance is one half, and the picture turns flat.",
+            edit("point / torch.sin(theta)", "(1 - weight) * a + weight * b"),
+            "In the middle of the line independent noises half cancel: the variance is one half, "
+            "and the picture turns flat.",
         ),
         WrongAnswer(
             "the line, stretched by the mean length",
@@ -497,33 +470,38 @@ $w$: $w = 0$ is `a`, $w = 1$ is `b`. The angle $\\theta$ is that between the two
         ),
         WrongAnswer(
             "always a right angle",
-            _arc(lambda a, b: torch.tensor(math.pi / 2, dtype=a.dtype)),
-            "Two long noises are nearly at a right angle, but these may be short, or alike. Compute the angle.",
+            edit("cosine.acos()", "torch.tensor(torch.pi / 2)"),
+            "Two long noises are nearly at a right angle, but these may be short, or "
+            "alike. Compute the angle.",
         ),
         WrongAnswer(
             "the cosine taken for the angle",
-            _arc(lambda a, b: _angle(a, b).cos()),
+            edit("cosine.acos()", "cosine"),
             "You use the cosine as the angle. There is an acos missing.",
         ),
         WrongAnswer(
             "the weights are swapped",
-            lambda a, b, w: _arc(_angle)(a, b, 1 - w),
+            edit("(1 - weight) * theta", "weight * theta").then(
+                "weight * theta) * b", "(1 - weight) * theta) * b"
+            ),
             "At weight 0 you are at b.",
         ),
         WrongAnswer(
             "a point of length 1",
-            _arc(_angle, lambda point, a, b: point / point.norm()),
-            "You normalise the result. Noise of d numbers has a length near sqrt(d), and the unet expects it.",
+            edit("point / torch.sin(theta)", "point / point.norm()"),
+            "You normalise the result. Noise of d numbers has a length near "
+            "sqrt(d), and the unet expects it.",
         ),
         WrongAnswer(
             "divided by nothing",
-            lambda a, b, w: torch.sin((1 - w) * _angle(a, b)) * a + torch.sin(w * _angle(a, b)) * b,
+            edit("point / torch.sin(theta)", "point"),
             "The weights are not yet divided by sin(theta): at weight 0 you do not get a.",
         ),
         WrongAnswer(
             "the square root of the line's weights",
-            lambda a, b, w: (1 - w) ** 0.5 * a + w**0.5 * b,
-            "The variance is right for independent noise. But the steps are unequal, and the angle is ignored.",
+            edit("point / torch.sin(theta)", "(1 - weight) ** 0.5 * a + weight**0.5 * b"),
+            "The variance is right for independent noise. But the steps are "
+            "unequal, and the angle is ignored.",
         ),
     ),
 )
@@ -540,7 +518,7 @@ def _code_cases(generator: torch.Generator) -> Iterator[Case]:
         asked = torch.randint(0, 5, (n, 10), generator=generator)
         lies = torch.rand(n, 10, generator=generator) < wrong_share
         read = torch.where(lies, asked + 1, asked)
-        asked = torch.where(torch.rand(n, 10, generator=generator) < unasked, NOTHING, asked)
+        asked = torch.where(torch.rand(n, 10, generator=generator) < unasked, -1, asked)
         yield Case(
             (read, asked),
             note=f"{n} pictures, {wrong_share:.0%} wrong, {unasked:.0%} not asked for",
@@ -556,9 +534,10 @@ SHARE = Exercise(
     id="11.6",
     lesson=11,
     title="How many are right?",
-    statement="""The judge has read the codes `read` (N, 10) from N pictures; `asked` (N, 10) are the codes of their prompts.
-Both are int64, and a $-1$ in `asked` says that the prompt left this attribute open. Return the share of pictures in which
-**everything** that was asked for is right, as a float64 tensor ().""",
+    statement="""The judge has read the codes `read` (N, 10) from N pictures; `asked` (N, 10) are
+the codes of their prompts. Both are int64, and a $-1$ in `asked` says that the prompt left this
+attribute open. Return the share of pictures in which **everything** that was asked for is
+right, as a float64 tensor ().""",
     stub="""def share_right(read, asked):
     right = ...
     return ...
@@ -579,39 +558,38 @@ Both are int64, and a $-1$ in `asked` says that the prompt left this attribute o
     wrong_answers=(
         WrongAnswer(
             "the share of right attributes",
-            lambda read, asked: ((read == asked) | (asked == NOTHING)).double().mean(),
-            "You count attributes. A picture with one mistake in ten is not nine tenths of a right picture.",
+            edit("right.all(1)", "right"),
+            "You count attributes. A picture with one mistake in ten is not nine "
+            "tenths of a right picture.",
         ),
         WrongAnswer(
             "what was left open counts as wrong",
-            lambda read, asked: (read == asked).all(1).double().mean(),
+            edit(" | (asked == -1)", ""),
             "-1 is no code that a picture can have. What was not asked for cannot be wrong.",
         ),
         WrongAnswer(
             "one right attribute is enough",
-            lambda read, asked: ((read == asked) | (asked == NOTHING)).any(1).double().mean(),
+            edit(".all(1)", ".any(1)"),
             "You ask whether anything is right. Everything has to be.",
         ),
         WrongAnswer(
             "the share of wrong pictures",
-            lambda read, asked: 1 - share_right(read, asked),
+            edit("return right", "return 1 - right"),
             "This is the share with at least one mistake. The question is for the others.",
         ),
         WrongAnswer(
             "over pictures instead of attributes",
-            lambda read, asked: ((read == asked) | (asked == NOTHING)).all(0).double().mean(),
+            edit(".all(1)", ".all(0)"),
             "You ask for each attribute whether it is right in all pictures. Ask for each picture.",
         ),
         WrongAnswer(
             "what was left open is left out of the pictures",
-            lambda read, asked: (
-                ((read == asked) & (asked != NOTHING)).double().sum() / (asked != NOTHING).sum()
-            ),
+            edit("right.all(1)", "right[asked != -1]"),
             "You count attributes that were asked for. The unit here is the picture.",
         ),
         WrongAnswer(
             "the number of right pictures",
-            lambda read, asked: share_right(read, asked) * len(read),
+            edit(".mean()", ".sum()"),
             "This is how many are right. Divide by how many there are.",
         ),
     ),

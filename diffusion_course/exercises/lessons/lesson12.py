@@ -1,47 +1,36 @@
-"""Exercises of lesson 12, a real Stable Diffusion: memory, half precision, and what a network predicts."""
+"""Exercises of lesson 12, a real Stable Diffusion: memory, half precision, predictions."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
 
-from ...process.kernels import from_x0_and_noise
+from ...process import from_x0_and_noise
 from .. import draw
 from ..calls import count_scores
+from ..edits import edit
 from ..registry import Case, Exercise, Tolerance, WrongAnswer
 
 ROUNDED = Tolerance(rtol=1e-4, atol=1e-5)
 
 
 def scores_in_gb(pixels: int) -> float:
-    """Return the GB (10^9 bytes) of one layer's attention scores at full latent size."""
+    """Return the GB (10^9 bytes) of one layer's attention scores at full size."""
     positions = (pixels // 8) ** 2  # of one picture's latents
     scores = 2 * 8 * positions * positions  # guidance, heads, queries, keys
-    return scores * 2 / 1e9  # two bytes each
-
-
-def _scores(
-    *,
-    guidance: int = 2,
-    heads: int = 8,
-    power: int = 2,
-    factor: int = 8,
-    size: int = 2,
-    unit: float = 1e9,
-) -> Callable:
-    """The same count with one thing in it changed."""
-    return lambda pixels: guidance * heads * ((pixels // factor) ** 2) ** power * size / unit
+    return scores * 2 / 1e9  # two bytes each  # two bytes each
 
 
 SCORES = Exercise(
     id="12.1",
     lesson=12,
     title="What attention would keep",
-    statement="""The first layers of Stable Diffusion 1.5's U-Net attend from every position of the latents to every position,
-with 8 heads. A picture has <<pixels>> x <<pixels>> pixels, the autoencoder's factor is 8. With guidance, in float16: how many GB
-($10^9$ bytes) are the scores of **one** such layer, all of them at once?""",
+    statement="""The first layers of Stable Diffusion 1.5's U-Net attend from every position of the
+latents to every position, with 8 heads. A picture has <<pixels>> x <<pixels>> pixels, the
+autoencoder's factor is 8. With guidance, in float16: how many GB ($10^9$ bytes) are the scores
+of **one** such layer, all of them at once?""",
     stub="""scores = ...  # GB, for <<pixels>> x <<pixels>> pixels
 """,
     reference=scores_in_gb,
@@ -49,37 +38,47 @@ with 8 heads. A picture has <<pixels>> x <<pixels>> pixels, the autoencoder's fa
     parameters={"pixels": (512, 768, 1024, 320, 384, 448, 576, 640, 704, 832, 896, 960)},
     tolerance=Tolerance(rtol=2e-3, atol=0.0),
     hints=(
-        "A score belongs to a pair: one query and one key. How many positions have the latents, and how many pairs is that?",
+        (
+            "A score belongs to a pair: one query and one key. How many positions have the "
+            "latents, and how many pairs is that?"
+        ),
         "Each head has its own scores, and guidance runs two predictions in one batch.",
-        "2 * 8 * positions * positions numbers of two bytes each, with positions = (pixels / 8) ** 2.",
+        (
+            "2 * 8 * positions * positions numbers of two bytes each, with "
+            "positions = (pixels / 8) ** 2."
+        ),
     ),
     derivation="lesson 12, 'Attention without scores', (12.2)",
     wrong_answers=(
         WrongAnswer(
             "guidance is forgotten",
-            _scores(guidance=1),
+            edit("2 * 8 * positions", "8 * positions"),
             "The U-Net sees a batch of two: without and with the prompt.",
         ),
         WrongAnswer(
             "one head",
-            _scores(heads=1),
+            edit("2 * 8 * positions", "2 * positions"),
             "Every head compares all positions, and keeps its own scores.",
         ),
         WrongAnswer(
             "positions instead of pairs",
-            _scores(power=1),
+            edit("positions * positions", "positions"),
             "There is a score for each pair of positions, not for each position.",
         ),
         WrongAnswer(
             "pixels instead of latents",
-            _scores(factor=1),
+            edit("pixels // 8", "pixels"),
             "The U-Net works on latents, one for 8 x 8 pixels.",
         ),
-        WrongAnswer("four bytes each", _scores(size=4), "A float16 number has two bytes."),
-        WrongAnswer("bits instead of bytes", _scores(size=16), "16 bits are two bytes."),
+        WrongAnswer(
+            "four bytes each", edit("scores * 2", "scores * 4"), "A float16 number has two bytes."
+        ),
+        WrongAnswer(
+            "bits instead of bytes", edit("scores * 2", "scores * 16"), "16 bits are two bytes."
+        ),
         WrongAnswer(
             "GiB instead of GB",
-            _scores(unit=2**30),
+            edit("1e9", "2**30"),
             "You divide by 2^30. The question asks for 10^9 bytes.",
         ),
     ),
@@ -108,7 +107,7 @@ def _peak_cases(generator: torch.Generator) -> Iterator[Case]:
 
 
 def peaks(weights: Tensor, activations: Tensor, largest_layers: Tensor) -> Tensor:
-    """Return the peaks (3,) without offloading, with whole parts offloaded, and an upper bound with layers offloaded."""
+    """Return the peaks (3,): all weights there, whole parts moved, layers moved."""
     return torch.stack(
         [
             weights.sum() + activations.max(),
@@ -118,24 +117,16 @@ def peaks(weights: Tensor, activations: Tensor, largest_layers: Tensor) -> Tenso
     )
 
 
-def _peaks(
-    everything: Callable[..., Tensor] = lambda w, a, n: w.sum() + a.max(),
-    parts: Callable[..., Tensor] = lambda w, a, n: (w + a).max(),
-    layers: Callable[..., Tensor] = lambda w, a, n: (n + a).max(),
-) -> Callable[..., Tensor]:
-    return lambda weights, activations, largest_layers: torch.stack(
-        [rule(weights, activations, largest_layers) for rule in (everything, parts, layers)]
-    )
-
-
 PEAKS = Exercise(
     id="12.2",
     lesson=12,
     title="Three peaks",
-    statement="""A pipeline runs its parts one after the other. Part $i$ has weights of `weights[i]` GB, needs at most
-`activations[i]` GB on top while it runs, and its largest layer has weights of `largest_layers[i]` GB; all three are (P,). Return
-(3,), the peak on the device: with all weights on it; with whole parts moved there when they run, and away after; with each layer
-moved there when it runs. For the last give the bound in which the largest layer meets the highest activations of its part.""",
+    statement="""A pipeline runs its parts one after the other. Part $i$ has weights of `weights[i]`
+GB, needs at most `activations[i]` GB on top while it runs, and its largest layer has weights of
+`largest_layers[i]` GB; all three are (P,). Return (3,), the peak on the device: with all
+weights on it; with whole parts moved there when they run, and away after; with each layer moved
+there when it runs. For the last give the bound in which the largest layer meets the highest
+activations of its part.""",
     stub="""def peaks(weights, activations, largest_layers):
     ...
 """,
@@ -143,7 +134,10 @@ moved there when it runs. For the last give the bound in which the largest layer
     cases=_peak_cases,
     hints=(
         "Activations of different parts are never there together. Which of them counts?",
-        "With parts moved, part i costs weights[i] + activations[i] while it runs. The peak is the largest of these sums.",
+        (
+            "With parts moved, part i costs weights[i] + activations[i] while it runs. The peak "
+            "is the largest of these sums."
+        ),
         "torch.stack([weights.sum() + activations.max(), (weights + activations).max(), ...]).",
     ),
     derivation="lesson 12, 'Parts that wait outside'",
@@ -151,39 +145,43 @@ moved there when it runs. For the last give the bound in which the largest layer
     wrong_answers=(
         WrongAnswer(
             "activations are added up",
-            _peaks(everything=lambda w, a, n: w.sum() + a.sum()),
+            edit("weights.sum() + activations.max()", "weights.sum() + activations.sum()"),
             "What one part needed is gone when the next one runs: only the largest counts.",
         ),
         WrongAnswer(
             "the largest of each, from different parts",
-            _peaks(
-                parts=lambda w, a, n: w.max() + a.max(), layers=lambda w, a, n: n.max() + a.max()
+            edit("(weights + activations).max()", "weights.max() + activations.max()").then(
+                "(largest_layers + activations).max()", "largest_layers.max() + activations.max()"
             ),
-            "The part with the most weights need not be the one with the most activations. They are not on the device together.",
+            "The part with the most weights need not be the one with the most activations. They "
+            "are not on the device together.",
         ),
         WrongAnswer(
             "weights only",
-            _peaks(lambda w, a, n: w.sum(), lambda w, a, n: w.max(), lambda w, a, n: n.max()),
+            edit(" + activations.max()", "")
+            .then("(weights + activations)", "weights")
+            .then("(largest_layers + activations)", "largest_layers"),
             "You count weights only. While a part runs its activations are there too.",
         ),
         WrongAnswer(
             "the parts stay where they are",
-            _peaks(parts=lambda w, a, n: w.sum() + a.max()),
+            edit("(weights + activations).max()", "weights.sum() + activations.max()"),
             "In the second way the other parts' weights are not on the device.",
         ),
         WrongAnswer(
             "all parts at once",
-            _peaks(parts=lambda w, a, n: (w + a).sum()),
-            "You add up all parts. They run one after the other: the peak is the largest, not the sum.",
+            edit("(weights + activations).max()", "(weights + activations).sum()"),
+            "You add up all parts. They run one after the other: the "
+            "peak is the largest, not the sum.",
         ),
         WrongAnswer(
             "the layer at work is forgotten",
-            _peaks(layers=lambda w, a, n: a.max()),
+            edit("(largest_layers + activations)", "activations"),
             "While a layer runs, its own weights are on the device.",
         ),
         WrongAnswer(
             "all layers of a part",
-            _peaks(layers=lambda w, a, n: (w + a).max()),
+            edit("(largest_layers + activations)", "(weights + activations)"),
             "In the third way only one layer's weights are there, not the whole part's.",
         ),
     ),
@@ -206,7 +204,7 @@ def _rms_cases(generator: torch.Generator) -> Iterator[Case]:
 
 
 def rms(x: Tensor) -> Tensor:
-    """Return the root of the mean square of each sample (B,), computed and returned in float32."""
+    """Return the root of the mean square of each sample (B,) in float32."""
     return x.float().flatten(1).square().mean(1).sqrt()
 
 
@@ -214,16 +212,19 @@ HALF = Exercise(
     id="12.3",
     lesson=12,
     title="Half in, float32 inside",
-    statement="""`x` (B, ...) is the output of a layer, possibly in float16, whose largest number is 65,504 and whose smallest
-positive one is about 0.00000006. Return the root of the mean square of each sample's numbers, (B,), in float32, right also where
-squares leave float16's range.""",
+    statement="""`x` (B, ...) is the output of a layer, possibly in float16, whose largest number is
+65,504 and whose smallest positive one is about 0.00000006. Return the root of the mean square
+of each sample's numbers, (B,), in float32, right also where squares leave float16's range.""",
     stub="""def rms(x):
     ...
 """,
     reference=rms,
     cases=_rms_cases,
     hints=(
-        "400 squared is 160,000. What does float16 make of it, and where does the number have to be wider?",
+        (
+            "400 squared is 160,000. What does float16 make of it, and where "
+            "does the number have to be wider?"
+        ),
         "Convert before you square, not after: x.float().",
         "x.float().flatten(1).square().mean(1).sqrt()",
     ),
@@ -232,37 +233,36 @@ squares leave float16's range.""",
     wrong_answers=(
         WrongAnswer(
             "squared in half precision",
-            lambda x: x.flatten(1).square().float().mean(1).sqrt(),
-            "You square in the layer's own dtype. Numbers above 256 become infinite there, numbers below 0.00017 become 0.",
+            edit("x.float().flatten(1).square()", "x.flatten(1).square().float()"),
+            "You square in the layer's own dtype. Numbers above 256 become infinite there, "
+            "numbers below 0.00017 become 0.",
         ),
         WrongAnswer(
             "the result is half again",
-            lambda x: rms(x).to(x.dtype),
+            edit(".sqrt()", ".sqrt().to(x.dtype)"),
             "The numbers were right, and then you round them to the input's dtype. Return float32.",
         ),
         WrongAnswer(
             "one number for the batch",
-            lambda x: x.float().square().mean().sqrt().expand(len(x)),
+            edit(".flatten(1).square().mean(1).sqrt()", ".square().mean().sqrt().expand(len(x))"),
             "You mix the samples. Each has a root mean square of its own.",
         ),
         WrongAnswer(
-            "no root",
-            lambda x: rms(x).square(),
-            "This is the mean square. Take the root at the end.",
+            "no root", edit(".sqrt()", ""), "This is the mean square. Take the root at the end."
         ),
         WrongAnswer(
             "the mean of absolute values",
-            lambda x: x.float().flatten(1).abs().mean(1),
+            edit(".square().mean(1).sqrt()", ".abs().mean(1)"),
             "You average absolute values. The mean square weighs large numbers more.",
         ),
         WrongAnswer(
             "the mean is taken away",
-            lambda x: x.float().flatten(1).std(1, correction=0),
+            edit(".square().mean(1).sqrt()", ".std(1, correction=0)"),
             "This is the standard deviation. The root mean square keeps the mean.",
         ),
         WrongAnswer(
             "the sum instead of the mean",
-            lambda x: x.float().flatten(1).square().sum(1).sqrt(),
+            edit(".mean(1)", ".sum(1)"),
             "You add up squares. Divide by how many there are.",
         ),
     ),
@@ -283,43 +283,28 @@ def _slice_cases(generator: torch.Generator) -> Iterator[Case]:
 
 
 def sliced_attention(query: Tensor, key: Tensor, value: Tensor, slice_size: int) -> Tensor:
-    """Return softmax(Q K^T / sqrt(d)) V for (heads, N, d), (heads, L, d) twice: torch's fused kernel, which keeps no scores."""
+    """Return softmax(Q K^T / sqrt(d)) V by torch's fused kernel, which keeps no scores."""
     return torch.nn.functional.scaled_dot_product_attention(query, key, value)
 
 
-def _attend(query: Tensor, key: Tensor, value: Tensor, scale: float, axis: int = -1) -> Tensor:
-    return (scale * (query @ key.transpose(1, 2))).softmax(axis) @ value
-
-
-def _slices(
-    rule: Callable[..., Tensor], stop: Callable[[int, int], int] = lambda heads, size: heads
-) -> Callable[..., Tensor]:
-    """Attention by slices of heads with another rule, or another last slice."""
-
-    def wrong(query: Tensor, key: Tensor, value: Tensor, slice_size: int) -> Tensor:
-        out = torch.zeros_like(query[..., :1].expand(-1, -1, value.shape[-1]))
-        for start in range(0, stop(len(query), slice_size), slice_size):
-            part = slice(start, start + slice_size)
-            out[part] = rule(query[part], key[part], value[part])
-        return out
-
-    return wrong
-
-
 def _slice_the_keys(query: Tensor, key: Tensor, value: Tensor, slice_size: int) -> Tensor:
-    scale = query.shape[-1] ** -0.5
-    pieces = zip(key.split(slice_size, 1), value.split(slice_size, 1), strict=True)
-    return sum(_attend(query, k, v, scale) for k, v in pieces) / -(-key.shape[1] // slice_size)
+    total, pieces = 0.0, range(0, key.shape[1], slice_size)
+    for start in pieces:
+        part = slice(start, start + slice_size)
+        scores = query @ key[:, part].transpose(1, 2) / query.shape[-1] ** 0.5
+        total = total + scores.softmax(-1) @ value[:, part]
+    return total / len(pieces)
 
 
 SLICES = Exercise(
     id="12.4",
     lesson=12,
     title="One slice at a time",
-    statement="""Compute $\\mathrm{softmax}(QK^\\top / \\sqrt d)\\,V$ for every head, but keep the scores of at most `slice_size`
-heads at a time. `query` is (heads, N, d), `key` and `value` are (heads, L, d); return (heads, N, d). `slice_size` need not divide
-the number of heads. Each row of scores is normalised over all L keys. The check counts the bytes alive while your function runs
-and adds 1 as a second part of the output if they are too many, else 0.""",
+    statement="""Compute $\\mathrm{softmax}(QK^\\top / \\sqrt d)\\,V$ for every head, but keep the
+scores of at most `slice_size` heads at a time. `query` is (heads, N, d), `key` and `value` are
+(heads, L, d); return (heads, N, d). `slice_size` need not divide the number of heads. Each row
+of scores is normalised over all L keys. The check counts the bytes alive while your function
+runs and adds 1 as a second part of the output if they are too many, else 0.""",
     stub="""def sliced_attention(query, key, value, slice_size):
     out = torch.empty_like(query)
     for start in range(0, len(query), slice_size):
@@ -338,9 +323,18 @@ and adds 1 as a second part of the output if they are too many, else 0.""",
     return out
 """,
     hints=(
-        "Heads do not see each other: the formula for heads start to start + slice_size is the whole formula on three slices.",
-        "query[part] @ key[part].transpose(1, 2) are the scores (slice, N, L). Divide by the root of d, then softmax(-1).",
-        "out[part] = (query[part] @ key[part].transpose(1, 2) / query.shape[-1] ** 0.5).softmax(-1) @ value[part]",
+        (
+            "Heads do not see each other: the formula for heads start to start + slice_size is "
+            "the whole formula on three slices."
+        ),
+        (
+            "query[part] @ key[part].transpose(1, 2) are the scores (slice, N, L). Divide by the "
+            "root of d, then softmax(-1)."
+        ),
+        (
+            "out[part] = (query[part] @ key[part].transpose(1, 2) / query.shape[-1] ** "
+            "0.5).softmax(-1) @ value[part]"
+        ),
     ),
     derivation="lesson 12, 'Attention without scores'; lesson 10 for the formula",
     points=2,
@@ -348,36 +342,40 @@ and adds 1 as a second part of the output if they are too many, else 0.""",
     wrong_answers=(
         WrongAnswer(
             "all heads at once",
-            lambda q, k, v, n: _attend(q, k, v, q.shape[-1] ** -0.5),
-            "The result is right, but the scores of all heads are there together. That is what the slices are for.",
+            edit("    out =", "    slice_size = len(query)\n    out ="),
+            "The result is right, but the scores of all heads are there together. That "
+            "is what the slices are for.",
         ),
         WrongAnswer(
             "the keys are sliced",
             _slice_the_keys,
-            "You slice the keys and normalise each slice by itself. A row's shares have to add up to 1 over all keys.",
+            "You slice the keys and normalise each slice by itself. A row's shares have "
+            "to add up to 1 over all keys.",
         ),
         WrongAnswer(
             "the scores are not scaled",
-            _slices(lambda q, k, v: _attend(q, k, v, 1.0)),
+            edit(" / query.shape[-1] ** 0.5", ""),
             "Divide the scores by the root of d.",
         ),
         WrongAnswer(
             "divided by d instead of its root",
-            _slices(lambda q, k, v: _attend(q, k, v, 1 / q.shape[-1])),
+            edit("query.shape[-1] ** 0.5", "query.shape[-1]"),
             "You divide by d. The scores' deviation grows with the root of d, so divide by that.",
         ),
         WrongAnswer(
             "normalised over the queries",
-            _slices(lambda q, k, v: _attend(q, k, v, q.shape[-1] ** -0.5, axis=1)),
-            "Each query shares itself out over the keys: the softmax runs along the last axis of the scores.",
+            edit("softmax(-1)", "softmax(1)"),
+            "Each query shares itself out over the keys: the softmax runs along "
+            "the last axis of the scores.",
         ),
         WrongAnswer(
             "the rest is left out",
-            _slices(
-                lambda q, k, v: _attend(q, k, v, q.shape[-1] ** -0.5),
-                lambda heads, size: heads // size * size,
+            edit("torch.empty_like", "torch.zeros_like").then(
+                "range(0, len(query), slice_size)",
+                "range(0, len(query) // slice_size * slice_size, slice_size)",
             ),
-            "If slice_size does not divide the number of heads, the last slice is shorter. You leave it at zero.",
+            "If slice_size does not divide the number of heads, the last slice is "
+            "shorter. You leave it at zero.",
         ),
     ),
 )
@@ -398,26 +396,9 @@ def _tile_cases(generator: torch.Generator) -> Iterator[Case]:
 
 
 def join_tiles(left: Tensor, right: Tensor, overlap: int) -> Tensor:
-    """Return both tiles side by side: over the shared columns i = 0.. the right one's share grows as i / overlap."""
+    """Return both tiles side by side, mixed where they show the same columns."""
     share = torch.arange(overlap, dtype=left.dtype) / overlap
     blended = (1 - share) * left[..., -overlap:] + share * right[..., :overlap]
-    return torch.cat([left[..., :-overlap], blended, right[..., overlap:]], dim=-1)
-
-
-def _joined(share: Callable[[Tensor], Tensor]) -> Callable[..., Tensor]:
-    """Tiles joined with another share of the right one, a function of i / overlap."""
-
-    def wrong(left: Tensor, right: Tensor, overlap: int) -> Tensor:
-        s = share(torch.arange(overlap, dtype=left.dtype) / overlap)
-        blended = (1 - s) * left[..., -overlap:] + s * right[..., :overlap]
-        return torch.cat([left[..., :-overlap], blended, right[..., overlap:]], dim=-1)
-
-    return wrong
-
-
-def _joined_the_wrong_columns(left: Tensor, right: Tensor, overlap: int) -> Tensor:
-    share = torch.arange(overlap, dtype=left.dtype) / overlap
-    blended = (1 - share) * left[..., :overlap] + share * right[..., -overlap:]
     return torch.cat([left[..., :-overlap], blended, right[..., overlap:]], dim=-1)
 
 
@@ -425,10 +406,11 @@ TILES = Exercise(
     id="12.5",
     lesson=12,
     title="No seam",
-    statement="""Two tiles of a decoded picture, `left` (B, C, H, W) and `right` (B, C, H, V), show the same columns: the last
-`overlap` of the left one and the first `overlap` of the right one. They differ a little there. Return the picture
-(B, C, H, W + V - overlap) in which the shared column $i = 0, 1, ...$ is a mix: the share $i\\,/\\,$`overlap` of the right tile,
-the rest of the left one.""",
+    statement="""Two tiles of a decoded picture, `left` (B, C, H, W) and `right` (B, C, H, V), show
+the same columns: the last `overlap` of the left one and the first `overlap` of the right one.
+They differ a little there. Return the picture (B, C, H, W + V - overlap) in which the shared
+column $i = 0, 1, ...$ is a mix: the share $i\\,/\\,$`overlap` of the right tile, the rest of
+the left one.""",
     stub="""def join_tiles(left, right, overlap):
     share = torch.arange(overlap, dtype=left.dtype) / overlap
     ...
@@ -436,53 +418,60 @@ the rest of the left one.""",
     reference=join_tiles,
     cases=_tile_cases,
     hints=(
-        "Three pieces side by side: the left tile's own columns, the mix, the right tile's own columns.",
-        "left[..., -overlap:] and right[..., :overlap] are the shared columns; share runs along the last axis, so it broadcasts.",
-        "torch.cat([left[..., :-overlap], (1 - share) * left[..., -overlap:] + share * right[..., :overlap], ...], dim=-1)",
+        (
+            "Three pieces side by side: the left tile's own columns, the mix, "
+            "the right tile's own columns."
+        ),
+        (
+            "left[..., -overlap:] and right[..., :overlap] are the shared columns; share runs "
+            "along the last axis, so it broadcasts."
+        ),
+        (
+            "torch.cat([left[..., :-overlap], (1 - share) * left[..., -overlap:] + share * "
+            "right[..., :overlap], ...], dim=-1)"
+        ),
     ),
     derivation="lesson 12, 'Pieces of a picture'; diffusers' AutoencoderKL.blend_h",
     tolerance=ROUNDED,
     wrong_answers=(
         WrongAnswer(
             "faded the wrong way round",
-            _joined(lambda s: 1 - s),
-            "Your mix starts with the right tile and ends with the left one: two seams instead of none.",
+            edit("share = torch", "share = 1 - torch"),
+            "Your mix starts with the right tile and ends with the left "
+            "one: two seams instead of none.",
         ),
         WrongAnswer(
             "half and half",
-            _joined(lambda s: 0 * s + 0.5),
+            edit("torch.arange(overlap, dtype=left.dtype) / overlap", "0.5"),
             "A constant mix has two seams. Let the share grow.",
         ),
         WrongAnswer(
             "the left tile only",
-            _joined(lambda s: 0 * s),
+            edit("torch.arange(overlap, dtype=left.dtype) / overlap", "0"),
             "You cut at the end of the left tile. The cut shows.",
         ),
         WrongAnswer(
             "the right tile only",
-            _joined(lambda s: 0 * s + 1),
+            edit("torch.arange(overlap, dtype=left.dtype) / overlap", "1"),
             "You cut where the right tile starts. The cut shows.",
         ),
         WrongAnswer(
             "the shared columns come twice",
-            lambda left, right, overlap: torch.cat([left, right], dim=-1),
-            "You put the tiles beside each other without taking the shared columns out of one of them.",
+            edit("[left[..., :-overlap], blended, right[..., overlap:]]", "[left, right]"),
+            "You put the tiles beside each other without taking the shared "
+            "columns out of one of them.",
         ),
         WrongAnswer(
             "the outer columns are mixed",
-            _joined_the_wrong_columns,
-            "You mix the first columns of the left tile with the last ones of the right. The inner ones are shared.",
+            edit("left[..., -overlap:]", "left[..., :overlap]").then(
+                "right[..., :overlap]", "right[..., -overlap:]"
+            ),
+            "You mix the first columns of the left tile with the last ones of the right. "
+            "The inner ones are shared.",
         ),
         WrongAnswer(
             "the mix is added, not shared",
-            lambda left, right, overlap: torch.cat(
-                [
-                    left[..., :-overlap],
-                    left[..., -overlap:] + right[..., :overlap],
-                    right[..., overlap:],
-                ],
-                dim=-1,
-            ),
+            edit("(1 - share) * left", "left").then("share * right", "right"),
             "The two shares have to add up to 1, else the middle becomes too bright.",
         ),
     ),
@@ -511,28 +500,15 @@ def type_errors(output: Tensor, x0: Tensor, noise: Tensor, alpha_bar: Tensor) ->
     return torch.stack([(output - target).square().mean() for target in targets])
 
 
-def _errors(
-    v: Callable[[Tensor, Tensor, Tensor], Tensor] = lambda x0, e, a: (
-        a.sqrt() * e - (1 - a).sqrt() * x0
-    ),
-    measure: Callable[[Tensor], Tensor] = lambda d: d.square().mean(),
-    first: Callable[[Tensor, Tensor], Tensor] = lambda x0, e: e,
-) -> Callable[..., Tensor]:
-    def wrong(output: Tensor, x0: Tensor, noise: Tensor, alpha_bar: Tensor) -> Tensor:
-        a = alpha_bar.reshape(-1, *(1,) * (x0.ndim - 1))
-        return torch.stack([measure(output - first(x0, noise)), measure(output - v(x0, noise, a))])
-
-    return wrong
-
-
 TYPE = Exercise(
     id="12.6",
     lesson=12,
     title="What does this network predict?",
-    statement="""A folder of weights has lost its scheduler's configuration. You noise some data yourself, with `alpha_bar` (B,),
-ask the network, and get `output`, shaped like `x0` and `noise` (B, ...). Return (2,): the mean squared error of the output read
-as noise, and read as $v = \\sqrt{\\bar\\alpha}\\,\\epsilon - \\sqrt{1-\\bar\\alpha}\\,x_0$. The smaller one names what the
-network predicts.""",
+    statement="""A folder of weights has lost its scheduler's configuration. You noise some data
+yourself, with `alpha_bar` (B,), ask the network, and get `output`, shaped like `x0` and `noise`
+(B, ...). Return (2,): the mean squared error of the output read as noise, and read as
+$v = \\sqrt{\\bar\\alpha}\\,\\epsilon - \\sqrt{1-\\bar\\alpha}\\,x_0$. The smaller one names
+what the network predicts.""",
     stub="""def type_errors(output, x0, noise, alpha_bar):
     ...
 """,
@@ -544,7 +520,10 @@ network predicts.""",
     return torch.stack([(output - noise).square().mean(), (output - v).square().mean()])
 """,
     hints=(
-        "Both targets can be computed: you know x0 and the noise, because you noised the data yourself.",
+        (
+            "Both targets can be computed: you know x0 and the noise, because "
+            "you noised the data yourself."
+        ),
         "alpha_bar needs the axes of x0: alpha_bar.reshape(-1, 1, 1, 1) for images.",
         "torch.stack([(output - noise).square().mean(), (output - v).square().mean()])",
     ),
@@ -554,43 +533,50 @@ network predicts.""",
     wrong_answers=(
         WrongAnswer(
             "v with the wrong sign",
-            _errors(v=lambda x0, e, a: (1 - a).sqrt() * x0 - a.sqrt() * e),
+            edit(
+                "a.sqrt() * noise - (1 - a).sqrt() * x0", "(1 - a).sqrt() * x0 - a.sqrt() * noise"
+            ),
             "Your v is the right one times -1.",
         ),
         WrongAnswer(
             "the coefficients of v are swapped",
-            _errors(v=lambda x0, e, a: (1 - a).sqrt() * e - a.sqrt() * x0),
-            "In v the noise comes with sqrt(abar) and x0 with sqrt(1 - abar): the other way round than in x_t.",
+            edit(
+                "a.sqrt() * noise - (1 - a).sqrt() * x0", "(1 - a).sqrt() * noise - a.sqrt() * x0"
+            ),
+            "In v the noise comes with sqrt(abar) and x0 with sqrt(1 - abar): "
+            "the other way round than in x_t.",
         ),
         WrongAnswer(
             "x_t instead of v",
-            _errors(v=lambda x0, e, a: a.sqrt() * x0 + (1 - a).sqrt() * e),
+            edit(
+                "a.sqrt() * noise - (1 - a).sqrt() * x0", "a.sqrt() * x0 + (1 - a).sqrt() * noise"
+            ),
             "You compare with the noisy picture x_t, the network's input.",
         ),
         WrongAnswer(
             "no roots in v",
-            _errors(v=lambda x0, e, a: a * e - (1 - a) * x0),
+            edit("a.sqrt() * noise - (1 - a).sqrt() * x0", "a * noise - (1 - a) * x0"),
             "The coefficients are the roots of abar and of 1 - abar.",
         ),
         WrongAnswer(
             "x0 instead of the noise",
-            _errors(first=lambda x0, e: x0),
+            edit("(output - noise)", "(output - x0)"),
             "The first error compares with the noise.",
         ),
         WrongAnswer(
             "the order is the other way round",
-            lambda output, x0, noise, alpha_bar: type_errors(output, x0, noise, alpha_bar).flip(0),
+            edit("(output - noise)", "(output - v)").then(
+                "(output - v).square().mean()]", "(output - noise).square().mean()]"
+            ),
             "First the error as noise, then the error as v.",
         ),
         WrongAnswer(
             "sums instead of means",
-            _errors(measure=lambda d: d.square().sum()),
+            edit(".mean()", ".sum()", times=2),
             "You add up squares. Average them.",
         ),
         WrongAnswer(
-            "roots of means",
-            _errors(measure=lambda d: d.square().mean().sqrt()),
-            "Leave the root out.",
+            "roots of means", edit(".mean()", ".mean().sqrt()", times=2), "Leave the root out."
         ),
     ),
 )

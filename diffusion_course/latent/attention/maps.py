@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ...door import checked, one_of
 from ...validation import check_choice, check_floating, describe
 from .formula import attention_probabilities, check_plain, split_heads
 
@@ -15,57 +16,56 @@ HALVES = ("conditional", "unconditional")
 
 
 def word_positions(tokenizer: Any, prompt: str, word: str) -> list[list[int]]:
-    """Return the token positions of each occurrence of a word or phrase in the prompt as the model
-    reads it, start token = 0.
+    """Return the token positions of each occurrence of a word or phrase in the prompt.
 
-    Whole words only: "art" is not found in "start". Raises ValueError, naming the words there are,
-    if it does not occur.
+    Positions are those that the model reads, start token = 0. Whole words only: "art" is not found
+    in "start". Raises ValueError, naming the words there are, if it does not occur.
     """
     ids = tokenizer(prompt, truncation=True, max_length=tokenizer.model_max_length)["input_ids"]
     wanted = tokenizer(word, add_special_tokens=False)["input_ids"]
     tokens = tokenizer.convert_ids_to_tokens(ids)
     begins = [i for i in range(1, len(ids) - 1) if i == 1 or tokens[i - 1].endswith("</w>")]
-    found = [
-        list(range(i, i + len(wanted)))
-        for i in begins
-        if wanted and ids[i : i + len(wanted)] == wanted
-    ]
+    n = len(wanted)
+    found = [list(range(i, i + n)) for i in begins if wanted and ids[i : i + n] == wanted]
     if not found:
         read = tokenizer.decode(ids, skip_special_tokens=True)
-        raise ValueError(
-            f"{word!r} is no word of the prompt as the model reads it ({tokenizer.model_max_length}"
-            f" tokens): {read!r}."
-        )
+        reads = f"as the model reads it ({tokenizer.model_max_length} tokens): {read!r}"
+        raise ValueError(f"{word!r} is no word of the prompt {reads}.")
     return found
 
 
-class AttentionMaps:
-    """Records cross-attention while a U-Net draws: ``with AttentionMaps(parts, prompts) as maps:
-    ...``, then ``maps.of("star")``.
+def _parts_to_keep(name: str, keep: Collection[str], given: dict) -> None:
+    for one in keep:
+        check_choice(name, one, ("step", "head"))
 
-    parts: anything with ``unet``, ``tokenizer`` and ``vae``: ``LatentParts`` or a
-    ``StableDiffusionPipeline``. prompts: one for each picture, B in all. The U-Net may be called on
-    B rows (the condition alone) or on 2B, unconditional half first, as guided loops do; ``half``
-    says which half is recorded, and calls on B are skipped for "unconditional". ``keep`` may name
-    "step" and "head": then these are kept apart, at the cost of so much more memory; else running
-    sums over both are all that is held.
+
+def _list(name: str, prompts: object, given: dict) -> None:
+    if isinstance(prompts, str) or not prompts:
+        got = describe(prompts)
+        raise TypeError(f"prompts must be a list with one prompt for each picture, got {got}.")
+
+
+class AttentionMaps:
+    """Records cross-attention while a U-Net draws.
+
+    ``with AttentionMaps(parts, prompts) as maps: ...``, then ``maps.of("star")``. parts: anything
+    with ``unet``, ``tokenizer`` and ``vae``: ``LatentParts`` or a ``StableDiffusionPipeline``.
+    prompts: one for each picture, B in all. The U-Net may be called on B rows (the condition alone)
+    or on 2B, unconditional half first, as guided loops do; ``half`` says which half is recorded,
+    and calls on B are skipped for "unconditional". ``keep`` may name "step" and "head": then these
+    are kept apart, at the cost of so much more memory; else running sums over both are all that is
+    held.
 
     The old processors do the drawing, so the picture does not change; they are put back at the end,
     also after an error. Raises ValueError for a U-Net without plain cross-attention, or one that is
     called on another number of rows.
     """
 
+    @checked(half=one_of(*HALVES), keep=_parts_to_keep, prompts=_list)
     def __init__(
         self, parts: Any, prompts: Sequence[str], *, half: str = "conditional",
         keep: Collection[str] = (),
     ) -> None:
-        check_choice("half", half, HALVES)
-        for name in keep:
-            check_choice("keep", name, ("step", "head"))
-        if isinstance(prompts, str) or not prompts:
-            raise TypeError(
-                f"prompts must be a list with one prompt for each picture, got {describe(prompts)}."
-            )
         self.parts, self.prompts, self.half, self.keep = parts, list(prompts), half, frozenset(keep)
         self.picture_size, self.layers, self.steps = (0, 0), {}, 0
         self._sums: dict[tuple[str, int], list] = {}
@@ -75,11 +75,8 @@ class AttentionMaps:
     def __enter__(self) -> Self:
         if self._hook is not None:
             raise RuntimeError("these maps are recording already. Make a second AttentionMaps.")
-        modules = {
-            n: m
-            for n, m in self.parts.unet.named_modules()
-            if getattr(m, "is_cross_attention", False)
-        }
+        every = self.parts.unet.named_modules()
+        modules = {name: m for name, m in every if getattr(m, "is_cross_attention", False)}
         if not modules:
             raise ValueError(f"{type(self.parts.unet).__name__} has no cross-attention to record.")
         for module in modules.values():
@@ -101,8 +98,7 @@ class AttentionMaps:
         self, word: str | int, *, picture: int = 0, occurrence: int | None = None, layers: str = "",
         step: int | None = None, head: int | None = None, size: tuple[int, int] | None = None,
     ) -> Tensor:
-        """Return the share of each pixel's attention that goes to a word, (H, W) of the picture,
-        float32 in [0, 1].
+        """Return the share of each pixel's attention that goes to a word, (H, W) in [0, 1].
 
         The tokens of a word are summed, and so are its occurrences unless one is chosen: shares of
         all positions add up to 1. An int is a token position. Layers whose name contains ``layers``
@@ -113,25 +109,21 @@ class AttentionMaps:
             places = [word]
         else:
             found = word_positions(self.parts.tokenizer, self.prompts[picture], word)
-            places = [
-                i for group in (found if occurrence is None else [found[occurrence]]) for i in group
-            ]
+            found = found if occurrence is None else [found[occurrence]]
+            places = [i for group in found for i in group]
         maps = []
         for name, shares in self._means(layers, step, head).items():
             grid = shares[picture, :, places].sum(-1).reshape(1, 1, *self.layers[name])
-            maps.append(
-                F.interpolate(
-                    grid, size=size or self.picture_size, mode="bilinear", antialias=False
-                )[0, 0]
-            )
+            maps.append(F.interpolate(grid, size=size or self.picture_size, mode="bilinear")[0, 0])
         return torch.stack(maps).mean(0)
 
     def mass(
         self, *, picture: int = 0, layers: str = "", step: int | None = None,
         head: int | None = None,
     ) -> Tensor:
-        """Return the share of all attention that each token position gets, (L,), averaged as in
-        ``of``; it sums to 1.
+        """Return the share of all attention that each token position gets, (L,); it sums to 1.
+
+        It is averaged as in ``of``.
         """
         means = self._means(layers, step, head)
         return torch.stack([shares[picture].mean(0) for shares in means.values()]).mean(0)
@@ -146,9 +138,8 @@ class AttentionMaps:
         """Return (B, N, L) for each layer asked for."""
         for name, value in (("step", step), ("head", head)):
             if value is not None and name not in self.keep:
-                raise ValueError(
-                    f"{name}={value} was not kept apart. Record with keep=({name!r},)."
-                )
+                advice = f"Record with keep=({name!r},)"
+                raise ValueError(f"{name}={value} was not kept apart. {advice}.")
         if step is not None and not -self.steps <= step < self.steps:
             raise IndexError(f"step={step} is outside the {self.steps} steps recorded.")
         chosen: dict[str, list] = {}
@@ -156,26 +147,20 @@ class AttentionMaps:
             if layers in name and (step is None or index == step % self.steps):
                 chosen.setdefault(name, []).append(total)
         if not chosen:
-            raise ValueError(
-                f"nothing was recorded in layers {layers!r}; recorded are"
-                f" {', '.join(self.layers) or 'none'}."
-            )
-        means = {
-            name: sum(total for total, _ in parts) / sum(n for _, n in parts)
-            for name, parts in chosen.items()
-        }
-        return {
-            name: mean[:, head] if head is not None else mean.mean(1)
-            for name, mean in means.items()
-        }
+            recorded = ", ".join(self.layers) or "none"
+            raise ValueError(f"nothing was recorded in layers {layers!r}; recorded are {recorded}.")
+        means = {}
+        for name, parts in chosen.items():
+            mean = sum(total for total, _ in parts) / sum(n for _, n in parts)
+            means[name] = mean.mean(1) if head is None else mean[:, head]
+        return means
 
     def _on_call(self, _: nn.Module, args: tuple, kwargs: dict) -> None:
-        sample = args[0] if args else kwargs["sample"]
-        if len(sample) not in (len(self.prompts), 2 * len(self.prompts)):
+        sample, n = args[0] if args else kwargs["sample"], len(self.prompts)
+        if len(sample) not in (n, 2 * n):
             raise ValueError(
-                f"the U-Net was called on {len(sample)} rows, but there are {len(self.prompts)}"
-                f" prompts: expected {len(self.prompts)}, or twice that with guidance. Pass one"
-                " prompt for each picture."
+                f"the U-Net was called on {len(sample)} rows, but there are {n} prompts: expected"
+                f" {n}, or twice that with guidance. Pass one prompt for each picture."
             )
         self._grid = tuple(sample.shape[-2:])
         factor = 2 ** (len(self.parts.vae.config.block_out_channels) - 1)
@@ -183,16 +168,12 @@ class AttentionMaps:
         self.steps += 1
 
     def _record(self, name: str, queries: Tensor, keys: Tensor, mask: Tensor | None) -> None:
-        rows = (
-            slice(len(queries) - len(self.prompts), None)
-            if self.half == "conditional"
-            else slice(len(self.prompts))
-        )
-        if self.half == "unconditional" and len(queries) == len(self.prompts):
+        n = len(self.prompts)
+        if self.half == "unconditional" and len(queries) == n:
             return
-        shares = attention_probabilities(
-            queries[rows], keys[rows], None if mask is None else mask[rows]
-        ).float()
+        rows = slice(n) if self.half == "unconditional" else slice(len(queries) - n, None)
+        mask = None if mask is None else mask[rows]
+        shares = attention_probabilities(queries[rows], keys[rows], mask).float()
         shares = shares if "head" in self.keep else shares.mean(1, keepdim=True)
         height, width = self._grid
         while height * width > shares.shape[2]:
@@ -203,9 +184,7 @@ class AttentionMaps:
 
 
 class _Recorder:
-    """An attention processor that reads the probabilities and leaves the work to the processor that
-    was there.
-    """
+    """Reads the probabilities and leaves the work to the attention processor that was there."""
 
     def __init__(self, name: str, processor: Any, maps: AttentionMaps) -> None:
         self.name, self.processor, self.maps = name, processor, maps

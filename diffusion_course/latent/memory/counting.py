@@ -17,11 +17,10 @@ from torch.utils._pytree import tree_leaves
 
 
 class LiveBytes(TorchDispatchMode):
-    """Counts the bytes of the tensors that were made inside a ``with`` block and are alive. Views
-    share; inputs and tensors on the meta device do not count.
+    """Counts the bytes of the tensors that were made inside a ``with`` block and are alive.
 
-    now: bytes alive; peaks: the largest ``now`` in each phase that ``begin`` names, and before any
-    in "".
+    Views share; inputs and tensors on the meta device do not count. now: bytes alive; peaks: the
+    largest ``now`` in each phase that ``begin`` names, and before any in "".
     """
 
     def __init__(self) -> None:
@@ -65,20 +64,17 @@ class LiveBytes(TorchDispatchMode):
 
 
 class Peak(NamedTuple):
-    """What ``measure_peak`` returns: the call's result, and the most bytes that it held at one
-    time.
-    """
+    """The result of a measured call, and the most bytes that it held at one time."""
 
     result: Any
     bytes: int
 
 
 def measure_peak(function: Callable[[], Any], device: torch.device | str = "cpu") -> Peak:
-    """Call ``function()`` and return its result and the most bytes that it held on ``device``, on
-    top of those held before.
+    """Call ``function()`` and return its result and the most bytes that it held on ``device``.
 
-    On a CUDA GPU this is the allocator's peak, scratch space included; elsewhere it is the
-    tensors', from ``LiveBytes``.
+    Bytes held before do not count. On a CUDA GPU this is the allocator's peak, scratch space
+    included; elsewhere it is the tensors', from ``LiveBytes``.
     """
     if torch.device(device).type != "cuda":
         with LiveBytes() as live:
@@ -93,8 +89,9 @@ def measure_peak(function: Callable[[], Any], device: torch.device | str = "cpu"
 
 
 def free_memory(device: torch.device | str = "cpu") -> int:
-    """Return the bytes that this program could still get: on a CUDA GPU its memory, elsewhere main
-    memory or the container's.
+    """Return the bytes that this program could still get.
+
+    On a CUDA GPU its memory, elsewhere main memory or the container's.
     """
     if torch.device(device).type == "cuda":
         unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
@@ -105,10 +102,10 @@ def free_memory(device: torch.device | str = "cpu") -> int:
 
 
 def container_memory(folder: Path = Path("/sys/fs/cgroup")) -> float:
-    """Return the bytes that the limit of a container (Linux control groups, version 2 or 1) leaves,
-    infinity without one.
+    """Return the bytes that the limit of a container leaves, infinity without one.
 
-    Cached files that nobody uses count as free, as ``docker stats`` counts them.
+    The limit is that of Linux control groups, version 2 or 1. Cached files that nobody uses count
+    as free, as ``docker stats`` counts them.
     """
     for limit, used, cached in (
         ("memory.max", "memory.current", "inactive_file"),
@@ -116,10 +113,8 @@ def container_memory(folder: Path = Path("/sys/fs/cgroup")) -> float:
     ):
         try:
             most, now = (folder / limit).read_text().strip(), int((folder / used).read_text())
-            statistics = dict(
-                line.split()
-                for line in (folder / used).with_name("memory.stat").read_text().splitlines()
-            )
+            lines = (folder / used).with_name("memory.stat").read_text().splitlines()
+            statistics = dict(line.split() for line in lines)
         except OSError:
             continue
         return math.inf if most == "max" else int(most) - now + int(statistics.get(cached, 0))

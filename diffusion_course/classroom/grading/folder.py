@@ -2,33 +2,34 @@
 
 from __future__ import annotations
 
-import ast
 import dataclasses
 import time
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from collections.abc import Callable, Collection, Iterable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from pathlib import Path
 
-from ...exercises.registry import Exercise
 from ..assignment.assignment import Assignment
-from ..assignment.sources import answer_sources, parsed
 from ..records import Graded, Submission
+from ..reports.class_results import ClassResults
 from ..reports.outputs import write_reports
 from ..sandbox.bubblewrap import course_copy, require_sandbox
 from ..sandbox.limits import Limits
 from .attempts import run_attempts
-from .journal import Journal, grading_key, only_run
+from .finding import scan
+from .hand_offs import course_names
+from .journal import Journal, grading_key, hold_folder
 from .marking import hidden_cases, mark
-from .reading import read_submission, scan
+from .reading import read_submission
 
-SILENT = {"check", "exercise", "hint", "progress", "solution"}
 Attempting = Callable[..., tuple[dict, tuple[str, ...]]]
 
 
 @dataclasses.dataclass(frozen=True)
 class Summary:
-    """What a run did. `failed` holds (student, why) of submissions that could not be graded, `new`
-    how many were graded now.
+    """What a run did.
+
+    `failed` holds (student, why) of submissions that could not be graded, `new` how many were
+    graded now.
     """
 
     out: Path
@@ -49,29 +50,6 @@ class Summary:
         return "\n".join(
             [*lines, *self.notes, f"reports: {self.out / 'index.html'}, {self.out / 'grades.csv'}"]
         )
-
-
-def course_names(submission: Submission, exercise: Exercise) -> str:
-    """The names of the course's package that an answer uses, as far as its text tells."""
-    imported: dict[str, str] = {}
-    for cell in submission.cells:
-        for node in ast.walk(parsed(cell.source)):
-            if (
-                isinstance(node, ast.ImportFrom)
-                and (node.module or "").partition(".")[0] == "diffusion_course"
-            ):
-                imported |= {alias.asname or alias.name: alias.name for alias in node.names}
-            elif isinstance(node, ast.Import):
-                imported |= {
-                    (alias.asname or "diffusion_course"): alias.name
-                    for alias in node.names
-                    if alias.name.partition(".")[0] == "diffusion_course"
-                }
-    used = set()
-    for source in answer_sources(submission, exercise):
-        names = {node.id for node in ast.walk(parsed(source)) if isinstance(node, ast.Name)}
-        used |= {full for name, full in imported.items() if name in names} - SILENT
-    return ", ".join(sorted(used))
 
 
 def grade_one(
@@ -107,8 +85,7 @@ def grade_folder(
     progress: bool = True,
     attempt: Attempting = run_attempts,
 ) -> Summary:
-    """Grade every submission in a folder into `out`; what was graded before by the same grader is
-    kept.
+    """Grade every submission in a folder into `out`; what the same grader graded before is kept.
 
     Raises SandboxMissing before anything is read, FileNotFoundError for the folder, InUse where
     another run writes to `out`, ValueError for fewer than one job.
@@ -119,47 +96,50 @@ def grade_folder(
     if not unsafe and attempt is run_attempts:
         require_sandbox()
     found = scan(submissions)
-    with only_run(out), course_copy() as course:
+    with hold_folder(out), course_copy() as course:
         journal = Journal(out / "graded", grading_key(assignment, repr((limits, unsafe))))
         started = time.monotonic()
         read = {
             student: read_submission(path, student, assignment=assignment.name)
             for student, path in found.submissions
         }
-        graded = {
-            one: kept
-            for one, sub in read.items()
-            if (kept := journal.get(one, sub.sha256)) is not None
-        }
-        waiting, failed = [one for one in read if one not in graded], []
+        kept = {student: journal.get(student, one.sha256) for student, one in read.items()}
+        graded = {student: one for student, one in kept.items() if one is not None}
+        waiting = [student for student in read if student not in graded]
 
-        def work(student: str) -> Graded:
+        def work(student: str) -> None:
             made = grade_one(
                 assignment, read[student], limits, unsafe=unsafe, course=course, attempt=attempt
             )
             journal.put(made)
-            return made
+            graded[student] = made
 
-        with ThreadPoolExecutor(jobs) as pool:
-            futures = {pool.submit(work, student): student for student in waiting}
-            for future in _shown(futures, progress):
-                try:
-                    made = future.result()
-                    graded[made.student] = made
-                except LookupError as error:
-                    failed.append((futures[future], str(error.args[0])))
-                # One submission must not end the run, and must not become a silent zero
-                except Exception as error:
-                    failed.append((futures[future], f"{type(error).__name__}: {error}"))
+        failed = tuple(sorted(_at_a_time(jobs, work, waiting, progress=progress)))
         ordered = tuple(graded[student] for student in sorted(graded))
-        write_reports(assignment, ordered, read, sorted(failed), found.notes, out)
-        new = len(waiting) - len(failed)
-        return Summary(
-            out, ordered, tuple(sorted(failed)), found.notes, new, time.monotonic() - started
-        )
+        write_reports(ClassResults(assignment, ordered, read, failed, found.notes), out)
+        seconds = time.monotonic() - started
+        return Summary(out, ordered, failed, found.notes, len(waiting) - len(failed), seconds)
 
 
-def _shown(futures: dict, progress: bool):
+def _at_a_time(
+    jobs: int, work: Callable[[str], None], students: Sequence[str], *, progress: bool
+) -> list[tuple[str, str]]:
+    """Do the work for all students, some at a time; returns those for whom it failed, and why."""
+    failed = []
+    with ThreadPoolExecutor(jobs) as pool:
+        futures = {pool.submit(work, student): student for student in students}
+        for future in _shown(futures, progress=progress):
+            try:
+                future.result()
+            except LookupError as error:
+                failed.append((futures[future], str(error.args[0])))
+            # One submission must not end the run, and must not become a silent zero.
+            except Exception as error:
+                failed.append((futures[future], f"{type(error).__name__}: {error}"))
+    return failed
+
+
+def _shown(futures: Collection[Future[None]], *, progress: bool) -> Iterable[Future[None]]:
     """The futures as they finish, under a progress bar with the time that is left."""
     if not progress or not futures:
         return as_completed(futures)

@@ -1,0 +1,110 @@
+"""Find the submissions in a folder: who handed in, and where it is. Nothing is followed.
+
+A folder may hold `ID.ipynb`, `ID.zip` or folders `ID/` with a notebook somewhere inside; nbgrader's
+`submitted/ID/NAME/NAME.ipynb`; or Gradescope's `submission_N/` with `submission_metadata.yml`,
+which says whose they are.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from pathlib import Path
+
+from ..files import is_folder, is_link, printable, read_file
+
+_LIST_BYTES = 20 * 2**20  # of Gradescope's list of submissions
+_ID = 2_000  # characters of a student id, more than a file name can have
+_GRADESCOPE = "submission_metadata.yml"
+
+
+@dataclasses.dataclass(frozen=True)
+class Found:
+    """The submissions of a folder, one for each student id, and notes on what was left out."""
+
+    submissions: tuple[tuple[str, Path], ...]
+    notes: tuple[str, ...] = ()
+
+
+def find_submissions(folder: str | os.PathLike) -> list[tuple[str, Path]]:
+    """Return (student id, path) of every submission in `folder`, without `scan`'s notes."""
+    return list(scan(folder).submissions)
+
+
+def scan(folder: str | os.PathLike) -> Found:
+    """Find the submissions in `folder`, sorted by student id.
+
+    The id is the name of file or folder, with whatever cannot be printed spelled as an escape. A
+    path may be a link or a folder without a notebook: `reading.read_submission` says so. Of two
+    submissions with one id, the file comes before the folder and the folder before the zip. Raises
+    FileNotFoundError or NotADirectoryError for `folder` itself.
+    """
+    folder = Path(folder)
+    if not folder.exists():
+        raise FileNotFoundError(f"there is no folder {printable(str(folder))}.")
+    if not folder.is_dir():
+        raise NotADirectoryError(
+            f"{printable(str(folder))} is not a folder. Give the folder that holds the submissions."
+        )
+    if is_folder(folder / "submitted"):
+        folder = folder / "submitted"
+    notes: list[str] = []
+    owners = _gradescope_owners(folder / _GRADESCOPE, notes)
+    found: dict[str, list[tuple[int, str, Path]]] = {}
+    for name in sorted(os.listdir(folder)):
+        path, shown = folder / name, printable(name, 80)
+        suffix = path.suffix.lower()
+        if name.startswith(".") or name in (_GRADESCOPE, "__MACOSX"):
+            continue
+        if is_folder(path) or (is_link(path) and os.path.isdir(path)):
+            rank, stem = 1, name if suffix not in (".ipynb", ".zip") else path.stem
+        elif suffix in (".ipynb", ".zip"):
+            rank, stem = 0 if suffix == ".ipynb" else 2, path.stem
+        else:
+            notes.append(f"{shown!r} is no submission and is left out")
+            continue
+        found.setdefault(owners.get(stem) or printable(stem, _ID), []).append((rank, name, path))
+    for student, several in found.items():
+        several.sort()
+        if len(several) > 1:
+            taken, *rest = (repr(printable(name, 80)) for _, name, _ in several)
+            notes.append(
+                f"{student} has {len(several)} submissions: {taken} is read, {', '.join(rest)}"
+                " is not"
+            )
+    alike = {}
+    for student in sorted(found):
+        if (other := alike.setdefault(student.casefold(), student)) != student:
+            notes.append(f"the student ids {other!r} and {student!r} differ in capitals only")
+    return Found(tuple((student, found[student][0][2]) for student in sorted(found)), tuple(notes))
+
+
+def _gradescope_owners(path: Path, notes: list[str]) -> dict[str, str]:
+    """Return folder name -> student id from Gradescope's list of submissions, if there is one."""
+    if not os.path.lexists(path):
+        return {}
+    try:
+        import yaml
+
+        text = read_file(path, _LIST_BYTES).decode("utf-8")
+        entries = yaml.load(text, Loader=yaml.BaseLoader)  # values are texts only
+        owners = {}
+        for name, entry in dict(entries).items():
+            people = [
+                str(one.get(":sid") or one.get(":email") or "") for one in entry[":submitters"]
+            ]
+            if people and people[0]:
+                owners[str(name)] = printable(people[0], _ID)
+            if len(people) > 1:
+                others = ", ".join(map(printable, people[1:]))
+                notes.append(
+                    f"{printable(str(name))} is a group's: it is graded for {printable(people[0])},"
+                    f" not for {others}"
+                )
+        return owners
+    except Exception as error:  # whatever is wrong with it, the folders' own names remain
+        notes.append(
+            f"{path.name} is not used, the folders keep their names as ids"
+            f" ({printable(str(error), 100)})"
+        )
+        return {}

@@ -1,0 +1,187 @@
+"""The grader's handle of a worker: messages with deadlines, and the end of what takes too long."""
+
+from __future__ import annotations
+
+import os
+import queue
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from ..reasons import Reason
+from .bubblewrap import start_worker
+from .call_spec import CallSpec
+from .decoding import decode, receive
+from .limits import Limits
+from .processes import descendants, is_alive, kill_all
+from .protocol import CONTROL, HEADER, RUN, ProtocolError, encode, frames
+from .watch import PAUSE, FrameReader, Watch
+
+# Elsewhere an unsafe worker does one run; PyTorch and forks do not go together on macOS.
+CAN_FORK = sys.platform == "linux"
+START_SECONDS = 120.0
+CLEAN_SECONDS = 10.0
+TASKS = 8  # threads that each of a sandbox's processes may have, in the mean
+
+
+class RunEnded(Exception):
+    """The run is over before its time, for one of `reasons.ENDED`."""
+
+    def __init__(self, reason: Reason, detail: str = "") -> None:
+        super().__init__(f"{reason}: {detail}")
+        self.reason, self.detail = reason, detail
+
+
+class WorkerHandle:
+    """One worker, which does one run after another; it imports `modules` before any.
+
+    Raises RunEnded when a run ends, takes too long or too much, and ProtocolError for what is no
+    message. `clean` then says whether the worker can do another run.
+    """
+
+    def __init__(
+        self,
+        course: Path,
+        folder: Path,
+        limits: Limits,
+        *,
+        unsafe: bool = False,
+        modules: tuple[str, ...] = (),
+    ) -> None:
+        self.limits, self.unsafe = limits, unsafe
+        self.forks = not unsafe or CAN_FORK
+        self.process = start_worker(course, folder, limits.disk_mib, unsafe=unsafe)
+        self._heard, self._is_over = bytearray(), False
+        self._own: list[psutil.Process] = []  # its processes before any run
+        self._frames = FrameReader(self.process.stdout)
+        self._watch = Watch(self.process, limits, sandboxed=not unsafe)
+        try:
+            self._begin(modules)
+        except BaseException:
+            self.close()
+            raise
+
+    def start(self, cells: tuple[str, ...], specs: tuple[CallSpec, ...]) -> None:
+        """Begin a run."""
+        self._heard.clear()
+        told = tuple(spec.as_message() for spec in specs)
+        self._write(CONTROL, encode(("run", cells, told)))
+
+    def send(self, *message: Any) -> None:
+        """Send one message to the run."""
+        self._write(RUN, encode(message))
+
+    def message(self, deadline: float) -> tuple[Any, ...]:
+        """Return the run's next message, a tuple with something in it."""
+        value = receive(lambda size: self._read(size, deadline))
+        if type(value) is not tuple or not value:
+            raise ProtocolError("a message is a tuple")
+        return value
+
+    def clean(self) -> bool:
+        """End the run and all that it started; returns whether the worker can do another."""
+        if not self.forks or self._watch.cause:
+            return False
+        try:
+            if self.unsafe:
+                self._end_strangers()
+            self._write(CONTROL, encode(("clean",)))
+            while (said := self._control(time.monotonic() + CLEAN_SECONDS)) != ("clean",):
+                if said[0] != "ended":
+                    return False
+        except (RunEnded, ProtocolError):
+            return False
+        self._heard.clear()
+        return True
+
+    def close(self) -> None:
+        """End the worker and everything that it started."""
+        self._watch.stop()
+        self.process.wait()
+        late = time.monotonic() + CLEAN_SECONDS
+        # A sandbox's first process goes after all others.
+        while any(map(is_alive, self._own)) and time.monotonic() < late:
+            time.sleep(PAUSE)
+        self._frames.close()
+        self._watch.join()
+        self.process.stdin.close()
+
+    def _begin(self, modules: tuple[str, ...]) -> None:
+        limits = {
+            "memory_mib": self.limits.memory_mib,
+            "disk_mib": self.limits.disk_mib,
+            "seconds": int(self.limits.seconds + START_SECONDS),
+            "tasks": TASKS * self.limits.processes,
+        }
+        options = {"sandboxed": not self.unsafe, "forks": self.forks, "modules": modules}
+        self._write(CONTROL, encode(("limits", limits, options)))
+        if self._control(time.monotonic() + START_SECONDS)[0] != "ready":
+            raise RunEnded(Reason.CRASH, "the worker did not start")
+        self._own = descendants(self.process.pid)
+
+    def _write(self, kind: int, data: bytes) -> None:
+        rest = memoryview(frames(kind, data))
+        # The first process always reads, unless it was stopped.
+        self._watch.overdue = time.monotonic() + START_SECONDS
+        try:
+            while rest:
+                rest = rest[os.write(self.process.stdin.fileno(), rest) :]
+        except OSError:
+            raise self._end() from None
+        finally:
+            self._watch.overdue = float("inf")
+
+    def _frame(self, deadline: float) -> tuple[int, bytes]:
+        if self._is_over:
+            raise self._end()
+        try:
+            frame = self._frames.next(deadline - time.monotonic())
+        except queue.Empty:
+            raise RunEnded(self._watch.cause or Reason.TIME) from None
+        if frame is None:
+            self._is_over = True
+            raise self._end()
+        return frame
+
+    def _read(self, size: int, deadline: float) -> bytes:
+        while len(self._heard) < size:
+            kind, data = self._frame(deadline)
+            if kind == CONTROL:
+                said = _control_message(data)
+                raise self._end(said[-1] if said[0] == "ended" and type(said[-1]) is int else 0)
+            self._heard += data
+        wanted = bytes(self._heard[:size])
+        del self._heard[:size]
+        return wanted
+
+    def _control(self, deadline: float) -> tuple[Any, ...]:
+        while True:
+            kind, data = self._frame(deadline)
+            if kind == CONTROL:
+                return _control_message(data)
+
+    def _end(self, code: int = 0) -> RunEnded:
+        """What ended the run, from the watch or from the run's exit code."""
+        self._watch.wait()
+        if self._watch.cause:
+            return RunEnded(self._watch.cause)
+        if code == -getattr(signal, "SIGXCPU", 0):
+            return RunEnded(Reason.TIME)
+        by_signal = code < 0 and -code in signal.valid_signals()
+        return RunEnded(Reason.CRASH, f"by {signal.Signals(-code).name}" if by_signal else "")
+
+    def _end_strangers(self) -> None:
+        """Without a sandbox: end what the student's code started, as far as it still descends."""
+        strangers = [one for one in descendants(self.process.pid) if one not in self._own]
+        kill_all(strangers)
+        psutil.wait_procs(strangers, timeout=1)
+
+
+def _control_message(data: bytes) -> tuple[Any, ...]:
+    """A message of the first process, which is one frame."""
+    length, _ = HEADER.unpack(data[: HEADER.size])
+    return decode(data[HEADER.size : HEADER.size + length], b"")

@@ -1,0 +1,55 @@
+"""What one call of an answer did, as a message and back. The grader believes nothing in it."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from ...exercises.trial import Failure, Foreign, Outcome
+from .protocol import MAX_JSON, ProtocolError, encode
+
+PARTS = 6  # output, failure, what changed, three flags
+
+
+def encode_outcome(outcome: Outcome) -> bytes:
+    """Return an outcome as a message; an output that cannot be sent becomes `Foreign`."""
+    failure = outcome.failure
+    told = failure and (failure.type_name[:200], failure.message[:200], failure.line)
+    flags = (outcome.used_global_random, outcome.ignored_generator, outcome.reproducible)
+    try:
+        return encode((outcome.output, told, outcome.changed, *flags), MAX_JSON)
+    except ProtocolError as error:
+        return encode((Foreign(str(error)), told, outcome.changed, *flags))
+
+
+def decode_outcome(value: Any) -> Outcome:
+    """Return the Outcome that a decoded message tells of.
+
+    Raises ProtocolError where it tells of none.
+    """
+    if type(value) is not tuple or len(value) != PARTS:
+        raise ProtocolError(f"an outcome has {PARTS} parts, got {type(value).__name__}")
+    output, failure, changed, *flags = value
+    if type(changed) is not tuple or not all(type(name) is str for name in changed):
+        raise ProtocolError("what changed is a tuple of names")
+    if not all(type(flag) is bool for flag in flags):
+        raise ProtocolError("the flags of an outcome are True or False")
+    return Outcome(output, failure and _failure(failure), changed, *flags)
+
+
+def _failure(value: Any) -> Failure:
+    if (
+        type(value) is not tuple
+        or len(value) != 3
+        or [type(part) for part in value[:2]] != [str, str]
+    ):
+        raise ProtocolError("a failure is its type, its message and a line")
+    kind, text, line = value
+    if line is not None and (type(line) is not int or not 0 < line < 10**6):
+        raise ProtocolError("the line of a failure is a number")
+    return Failure(class_name(kind), " ".join(text[:200].split()), line)
+
+
+def class_name(text: str) -> str:
+    """A class's name as a name: the student's code can give it any text."""
+    return re.sub(r"[^\w.]", "?", text[:80])

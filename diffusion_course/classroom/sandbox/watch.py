@@ -1,0 +1,113 @@
+"""Two threads beside a worker: one reads what it sends, one ends it when it takes too much."""
+
+from __future__ import annotations
+
+import os
+import queue
+import signal
+import subprocess
+import threading
+import time
+from typing import IO
+
+from ..reasons import Reason
+from .limits import Limits
+from .processes import count_tasks, descendants, kill_all, memory_of
+from .protocol import CONTROL, FRAME, MAX_FRAME, RUN
+
+PAUSE, LONG_PAUSE = 0.02, 0.2
+WAITING_FRAMES = 1024  # read and not yet asked for; more stay in the pipe
+
+
+class FrameReader:
+    """Reads the frames of a worker as they come, in a thread that ends with the pipe."""
+
+    def __init__(self, pipe: IO[bytes]) -> None:
+        self._pipe = pipe
+        self._frames: queue.Queue[tuple[int, bytes] | None] = queue.Queue(WAITING_FRAMES)
+        self._thread = threading.Thread(target=self._read, daemon=True)
+        self._thread.start()
+
+    def next(self, seconds: float) -> tuple[int, bytes] | None:
+        """Return the next frame, or None after the last one; raises queue.Empty after a time."""
+        return self._frames.get(timeout=max(seconds, 0))
+
+    def close(self) -> None:
+        """Take what is left, so that the thread ends, and close the pipe."""
+        for _ in range(WAITING_FRAMES):
+            if not self._thread.is_alive():
+                self._pipe.close()
+                return
+            try:
+                self._frames.get(timeout=PAUSE)  # the thread may wait for room
+            except queue.Empty:
+                continue
+
+    def _read(self) -> None:
+        while len(head := self._pipe.read(FRAME.size)) == FRAME.size:
+            kind, size = FRAME.unpack(head)
+            if kind not in (RUN, CONTROL) or size > MAX_FRAME:
+                break
+            self._frames.put((kind, self._pipe.read(size)))
+        self._frames.put(None)
+
+
+class Watch:
+    """Ends a worker that takes too much, or longer than `overdue`; `cause` then says why."""
+
+    def __init__(
+        self, process: subprocess.Popen[bytes], limits: Limits, *, sandboxed: bool
+    ) -> None:
+        self.cause: Reason | None = None
+        self.overdue = float("inf")  # a time of time.monotonic()
+        self._process, self._limits, self._sandboxed = process, limits, sandboxed
+        self._is_over = threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+        self._thread.start()
+
+    def wait(self) -> None:
+        """Give the watch a moment: what has just ended may have been ended by it."""
+        self._is_over.wait(LONG_PAUSE)
+
+    def stop(self) -> None:
+        """Kill the worker and watch no more."""
+        self._is_over.set()
+        self._kill()
+
+    def join(self) -> None:
+        """Wait for the thread."""
+        self._thread.join()
+
+    def _watch(self) -> None:
+        looked, usual = 0.0, count_tasks()
+        while not self._is_over.wait(PAUSE):
+            if time.monotonic() > self.overdue:
+                self._end(Reason.TIME)
+            # One short read: a fork bomb leaves no time for a long one.
+            are_many = count_tasks() > usual + self._limits.processes
+            if not are_many and time.monotonic() - looked < LONG_PAUSE:
+                continue
+            looked, below = time.monotonic(), descendants(self._process.pid)
+            if len(below) > self._limits.processes:
+                self._end(Reason.PROCESSES)
+            elif sum(map(memory_of, below)) > self._limits.memory_mib * 2**20:
+                self._end(Reason.MEMORY)
+            usual = max(usual, count_tasks() - len(below)) if are_many else usual
+
+    def _end(self, cause: Reason) -> None:
+        self.cause = self.cause or cause
+        self._kill()
+
+    def _kill(self) -> None:
+        """Kill the worker: a sandbox's first process takes all others with it.
+
+        Without a sandbox, those are killed that are still known to descend from it.
+        """
+        below = [] if self._sandboxed else descendants(self._process.pid)
+        self._process.kill()
+        kill_all(below)
+        if hasattr(os, "killpg"):
+            try:
+                os.killpg(self._process.pid, signal.SIGKILL)
+            except (ProcessLookupError, PermissionError):
+                return

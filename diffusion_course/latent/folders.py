@@ -1,0 +1,164 @@
+"""The files of a latent diffusion model in diffusers' layout, read part by part."""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from ..files.checkpoints import check_sha256
+from ..files.pretrained import data_dir, shipped_files
+from ..process.kernels import PREDICTION_TYPES
+from ..process.schedules import NoiseSchedule, make_schedule
+from ..validation import check_choice, describe
+
+MINIATURE = "mini-stable-diffusion"
+NETWORKS = {"vae": "AutoencoderKL", "unet": "UNet2DConditionModel", "text_encoder": "CLIPTextModel"}
+BETA_SCHEDULES = {  # diffusers' names -> this course's
+    "linear": "linear", "scaled_linear": "scaled_linear", "squaredcos_cap_v2": "cosine",
+    "sigmoid": "sigmoid",
+}
+
+
+@contextmanager
+def without_progress_bars() -> Iterator[None]:
+    """No bars of diffusers and transformers inside: a notebook would store them as errors."""
+    import diffusers
+    import transformers
+
+    modules = (diffusers.utils.logging, transformers.utils.logging)
+    shown = [module for module in modules if module.is_progress_bar_enabled()]
+    for module in shown:
+        module.disable_progress_bar()
+    try:
+        yield
+    finally:
+        for module in shown:
+            module.enable_progress_bar()
+
+
+def read_json(path: Path, advice: str) -> dict:
+    """Return the object in a file of the model; raises FileNotFoundError or ValueError."""
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"the model has no {path.parent.name}/{path.name}: there is no file {path}. {advice}"
+        )
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{path} is damaged ({error}). {advice}") from error
+
+
+def check_classes(folder: Path, advice: str) -> None:
+    """Raise unless ``model_index.json`` names the classes of ``NETWORKS``, each with its config."""
+    classes = read_json(folder / "model_index.json", advice)
+    for part, expected in NETWORKS.items():
+        if (classes.get(part) or [None])[-1] != expected:
+            raise ValueError(
+                f"this course runs models whose {part} is {expected}; in {folder} it is"
+                f" {classes.get(part)}."
+            )
+        read_json(folder / part / "config.json", advice)
+
+
+def check_shipped(advice: str) -> None:
+    """Raise unless the miniature's weights are those of ``data/manifest.json``."""
+    files = shipped_files()
+    for part in NETWORKS:
+        if (entry := files.get(f"{MINIATURE}/{part}")) is None:
+            manifest = data_dir() / "manifest.json"
+            raise ValueError(f"{manifest} has no entry {MINIATURE}/{part}. {advice}")
+        if not entry.path.is_file():
+            raise FileNotFoundError(
+                f"the weights of the {part} are missing: there is no file {entry.path}. {advice}"
+            )
+        check_sha256(entry.path, entry.sha256)
+
+
+def check_dtype(dtype: object) -> None:
+    """Raise TypeError unless ``dtype`` is a floating torch.dtype."""
+    if not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
+        raise TypeError(
+            f"dtype must be a floating torch.dtype such as torch.float16, got {describe(dtype)}."
+        )
+
+
+def load_network(folder: Path, dtype: torch.dtype, advice: str) -> nn.Module:
+    """Return the network in the folder of one part, in ``dtype``, with all of its weights."""
+    import diffusers
+    import transformers
+    from safetensors import SafetensorError
+
+    part, kind = folder.name, NETWORKS[folder.name]
+    if not any(folder.glob("*.safetensors")):
+        raise FileNotFoundError(
+            f"the weights of the {part} are missing: no *.safetensors in {folder}. {advice}"
+        )
+    load = getattr(diffusers, kind, getattr(transformers, kind, None)).from_pretrained
+    try:
+        with without_progress_bars():
+            network, info = load(
+                folder, use_safetensors=True, local_files_only=True, output_loading_info=True
+            )
+    except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
+        raise ValueError(f"the {part} in {folder} cannot be loaded ({error}). {advice}") from error
+    if lost := sorted(map(str, [*info["missing_keys"], *info["mismatched_keys"]])):
+        raise ValueError(
+            f"the weights of the {part} in {folder} lack {len(lost)} tensors, such as {lost[0]}."
+            f" {advice}"
+        )
+    return nn.Module.to(network, dtype=dtype).eval()
+
+
+def load_tokenizer(folder: Path, vocab_size: int, advice: str) -> object:
+    """Return the CLIPTokenizer in a folder, with no more tokens than the text encoder knows."""
+    from transformers import CLIPTokenizer
+
+    if not any((folder / name).is_file() for name in ("tokenizer.json", "vocab.json")):
+        raise FileNotFoundError(f"the model has no tokenizer: no vocabulary in {folder}. {advice}")
+    try:
+        tokenizer = CLIPTokenizer.from_pretrained(folder, local_files_only=True)
+    except Exception as error:  # the tokenizers library raises plain Exception for a damaged file
+        reason = f"the tokenizer in {folder} cannot be loaded ({error}). {advice}"
+        raise ValueError(reason) from error
+    if len(tokenizer) > vocab_size:
+        raise ValueError(
+            f"the tokenizer in {folder} has {len(tokenizer)} tokens, the text_encoder {vocab_size}."
+            f" {advice}"
+        )
+    return tokenizer
+
+
+def read_process(folder: Path, advice: str) -> dict[str, object]:
+    """Return the fields of ``LatentParts`` that the scheduler's configuration holds.
+
+    What it leaves out has diffusers' default.
+    """
+    config = read_json(folder / "scheduler" / "scheduler_config.json", advice)
+    prediction_type = config.get("prediction_type", "epsilon")
+    name = f"the prediction_type of the scheduler in {folder}"
+    check_choice(name, prediction_type, PREDICTION_TYPES)
+    return {
+        "schedule": _schedule(config, folder),
+        "prediction_type": prediction_type,
+        "spacing": config.get("timestep_spacing"),
+        "steps_offset": config.get("steps_offset", 0),
+        "ends_clean": config.get("set_alpha_to_one", True),
+    }
+
+
+def _schedule(config: dict, folder: Path) -> NoiseSchedule:
+    betas, kind = config.get("trained_betas"), config.get("beta_schedule")
+    if betas is not None:
+        return NoiseSchedule(torch.tensor(betas, dtype=torch.float64))
+    if kind not in BETA_SCHEDULES:
+        has, known = f"has beta_schedule {kind!r}", ", ".join(BETA_SCHEDULES)
+        raise ValueError(f"the scheduler in {folder} {has}; known are {known}.")
+    ends = () if kind == "squaredcos_cap_v2" else ("beta_start", "beta_end")
+    return make_schedule(
+        BETA_SCHEDULES[kind], config.get("num_train_timesteps", 1000),
+        zero_terminal_snr=config.get("rescale_betas_zero_snr", False),
+        **{end: config[end] for end in ends if end in config},
+    )

