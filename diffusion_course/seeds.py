@@ -27,8 +27,7 @@ def _seed_of(caller: str) -> Check:
 def make_generator(seed: int, device: str | torch.device = "cpu") -> torch.Generator:
     """Return a ``torch.Generator`` on ``device`` that starts at ``seed``.
 
-    Raises TypeError or ValueError for a bad seed, RuntimeError for a device that this machine does
-    not have.
+    Raises TypeError or ValueError for a bad seed, RuntimeError for a device that is not here.
     """
     try:
         return torch.Generator(device=device).manual_seed(int(seed))

@@ -10,7 +10,15 @@ from helpers import assert_near, normal
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 
-from diffusion_course import GaussianMixture, Posterior, q_posterior, q_sample, to_x0_and_noise
+from diffusion_course import (
+    GaussianMixture,
+    Posterior,
+    UNet,
+    mixture,
+    q_posterior,
+    q_sample,
+    to_x0_and_noise,
+)
 from diffusion_course.door import (
     batch,
     beside,
@@ -26,6 +34,7 @@ from diffusion_course.door import (
 
 BAR = torch.linspace(0.9, 0.1, 5, dtype=torch.float64)
 X, NOISE, T = normal(3, 2), normal(3, 2, seed=1), torch.tensor([0, 2, 4])
+PAIR = mixture("pair")
 seen = []
 
 
@@ -150,7 +159,7 @@ def test_pickled_by_name(of):
         (beside("other"), torch.ones(3, 2, device="meta"), ValueError, "x is on meta and other on cpu"),
         (timesteps("other", of="table"), torch.tensor([0, 1, 5]), ValueError, r"t must lie in 0\.\.4"),
         (number(lambda n: n > 2, "exceed 2"), 2, ValueError, r"x must exceed 2, got 2\."),
-        (number(lambda n: n > 2, "exceed 2"), True, ValueError, r"x must exceed 2, got bool True"),
+        (number(lambda n: n > 0, "be positive"), True, ValueError, r"x must be positive, got bool True"),
         (number(lambda n: n > 2, "exceed 2"), torch.ones(2), ValueError, r"x must exceed 2, got shape \(2,\)"),
     ],
 )
@@ -166,12 +175,19 @@ def test_compiled_whole():
     assert_near(fast(X, T, BAR, NOISE), q_sample(X, T, BAR, NOISE), 0)
     fast = torch.compile(lambda x, e: to_x0_and_noise(e, x, 0.3, "v_prediction")[0], backend="eager", fullgraph=True)
     assert_near(fast(X, NOISE), to_x0_and_noise(NOISE, X, 0.3, "v_prediction")[0], 0)
+    network, images = UNet(1, 16, num_classes=3), normal(3, 1, 4, 4, dtype=torch.float32)
+    torch.nn.init.ones_(network.last.weight)
+    assert_near(torch.compile(network, backend="eager", fullgraph=True)(images, T, T % 3), network(images, T, T % 3), 1e-6)
+    point = PAIR.score(X, BAR[T])
+    assert_near(torch.compile(PAIR.score, backend="eager", fullgraph=True)(X, BAR[T]), point, 1e-12)
 
 
 def test_vmapped():
     xs, noises, ts = normal(4, 3, 2, seed=2), normal(4, 3, 2, seed=3), torch.stack([T, T, 4 - T, T // 2])
     found = torch.func.vmap(q_sample, in_dims=(0, 0, None, 0))(xs, ts, BAR, noises)
     assert_near(found, torch.stack([q_sample(x, t, BAR, e) for x, t, e in zip(xs, ts, noises, strict=True)]), 0)
+    scores = [PAIR.score(x, level) for x, level in zip(xs, BAR[:4], strict=True)]
+    assert_near(torch.func.vmap(PAIR.score)(xs, BAR[:4]), torch.stack(scores), 1e-12)
     both = lambda e, x: to_x0_and_noise(e, x, BAR[T], "epsilon")  # noqa: E731
     for found, wanted in zip(torch.func.vmap(both)(noises, xs), zip(*map(both, noises, xs), strict=True), strict=True):
         assert_near(found, torch.stack(wanted), 0)

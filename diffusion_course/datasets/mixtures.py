@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from ..door import beside, checked, floating, positive_int, share
-from ..process.kernels import as_alpha_bar, from_x0_and_noise, noise_like, prediction, scales
+from ..process.kernels import as_alpha_bar, from_x0_and_noise, noise_like, prediction
 from ..process.schedules import alpha_bar_at
 from ..validation import check_classes, check_timesteps, describe, values_are_free
 
@@ -118,45 +118,45 @@ class GaussianMixture:
         z = noise_like(self.means.new_empty(n, self.dim), generator) * self._variances.sqrt()[k]
         return self.means[k] + torch.einsum("nij,nj->ni", self._axes[k], z)
 
-    def _levels(self, x: Tensor, alpha_bar: Level) -> tuple[Tensor, Tensor]:
-        """Return (abar, 1 - abar), each (N or 1, 1, 1)."""
-        alpha_bar = as_alpha_bar(alpha_bar, x[:, :1]).reshape(-1, 1, 1)
-        return alpha_bar.to(x.dtype), (1 - alpha_bar).to(x.dtype)
-
-    def _project(self, x: Tensor, alpha_bar: Level) -> tuple[Tensor, Tensor, Tensor]:
-        """Return x minus each component's noised mean, along the component's axes (N, K, D), the
-        noised variances there, and log(weights[k] N_k(x)) (N, K).
+    def _project(self, x: Tensor, alpha_bar: Level) -> tuple[Tensor, ...]:
+        """Return log(weights[k] N_k(x)) (N, K); x minus each component's noised mean, along the
+        component's axes, and the noised variances there (N, K, D); abar and 1 - abar (N, 1, 1).
         """
-        signal, noise = self._levels(x, alpha_bar)
+        alpha_bar = as_alpha_bar(alpha_bar, x[:, :1]).reshape(-1, 1, 1)
+        signal, noise = alpha_bar.to(x.dtype), (1 - alpha_bar).to(x.dtype)
         z = torch.einsum("nkd,kde->nke", x[:, None] - signal.sqrt() * self.means, self._axes)
         variances = signal * self._variances + noise
         log_density = -0.5 * (z**2 / variances + (2 * math.pi * variances).log()).sum(-1)
-        return z, variances, self.weights.log() + log_density
+        return self.weights.log() + log_density, z, variances, signal, noise
 
     @checked(x=points)
     def log_prob(self, x: Tensor, alpha_bar: Level = 1.0) -> Tensor:
         """Return the log-density (N,) of x_t at x (N, D), in nats; abar = 1 is clean data."""
-        return self._project(x, alpha_bar)[2].logsumexp(1)
+        log_joint, *_ = self._project(x, alpha_bar)
+        return log_joint.logsumexp(1)
 
     @checked(xt=points)
     def responsibilities(self, xt: Tensor, alpha_bar: Level = 1.0) -> Tensor:
         """Return p(component k | x_t) (N, K)."""
-        return self._project(xt, alpha_bar)[2].softmax(1)
+        log_joint, *_ = self._project(xt, alpha_bar)
+        return log_joint.softmax(1)
+
+    def _score(self, xt: Tensor, alpha_bar: Level) -> tuple[Tensor, Tensor]:
+        log_joint, z, variances, _, noise = self._project(xt, alpha_bar)
+        pull = -torch.einsum("nke,kde->nkd", z / variances, self._axes)
+        return (log_joint.softmax(1)[..., None] * pull).sum(1), noise[:, 0]
 
     @checked(xt=points)
     def score(self, xt: Tensor, alpha_bar: Level = 1.0) -> Tensor:
         """Return grad_x log p(x_t) (N, D): -S^{-1} (x - m) of each component, by responsibility."""
-        z, variances, log_joint = self._project(xt, alpha_bar)
-        pull = -torch.einsum("nke,kde->nkd", z / variances, self._axes)
-        return (log_joint.softmax(1)[..., None] * pull).sum(1)
+        return self._score(xt, alpha_bar)[0]
 
     def _posteriors(self, xt: Tensor, alpha_bar: Level) -> tuple[Tensor, Tensor, Tensor]:
         """Return p(k | x_t) (N, K), and the means and variances of p(x_0 | x_t, k), (N, K, D)."""
-        signal, noise = self._levels(xt, alpha_bar)
-        z, variances, log_joint = self._project(xt, alpha_bar)
-        gain = signal.sqrt() * self._variances / variances
-        means = self.means + torch.einsum("nke,kde->nkd", gain * z, self._axes)
-        return log_joint.softmax(1), means, noise * self._variances / variances
+        log_joint, z, variances, signal, noise = self._project(xt, alpha_bar)
+        shrink = self._variances / variances
+        pull = torch.einsum("nke,kde->nkd", signal.sqrt() * shrink * z, self._axes)
+        return log_joint.softmax(1), self.means + pull, noise * shrink
 
     @checked(xt=points)
     def posterior_mean(self, xt: Tensor, alpha_bar: Level) -> Tensor:
@@ -172,11 +172,11 @@ class GaussianMixture:
         centred = means - (weights[..., None] * means).sum(1, keepdim=True)
         return within + torch.einsum("nk,nkd,nkf->ndf", weights, centred, centred)
 
+    @checked(xt=points)
     def noise_prediction(self, xt: Tensor, alpha_bar: Level) -> Tensor:
         """Return E[noise | x_t] (N, D) = -sqrt(1 - abar) score(x_t): the best noise predictor."""
-        score = self.score(xt, alpha_bar)
-        _, noise_scale = scales(as_alpha_bar(alpha_bar, xt), xt)
-        return -noise_scale * score
+        score, noise = self._score(xt, alpha_bar)
+        return -noise.sqrt() * score
 
     @checked(prediction_type=prediction)
     def model(
@@ -208,8 +208,7 @@ class GaussianMixture:
         (N, D) given x_t and class.
 
         classes: the class 0..C-1 of each component, every class at least once. cond: (N,) int64 in
-        0..C, where C, also ``model.null_class``, is "no class": all components. Raises ValueError
-        or TypeError for other classes or conditions.
+        0..C, where C, also ``model.null_class``, is "no class". Raises for other classes or cond.
         """
         labels = [int(c) for c in classes]
         null = max(labels) + 1

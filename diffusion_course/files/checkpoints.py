@@ -67,8 +67,7 @@ def _of_that_file(name: str, sha256: str, given: dict) -> None:
 def load_tensors(path: str | Path, *, sha256: str | None = None) -> tuple[Tensors, dict]:
     """Return (tensors on the CPU, metadata) of a file that ``save_tensors`` wrote.
 
-    Raises FileNotFoundError if it is missing, ValueError if its sha256 is not the one given or it
-    is not a whole file.
+    Raises FileNotFoundError without the file, ValueError for another sha256 or a damaged file.
     """
     from safetensors import SafetensorError, safe_open
 

@@ -35,8 +35,7 @@ class ShippedFile:
 
 
 def data_dir() -> Path:
-    """Return the folder of shipped weights: $DIFFUSION_COURSE_DATA if set, else ``data/`` beside
-    the package.
+    """Return the folder of weights: $DIFFUSION_COURSE_DATA, else ``data/`` beside the package.
 
     Raises FileNotFoundError, saying what to do, if it holds no manifest.
     """
@@ -82,8 +81,8 @@ def _shipped(name: str, value: str, given: dict) -> None:
 def load_pretrained(name: str) -> nn.Module:
     """Return the shipped network of this name, in evaluation mode on the CPU.
 
-    Raises ValueError for a name that the manifest does not hold, a part of the miniature, or a file
-    whose sha256 differs; FileNotFoundError if missing.
+    Raises ValueError for an unknown name, a part of the miniature, or a file whose sha256 differs;
+    FileNotFoundError for one that is missing.
     """
     entry = shipped_files()[name]
     tensors, _ = load_tensors(entry.path, sha256=entry.sha256)

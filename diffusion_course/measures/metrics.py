@@ -255,8 +255,7 @@ def bootstrap_interval(
     [2 value - q_high, 2 value - q_low]. A statistic that is biased at finite N, such as
     ``frechet_distance``, is biased once more in each resample: "percentile" then adds that bias,
     "basic" takes it off, and either may leave ``value`` outside. Repeated points mislead statistics
-    of nearest neighbours. Raises ValueError for a level outside (0, 1), an unknown method, or a
-    statistic that is no number.
+    of nearest neighbours. Raises ValueError unless 0 < level < 1 and the statistic is one number.
     """
     where = generator.device if generator else "cpu"
 

@@ -120,8 +120,7 @@ def memorisation(
     0.5 without copying, 0 if everything is copied, above 0.5 if samples are far from the data.
     ``z_score``: the same as the Mann-Whitney statistic's standard score; far below 0 speaks of
     copying. ``copies`` (N,): samples nearer than the nearest ``level`` share of held-out data: that
-    share of them, about, without copying. Raises ValueError for a level outside (0, 1) and as
-    ``nearest_distances``.
+    share of them, about, without copying. Raises unless 0 < level < 1, as ``nearest_distances``.
     """
     found = nearest_distances(samples, train, chunk=chunk)
     unseen = nearest_distances(held_out, train, chunk=chunk).distances

@@ -8,15 +8,13 @@ from ..validation import describe
 
 def _digits(name: str, images: Tensor, given: dict) -> None:
     if images.shape[1:] != (1, 16, 16):
-        wanted = "the digit classifier takes images (B, 1, 16, 16)"
-        raise ValueError(f"{wanted}, got {describe(images)}.")
+        raise ValueError(f"this classifier takes images (B, 1, 16, 16), got {describe(images)}.")
 
 
 class DigitClassifier(nn.Module):
     """Small convolutional classifier for digits (B, 1, 16, 16) in [-1, 1]: returns logits (B, 10).
 
-    ``features`` returns the 64 numbers before the last layer. Raises ValueError for images of
-    another shape.
+    ``features`` returns the 64 numbers before the last layer. Raises ValueError for other shapes.
     """
 
     def __init__(self) -> None:

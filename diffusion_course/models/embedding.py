@@ -13,9 +13,8 @@ from ..validation import check_classes, describe
 def timestep_embedding(t: Tensor, dim: int) -> Tensor:
     """Return cos and sin of t at ``dim / 2`` frequencies from 1 to 1 / 10,000: (B, dim) float32.
 
-    The positional encoding of arXiv 1706.03762, section 3.5, applied to time. t: (B,) indices, not
-    fractions of T: with t in [0, 1] all rows would be nearly equal. Raises ValueError for an odd
-    dim.
+    The positional encoding of arXiv 1706.03762, section 3.5, of time. t: (B,) indices, no fractions
+    of T, whose rows would be nearly equal. Raises ValueError for an odd dim.
     """
     exponent = torch.arange(dim // 2, dtype=torch.float32, device=t.device) / (dim // 2)
     angles = t.float()[:, None] * torch.exp(-math.log(10_000) * exponent)  # (B, dim/2)
@@ -42,8 +41,7 @@ def _classes(name: str, cond: object, given: dict) -> None:
 
 
 class Conditioning(nn.Module):
-    """Time t (B,), and optionally a class cond (B,) int64, as one vector (B, hidden) for each
-    sample of xt (B, ...).
+    """Time t (B,), and optionally a class cond (B,) int64, as one vector (B, hidden) for each xt.
 
     ``num_classes=K`` makes K + 1 embeddings. Index K is "no class", for training without labels and
     for guidance; ``null_class`` is K, or None without classes. Raises ValueError or TypeError for

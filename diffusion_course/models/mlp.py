@@ -17,8 +17,8 @@ def _points(name: str, xt: Tensor, given: dict) -> None:
 class MLP(nn.Module):
     """Residual multilayer perceptron for points (B, dim): ``model(xt, t, cond=None)`` -> (B, dim).
 
-    cond: (B,) int64 classes if ``num_classes`` is given; ``null_class`` is the index of "no class",
-    num_classes. Raises ValueError for points of another shape.
+    cond: (B,) int64 classes if ``num_classes`` is given; ``null_class``, the index of "no class",
+    is num_classes. Raises ValueError for points of another shape.
     """
 
     def __init__(
