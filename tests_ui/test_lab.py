@@ -13,7 +13,7 @@ from diffusion_course.exercises.registry import all_exercises
 from tools import parts
 
 NOTEBOOKS = Path(__file__).resolve().parents[1] / "notebooks"
-# One part of the lessons, by the commit; COURSE_PART=1/1 and make test-all try all (tools/parts.py).
+# tools/test_ui.py chooses a part, by the commit; pytest by itself tries all.
 NAMES = [path.stem for path in NOTEBOOKS.glob("*.ipynb")]
 LESSONS = parts.lessons_of(os.environ.get("COURSE_PART", parts.ALL), NAMES, parts.costs())
 PRESSES = 6

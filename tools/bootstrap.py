@@ -50,7 +50,7 @@ class SetupError(Exception):
 
 
 def interpreter(venv: Path) -> Path | None:
-    """The Python of an environment (POSIX, Windows and conda layouts), or None where there is none."""
+    """The Python of an environment (POSIX, Windows and conda layouts), or None if it has none."""
     candidates = (venv / "bin" / "python", venv / "Scripts" / "python.exe", venv / "python.exe")
     return next((path for path in candidates if path.exists()), None)
 
@@ -75,7 +75,7 @@ def read_stamp(venv: Path) -> dict:
 
 
 def write_stamp(venv: Path, *, made_here: bool, installed: str | None, extras: list[str]) -> None:
-    """Write the stamp whole or not at all; `installed` is None while an installation is under way."""
+    """Write the stamp whole or not at all; `installed` is None while an installation runs."""
     part = venv / (STAMP + ".part")
     part.write_text(
         json.dumps({"made_here": made_here, "installed": installed, "extras": extras}),
