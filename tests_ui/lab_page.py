@@ -29,9 +29,12 @@ PROMPTS = (
 # From the key press to the new picture, on the page's own clock.
 WATCH_PICTURE = """(box) => {
     const state = window.pressed = {};
-    document.addEventListener('keydown', () => { state.down = performance.now(); state.up = undefined; }, true);
+    document.addEventListener('keydown', () => {
+        state.down = performance.now(); state.up = undefined;
+    }, true);
     new MutationObserver(() => { if (state.down && !state.up) state.up = performance.now(); })
-        .observe(box.querySelector('.widget-html-content:has(img)'), {childList: true, subtree: true, attributes: true});
+        .observe(box.querySelector('.widget-html-content:has(img)'),
+                 {childList: true, subtree: true, attributes: true});
 }"""
 
 

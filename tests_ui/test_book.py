@@ -48,16 +48,19 @@ SERIOUS = ("serious", "critical")
 FORMULAS_ARE_SET = "() => document.documentElement.dataset.formulas === 'set'"
 FORMULAS = """() => {
     const all = [...document.querySelectorAll('.bd-article .math')];
-    const prose = document.createTreeWalker(document.querySelector('.bd-article') || document.body, NodeFilter.SHOW_TEXT);
+    const article = document.querySelector('.bd-article') || document.body;
+    const prose = document.createTreeWalker(article, NodeFilter.SHOW_TEXT);
     const raw = [];
     while (prose.nextNode()) {
         const node = prose.currentNode;
         if (node.parentElement.closest('pre, code, script, style, mjx-container')) continue;
-        if (/\\$\\$|\\\\\\(|\\\\\\[|\\\\tag|\\\\frac/.test(node.data)) raw.push(node.data.trim().slice(0, 80));
+        const left = /\\$\\$|\\\\\\(|\\\\\\[|\\\\tag|\\\\frac/;
+        if (left.test(node.data)) raw.push(node.data.trim().slice(0, 80));
     }
     return {
         count: all.length,
-        unset: all.filter(one => !one.querySelector('mjx-container svg')).map(one => one.textContent.slice(0, 80)),
+        unset: all.filter(one => !one.querySelector('mjx-container svg'))
+            .map(one => one.textContent.slice(0, 80)),
         errors: [...document.querySelectorAll('[data-mml-node="merror"]')]
             .map(one => one.closest('.math').textContent.slice(0, 80)),
         raw,
@@ -68,7 +71,8 @@ FORMULAS = """() => {
 OVERFLOW = """() => {
     const scrolls = (node) => {
         for (let box = node; box && box !== document.body; box = box.parentElement)
-            if (['auto', 'scroll', 'hidden', 'clip'].includes(getComputedStyle(box).overflowX)) return true;
+            if (['auto', 'scroll', 'hidden', 'clip'].includes(getComputedStyle(box).overflowX))
+                return true;
         return false;
     };
     const wide = [...document.querySelectorAll('main *')].filter(node => {
@@ -80,30 +84,39 @@ OVERFLOW = """() => {
         && ['auto', 'scroll'].includes(getComputedStyle(node).overflowX) && node.tabIndex < 0
         && !node.querySelector('a, button, input'));
     const cut = [...document.querySelectorAll('.bd-article div.math')].filter(box =>
-        box.scrollLeft === 0 && box.querySelector('svg')?.getBoundingClientRect().left < box.getBoundingClientRect().left - 1);
+        box.scrollLeft === 0 && box.querySelector('svg')?.getBoundingClientRect().left
+            < box.getBoundingClientRect().left - 1);
+    const said = node =>
+        `${node.tagName}.${node.className} ${node.textContent.trim().slice(0, 50)}`;
     return {
         cut: cut.map(box => box.textContent.slice(0, 50)),
         page: document.documentElement.scrollWidth,
-        unreachable: boxes.slice(0, 5).map(node => `${node.tagName}.${node.className} ${node.textContent.trim().slice(0, 50)}`),
-        nodes: wide.slice(0, 5).map(node => `${node.tagName}.${node.className} ${node.textContent.trim().slice(0, 50)}`),
+        unreachable: boxes.slice(0, 5).map(said),
+        nodes: wide.slice(0, 5).map(said),
     };
 }"""
-# Every code block, printed text and display formula, folded ones too: by how many pixels it is wider than its box, whether that
-# box scrolls, and whether the box itself lies in the article. A formula's number is a part of it.
+# Every code block, printed text and display formula, folded ones too: by how many pixels it is
+# wider than its box, whether that box scrolls, and whether the box itself lies in the article.
+# A formula's number is a part of it.
 BLOCKS = """() => {
     const shut = [...document.querySelectorAll('.bd-article details:not([open])')];
     shut.forEach(one => { one.open = true; });
     const page = document.querySelector('.bd-article')?.getBoundingClientRect();
-    const found = [...document.querySelectorAll('.bd-article pre, .bd-article div.math')].map(box => {
+    const all = [...document.querySelectorAll('.bd-article pre, .bd-article div.math')];
+    const found = all.map(box => {
         const frame = box.getBoundingClientRect();
-        const parts = [...box.querySelectorAll('mjx-container > svg')].map(part => part.getBoundingClientRect());
+        const parts = [...box.querySelectorAll('mjx-container > svg')]
+            .map(part => part.getBoundingClientRect());
         return {
-            kind: box.matches('.math') ? 'formula' : box.closest('.cell_output .output') ? 'printed' : 'code',
+            kind: box.matches('.math') ? 'formula'
+                : box.closest('.cell_output .output') ? 'printed' : 'code',
             name: (box.matches('.math') && box.id) || box.textContent.trim().slice(0, 60),
             wide: Math.max(box.scrollWidth - box.clientWidth,
-                           ...parts.map(part => Math.max(frame.left - part.left, part.right - frame.right))),
+                           ...parts.map(part =>
+                               Math.max(frame.left - part.left, part.right - frame.right))),
             scrolls: ['auto', 'scroll'].includes(getComputedStyle(box).overflowX),
-            inside: box.clientWidth > 0 && frame.left > page.left - 1 && frame.right < page.right + 1,
+            inside: box.clientWidth > 0
+                && frame.left > page.left - 1 && frame.right < page.right + 1,
         };
     });
     shut.forEach(one => { one.open = false; });
@@ -112,22 +125,27 @@ BLOCKS = """() => {
 # Between the margins of A4, in CSS pixels: 210 - 2 * 16 mm. Letter is wider.
 PAPER = 672
 PRINTED = """() => {
-    const formulas = [...document.querySelectorAll('.bd-article div.math')].filter(box => box.getBoundingClientRect().width > 0);
+    const formulas = [...document.querySelectorAll('.bd-article div.math')]
+        .filter(box => box.getBoundingClientRect().width > 0);
     const parts = box => [...box.querySelectorAll('mjx-container > svg, mjx-container > svg svg')]
         .map(part => part.getBoundingClientRect());
     const meets = box => { // a formula and its number
-        const inner = [...box.querySelectorAll('mjx-container[width=full] > svg svg')].map(part => part.getBoundingClientRect());
+        const inner = [...box.querySelectorAll('mjx-container[width=full] > svg svg')]
+            .map(part => part.getBoundingClientRect());
         return inner.length > 1 && inner.at(-1).left < inner[0].right;
     };
     return {
-        wide: formulas.filter(box => meets(box) || parts(box).some(part => part.left < -1 || part.right > innerWidth + 1))
+        wide: formulas.filter(box => meets(box)
+            || parts(box).some(part => part.left < -1 || part.right > innerWidth + 1))
             .map(box => box.textContent.slice(0, 60)),
-        small: formulas.filter(box => parseFloat(getComputedStyle(box.querySelector('mjx-container')).fontSize) < 9)
+        small: formulas.filter(box =>
+            parseFloat(getComputedStyle(box.querySelector('mjx-container')).fontSize) < 9)
             .map(box => box.textContent.slice(0, 60)),
     };
 }"""
 PICTURES = """() => [...document.querySelectorAll('.bd-article img')].map(one => ({
-    alt: one.getAttribute('alt') || '', drawn: one.complete && one.naturalWidth > 0, name: one.src.slice(0, 90),
+    alt: one.getAttribute('alt') || '', drawn: one.complete && one.naturalWidth > 0,
+    name: one.src.slice(0, 90),
     ground: getComputedStyle(one).backgroundColor,
 }))"""
 
@@ -220,14 +238,14 @@ def test_a_page(address, open_page, axe, findings, artefacts, name):
     page.wait_for_timeout(200)
     wide = page.evaluate(OVERFLOW)
     assert wide == {"page": 360, "nodes": [], "unreachable": [], "cut": []}
-    cut = [box for box in page.evaluate(BLOCKS) if not box["inside"] or box["wide"] > 1 and not box["scrolls"]]
+    blocks = page.evaluate(BLOCKS)
+    cut = [b for b in blocks if not b["inside"] or b["wide"] > 1 and not b["scrolls"]]
     assert cut == [], "cannot be read to its end on a telephone"
     if name in LESSONS:
         assert on_paper(page) == {"wide": [], "small": []}
     page.set_viewport_size({"width": 1200, "height": 900})
-    page.wait_for_timeout(
-        450
-    )  # the theme looks for boxes that scroll 300 ms after the last change of size
+    # The theme looks for boxes that scroll 300 ms after the last change of size.
+    page.wait_for_timeout(450)
     grave = serious(page, axe, findings, name, "light")
     page.emulate_media(color_scheme="dark")
     page.wait_for_function("() => document.documentElement.dataset.theme === 'dark'")
@@ -240,9 +258,12 @@ def test_a_page(address, open_page, axe, findings, artefacts, name):
 
 
 def cut_or_scrolling(page, width, kinds):
-    """Blocks of these kinds that do not fit into their box on a page of this width, and by how many pixels."""
+    """Blocks of these kinds that do not fit into their box on a page of this width, and by how
+    many pixels.
+    """
     page.set_viewport_size({"width": width, "height": 900})
-    boxes = [box for box in page.evaluate(BLOCKS) if box["kind"] in kinds and (box["wide"] > 1 or not box["inside"])]
+    boxes = [box for box in page.evaluate(BLOCKS) if box["kind"] in kinds]
+    boxes = [box for box in boxes if box["wide"] > 1 or not box["inside"]]
     return [f"{box['kind']} {box['name']!r}: {box['wide']:.0f} pixels too wide" for box in boxes]
 
 

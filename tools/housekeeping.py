@@ -1,5 +1,4 @@
-"""`make help` and `make clean` (standard library only, as they run before there is an environment).
-"""
+"""`make help` and `make clean` (standard library only, as they run before there is an environment)."""
 
 import re
 import shutil
@@ -16,8 +15,7 @@ def targets(makefile: str) -> list[tuple[str, str]]:
 
 
 def clean(root: Path) -> list[Path]:
-    """Remove build/ and caches below `root`, never inside an environment; returns what was removed.
-    """
+    """Remove build/ and caches below `root`, never inside an environment; returns what was removed."""
     found = [root / "build", *(path for name in CACHES for path in root.rglob(name))]
     removed = []
     for path in found:

@@ -1,5 +1,4 @@
-"""What a committed notebook must satisfy; each rule is a function that returns the faults it finds.
-"""
+"""What a committed notebook must satisfy; each rule is a function that returns the faults it finds."""
 
 import ast
 import re
@@ -10,7 +9,8 @@ import nbformat
 from nbformat import NotebookNode
 
 MAX_LINES, MAX_COLUMNS = 16, 88
-# A line that is there because a statement was broken: text alone, one name of an import, closing brackets; and a comment.
+# A line that is there because a statement was broken: text alone, one name of an import, closing
+# brackets; and a comment.
 STRING = r"""[rbf]*(?:"(?:[^"\\\n]|\\.)*"|'(?:[^'\\\n]|\\.)*')"""
 NOT_COUNTED = re.compile(rf"#.*|(?:{STRING}[\])}}:,\s]*)+|[\])}},]+:?|\w+,")
 MAX_BYTES = 3 * 2**20
@@ -93,7 +93,8 @@ def code_faults(cell: NotebookNode, exported: frozenset[str]) -> Iterator[str]:
         yield f"{lines} lines of code, at most {MAX_LINES} (tag it `long` if it must be so)"
     for number, line in enumerate(cell.source.splitlines(), start=1):
         if len(line) > MAX_COLUMNS:
-            yield f"line {number}: {len(line)} characters of code, at most {MAX_COLUMNS}: {line.strip()[:40]!r}"
+            found = f"{len(line)} characters of code, at most {MAX_COLUMNS}"
+            yield f"line {number}: {found}: {line.strip()[:40]!r}"
     if MACHINE_PATH.search(cell.source):
         yield "names a path of one machine"
     try:
@@ -106,7 +107,9 @@ def code_faults(cell: NotebookNode, exported: frozenset[str]) -> Iterator[str]:
 
 
 def code_lines(source: str) -> int:
-    """How many lines a reader has to follow: without blank lines, comments and what only breaking a statement adds."""
+    """How many lines a reader has to follow: without blank lines, comments and what only breaking a
+    statement adds.
+    """
     lines = (line.strip() for line in source.splitlines())
     return sum(1 for line in lines if line and not NOT_COUNTED.fullmatch(line))
 
