@@ -63,7 +63,7 @@ def _seconds(call: Callable[[], object], repeats: int = 10) -> list[float]:
 
 
 def speed(args: argparse.Namespace) -> None:
-    """Time what precision, memory layout and the size of a normalisation's groups do to training."""
+    """Time what precision, memory layout and normalisation's groups do to training."""
     device, alphas_cumprod = (
         torch.device(args.device),
         make_schedule().alphas_cumprod.to(args.device),

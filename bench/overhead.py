@@ -35,7 +35,7 @@ PAIRS = {
 
 
 def zeros(shape: tuple[int, ...], device: str) -> Callable[..., Tensor]:
-    """Return the network that returns zeros, always the same ones, so that it costs nothing itself."""
+    """Return the network that returns zeros, always the same, so that it costs nothing."""
     nothing = torch.zeros(shape, device=device)
     return lambda x, t: nothing
 

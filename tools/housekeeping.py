@@ -1,4 +1,4 @@
-"""`make help` and `make clean` (standard library only, as they run before there is an environment)."""
+"""`make help` and `make clean`, standard library only: they run without an environment."""
 
 import re
 import shutil
@@ -15,7 +15,7 @@ def targets(makefile: str) -> list[tuple[str, str]]:
 
 
 def clean(root: Path) -> list[Path]:
-    """Remove build/ and caches below `root`, never inside an environment; returns what was removed."""
+    """Remove build/ and caches below `root`, not in an environment; returns what was removed."""
     found = [root / "build", *(path for name in CACHES for path in root.rglob(name))]
     removed = []
     for path in found:

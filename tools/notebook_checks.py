@@ -1,4 +1,4 @@
-"""What a committed notebook must satisfy; each rule is a function that returns the faults it finds."""
+"""What a committed notebook must satisfy; each rule is a function that yields its faults."""
 
 import ast
 import re

@@ -44,7 +44,7 @@ class BuildError(Exception):
 
 
 def convert(source: Path) -> NotebookNode:
-    """The notebook, without outputs, that a py:percent source describes; a source needs no header."""
+    """The notebook, without outputs, of a py:percent source; a source needs no header."""
     try:
         notebook = jupytext.reads(source.read_text(encoding="utf-8"), fmt="py:percent")
     except nbformat.ValidationError as error:

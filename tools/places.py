@@ -193,7 +193,7 @@ class MarkRun(SceneRun):
         self.marks = MARK * torch.randn(4, model.config.hidden_size, generator=generator).to(device)
 
     def loss(self) -> Tensor:
-        """Return the mean squared error () of the marked words plus twice that of all the others."""
+        """Return the mean squared error () of the marked words, plus twice that of the others."""
         g = self.generator_of_step()
         ids = token_ids(self.tokenizer, captions(self.codes(g), generator=g)).to(self.device)
         mentions = self.place_words(ids)

@@ -36,7 +36,7 @@ KL_WEIGHT = 2e-3
 
 
 def test_scenes(n: int, split: str = "all") -> tuple[Tensor, Tensor]:
-    """Return codes and pictures that no training step draws: their generator has a seed of its own."""
+    """Return codes and pictures that no training step draws: they have a seed of their own."""
     generator = torch.Generator().manual_seed(2**40)
     codes = sample_scenes(n, generator=generator, split=split)
     return codes, render_scenes(codes, size=SIZE, generator=generator)

@@ -130,7 +130,7 @@ class AutoencoderRun(SceneRun):
 
 
 def new_autoencoder() -> AutoencoderKL:
-    """Return an untrained autoencoder; plain attention trains faster than the fused kind on a CPU."""
+    """Return an untrained autoencoder; on a CPU plain attention trains faster than the fused."""
     vae = AutoencoderKL(**VAE_CONFIG).to(memory_format=torch.channels_last)
     vae.set_attn_processor(AttnProcessor())
     return vae
