@@ -1,10 +1,13 @@
 """The shape of the code: imports point one way, modules stay small, public functions explain themselves."""
 
 import ast
+import inspect
 import io
+import operator
 import re
 import subprocess
 import sys
+import textwrap
 import tokenize
 import warnings
 from pathlib import Path
@@ -213,3 +216,35 @@ def test_unexplained_functions_are_found():
 def test_ruff_finds_nothing():
     done = subprocess.run([sys.executable, "-m", "ruff", "check", "."], capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 0, done.stdout
+
+
+FORMULAS = (
+    "q_sample", "q_posterior", "posterior_coefficients", "p_sample_loop", "ddim_step", "dpmpp_2m_step", "attend", "ClassifierFreeGuidance.forward",
+    "train_step", "frechet_distance", "euler_step", "heun_step", "ddpm_step", "text_to_image", "image_to_image", "inpaint",
+)
+BODY_LINES = 12
+
+
+def body_of(source):
+    """The lines of a function's body without its docstring and blank lines, and whether it checks: raises, or calls check_..."""
+    function = ast.parse(textwrap.dedent(source)).body[0]
+    statements = function.body[1:] if ast.get_docstring(function) else function.body
+    lines = [line for line in textwrap.dedent(source).splitlines()[statements[0].lineno - 1 : function.end_lineno] if line.strip()]
+    nodes = [node for statement in statements for node in ast.walk(statement)]
+    called = [getattr(node.func, "attr", getattr(node.func, "id", "")) for node in nodes if isinstance(node, ast.Call)]
+    return lines, any(isinstance(node, ast.Raise | ast.Assert) for node in nodes) or any(name.startswith("check_") for name in called)
+
+
+@pytest.mark.parametrize("name", FORMULAS)
+def test_a_formula_reads_as_one(name):
+    import diffusion_course
+
+    lines, checks = body_of(inspect.getsource(inspect.unwrap(operator.attrgetter(name)(diffusion_course))))
+    assert len(lines) <= BODY_LINES, f"{name} has {len(lines)} lines"
+    assert not checks, f"{name} checks its arguments among its lines: declare it at the door"
+
+
+def test_long_and_checking_bodies_are_found():
+    assert body_of('def f(x):\n    """Doc."""\n\n    check_it("x", x)\n    return x') == (['    check_it("x", x)', "    return x"], True)
+    assert body_of("def f(x):\n    if x:\n        raise ValueError\n")[1]
+    assert not body_of("def f(x):\n    return x\n")[1]
