@@ -35,8 +35,8 @@ def checked(**checks: Check | tuple[Check, ...]) -> Callable[[Function], Functio
 def _written(function: Callable, parameters: Mapping[str, Parameter], rows: dict) -> Callable:
     """Return a function with these parameters that makes the checks, then calls ``function``.
 
-    It is written as text and compiled, as a dataclass's ``__init__`` is: Python then binds the
-    arguments, which costs a tenth of doing it by hand.
+    It is written as text and compiled, as a dataclass's ``__init__`` is: so Python itself binds the
+    arguments, and says in its own words if one is missing.
     """
     space: dict[str, Any] = {"_function": function}
     head, passed = [], []
@@ -56,7 +56,8 @@ def _written(function: Callable, parameters: Mapping[str, Parameter], rows: dict
             space[f"_check_{name}_{i}"] = alone or check
             others = "" if alone else ", _given"
             lines.append(f"    {guard}_check_{name}_{i}({name!r}, {name}{others})")
-    exec("\n".join([*lines, f"    return _function({', '.join(passed)})"]), space)
+    text = "\n".join([*lines, f"    return _function({', '.join(passed)})"])
+    exec(compile(text, f"<the door of {function.__qualname__}>", "exec"), space)
     return space[function.__name__]
 
 
