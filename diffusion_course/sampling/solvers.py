@@ -130,7 +130,9 @@ def euler_step(denoise: Denoise, xt: Tensor, move: Transition) -> SamplerStep:
     where sigma is infinite.
     """
     estimate, (sigma, sigma_then) = denoise(xt, move.now), _sigmas(move)
-    x_prev = _straight(xt, move, sigma_then - sigma, estimate.noise)
+    root, root_then = math.sqrt(move.now.alpha_bar), math.sqrt(move.then.alpha_bar)
+    change = sigma_then - sigma  # of xhat = x_t / root, along the slope: the noise
+    x_prev = mix(root_then / root, xt, root_then * change, estimate.noise)
     return SamplerStep(x_prev, estimate)
 
 
@@ -149,8 +151,9 @@ def euler_ancestral_step(
     ratio = sigma_then / sigma
     sigma_up = eta * sigma_then * math.sqrt((1 - ratio) * (1 + ratio))
     sigma_down = math.sqrt(max(0.0, sigma_then**2 - sigma_up**2))
-    x_prev = _straight(xt, move, sigma_down - sigma, estimate.noise)
-    return SamplerStep(move.add_noise(x_prev, math.sqrt(move.then.alpha_bar) * sigma_up), estimate)
+    root, root_then = math.sqrt(move.now.alpha_bar), math.sqrt(move.then.alpha_bar)
+    x_prev = mix(root_then / root, xt, root_then * (sigma_down - sigma), estimate.noise)
+    return SamplerStep(move.add_noise(x_prev, root_then * sigma_up), estimate)
 
 
 @checked(xt=batch, move=(_downhill, _finite_sigma("heun")))
@@ -161,13 +164,13 @@ def heun_step(denoise: Denoise, xt: Tensor, move: Transition) -> SamplerStep:
     network; the step to clean data is Euler's, one call. Arguments and errors as ``euler_step``.
     """
     estimate, sigma, sigma_then = denoise(xt, move.now), *_sigmas(move)
-    scale = math.sqrt(move.then.alpha_bar)
-    xhat, change = xt * (scale / math.sqrt(move.now.alpha_bar)), scale * (sigma_then - sigma)
-    ahead = torch.add(xhat, estimate.noise, alpha=change)
+    root, root_then = math.sqrt(move.now.alpha_bar), math.sqrt(move.then.alpha_bar)
+    x, change = xt * (root_then / root), root_then * (sigma_then - sigma)
+    ahead = torch.add(x, estimate.noise, alpha=change)
     if sigma_then == 0:
         return SamplerStep(ahead, estimate)
     slope = denoise(ahead, move.then).noise
-    x_prev = xhat.add_(estimate.noise, alpha=change / 2).add_(slope, alpha=change / 2)
+    x_prev = x.add_(estimate.noise, alpha=change / 2).add_(slope, alpha=change / 2)
     return SamplerStep(x_prev, estimate)
 
 
@@ -207,9 +210,3 @@ def posterior_step(
 def _sigmas(move: Transition) -> tuple[float, float]:
     """Return sigma now and then."""
     return sigma_of(move.now.alpha_bar), sigma_of(move.then.alpha_bar)
-
-
-def _straight(xt: Tensor, move: Transition, change: float, slope: Tensor) -> Tensor:
-    """Return xhat + change slope, as x_t at ``move.then``: times sqrt(abar') / sqrt(abar)."""
-    scale = math.sqrt(move.then.alpha_bar)
-    return mix(scale / math.sqrt(move.now.alpha_bar), xt, scale * change, slope)
