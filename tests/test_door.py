@@ -76,7 +76,7 @@ def test_signature_docstring_and_annotations_are_those_of_the_function():
     assert list(inspect.signature(Counter).parameters) == ["by"]
     assert list(inspect.signature(GaussianMixture.score).parameters) == ["self", "xt", "alpha_bar"]
     assert "def q_sample" in inspect.getsource(q_sample)
-    assert function.checks == {"b": ["note"], "a": ["note", "positive_int"], "rest": ["note"], "d": ["note"]}
+    assert function.checks == {"b": ["note"], "a": ["note", "positive int"], "rest": ["note"], "d": ["note"]}
 
 
 def test_checks_run_in_the_written_order_with_all_arguments():
