@@ -113,6 +113,8 @@ def test_a_missing_argument_that_another_ones_check_reads():
     for call in (lambda: q_sample(t=T, alphas_cumprod=BAR), lambda: to_x0_and_noise(X, X, prediction_type="epsilon")):
         with pytest.raises(TypeError, match="missing 1 required positional argument"):
             call()
+    with pytest.raises(TypeError, match="positional arguments but 5 were given"):
+        q_sample(X, T, BAR, NOISE, None)  # the generator is given by name
 
 
 def test_methods_and_constructors():
