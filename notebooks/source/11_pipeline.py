@@ -160,7 +160,8 @@ show(fig, alt=(
 # The package's functions on the same numbers:
 
 # %%
-from diffusion_course import ClassifierFreeGuidance, Level, Transition, ddim_step, make_denoise
+from diffusion_course import ClassifierFreeGuidance, ddim_step, make_denoise
+from diffusion_course.sampling import Level, Transition
 
 guided = ClassifierFreeGuidance(
     lambda xt, t, cond: 0.5 + 0.2 * cond[:, None].double(), 4.0, null_cond=0
