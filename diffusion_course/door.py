@@ -7,14 +7,17 @@ its value and all arguments by name; it raises, or returns nothing.
 
 import functools
 import inspect
+import linecache
 from collections.abc import Callable, Mapping
 from inspect import Parameter
+from numbers import Real
 from typing import Any, TypeVar
 
 from . import validation
 
 Check = Callable[[str, Any, dict[str, Any]], None]
 Function = TypeVar("Function", bound=Callable)
+FILE = "<the door of "  # how the file name of a door's code begins; module and name follow
 
 
 def checked(**checks: Check | tuple[Check, ...]) -> Callable[[Function], Function]:
@@ -57,7 +60,9 @@ def _written(function: Callable, parameters: Mapping[str, Parameter], rows: dict
             others = "" if alone else ", _given"
             lines.append(f"    {guard}_check_{name}_{i}({name!r}, {name}{others})")
     text = "\n".join([*lines, f"    return _function({', '.join(passed)})"])
-    exec(compile(text, f"<the door of {function.__qualname__}>", "exec"), space)
+    file = f"{FILE}{function.__module__}.{function.__qualname__}>"
+    linecache.cache[file] = len(text), None, text.splitlines(keepends=True), file  # for tracebacks
+    exec(compile(text, file, "exec"), space)
     return space[function.__name__]
 
 
@@ -114,13 +119,15 @@ def number(holds: Callable[[float], bool], demand: str) -> Check:
     """Return the check for a number of which something holds: "NAME must ``demand``"."""
 
     def number(name: str, value: object) -> None:
-        is_number = type(value) is float or (isinstance(value, int) and type(value) is not bool)
-        if not is_number or not holds(value):
-            shown = value if type(value) in (int, float) else validation.describe(value)
-            raise ValueError(f"{name} must {demand}, got {shown}.")
+        plain = type(value) in (int, float)
+        if plain or (isinstance(value, Real) and not isinstance(value, bool)):
+            if holds(value):
+                return
+        shown = value if plain else validation.describe(value)
+        raise ValueError(f"{name} must {demand}, got {shown}.")
 
     return _alone("number", number)
 
 
-positive = number(lambda value: value > 0, "be positive or None")
+positive_or_none = number(lambda value: value > 0, "be positive or None")
 share = number(lambda value: 0 <= value <= 1, "lie in [0, 1]")

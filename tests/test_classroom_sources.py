@@ -20,6 +20,7 @@ from diffusion_course.classroom.assignment.sources import (
     parsed,
 )
 from diffusion_course.classroom.sandbox import execution
+from diffusion_course.door import batch, checked
 from diffusion_course.exercises import syntax
 
 SETUP = "%matplotlib inline\nimport math\nimport torch\nfrom torch import nn as layers\nimport os.path\n"
@@ -102,7 +103,11 @@ def test_the_courses_own_function_is_known_however_it_is_wrapped():
     def mine(x):
         return q_sample(x)
 
-    for answer in (mine, lambda x: x, torch.exp, functools.partial(mine), 3):
+    @checked(x=batch)
+    def behind_a_door_of_its_own(x):
+        return x
+
+    for answer in (behind_a_door_of_its_own, mine, lambda x: x, torch.exp, functools.partial(mine), 3):
         assert not execution.is_course(answer)
 
 

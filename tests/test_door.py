@@ -4,6 +4,7 @@ import inspect
 import pickle
 import typing
 
+import numpy as np
 import pytest
 import torch
 from helpers import assert_near, normal
@@ -36,6 +37,7 @@ BAR = torch.linspace(0.9, 0.1, 5, dtype=torch.float64)
 X, NOISE, T = normal(3, 2), normal(3, 2, seed=1), torch.tensor([0, 2, 4])
 PAIR = mixture("pair")
 seen = []
+NUMBERS = (1, 0.5, np.float64(0.5), np.float32(0.5), np.int64(1))
 
 
 def note(name, value, given):
@@ -216,3 +218,24 @@ def test_fake_tensors_on_a_gpu():
             q_sample(*on[:3], NOISE)
         on_cpu = [torch.empty_like(x) for x in (X, T, BAR, NOISE)]  # they have no values either
         assert isinstance(q_sample(*on_cpu), FakeTensor)
+
+
+@pytest.mark.parametrize("value", NUMBERS, ids=lambda value: type(value).__name__)
+def test_a_number_may_be_of_python_or_of_numpy(value):
+    at_most_one = number(lambda v: v <= 1, "be at most 1")
+    at_most_one("x", value, {})
+    with pytest.raises(ValueError, match="x must be at most 1, got"):
+        at_most_one("x", value + 1, {})
+
+
+@pytest.mark.parametrize("value", [True, "0.5", [0.5], None, np.array([0.5]), torch.tensor(0.5)], ids=repr)
+def test_what_is_no_number_is_refused(value):
+    with pytest.raises(ValueError, match="x must be at most 1, got"):
+        number(lambda v: v <= 1, "be at most 1")("x", value, {})
+
+
+def test_a_traceback_shows_the_lines_of_a_door():
+    with pytest.raises(ValueError) as caught:
+        q_sample(X, T, BAR, NOISE[:1])
+    shown = [str(entry.statement) for entry in caught.traceback]
+    assert any("_check_noise_0" in line for line in shown)

@@ -44,6 +44,7 @@ from diffusion_course import (
 from diffusion_course.datasets.scenes import captions, render_scenes, sample_scenes
 from diffusion_course.files.checkpoints import sha256_of
 from diffusion_course.files.pretrained import data_dir
+from diffusion_course.latent.drawing import step_options
 from diffusion_course.latent.parts import MINIATURE, NETWORKS
 from diffusion_course.sampling.loop import SAMPLERS
 
@@ -508,7 +509,7 @@ UNKNOWN = [
     (lambda p, i, m: text_to_image(p, "a", guidance=3.0), "text_to_image has no setting 'guidance'; it has latents, height, width, negative_prompt, guidance_scale,"),
     (lambda p, i, m: image_to_image(p, i, "a", latents=i), "image_to_image has no setting 'latents'; it has strength, .*, callback, eta, variance_type"),
     (lambda p, i, m: inpaint(p, i, m, "a", drawing=1), "inpaint has no setting 'drawing'"),
-    (lambda p, i, m: text_to_image(p, "a", sampler=lambda denoise, xt, now, prev, *, last, generator: None, eta=1.0), "no setting 'eta'; it has .*callback.$"),
+    (lambda p, i, m: text_to_image(p, "a", sampler=lambda denoise, xt, move: None, eta=1.0), "no setting 'eta'; it has .*callback.$"),
 ]
 
 
@@ -809,3 +810,13 @@ def every_task_on(parts):
 
 def test_the_schedule_of_the_tiny_model_is_stable_diffusions():
     assert_near(tiny_parts().schedule.alphas_cumprod, make_schedule("scaled_linear").alphas_cumprod, 0)
+
+
+def test_options_of_a_step_of_your_own_may_be_keywords_or_not():
+    def mine(denoise, xt, move, power=1.0, *, pull=0.5): ...
+
+    def anything(denoise, xt, move, **options): ...
+
+    assert step_options(mine) == {"power", "pull"}
+    assert step_options(anything) is None
+    assert step_options("ddim") == {"eta", "variance_type"}

@@ -375,3 +375,9 @@ def test_what_the_bootstrap_does_to_a_biased_statistic():
 
 def test_one_resample_and_one_sample():
     assert bootstrap_interval(torch.mean, torch.tensor([2.0]), num_resamples=1) == (2.0, 2.0, 2.0)
+
+
+def test_a_share_that_leaves_one_sample_is_refused_with_its_reason():
+    a, b = torch.randn(98, 2, generator=torch.Generator().manual_seed(0)), torch.randn(4, 2, generator=torch.Generator().manual_seed(1))
+    with pytest.raises(ValueError, match="Take more samples"):
+        frechet_infinity(a, b, num_sizes=3, min_size=49)

@@ -1,5 +1,6 @@
 import math
 
+import numpy as np
 import pytest
 import torch
 from helpers import (
@@ -299,3 +300,22 @@ def test_refused_t_everywhere(t, error, message):
 def test_refused_arguments(call, error, message):
     with pytest.raises(error, match=message):
         call()
+
+
+@pytest.mark.parametrize("call", [
+    lambda abar: to_x0_and_noise(torch.ones(2, 3).half(), torch.ones(2, 3).half(), abar, "epsilon"),
+    lambda abar: to_x0_and_noise(torch.ones(2, 3).half(), torch.ones(2, 3).half(), abar, "score"),
+])
+def test_a_signal_that_half_precision_cannot_hold_is_lost(call):
+    call(torch.tensor([0.5, 1e-9], dtype=torch.float64))
+    with pytest.raises(ValueError, match="does not determine x0"):
+        call(torch.tensor([0.5, 1e-16], dtype=torch.float64))
+
+
+@pytest.mark.parametrize("alpha_bar", [[0.5], np.array([0.0, 0.5]), torch.tensor(1), "0.5"], ids=repr)
+@pytest.mark.parametrize("prediction_type", ["epsilon", "sample", "v_prediction", "score"])
+def test_a_level_that_is_none_is_named(alpha_bar, prediction_type):
+    x = torch.ones(2, 3)
+    for call in (to_x0_and_noise, from_x0_and_noise):
+        with pytest.raises(TypeError, match="alpha_bar must"):
+            call(x, x, alpha_bar, prediction_type)

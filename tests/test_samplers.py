@@ -609,3 +609,15 @@ def test_times_of_neighbouring_levels_need_not_be_neighbours():
         x = math.sqrt(prev.alpha_bar) * x0 + math.sqrt(1 - prev.alpha_bar) * noise
         assert_near(state.x, x, 1e-12)
     assert [s.t for s in states] == times
+
+
+def test_a_posterior_step_refuses_an_estimate_of_another_shape_or_dtype():
+    x, move = torch.ones(3, 2), Transition(NOISY, LESS)
+    for wrong in (torch.ones(1, 2), torch.ones(3, 2).double()):
+        with pytest.raises((TypeError, ValueError), match="x0_pred must have the"):
+            SAMPLERS["ddpm"](lambda xt, level, wrong=wrong: Estimate(wrong, xt), x, move)
+
+
+def test_eta_may_come_from_numpy():
+    for eta in np.linspace(0, 1, 3):
+        run(eta=eta, generator=generator())

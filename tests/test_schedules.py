@@ -236,3 +236,8 @@ def test_fractional_times(schedule):
 def test_refused_fractional_times(t, error, message):
     with pytest.raises(error, match=message):
         alpha_bar_at(make_schedule("linear", 7).alphas_cumprod, t)
+
+
+def test_a_cast_does_not_end_a_schedule_in_pure_noise():
+    assert not make_schedule("cosine", 100).to(dtype=torch.bfloat16).zero_terminal_snr
+    assert make_schedule("cosine", 100, zero_terminal_snr=True).to(dtype=torch.bfloat16).zero_terminal_snr

@@ -323,3 +323,21 @@ def test_two_processes_train_as_one_with_twice_the_batch(tmp_path):
     for name, value in weights[1].items():
         if name.startswith(("model.", "ema.")):
             torch.testing.assert_close(weights[2][name], value, rtol=1e-3, atol=1e-4)
+
+
+def test_an_unknown_setting_is_named_beside_those_that_there_are():
+    model, data = small_run()
+    with pytest.raises(TypeError, match=r"train has no setting 'lr'; it has num_steps, batch_size, learning_rate"):
+        train(model, data, SCHEDULE, num_steps=3, lr=0.1)
+    with pytest.raises(TypeError, match=r"train\(\) missing 1 required keyword-only argument: 'num_steps'"):
+        train(model, data, SCHEDULE)
+
+
+def test_a_file_of_other_tensors_is_no_checkpoint(tmp_path):
+    file = tmp_path / "other.safetensors"
+    model, data = small_run()
+    list(train(model, data, SCHEDULE, checkpoint=file, **SETTINGS))
+    tensors, metadata = load_tensors(file)
+    save_tensors(file, tensors | {"note.a": torch.ones(1)}, metadata)
+    with pytest.raises(ValueError, match=r"is no checkpoint of a run: it holds 'note.a'"):
+        next(train(model, data, SCHEDULE, checkpoint=file, resume=True, **SETTINGS))

@@ -16,7 +16,7 @@ from ..process.kernels import as_alpha_bar, from_x0_and_noise, noise_like, predi
 from ..process.schedules import alpha_bar_at
 from ..validation import check_classes, check_timesteps, describe, values_are_free
 
-Level = Tensor | float
+AlphaBar = Tensor | float
 
 
 def _mixture(name: str, covariances: Tensor, given: dict) -> None:
@@ -118,7 +118,7 @@ class GaussianMixture:
         z = noise_like(self.means.new_empty(n, self.dim), generator) * self._variances.sqrt()[k]
         return self.means[k] + torch.einsum("nij,nj->ni", self._axes[k], z)
 
-    def _project(self, x: Tensor, alpha_bar: Level) -> tuple[Tensor, ...]:
+    def _project(self, x: Tensor, alpha_bar: AlphaBar) -> tuple[Tensor, ...]:
         """Return log(weights[k] N_k(x)) (N, K); x minus each component's noised mean, along the
         component's axes, and the noised variances there (N, K, D); abar and 1 - abar (N, 1, 1).
         """
@@ -130,28 +130,28 @@ class GaussianMixture:
         return self.weights.log() + log_density, z, variances, signal, noise
 
     @checked(x=points)
-    def log_prob(self, x: Tensor, alpha_bar: Level = 1.0) -> Tensor:
+    def log_prob(self, x: Tensor, alpha_bar: AlphaBar = 1.0) -> Tensor:
         """Return the log-density (N,) of x_t at x (N, D), in nats; abar = 1 is clean data."""
         log_joint, *_ = self._project(x, alpha_bar)
         return log_joint.logsumexp(1)
 
     @checked(xt=points)
-    def responsibilities(self, xt: Tensor, alpha_bar: Level = 1.0) -> Tensor:
+    def responsibilities(self, xt: Tensor, alpha_bar: AlphaBar = 1.0) -> Tensor:
         """Return p(component k | x_t) (N, K)."""
         log_joint, *_ = self._project(xt, alpha_bar)
         return log_joint.softmax(1)
 
-    def _score(self, xt: Tensor, alpha_bar: Level) -> tuple[Tensor, Tensor]:
+    def _score(self, xt: Tensor, alpha_bar: AlphaBar) -> tuple[Tensor, Tensor]:
         log_joint, z, variances, _, noise = self._project(xt, alpha_bar)
         pull = -torch.einsum("nke,kde->nkd", z / variances, self._axes)
         return (log_joint.softmax(1)[..., None] * pull).sum(1), noise[:, 0]
 
     @checked(xt=points)
-    def score(self, xt: Tensor, alpha_bar: Level = 1.0) -> Tensor:
+    def score(self, xt: Tensor, alpha_bar: AlphaBar = 1.0) -> Tensor:
         """Return grad_x log p(x_t) (N, D): -S^{-1} (x - m) of each component, by responsibility."""
         return self._score(xt, alpha_bar)[0]
 
-    def _posteriors(self, xt: Tensor, alpha_bar: Level) -> tuple[Tensor, Tensor, Tensor]:
+    def _posteriors(self, xt: Tensor, alpha_bar: AlphaBar) -> tuple[Tensor, Tensor, Tensor]:
         """Return p(k | x_t) (N, K), and the means and variances of p(x_0 | x_t, k), (N, K, D)."""
         log_joint, z, variances, signal, noise = self._project(xt, alpha_bar)
         shrink = self._variances / variances
@@ -159,13 +159,13 @@ class GaussianMixture:
         return log_joint.softmax(1), self.means + pull, noise * shrink
 
     @checked(xt=points)
-    def posterior_mean(self, xt: Tensor, alpha_bar: Level) -> Tensor:
+    def posterior_mean(self, xt: Tensor, alpha_bar: AlphaBar) -> Tensor:
         """Return E[x_0 | x_t] (N, D): the best denoiser in mean square."""
         weights, means, _ = self._posteriors(xt, alpha_bar)
         return (weights[..., None] * means).sum(1)
 
     @checked(xt=points)
-    def posterior_covariance(self, xt: Tensor, alpha_bar: Level) -> Tensor:
+    def posterior_covariance(self, xt: Tensor, alpha_bar: AlphaBar) -> Tensor:
         """Return Cov[x_0 | x_t] (N, D, D): within components plus between their means."""
         weights, means, variances = self._posteriors(xt, alpha_bar)
         within = torch.einsum("nk,kde,nke,kfe->ndf", weights, self._axes, variances, self._axes)
@@ -173,7 +173,7 @@ class GaussianMixture:
         return within + torch.einsum("nk,nkd,nkf->ndf", weights, centred, centred)
 
     @checked(xt=points)
-    def noise_prediction(self, xt: Tensor, alpha_bar: Level) -> Tensor:
+    def noise_prediction(self, xt: Tensor, alpha_bar: AlphaBar) -> Tensor:
         """Return E[noise | x_t] (N, D) = -sqrt(1 - abar) score(x_t): the best noise predictor."""
         score, noise = self._score(xt, alpha_bar)
         return -noise.sqrt() * score

@@ -42,10 +42,11 @@ def step_options(sampler: object) -> set[str] | None:
     For a name, those of all named samplers: the step itself says which of them it can use.
     """
     steps = [sampler] if callable(sampler) else SAMPLERS.values()
-    taken = [p for step in steps for p in inspect.signature(step).parameters.values()]
+    signatures = [list(inspect.signature(step).parameters.values()) for step in steps]
+    taken = [p for parameters in signatures for p in parameters[3:]]  # after denoise, xt, move
     if callable(sampler) and any(p.kind is p.VAR_KEYWORD for p in taken):
         return None
-    return {p.name for p in taken if p.kind is p.KEYWORD_ONLY}
+    return {p.name for p in taken}
 
 
 def with_settings(task: Callable[..., Tensor]) -> Callable[..., Tensor]:

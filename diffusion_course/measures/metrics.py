@@ -112,7 +112,7 @@ def _smallest_size(features_a: Tensor, min_size: int | None) -> int:
 def _make_a_line(name: str, num_sizes: int, given: dict) -> None:
     a, b = given["features_a"], given["features_b"]
     min_size = _smallest_size(a, given["min_size"])
-    if not 2 <= min_size < len(a) or min_size * len(b) / len(a) < 2 or num_sizes < 2:
+    if not 2 <= min_size < len(a) or min_size * (len(b) / len(a)) < 2 or num_sizes < 2:
         raise ValueError(
             "frechet_infinity fits a line through num_sizes >= 2 sizes from min_size to N, got"
             f" {num_sizes=}, {min_size=}, {describe(a)} and {describe(b)}. Take more samples or"

@@ -184,19 +184,21 @@ def q_posterior(x0: Tensor, xt: Tensor, t: Tensor, alphas_cumprod: Tensor) -> Po
     return Posterior(mean, variance.to(x0.dtype), log_variance.to(x0.dtype))
 
 
-def _holds(alpha_bar: Tensor | float, value: int) -> bool:
-    """Whether ``alpha_bar`` is ``value`` anywhere, as far as that can be read for free."""
+def _is_lost(alpha_bar: object, x: Tensor, at: int) -> bool:
+    """Whether abar is ``at`` (0: no signal, 1: no noise) in the dtype of x, if free to read."""
     if isinstance(alpha_bar, Tensor):
-        return values_are_free(alpha_bar) and bool((alpha_bar == value).any())
-    return alpha_bar == value
+        readable = alpha_bar.is_floating_point() and values_are_free(alpha_bar)
+        return readable and bool((scales(alpha_bar, x)[at] == 0).any())
+    return isinstance(alpha_bar, (int, float)) and alpha_bar == at
 
 
-def _determines(name: str, prediction_type: str, given: dict) -> None:
+def _determines(name: str, alpha_bar: object, given: dict) -> None:
     """At abar = 0 x_t says nothing of x_0, at abar = 1 nothing of the noise: only v has both."""
+    prediction_type = given["prediction_type"]
     if prediction_type == "v_prediction":
         return
     empty = 1 if prediction_type == "sample" else 0
-    if _holds(given["alpha_bar"], empty):
+    if _is_lost(alpha_bar, given["xt"], empty):
         what = "the noise" if empty else "x0"
         raise ValueError(
             f"at alpha_bar = {empty} prediction_type={prediction_type!r} does not determine "
@@ -204,14 +206,16 @@ def _determines(name: str, prediction_type: str, given: dict) -> None:
         )
 
 
-def _has_score(name: str, prediction_type: str, given: dict) -> None:
-    if prediction_type == "score" and _holds(given["alpha_bar"], 1):
+def _has_score(name: str, alpha_bar: object, given: dict) -> None:
+    if given["prediction_type"] == "score" and _is_lost(alpha_bar, given["x0"], 1):
         raise ValueError(
             "at alpha_bar = 1 there is no noise and the score of a single sample is not defined."
         )
 
 
-@checked(prediction_type=(prediction, _determines), model_output=like("xt"))
+@checked(
+    prediction_type=prediction, xt=floating, model_output=like("xt"), alpha_bar=_determines
+)
 def to_x0_and_noise(
     model_output: Tensor, xt: Tensor, alpha_bar: Tensor | float, prediction_type: str
 ) -> tuple[Tensor, Tensor]:
@@ -232,7 +236,7 @@ def to_x0_and_noise(
     return unmix(xt, a, b, noise), noise
 
 
-@checked(prediction_type=(prediction, _has_score), noise=like("x0"))
+@checked(prediction_type=prediction, x0=floating, noise=like("x0"), alpha_bar=_has_score)
 def from_x0_and_noise(
     x0: Tensor, noise: Tensor, alpha_bar: Tensor | float, prediction_type: str
 ) -> Tensor:

@@ -194,7 +194,7 @@ class NoiseSchedule:
     @property
     def zero_terminal_snr(self) -> bool:
         """Whether the last beta is 1, so that the chain ends in pure noise."""
-        return self.betas[-1].item() == 1
+        return self.alphas_cumprod[-1].item() == 0
 
     @property
     def alphas_cumprod_prev(self) -> Tensor:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from ..door import checked, positive
+from ..door import checked, positive_or_none
 from ..process.kernels import prediction, to_x0_and_noise
 from ..process.losses import Model, call_model
 from ..process.schedules import NoiseSchedule
@@ -38,7 +38,7 @@ class SampleState(NamedTuple):
     x0_pred: Tensor
 
 
-@checked(prediction_type=prediction, clip_x0=positive)
+@checked(prediction_type=prediction, clip_x0=positive_or_none)
 def make_denoise(
     model: Model, *, cond: Tensor | None = None, prediction_type: str = "epsilon",
     clip_x0: float | None = None,

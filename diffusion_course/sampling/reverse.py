@@ -6,7 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ..door import batch, checked, like, positive
+from ..door import batch, checked, like, positive_or_none
 from ..process.kernels import (
     as_alpha_bar, noise_like, posterior_coefficients, prediction, to_x0_and_noise,
 )
@@ -23,7 +23,7 @@ class DDPMStep(NamedTuple):
 
 
 @checked(
-    xt=batch, variance_type=variances, prediction_type=prediction, clip_x0=positive,
+    xt=batch, variance_type=variances, prediction_type=prediction, clip_x0=positive_or_none,
     noise=like("xt"),
 )
 def ddpm_step(
@@ -48,6 +48,7 @@ def ddpm_step(
     return draw_posterior(x0_pred, xt, abar, then, noise, variance_type, generator)
 
 
+@checked(x0_pred=like("xt"))
 def draw_posterior(
     x0_pred: Tensor, xt: Tensor, alpha_bar: Tensor, alpha_bar_prev: Tensor, noise: Tensor | None,
     variance_type: str, generator: torch.Generator | None,

@@ -3,13 +3,14 @@
 import math
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
+from ..door import checked
 from ..process.losses import Model, diffusion_loss
 from ..process.schedules import NoiseSchedule
 from .run import Run, TrainConfig, Trainer
@@ -59,25 +60,34 @@ class TrainState:
     ema_model: nn.Module
 
 
+def _known(name: str, settings: dict, given: dict) -> None:
+    has = [field.name for field in fields(TrainConfig)]
+    if unknown := sorted(settings.keys() - set(has)):
+        raise TypeError(f"train has no setting {unknown[0]!r}; it has {', '.join(has)}.")
+
+
+@checked(settings=_known)
 def train(
-    model: nn.Module, data: Tensor, schedule: NoiseSchedule, *, cond: Tensor | None = None,
-    report_every: int = 50, checkpoint: str | Path | None = None, checkpoint_every: int = 500,
-    resume: bool = False, accelerator: "Accelerator | None" = None, **settings: object,
+    model: nn.Module, data: Tensor, schedule: NoiseSchedule, *, num_steps: int,
+    cond: Tensor | None = None, report_every: int = 50, checkpoint: str | Path | None = None,
+    checkpoint_every: int = 500, resume: bool = False, accelerator: "Accelerator | None" = None,
+    **settings: object,
 ) -> Iterator[TrainState]:
     """Train ``model`` in place; yield a ``TrainState`` every ``report_every`` steps and at the end.
 
-    Stop whenever you like. ``settings`` are those of ``TrainConfig``: num_steps, and if you like
-    batch_size, learning_rate, warmup_steps, ema_decay, max_grad_norm, prediction_type, weighting,
-    cond_dropout, precision, compile, seed. data: (N, ...) on the network's device; batches are
-    drawn with replacement. cond: (N, ...), one for each sample. AdamW with warm-up and cosine
-    decay; the average is ``state.ema_model``. checkpoint: a file written every ``checkpoint_every``
-    steps and at the end; with ``resume`` a run goes on from it and ends with the same bits as one
-    that was never stopped. accelerator: share each step among the processes of ``accelerate
-    launch``; at the end the caller calls its ``wait_for_everyone()`` and ``end_training()``.
+    Stop whenever you like. ``settings`` are the others of ``TrainConfig``: batch_size,
+    learning_rate, warmup_steps, ema_decay, max_grad_norm, prediction_type, weighting, cond_dropout,
+    precision, compile, seed. data: (N, ...) on the network's device; batches are drawn with
+    replacement. cond: (N, ...), one for each sample. AdamW with warm-up and cosine decay; the
+    average is ``state.ema_model``. checkpoint: a file written every ``checkpoint_every`` steps and
+    at the end; with ``resume`` a run goes on from it and ends with the same bits as one that was
+    never stopped. accelerator: share each step among the processes of ``accelerate launch``; at the
+    end the caller calls its ``wait_for_everyone()`` and ``end_training()``.
     Raises ValueError for data that is not finite, a checkpoint of another run, or a loss that stops
     being finite; TypeError for a setting that does not exist.
     """
-    trainer = Trainer(model, data, schedule, cond, TrainConfig(**settings), accelerator)
+    config = TrainConfig(num_steps, **settings)
+    trainer = Trainer(model, data, schedule, cond, config, accelerator)
     return run_training(
         trainer, report_every=report_every, checkpoint=checkpoint,
         checkpoint_every=checkpoint_every, resume=resume,

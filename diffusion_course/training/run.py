@@ -155,6 +155,8 @@ class Run:
         part: dict[str, dict[str, Tensor]] = {"model": {}, "ema": {}, "optimizer": {}, "random": {}}
         for name, tensor in tensors.items():
             first, _, rest = name.partition(".")
+            if first not in part:
+                raise ValueError(f"{path} is no checkpoint of a run: it holds {name!r}.")
             part[first][rest] = tensor
         load_into(self.model, part["model"], str(path))
         load_into(self.ema.model, part["ema"], str(path))

@@ -18,6 +18,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from ...door import FILE
 from ...exercises.registry import Case
 from ...exercises.trial import run_case
 from .call_spec import CallSpec
@@ -139,7 +140,8 @@ def is_course(answer: Any) -> bool:
         code = getattr(answer, "__code__", None)
         if str(getattr(answer, "__module__", "")).partition(".")[0] == PACKAGE.name:
             return True
-        if isinstance(code, types.CodeType) and Path(code.co_filename).is_relative_to(PACKAGE):
+        file = code.co_filename if isinstance(code, types.CodeType) else ""
+        if Path(file).is_relative_to(PACKAGE) or file.startswith(f"{FILE}{PACKAGE.name}."):
             return True
         inner = [getattr(answer, name, None) for name in ("func", "__func__", "__wrapped__")]
         answer = next((one for one in inner if callable(one)), None)
