@@ -44,7 +44,7 @@ add_module_names = False
 python_maximum_signature_line_length = 70
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
-autodoc_preserve_defaults = True
+autodoc_preserve_defaults = False
 toc_object_entries_show_parents = "hide"
 viewcode_line_numbers = False
 
