@@ -225,3 +225,13 @@ def test_the_lessons_stay_as_they_are():
     before = inputs(nbformat.read(path, as_version=4))
     book_lessons.prepare(path)
     assert inputs(nbformat.read(path, as_version=4)) == before
+
+
+def test_the_reference_says_one_whole_sentence_without_its_papers():
+    for name in diffusion_course.__all__:
+        thing = getattr(diffusion_course, name)
+        if callable(thing):
+            said = book_reference.summary(thing)
+            assert "arXiv" not in said, said
+            assert said.count("(") == said.count(")"), said
+    assert book_reference.summary(diffusion_course.q_sample) == "Jump to step t at once."

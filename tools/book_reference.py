@@ -63,9 +63,10 @@ def names_of(module: str) -> tuple[str, ...]:
 
 
 def summary(thing: object) -> str:
-    """The first sentence of a docstring, on one line."""
-    first = (inspect.getdoc(thing) or "").split("\n\n")[0]
-    return re.split(r"(?<=[.;:])\s", " ".join(first.split()))[0].rstrip(";:.") + "."
+    """The first sentence of a docstring, on one line, without the papers that it cites."""
+    first = " ".join((inspect.getdoc(thing) or "").split("\n\n")[0].split())
+    first = re.sub(r"\s*\((?:[^()]|\([^()]*\))*arXiv(?:[^()]|\([^()]*\))*\)", "", first)
+    return re.split(r"(?<!e\.g\.)(?<=[.;])\s", first)[0].rstrip(";:.") + "."
 
 
 def described(module: ModuleType, name: str) -> bool:
