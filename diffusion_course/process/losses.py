@@ -82,7 +82,7 @@ def loss_weight(
     abar, then = alphas_cumprod[t], previous_alpha_bar(alphas_cumprod)[t]
     if weighting == "simple":
         return torch.ones_like(abar)
-    if weighting == "min_snr":  # SNR / SNR: times the factors below, finite where abar = 0
+    if weighting == "min_snr":  # of the error of epsilon, times what makes it another's
         capped = {"sample": snr(abar), "v_prediction": abar, "score": 1 - abar}
         return (gamma / snr(abar)).clamp(max=1.0) * capped.get(prediction_type, 1.0)
     coef_x0, _, beta_tilde = posterior_coefficients(abar, then)
