@@ -80,8 +80,8 @@ def pytest_collectstart(collector: pytest.Collector) -> None:
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Let `--part 2/4` choose what is run of that which takes long."""
-    text = "of what takes long run this part only, such as 2/4 (tools/parts.py)"
+    """Let `--part 2/6` choose what is run of that which takes long."""
+    text = "of what takes long run this part only, such as 2/6 (tools/parts.py)"
     parser.addoption("--part", default=ALL, metavar="K/N", help=text)
 
 

@@ -1,7 +1,7 @@
 """What takes long is run in parts: which one a commit runs, and what belongs to it.
 
 `make test` and `make test-ui` run one part of PARTS, by the commit's hash, so that a series of
-commits runs everything. `COURSE_PART=2/4 make test` chooses another one; `COURSE_PART=1/1` and
+commits runs everything. `COURSE_PART=2/6 make test` chooses another one; `COURSE_PART=1/1` and
 `make test-all` run all. In parts are
 
 - tests marked `in_parts`: every PARTS-th of a function's parameters,
@@ -18,7 +18,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-PARTS = 4
+PARTS = 6
 ALL = "1/1"
 CARD = ROOT / "notebooks" / "cost.json"
 
@@ -42,10 +42,10 @@ def chosen(environ: Mapping[str, str] = os.environ) -> str:
 
 
 def parse(part: str) -> tuple[int, int]:
-    """(2, 4) of "2/4"; raises ValueError for what is no part."""
+    """(2, 6) of "2/6"; raises ValueError for what is no part."""
     number, slash, parts = part.partition("/")
     if not (slash and number.isdecimal() and parts.isdecimal() and 1 <= int(number) <= int(parts)):
-        raise ValueError(f"{part!r} is no part: write the part and how many there are, such as 2/4")
+        raise ValueError(f"{part!r} is no part: write the part and how many there are, such as 2/6")
     return int(number), int(parts)
 
 

@@ -59,7 +59,7 @@ def summary(part: str) -> str:
     return (
         f"Part {part} of what takes long was run: lessons {whole} whole and the others' beginnings,"
         " and a share of the tests marked in_parts. The commit's hash chooses the part."
-        " Another one: COURSE_PART=2/4 make test. Everything, in a browser too: make test-all."
+        " Another one: COURSE_PART=2/6 make test. Everything, in a browser too: make test-all."
     )
 
 

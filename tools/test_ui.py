@@ -63,7 +63,7 @@ def main(flags: list[str]) -> int:
     if part != ALL:
         print(
             f"Part {part} of the lessons was tried in JupyterLab; the commit's hash chooses it."
-            " Another one: COURSE_PART=2/4 make test-ui. All: COURSE_PART=1/1 make test-ui."
+            " Another one: COURSE_PART=2/6 make test-ui. All: COURSE_PART=1/1 make test-ui."
         )
     return next((code for code in codes if code), 0)
 

@@ -36,14 +36,21 @@ class Drawing:
     options: Mapping[str, object] = field(default_factory=dict)
 
 
+def _options_of(step: Callable) -> list[inspect.Parameter]:
+    """Return the parameters of a step after denoise, xt and move."""
+    parameters = list(inspect.signature(step).parameters.values())
+    by_position = [p for p in parameters if p.kind <= inspect.Parameter.VAR_POSITIONAL]
+    given = by_position[: 1 if by_position[0].kind is by_position[0].VAR_POSITIONAL else 3]
+    return [p for p in parameters if p not in given and p.kind is not p.VAR_POSITIONAL]
+
+
 def step_options(sampler: object) -> set[str] | None:
     """Return the names of the options that a sampler's step takes; None if it takes any.
 
     For a name, those of all named samplers: the step itself says which of them it can use.
     """
     steps = [sampler] if callable(sampler) else SAMPLERS.values()
-    signatures = [list(inspect.signature(step).parameters.values()) for step in steps]
-    taken = [p for parameters in signatures for p in parameters[3:]]  # after denoise, xt, move
+    taken = [p for step in steps for p in _options_of(step)]
     if callable(sampler) and any(p.kind is p.VAR_KEYWORD for p in taken):
         return None
     return {p.name for p in taken}
