@@ -10,7 +10,8 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from ..validation import check_finite, check_floating, describe
-from .style import DPI, course_style, wrapped
+from .look import CourseFigure, course_style
+from .style import DPI, wrapped
 
 
 def _images(images: Any) -> Tensor:
@@ -36,7 +37,7 @@ def _mosaic(rows: Sequence[Tensor], cell_titles, column_labels, row_labels, titl
     heading = wrapped(title or "", left + columns * (cell_w + gap))
     top = 0.1 + 0.19 * len(heading.splitlines()) + (0.22 if column_labels else 0.0)
     size = max(1.5, left + columns * (cell_w + gap) + 0.1), top + len(rows) * pitch + 0.1
-    fig = Figure(figsize=size, dpi=DPI)
+    fig = CourseFigure(figsize=size, dpi=DPI)
     ax = fig.add_axes((0, 0, 1, 1), xlim=(0, size[0]), ylim=(size[1], 0))  # data units are inches
     ax.set_axis_off()
     for r, row in enumerate(rows):

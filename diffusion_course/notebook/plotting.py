@@ -16,7 +16,8 @@ from torch import Tensor
 
 from ..validation import describe
 from .images import image_grid, image_strip
-from .style import COLORS, course_style, label_ends, label_width, panels
+from .look import COLORS, course_style
+from .style import label_ends, label_width, panels
 
 __all__ = [
     "histogram_against_density",

@@ -1,49 +1,30 @@
-"""The course's look: figures without pyplot, colours for all eyes, labels at the ends."""
+"""Figures without pyplot: panels with fixed margins, labels at the ends of lines."""
 
 from __future__ import annotations
 
 import textwrap
 from collections.abc import Iterable, Sequence
-from contextlib import AbstractContextManager
 from typing import Any
 
-import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
-# Okabe & Ito's colour-blind safe palette with grey for its yellow, which is too pale on white.
-COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#777777")
-STYLE = {
-    "axes.prop_cycle": matplotlib.cycler(color=COLORS),
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.titlelocation": "left",
-    "axes.titlesize": 11,
-    "axes.labelsize": 10,
-    "figure.facecolor": "white",
-    "axes.facecolor": "white",
-    "savefig.facecolor": "white",
-    "font.family": "DejaVu Sans",  # ships with matplotlib: the same pixels on every machine
-    "font.size": 10,
-    "grid.color": "#DDDDDD",
-    "grid.linewidth": 0.6,
-    "image.cmap": "viridis",
-    "image.interpolation": "nearest",
-    "legend.frameon": False,
-    "lines.linewidth": 1.8,
-    "xtick.labelsize": 9,
-    "ytick.labelsize": 9,
-}
+from .look import COLORS, CourseFigure, course_style
+
+__all__ = [
+    "COLORS",
+    "DPI",
+    "figure",
+    "ink",
+    "label_ends",
+    "label_width",
+    "panels",
+    "spread",
+    "wrapped",
+]
 DPI = 100
-
-
-def course_style() -> AbstractContextManager[None]:
-    """Return a context in which matplotlib draws in the course's style; also a decorator."""
-    return matplotlib.rc_context(STYLE)
 
 
 def figure(
@@ -54,7 +35,7 @@ def figure(
     `width` and `height` are inches at 100 pixels each.
     """
     with course_style():
-        fig = Figure(figsize=(width, height), dpi=DPI, layout="constrained")
+        fig = CourseFigure(figsize=(width, height), dpi=DPI, layout="constrained")
         return fig, fig.subplots(nrows, ncols, **subplots)
 
 
@@ -121,7 +102,7 @@ def panels(
     top = 0.16 + 0.19 * len(heading.splitlines()) + (0.22 if named else 0.0)
     total = top + rows * (height + between[1])
     with course_style():
-        fig = Figure(figsize=(full, total), dpi=DPI)
+        fig = CourseFigure(figsize=(full, total), dpi=DPI)
         fig.text(0.1 / full, 1 - 0.08 / total, heading, va="top", fontsize=11)
         axes: list = []
         for i, title in enumerate(titles):
