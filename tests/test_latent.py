@@ -685,10 +685,10 @@ def test_models_of_another_kind(folder, tmp_path):
         load_parts(folder)
     edit(folder / "model_index.json", text_encoder=["transformers", "CLIPTextModel"])
     edit(folder / "scheduler" / "scheduler_config.json", beta_schedule=None)
-    with pytest.raises(ValueError, match=r"has beta_schedule None; known are linear, scaled_linear, squaredcos_cap_v2, sigmoid"):
+    with pytest.raises(ValueError, match=r"beta_schedule must be one of 'linear', 'scaled_linear', 'squaredcos_cap_v2', 'sigmoid', got NoneType None"):
         load_parts(folder)
     edit(folder / "scheduler" / "scheduler_config.json", beta_schedule="linear", prediction_type="flow")
-    with pytest.raises(ValueError, match=r"the prediction_type of the scheduler in .* must be one of .*got 'flow'"):
+    with pytest.raises(ValueError, match=r"the scheduler in .*: prediction_type must be one of .*got str 'flow'"):
         load_parts(folder)
 
 
