@@ -10,7 +10,7 @@ from ..door import batch, checked, like
 from ..process.kernels import column
 from ..validation import check_batch, check_device, describe, values_are_free
 from .autoencoder import check_images
-from .parts import LatentParts
+from .parts import LatentParts, device_of, dtype_of
 
 
 def _texts(name: str, prompts: object, given: dict) -> None:
@@ -43,7 +43,8 @@ def encode_prompt(parts: LatentParts, prompts: str | Sequence[str]) -> Tensor:
             stacklevel=4,
         )
     ids = tokenizer(texts, padding="max_length", truncation=True, max_length=length).input_ids
-    return encoder(torch.tensor(ids, device=parts.device)).last_hidden_state.to(parts.dtype)
+    words = encoder(torch.tensor(ids, device=device_of(encoder))).last_hidden_state
+    return words.to(parts.device, parts.dtype)
 
 
 def _pictures_for_the_model(name: str, images: object, given: dict) -> None:
@@ -63,14 +64,14 @@ def encode_images(
 ) -> Tensor:
     """Return the scaled latents (B, C, H/f, W/f) of pictures (B, 3, H, W) in [-1, 1].
 
-    They are scaling_factor * z, float32 at least. With a generator z is drawn from the encoder's
-    Gaussian, without one it is the mean. Raises for another shape or range, sides that are no
-    multiples of f, or another device.
+    They are scaling_factor * z, in ``parts.latent_dtype``: float32 at least. The pictures may have
+    any floating dtype; the encoder reads them in its own. With a generator z is drawn from the
+    encoder's Gaussian, without one it is the mean. Raises for another shape or range, sides that
+    are no multiples of f, or another device.
     """
-    posterior = parts.vae.encode(images.to(parts.dtype)).latent_dist
+    posterior = parts.vae.encode(images.to(dtype_of(parts.vae))).latent_dist
     z = posterior.mean if generator is None else posterior.sample(generator)
-    z = z.to(torch.promote_types(z.dtype, torch.float32))
-    return parts.vae.config.scaling_factor * z
+    return parts.vae.config.scaling_factor * z.to(parts.device, parts.latent_dtype)
 
 
 def check_latents(parts: LatentParts, latents: object) -> None:
@@ -99,16 +100,28 @@ def _finite(name: str, latents: Tensor, given: dict) -> None:
 def decode_latents(parts: LatentParts, latents: Tensor) -> Tensor:
     """Return the pictures (B, 3, H, W) of scaled latents (B, C, h, w), clamped to [-1, 1].
 
-    They are divided by scaling_factor first. Raises for another shape or device, and ValueError for
-    latents that are not finite, where that can be read for free.
+    They are divided by scaling_factor first; the decoder reads them in its own dtype, and the
+    pictures get that of the latents. Raises for another shape or device, and ValueError for latents
+    or pictures that are not finite, where that can be read for free.
     """
-    z = latents / parts.vae.config.scaling_factor
-    return parts.vae.decode(z.to(parts.dtype)).sample.to(latents.dtype).clamp(-1, 1)
+    z = (latents / parts.vae.config.scaling_factor).to(device_of(parts.vae), dtype_of(parts.vae))
+    pictures = parts.vae.decode(z).sample.to(latents.device, latents.dtype)
+    if values_are_free(pictures) and not torch.isfinite(pictures).all():
+        kind = str(z.dtype).removeprefix("torch.")
+        raise ValueError(
+            f"the pictures are not finite, though the latents are ({describe(latents)}): the"
+            f" autoencoder overflows in {kind}. Let it compute in float32: parts.vae.float()."
+        )
+    return pictures.clamp(-1, 1)
+
+
+def _as_weight(weight: Tensor | float) -> Tensor:
+    return weight if isinstance(weight, Tensor) else torch.as_tensor(weight, device="cpu")
 
 
 def _share_for_each(name: str, weight: Tensor | float, given: dict) -> None:
     n = len(given["a"])
-    w = torch.as_tensor(weight)
+    w = _as_weight(weight)
     fits = w.ndim == 0 or (w.ndim == 1 and (n == 1 or len(w) == n))
     if not fits or (values_are_free(w) and not ((w >= 0) & (w <= 1)).all()):
         demand = f"in [0, 1], a number or one for each of {n} samples"

@@ -53,8 +53,8 @@ def draw_noise(
 ) -> Tensor:
     """Return standard normal noise on the model's device, drawn where the generator is."""
     where = parts.device if generator is None else generator.device
-    noise = torch.randn(shape, generator=generator, device=where)
-    return noise.to(parts.device, torch.promote_types(parts.dtype, torch.float32))
+    noise = torch.randn(shape, generator=generator, device=where, dtype=torch.float32)
+    return noise.to(parts.device, parts.latent_dtype)
 
 
 def noised(latents: Tensor, noise: Tensor, level: Level) -> Tensor:
