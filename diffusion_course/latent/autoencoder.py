@@ -66,11 +66,12 @@ def autoencoder_loss(
     least, also under autocast. Raises ValueError for another shape or range, sides that the network
     cannot halve evenly, or a negative ``kl_weight``.
     """
-    posterior = vae.encode(images).latent_dist
+    own = next((p.dtype for p in vae.parameters()), images.dtype)
+    posterior = vae.encode(images.to(own)).latent_dist
     wide = torch.promote_types(images.dtype, torch.float32)
     mean, log_variance = posterior.mean.to(wide), posterior.logvar.to(wide)
     latents = mean + (0.5 * log_variance).exp() * noise_like(mean, generator)
-    decoded = vae.decode(latents.to(images.dtype)).sample
+    decoded = vae.decode(latents.to(own)).sample
     _check_decoded(decoded, images, latents)
     error = decoded.to(wide) - images.to(wide)
     zero = torch.zeros((), dtype=wide, device=images.device)
