@@ -13,13 +13,21 @@ from .autoencoder import check_images
 from .parts import LatentParts, device_of, dtype_of
 
 
-def _texts(name: str, prompts: object, given: dict) -> None:
+def check_texts(name: str, prompts: object) -> None:
+    """Raise unless ``prompts`` is a text or a list of at least one text."""
     texts = [prompts] if isinstance(prompts, str) else prompts
     if not isinstance(texts, (list, tuple)) or not all(isinstance(text, str) for text in texts):
-        raise TypeError(f"prompts must be a text or a list of texts, got {describe(prompts)}.")
+        raise TypeError(f"{name} must be a text or a list of texts, got {describe(prompts)}.")
     if not texts:
         wordless = "For a picture without words use ['']"
-        raise ValueError(f"prompts must hold at least one text, got an empty list. {wordless}.")
+        raise ValueError(f"{name} must hold at least one text, got an empty list. {wordless}.")
+
+
+def _texts(name: str, prompts: object, given: dict) -> None:
+    check_texts(name, prompts)
+
+
+_texts.typed = True
 
 
 @checked(prompts=_texts)
@@ -47,14 +55,21 @@ def encode_prompt(parts: LatentParts, prompts: str | Sequence[str]) -> Tensor:
     return words.to(parts.device, parts.dtype)
 
 
-def _pictures_for_the_model(name: str, images: object, given: dict) -> None:
-    parts = given["parts"]
+def for_the_model(name: str, images: object, parts: LatentParts) -> None:
+    """Raise unless ``images`` are pictures (B, C, H, W) that the autoencoder can read."""
     check_images(name, images)
-    check_device(name, images, "the model", next(parts.vae.parameters()))
+    check_device(name, images, "parts.vae", next(parts.vae.parameters()))
     if images.shape[1] != parts.vae.config.in_channels:
         channels, got = parts.vae.config.in_channels, describe(images)
         raise ValueError(f"images must have {channels} channels, got {got}.")
     parts.latent_shape(*images.shape[2:])
+
+
+def _pictures_for_the_model(name: str, images: object, given: dict) -> None:
+    for_the_model(name, images, given["parts"])
+
+
+_pictures_for_the_model.typed = True
 
 
 @checked(images=_pictures_for_the_model)
@@ -77,7 +92,7 @@ def encode_images(
 def check_latents(parts: LatentParts, latents: object) -> None:
     """Raise unless ``latents`` is a floating batch (B, C, h, w) for this model, on its device."""
     check_batch("latents", latents)
-    check_device("latents", latents, "the model", next(parts.unet.parameters()))
+    check_device("latents", latents, "parts.unet", next(parts.unet.parameters()))
     channels = parts.vae.config.latent_channels
     if latents.ndim != 4 or latents.shape[1] != channels:
         raise ValueError(f"latents must have shape (B, {channels}, h, w), got {describe(latents)}.")
@@ -85,6 +100,9 @@ def check_latents(parts: LatentParts, latents: object) -> None:
 
 def _of_the_model(name: str, latents: object, given: dict) -> None:
     check_latents(given["parts"], latents)
+
+
+_of_the_model.typed = True
 
 
 def _finite(name: str, latents: Tensor, given: dict) -> None:
@@ -122,6 +140,9 @@ def _as_weight(weight: Tensor | float) -> Tensor:
 def _share_for_each(name: str, weight: Tensor | float, given: dict) -> None:
     n = len(given["a"])
     w = _as_weight(weight)
+    if w.is_complex() or w.device.type not in ("cpu", given["a"].device.type):
+        got = describe(weight)
+        raise TypeError(f"weight must hold real numbers, on the CPU or a's device, got {got}.")
     fits = w.ndim == 0 or (w.ndim == 1 and (n == 1 or len(w) == n))
     if not fits or (values_are_free(w) and not ((w >= 0) & (w <= 1)).all()):
         demand = f"in [0, 1], a number or one for each of {n} samples"

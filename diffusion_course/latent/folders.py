@@ -94,7 +94,7 @@ def load_network(folder: Path, dtype: torch.dtype, advice: str) -> nn.Module:
         )
     load = getattr(diffusers, kind, getattr(transformers, kind, None)).from_pretrained
     try:
-        with without_progress_bars():
+        with without_progress_bars(), torch.device("cpu"):  # whatever the default device is
             network, info = load(
                 folder, use_safetensors=True, local_files_only=True, output_loading_info=True
             )

@@ -128,7 +128,14 @@ def _a_path(name: str, path: object, given: dict) -> None:
         raise TypeError(f"{name} must be that of a folder, or None for the miniature, got {got}.")
 
 
-@checked(path=_a_path)
+def _dtype(name: str, dtype: object, given: dict) -> None:
+    folders.check_dtype(dtype)
+
+
+_a_path.typed = _dtype.typed = True
+
+
+@checked(path=_a_path, dtype=_dtype)
 def load_parts(
     path: str | Path | None = None, *, device: torch.device | str = "cpu",
     dtype: torch.dtype = torch.float32,
@@ -142,7 +149,6 @@ def load_parts(
     against the sha256 in ``data/manifest.json``. Nothing is downloaded. Raises FileNotFoundError
     for a missing folder or part; ValueError for a damaged one, or a model of another kind.
     """
-    folders.check_dtype(dtype)
     folder = data_dir() / MINIATURE if path is None else Path(path)
     again = "Copy the folder again, whole. For a name on the hub use load_stable_diffusion."
     advice = "Restore it: git checkout data." if path is None else again

@@ -4,6 +4,8 @@ import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+import torch
+
 from ..door import checked, one_of
 from ..validation import describe
 from .parts import MINIATURE
@@ -94,6 +96,9 @@ def _settings(name: str, config: object, given: dict) -> None:
         raise TypeError(f"config must be that of a scheduler, as scheduler.config, got {got}.")
 
 
+_settings.typed = True
+
+
 @checked(name=_scheduler, config=_settings)
 def make_scheduler(name: str, config: Mapping[str, object], **changes: object) -> object:
     """Return diffusers' scheduler for one of this course's sampler names.
@@ -120,6 +125,7 @@ def make_scheduler(name: str, config: Mapping[str, object], **changes: object) -
         settings["rescale_betas_zero_snr"] = False
     private = {one: config[one] for one in ("_class_name", "_diffusers_version") if one in config}
     try:
-        return getattr(diffusers, kind).from_config(private | settings)
+        with torch.device("cpu"):  # whatever the default device is
+            return getattr(diffusers, kind).from_config(private | settings)
     except (NotImplementedError, TypeError, ValueError, RuntimeError) as error:
         raise ValueError(f"{kind} cannot be made of these settings: {error}") from error

@@ -174,9 +174,11 @@ def _miniature(dtype: torch.dtype) -> object:
 
     parts, folder = load_parts(dtype=dtype), data_dir() / MINIATURE
     kind = json.loads((folder / "model_index.json").read_text(encoding="utf-8"))["scheduler"][1]
+    with torch.device("cpu"):  # whatever the default device is
+        scheduler = getattr(diffusers, kind).from_pretrained(folder / "scheduler")
     pipe = diffusers.StableDiffusionPipeline(
         vae=parts.vae, text_encoder=parts.text_encoder, tokenizer=parts.tokenizer, unet=parts.unet,
-        scheduler=getattr(diffusers, kind).from_pretrained(folder / "scheduler"),
+        scheduler=scheduler,
         safety_checker=None, feature_extractor=None, requires_safety_checker=False,
     )
     pipe.register_to_config(_name_or_path=MINIATURE)
