@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "diffusion_course"
 # The floors of the house, from the ground up: a room imports only from rooms below it.
 FLOORS = (
-    *("lazy", "validation", "door", "process", "sampling", "datasets", "models", "files", "seeds"),
+    *("lazy", "validation", "door", "process", "sampling", "models", "files", "datasets", "seeds"),
     *("training", "measures", "latent", "notebook", "doctor", "exercises", "exercises.lessons"),
     *("classroom.files", "classroom.reasons", "classroom.records", "classroom.assignment"),
     *("classroom.sandbox", "classroom.reports", "classroom.grading", "classroom.gradescope"),

@@ -2,38 +2,20 @@
 
 import hashlib
 import json
-import os
-import tempfile
 from pathlib import Path
 
 from torch import Tensor
 
 from ..door import checked
 from ..validation import describe
+from .paths import user_path, write_bytes
 
 Tensors = dict[str, Tensor]
 
 
-def write_bytes(path: str | Path, content: bytes) -> None:
-    """Write ``content`` to ``path`` whole or not at all: to a file beside it, then renamed."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
-
-
 def sha256_of(path: str | Path) -> str:
     """Return the file's sha256 as 64 hexadecimal digits."""
-    with open(path, "rb") as file:
+    with open(user_path(path), "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
@@ -55,7 +37,7 @@ def check_sha256(path: str | Path, sha256: str) -> None:
 
 
 def _is_a_file(name: str, path: str | Path, given: dict) -> None:
-    if not Path(path).is_file():
+    if not user_path(path, name).is_file():
         raise FileNotFoundError(f"there is no file {path}.")
 
 
@@ -72,7 +54,7 @@ def load_tensors(path: str | Path, *, sha256: str | None = None) -> tuple[Tensor
     from safetensors import SafetensorError, safe_open
 
     try:
-        with safe_open(path, framework="pt") as file:
+        with safe_open(user_path(path), framework="pt") as file:
             metadata = (file.metadata() or {}).get("json", "{}")
             return {name: file.get_tensor(name) for name in file.keys()}, json.loads(metadata)
     except SafetensorError as error:
