@@ -14,7 +14,8 @@ from ..door import batch, checked, positive_int, table_beside
 from ..files.paths import user_path, writable
 from ..process.losses import Model, diffusion_loss
 from ..process.schedules import NoiseSchedule
-from .run import Run, TrainConfig, Trainer, fitting, flag
+from .run import Run, Trainer
+from .settings import TrainConfig, fitting, flag
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -27,11 +28,7 @@ def _options(name: str, options: dict, given: dict) -> None:
         raise TypeError(f"train_step has no option {unknown[0]!r}; it has {', '.join(OPTIONS)}.")
 
 
-def _fits(name: str, x0: Tensor, given: dict) -> None:
-    fitting(name, x0, given["unet"])
-
-
-@checked(x0=(batch, _fits), alphas_cumprod=table_beside("x0"), options=_options)
+@checked(x0=(batch, fitting("unet")), alphas_cumprod=table_beside("x0"), options=_options)
 def train_step(
     unet: Model, x0: Tensor, optimizer: torch.optim.Optimizer, alphas_cumprod: Tensor,
     **options: object,

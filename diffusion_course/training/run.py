@@ -2,125 +2,30 @@
 
 import copy
 import math
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..door import (
-    Check, batch, checked, finite, number, one_of, positive_or_none, share,
-)
+from ..door import batch, checked, finite
 from ..files.checkpoints import content_of, load_into, load_tensors, plain_names, save_tensors
 from ..process.guidance import drop_condition
-from ..process.kernels import noise_like, prediction
-from ..process.losses import WEIGHTINGS, diffusion_loss
+from ..process.kernels import noise_like
+from ..process.losses import diffusion_loss
 from ..process.schedules import NoiseSchedule
 from ..seeds import make_generator
-from ..validation import check_device, describe, widest_float
-from .precision import PRECISIONS, autocast, resolve_precision, set_layout
+from ..validation import widest_float
+from .precision import autocast, resolve_precision, set_layout
+from .settings import (
+    SETTINGS, TrainConfig, a_schedule, at_least, fitting, launched, network, one_for_each,
+    trainable,
+)
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
-
-
-def at_least(least: int) -> Check:
-    """Return the check for an int of at least ``least``."""
-
-    def at_least(name: str, value: object, given: dict) -> None:
-        if isinstance(value, bool) or not isinstance(value, int):
-            raise TypeError(f"{name} must be an int, got {describe(value)}.")
-        if value < least:
-            raise ValueError(f"{name} must be at least {least}, got {value}.")
-
-    return at_least
-
-
-def flag(name: str, value: object, given: dict) -> None:
-    """Raise TypeError unless the value is True or False."""
-    if not isinstance(value, bool):
-        raise TypeError(f"{name} must be True or False, got {describe(value)}.")
-
-
-SETTINGS = {
-    "num_steps": at_least(1), "batch_size": at_least(1), "warmup_steps": at_least(0),
-    "learning_rate": number(lambda rate: 0 < rate < math.inf, "be positive and finite"),
-    "ema_decay": number(lambda decay: 0 <= decay < 1, "lie in [0, 1)"), "seed": at_least(0),
-    "max_grad_norm": positive_or_none, "cond_dropout": share, "compile": flag,
-    "precision": one_of(*PRECISIONS), "prediction_type": prediction,
-    "weighting": one_of(*WEIGHTINGS),
-}
-
-
-@dataclass(frozen=True)
-class TrainConfig:
-    """The settings of a run, with all defaults; num_steps and batch_size are at least 1.
-
-    num_steps: steps of the optimiser, each on batch_size samples of one process. learning_rate: its
-    highest value, after warmup_steps. ema_decay: of the averaged weights. max_grad_norm: gradients
-    are clipped to it; None: never. precision: "float32", "bfloat16" (autocast; weights stay
-    float32) or "auto" (``resolve_precision``). compile: use torch.compile, which needs a C++
-    compiler. For the loss of a diffusion model: prediction_type and weighting as in
-    ``diffusion_loss``, and cond_dropout, the share of conditions that become the null class.
-    Numbers of numpy and of tensors become Python's. Raises TypeError or ValueError by name.
-    """
-
-    num_steps: int
-    batch_size: int = 128
-    learning_rate: float = 1e-3
-    warmup_steps: int = 100
-    ema_decay: float = 0.999
-    max_grad_norm: float | None = 1.0
-    seed: int = 0
-    precision: str = "auto"
-    compile: bool = False
-    prediction_type: str = "epsilon"
-    weighting: str = "simple"
-    cond_dropout: float = 0.0
-
-    def __post_init__(self) -> None:
-        for name, check in SETTINGS.items():
-            value = getattr(self, name)
-            if isinstance(value, (np.generic, np.ndarray, Tensor)) and math.prod(value.shape) == 1:
-                object.__setattr__(self, name, value := value.item())
-            if name != "max_grad_norm" or value is not None:
-                check(name, value, {})
-
-
-def _network(name: str, model: object, given: dict) -> None:
-    if not isinstance(model, nn.Module):
-        raise TypeError(f"{name} must be a torch.nn.Module, got {describe(model)}.")
-
-
-def _trainable(name: str, model: nn.Module, given: dict) -> None:
-    if not any(weight.requires_grad for weight in model.parameters()):
-        raise ValueError(f"{name} has no weight to train: no parameter that asks for a gradient.")
-
-
-def _accelerator(name: str, accelerator: object, given: dict) -> None:
-    if not hasattr(accelerator, "prepare_model"):
-        got = describe(accelerator)
-        raise TypeError(f"{name} must be an accelerate.Accelerator or None, got {got}.")
-
-
-def fitting(name: str, x: Tensor, model: object) -> None:
-    """Raise unless ``x`` has the device and dtype of a network's floating weights."""
-    weights = model.parameters() if isinstance(model, nn.Module) else ()
-    weight = next((one for one in weights if one.is_floating_point()), None)
-    if weight is None:
-        return
-    check_device(name, x, "the network's weights", weight)
-    if x.dtype != weight.dtype:
-        here, there = (str(one.dtype).removeprefix("torch.") for one in (x, weight))
-        cast = "float()" if there == "float32" else f"to(torch.{there})"
-        raise TypeError(f"{name} is {here} and the network {there}. Cast it: {name}.{cast}.")
-
-
-def _fits(name: str, data: Tensor, given: dict) -> None:
-    fitting(name, data, given["model"])
 
 
 def _of_one_kind(name: str, model: nn.Module, given: dict) -> None:
@@ -136,13 +41,13 @@ class EMA:
     soon forgotten. Raises TypeError for no network, ValueError for a decay outside [0, 1).
     """
 
-    @checked(model=_network, decay=SETTINGS["ema_decay"])
+    @checked(model=network, decay=SETTINGS["ema_decay"])
     def __init__(self, model: nn.Module, decay: float = 0.999) -> None:
         self.decay = decay
         self.model = copy.deepcopy(model).eval().requires_grad_(False)
 
     @torch.no_grad()
-    @checked(model=(_network, _of_one_kind), num_updates=at_least(0))
+    @checked(model=(network, _of_one_kind), num_updates=at_least(0))
     def update(self, model: nn.Module, num_updates: int) -> None:
         """Move the average towards ``model`` after its ``num_updates``-th step; copy buffers."""
         decay = min(self.decay, (1 + num_updates) / (10 + num_updates))
@@ -160,7 +65,7 @@ class Run:
     their contents.
     """
 
-    @checked(model=(_network, _trainable), accelerator=_accelerator)
+    @checked(model=(network, trainable), accelerator=launched)
     def __init__(
         self, model: nn.Module, config: TrainConfig, device: torch.device,
         accelerator: "Accelerator | None" = None, **same: object,
@@ -272,27 +177,6 @@ class Run:
         self.reported = loss["reported"]
 
 
-def _one_for_each(name: str, cond: object, given: dict) -> None:
-    data = given["data"]
-    if cond is None:
-        return
-    if not isinstance(cond, Tensor):
-        wrap = f"Wrap it: torch.as_tensor({name})."
-        raise TypeError(f"{name} must be a torch.Tensor or None, got {describe(cond)}. {wrap}")
-    if cond.shape[:1] != data.shape[:1]:
-        raise ValueError(
-            f"{name} must have one entry for each sample: got {len(cond) if cond.ndim else 'none'} "
-            f"for {len(data)} samples ({describe(cond)})."
-        )
-    check_device(name, cond, "data", data)
-
-
-def _schedule(name: str, schedule: object, given: dict) -> None:
-    if not isinstance(schedule, NoiseSchedule):
-        make = "Make one: make_schedule('linear', 1000), or NoiseSchedule(betas)."
-        raise TypeError(f"{name} must be a NoiseSchedule, got {describe(schedule)}. {make}")
-
-
 class Trainer(Run):
     """The run of a diffusion model on ``data`` (N, ...) with conditions ``cond`` (N, ...) or None.
 
@@ -301,8 +185,8 @@ class Trainer(Run):
     """
 
     @checked(
-        model=(_network, _trainable), data=(batch, finite, _fits), schedule=_schedule,
-        cond=_one_for_each,
+        model=(network, trainable), data=(batch, finite, fitting("model")), schedule=a_schedule,
+        cond=one_for_each,
     )
     def __init__(
         self, model: nn.Module, data: Tensor, schedule: NoiseSchedule, cond: Tensor | None,
