@@ -4,6 +4,8 @@ Shapes, dtypes and devices are checked always: they cost nothing. Values (the ra
 finiteness) only where reading them does not wait for a device: on CPU tensors that hold data.
 """
 
+from numbers import Integral
+
 import torch
 from torch import Tensor
 from torch._C._functorch import is_functorch_wrapped_tensor
@@ -150,7 +152,7 @@ def check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
 
 def check_positive_int(name: str, value: object) -> None:
     """Raise unless ``value`` is an int of at least 1."""
-    if isinstance(value, bool) or not isinstance(value, int):
+    if isinstance(value, bool) or not isinstance(value, Integral):
         raise TypeError(f"{name} must be an int, got {describe(value)}.")
     if value < 1:
         raise ValueError(f"{name} must be at least 1, got {value}.")

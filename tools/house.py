@@ -21,13 +21,14 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "diffusion_course"
 # The floors of the house, from the ground up: a room imports only from rooms below it.
 FLOORS = (
-    *("lazy", "validation", "door", "process", "sampling", "models", "files", "datasets", "seeds"),
-    *("training", "measures", "latent", "notebook", "doctor", "exercises", "exercises.lessons"),
+    *("lazy", "validation", "kinds", "door", "seeds", "process", "sampling", "models", "files"),
+    *("datasets", "training", "measures", "latent", "notebook", "doctor", "exercises"),
+    "exercises.lessons",
     *("classroom.files", "classroom.reasons", "classroom.records", "classroom.assignment"),
     *("classroom.sandbox", "classroom.reports", "classroom.grading", "classroom.gradescope"),
     *("classroom.__main__", "__main__"),
 )
-EVERYWHERE = ("lazy", "validation", "door", "seeds")  # small things that a room need not name
+EVERYWHERE = ("lazy", "validation", "kinds", "door", "seeds")  # what a room need not name
 PICTURES = {theme: ROOT / "docs" / f"house-{theme}.svg" for theme in ("light", "dark")}
 TITLE = "The rooms of the package"
 

@@ -3,7 +3,7 @@
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..door import checked, number
+from ..door import checked, number, positive_int
 
 GROUP = 16  # channels normalised together; fewer are slow in bfloat16 and channels-last on CPUs
 MULTIPLE = f"be a multiple of {GROUP} (group normalisation)"
@@ -30,6 +30,7 @@ class ResBlock(nn.Module):
     zero, so a new block is its skip connection.
     """
 
+    @checked(emb_dim=positive_int)
     def __init__(self, in_channels: int, out_channels: int, emb_dim: int) -> None:
         super().__init__()
         self.norm1 = group_norm(in_channels)
@@ -62,7 +63,7 @@ class Attention(nn.Module):
     Raises ValueError if the heads do not divide C.
     """
 
-    @checked(num_heads=_divides_channels)
+    @checked(num_heads=_divides_channels, context_dim=positive_int)
     def __init__(
         self, channels: int, num_heads: int, context_dim: int | None = None
     ) -> None:

@@ -16,6 +16,11 @@ def _pictures(name: str, images: Tensor, given: dict) -> None:
         raise ValueError(f"{wanted}, got {describe(images)}. Resize them.")
 
 
+def _choices(name: str, sizes: Sequence[int], given: dict) -> None:
+    if not sizes or min(sizes) < 1:
+        raise ValueError(f"{name} must hold an int of at least 1 for each attribute, got {sizes}.")
+
+
 class Judge(nn.Module):
     """Classifier of pictures (B, 3, 64, 64) in [-1, 1]: returns logits (B, sum(sizes)), the
     attributes' choices in a row.
@@ -24,6 +29,7 @@ class Judge(nn.Module):
     (B, sizes[k]) for each attribute. Raises ValueError for pictures of another shape.
     """
 
+    @checked(sizes=_choices)
     def __init__(self, sizes: Sequence[int]) -> None:
         super().__init__()
         self.sizes = tuple(sizes)

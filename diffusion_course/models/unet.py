@@ -4,10 +4,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..door import checked
+from ..door import checked, positive_int
 from ..validation import describe
 from .blocks import Block, group_norm, zero_init
-from .embedding import Conditioning
+from .embedding import Conditioning, as_the_weights
+
+
+def _widths(name: str, channel_mult: tuple[int, ...], given: dict) -> None:
+    if not channel_mult or min(channel_mult) < 1:
+        wanted = "must hold an int of at least 1 for each level"
+        raise ValueError(f"{name} {wanted}, got {channel_mult}.")
 
 
 def _levels(name: str, attention_levels: tuple[int, ...], given: dict) -> None:
@@ -50,7 +56,12 @@ class UNet(nn.Module):
     Raises ValueError for widths that 16 does not divide, or another shape of images or conditions.
     """
 
-    @checked(attention_levels=_levels, context_dim=_is_read)
+    @checked(
+        in_channels=positive_int, channels=positive_int, channel_mult=_widths,
+        blocks_per_level=positive_int, attention_levels=_levels, num_heads=positive_int,
+        num_classes=positive_int, context_dim=(positive_int, _is_read), out_channels=positive_int,
+        patch_size=positive_int,
+    )
     def __init__(
         self, in_channels: int = 1, channels: int = 64, channel_mult: tuple[int, ...] = (1, 2), *,
         blocks_per_level: int = 1, attention_levels: tuple[int, ...] = (), num_heads: int = 4,
@@ -85,7 +96,7 @@ class UNet(nn.Module):
         """The class index that means "no class", or None for a network without classes."""
         return self.conditioning.null_class
 
-    @checked(xt=(_images, _tokens))
+    @checked(xt=(_images, as_the_weights, _tokens))
     def forward(self, xt: Tensor, t: Tensor, cond: Tensor | None = None) -> Tensor:
         cond, context = (cond, None) if self.context_dim is None else (None, cond)
         emb = F.silu(self.conditioning(xt, t, cond))  # (B, 4 channels)

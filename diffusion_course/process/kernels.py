@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from ..door import batch, checked, finite, floating, like, one_of, table_beside, timesteps
+from ..seeds import draw
 from ..validation import check_device, check_floating, describe, values_are_free, widest_float
 from .schedules import previous_alpha_bar
 
@@ -32,9 +33,10 @@ def column(values: Tensor, like: Tensor) -> Tensor:
     return values.reshape(-1, *(1,) * (like.ndim - 1))
 
 
+@checked()
 def noise_like(x: Tensor, generator: torch.Generator | None = None) -> Tensor:
     """Return noise from N(0, I) with the shape, dtype and device of ``x``."""
-    return torch.randn(x.shape, generator=generator, dtype=x.dtype, device=x.device)
+    return draw(torch.randn, x.shape, generator=generator, device=x.device, dtype=x.dtype)
 
 
 def _check_level(name: str, alpha_bar: float) -> None:
@@ -85,8 +87,8 @@ def _level(alpha_bar: Tensor | float, x: Tensor) -> Tensor | float:
 
 
 def mix(a: Tensor | float, x: Tensor, b: Tensor | float, y: Tensor) -> Tensor:
-    """Return a x + b y; with numbers for a and b in two passes over memory and one new tensor."""
-    return (a * x).add_(y, alpha=b) if isinstance(b, float) else a * x + b * y
+    """Return a x + b y; with numbers for a and b in two passes over memory."""
+    return torch.add(a * x, y, alpha=b) if isinstance(b, float) else a * x + b * y
 
 
 def unmix(z: Tensor, a: Tensor | float, b: Tensor | float, y: Tensor) -> Tensor:

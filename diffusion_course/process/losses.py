@@ -13,6 +13,7 @@ from torch import Tensor
 from ..door import (
     batch, beside, checked, number, one_of, positive_int, table, table_beside, timesteps,
 )
+from ..seeds import draw
 from ..validation import check_timesteps, describe
 from .kernels import (
     column, from_x0_and_noise, noise_like, posterior_coefficients, prediction, q_posterior,
@@ -54,8 +55,6 @@ def prediction_target(
 
 
 def _indices(name: str, t: object, given: dict) -> None:
-    if not isinstance(t, Tensor):
-        raise TypeError(f"t must be an int64 tensor of shape (B,), got {describe(t)}.")
     if t.ndim != 1 or len(t) == 0:
         raise ValueError(f"t must have shape (B,) with B >= 1, got {describe(t)}.")
     check_timesteps(t, "t", t, len(given["alphas_cumprod"]))
@@ -106,8 +105,8 @@ def diffusion_loss(
     device, and as ``q_sample`` and ``loss_weight``.
     """
     if t is None:
-        on = {"generator": generator, "device": x0.device}
-        t = torch.randint(len(alphas_cumprod), x0.shape[:1], **on)
+        size = len(alphas_cumprod), x0.shape[:1]
+        t = draw(torch.randint, *size, generator=generator, device=x0.device)
     noise = noise_like(x0, generator) if noise is None else noise
     xt = q_sample(x0, t, alphas_cumprod, noise)
     target = prediction_target(x0, noise, t, alphas_cumprod, prediction_type)
@@ -119,6 +118,7 @@ def diffusion_loss(
     return (weight.to(error.dtype) * error.reshape(len(error), -1).mean(1)).mean()
 
 
+@checked()
 def gaussian_kl(
     mean1: Tensor, log_variance1: Tensor, mean2: Tensor, log_variance2: Tensor
 ) -> Tensor:

@@ -57,6 +57,7 @@ def p_sample_iter(
     return ((state.t, state.x, state.x0_pred) for state in states)
 
 
+@checked()
 def p_sample_loop(
     unet: Model, shape: tuple[int, ...], betas: Tensor, alphas: Tensor, alphas_cumprod: Tensor,
     *, callback: Callable[[int, Tensor, Tensor], None] | None = None, **kwargs: object,

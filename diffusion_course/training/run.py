@@ -20,8 +20,7 @@ from ..seeds import make_generator
 from ..validation import widest_float
 from .precision import autocast, resolve_precision, set_layout
 from .settings import (
-    SETTINGS, TrainConfig, a_schedule, at_least, fitting, launched, network, one_for_each,
-    trainable,
+    SETTINGS, TrainConfig, at_least, fitting, launched, one_for_each, trainable,
 )
 
 if TYPE_CHECKING:
@@ -41,13 +40,13 @@ class EMA:
     soon forgotten. Raises TypeError for no network, ValueError for a decay outside [0, 1).
     """
 
-    @checked(model=network, decay=SETTINGS["ema_decay"])
+    @checked(decay=SETTINGS["ema_decay"])
     def __init__(self, model: nn.Module, decay: float = 0.999) -> None:
         self.decay = decay
         self.model = copy.deepcopy(model).eval().requires_grad_(False)
 
     @torch.no_grad()
-    @checked(model=(network, _of_one_kind), num_updates=at_least(0))
+    @checked(model=_of_one_kind, num_updates=at_least(0))
     def update(self, model: nn.Module, num_updates: int) -> None:
         """Move the average towards ``model`` after its ``num_updates``-th step; copy buffers."""
         decay = min(self.decay, (1 + num_updates) / (10 + num_updates))
@@ -65,7 +64,7 @@ class Run:
     their contents.
     """
 
-    @checked(model=(network, trainable), accelerator=launched)
+    @checked(model=trainable, accelerator=launched)
     def __init__(
         self, model: nn.Module, config: TrainConfig, device: torch.device,
         accelerator: "Accelerator | None" = None, **same: object,
@@ -185,8 +184,7 @@ class Trainer(Run):
     """
 
     @checked(
-        model=(network, trainable), data=(batch, finite, fitting("model")), schedule=a_schedule,
-        cond=one_for_each,
+        model=trainable, data=(batch, finite, fitting("model")), cond=one_for_each,
     )
     def __init__(
         self, model: nn.Module, data: Tensor, schedule: NoiseSchedule, cond: Tensor | None,

@@ -9,7 +9,6 @@ from torch import Tensor, nn
 from ..door import Check, number, one_of, positive_or_none, share
 from ..process.kernels import prediction
 from ..process.losses import WEIGHTINGS
-from ..process.schedules import NoiseSchedule
 from ..validation import check_device, describe
 from .precision import PRECISIONS
 
@@ -77,12 +76,6 @@ class TrainConfig:
                 check(name, value, {})
 
 
-def network(name: str, model: object, given: dict) -> None:
-    """Raise TypeError unless the value is a network."""
-    if not isinstance(model, nn.Module):
-        raise TypeError(f"{name} must be a torch.nn.Module, got {describe(model)}.")
-
-
 def trainable(name: str, model: nn.Module, given: dict) -> None:
     """Raise ValueError unless a weight of the network asks for a gradient."""
     if not any(weight.requires_grad for weight in model.parameters()):
@@ -118,19 +111,9 @@ def one_for_each(name: str, cond: object, given: dict) -> None:
     data = given["data"]
     if cond is None:
         return
-    if not isinstance(cond, Tensor):
-        wrap = f"Wrap it: torch.as_tensor({name})."
-        raise TypeError(f"{name} must be a torch.Tensor or None, got {describe(cond)}. {wrap}")
     if cond.shape[:1] != data.shape[:1]:
         raise ValueError(
             f"{name} must have one entry for each sample: got {len(cond) if cond.ndim else 'none'} "
             f"for {len(data)} samples ({describe(cond)})."
         )
     check_device(name, cond, "data", data)
-
-
-def a_schedule(name: str, schedule: object, given: dict) -> None:
-    """Raise TypeError unless the value is a ``NoiseSchedule``."""
-    if not isinstance(schedule, NoiseSchedule):
-        make = "Make one: make_schedule('linear', 1000), or NoiseSchedule(betas)."
-        raise TypeError(f"{name} must be a NoiseSchedule, got {describe(schedule)}. {make}")

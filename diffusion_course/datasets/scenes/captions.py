@@ -6,7 +6,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from ...validation import describe
+from ...door import checked
+from ...seeds import draw
 from .words import BACKGROUNDS, COLOURS, KINDS, LAYOUTS, NOTHING, PATTERNS, SIZES, check_codes
 
 # Each meaning with its wordings; the first is the plainest.
@@ -40,6 +41,7 @@ BACKWARD = {
 }
 
 
+@checked()
 def captions(
     codes: Tensor | Sequence[Sequence[int]],
     *,
@@ -52,7 +54,7 @@ def captions(
     size and background.
     """
     rows = check_codes(codes)
-    chance = torch.rand(len(rows), 16, generator=generator).tolist()
+    chance = draw(torch.rand, len(rows), 16, generator=generator, device="cpu").tolist()
     return [_caption(row, luck, complete) for row, luck in zip(rows, chance, strict=True)]
 
 
@@ -114,6 +116,7 @@ _ADJECTIVES = tuple(
 )
 
 
+@checked()
 def parse_caption(text: str) -> Tensor:
     """Return what a caption asks for as a code (10,) int64, -1 where it says nothing.
 
@@ -121,8 +124,6 @@ def parse_caption(text: str) -> Tensor:
     TypeError for what is no string and ValueError for a text in which it finds no thing, or two
     things without their relation.
     """
-    if not isinstance(text, str):
-        raise TypeError(f"text must be a string, got {describe(text)}.")
     code = [NOTHING] * 10
     lowered = " ".join(text.lower().split())
     if place := _PLACES.search(lowered):

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from ...validation import check_positive_int
+from ...door import checked, positive_int
+from ...seeds import draw
 from .backgrounds import BACKGROUND_PAINTERS
 from .shapes import SHAPES
 from .words import BACKGROUNDS, COLOURS, KINDS, LAYOUTS, PATTERNS, check_codes
@@ -59,6 +60,7 @@ SOFTNESS = 1.6
 CHUNK = 256  # pictures drawn together: many enough to pay for the calls, few enough for the caches
 
 
+@checked(size=positive_int)
 def render_scenes(
     codes: Tensor | Sequence[Sequence[int]],
     *,
@@ -74,15 +76,13 @@ def render_scenes(
     without a meaning or a size below 16.
     """
     rows = check_codes(codes)
-    check_positive_int("size", size)
     if size < 16:
         raise ValueError(
             f"size must be at least 16 pixels, got {size}: a small thing would be smaller than its"
             " outline."
         )
-    random = torch.rand(len(rows), 32, generator=generator).to(
-        device
-    )  # all chance of a picture is one row
+    # All chance of a picture is one row.
+    random = draw(torch.rand, len(rows), 32, generator=generator, device="cpu").to(device)
     pictures = torch.empty(len(rows), 3, size, size, device=device, dtype=dtype)
     for start in range(0, len(rows), CHUNK):
         part = slice(start, start + CHUNK)

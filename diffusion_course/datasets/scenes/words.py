@@ -12,6 +12,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from ...door import checked
+from ...seeds import draw
 from ...validation import check_choice, check_positive_int, describe
 
 KINDS = (
@@ -108,6 +110,7 @@ def check_codes(codes: object) -> list[list[int]]:
     return [list(row) for row in rows]
 
 
+@checked()
 def code_to_scene(code: Sequence[int] | Tensor) -> Scene:
     """Return one code (10,) in words."""
     (row,) = check_codes([code.tolist() if isinstance(code, Tensor) else list(code)])
@@ -116,6 +119,7 @@ def code_to_scene(code: Sequence[int] | Tensor) -> Scene:
     return Scene(LAYOUTS[row[0]], BACKGROUNDS[row[1]], things)
 
 
+@checked()
 def scene_to_code(scene: Scene) -> Tensor:
     """Return a scene in words as its code (10,) int64. Raises ValueError for a word that is not in
     the world.
@@ -138,6 +142,7 @@ def scene_to_code(scene: Scene) -> Tensor:
     return torch.tensor(code + [NOTHING] * (10 - len(code)))
 
 
+@checked()
 def is_held_out(codes: Tensor) -> Tensor:
     """Return (N,) bool: whether a code of (N, 10) holds a pair of kind and colour that never occurs
     in training.
@@ -151,6 +156,7 @@ def is_held_out(codes: Tensor) -> Tensor:
     return table[codes[:, 2], codes[:, 3]] | table[codes[:, 6], codes[:, 7]]
 
 
+@checked()
 def sample_scenes(
     n: int,
     *,
@@ -185,7 +191,7 @@ def sample_scenes(
 
 def _draw(n: int, things: int | None, generator: torch.Generator | None) -> Tensor:
     def uniform(high: int) -> Tensor:
-        return torch.randint(high, (n,), generator=generator)
+        return draw(torch.randint, high, (n,), generator=generator, device="cpu")
 
     codes = torch.stack([uniform(len(choices)) for choices in CHOICES], 1)
     two = uniform(4) > 0 if things is None else torch.full((n,), things == 2)
