@@ -183,7 +183,8 @@ _SIMPLE: dict[Any, _Member] = {
     torch.dtype: _Member("a torch.dtype", (), _dtype),
     torch.device: _Member("a device such as 'cpu'", (torch.device,), _device),
     abc.Callable: _Member(
-        "something to call", (types.FunctionType,),
+        "something to call",
+        (types.FunctionType,),
         lambda name, value: value if callable(value) else NotImplemented,
     ),
 }
