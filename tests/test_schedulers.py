@@ -105,7 +105,7 @@ def test_betas_of_a_training_are_rescaled_too():
         ({"trained_betas": ["a"]}, "trained_betas must be a list of numbers, got list"),
         ({"beta_schedule": "sigmoid"}, "beta_schedule 'sigmoid' is not known to DDIMScheduler"),
         ({"beta_start": None}, "beta_start must be a number, got NoneType None"),
-        ({"beta_start": math.nan}, "betas need 0 < beta_start"),
+        ({"beta_start": math.nan}, "beta_start must be a number, got float nan"),
         ({"_class_name": "EDMEulerScheduler"}, "_class_name must be one of DDIMScheduler, .*got str 'EDMEulerScheduler'"),
         ({"_class_name": "PNDMScheduler", "rescale_betas_zero_snr": True}, "rescale_betas_zero_snr is True, which PNDMScheduler"),
         ({"_class_name": "EulerDiscreteScheduler", "timestep_type": "continuous"}, "timestep_type is 'continuous'"),

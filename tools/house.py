@@ -15,12 +15,14 @@ from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
+from diffusion_course.files.paths import write_bytes
+
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "diffusion_course"
 # The floors of the house, from the ground up: a room imports only from rooms below it.
 FLOORS = (
-    *("lazy", "validation", "kinds", "door", "seeds", "process", "sampling", "datasets", "models"),
-    *("files", "training", "measures", "latent", "notebook", "doctor", "exercises"),
+    *("lazy", "validation", "kinds", "door", "seeds", "process", "sampling", "models", "files"),
+    *("datasets", "training", "measures", "latent", "notebook", "doctor", "exercises"),
     "exercises.lessons",
     *("classroom.files", "classroom.reasons", "classroom.records", "classroom.assignment"),
     *("classroom.sandbox", "classroom.reports", "classroom.grading", "classroom.gradescope"),
@@ -335,7 +337,7 @@ def main(argv: list[str] | None = None) -> int:
         if check:
             print(f"{name} is not what the code gives now. Run: python -m tools.house")
         else:
-            path.write_text(wanted[path], encoding="utf-8", newline="\n")
+            write_bytes(path, wanted[path].encode())
             print(f"wrote {name}")
     return 1 if check and stale else 0
 

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from ..door import checked, one_of, positive_int
+from ..files.paths import user_path
 from .mixtures import GaussianMixture
 from .scenes import render_scenes, sample_scenes
 
@@ -66,7 +67,7 @@ def load_dataset(
     if name == "scenes":
         images, labels = _scenes(split, size or 64)
     elif name in DOWNLOAD_DATASETS:
-        images, labels = _downloaded(name, split, Path(root).expanduser(), download)
+        images, labels = _downloaded(name, split, user_path(root, "root"), download)
     else:
         images, labels = _digits(split) if name == "digits" else _photos()
     return ImageSet(images if size is None else _resized(images, size), labels, name)

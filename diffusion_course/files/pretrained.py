@@ -11,6 +11,7 @@ from .. import models
 from ..door import checked
 from ..process.schedules import NoiseSchedule, make_schedule
 from .checkpoints import load_into, load_tensors
+from .paths import user_path
 
 MANIFEST = "manifest.json"
 
@@ -40,7 +41,8 @@ def data_dir() -> Path:
     Raises FileNotFoundError, saying what to do, if it holds no manifest.
     """
     override = os.environ.get("DIFFUSION_COURSE_DATA")
-    folder = Path(override) if override else Path(__file__).resolve().parents[2] / "data"
+    own = Path(__file__).resolve().parents[2] / "data"
+    folder = user_path(override, "DIFFUSION_COURSE_DATA") if override else own
     if not (folder / MANIFEST).is_file():
         raise FileNotFoundError(
             f"no shipped weights: {folder / MANIFEST} does not exist. Work in a clone of the course"

@@ -122,15 +122,20 @@ def decode_latents(parts: LatentParts, latents: Tensor) -> Tensor:
     pictures get that of the latents. Raises for another shape or device, and ValueError for latents
     or pictures that are not finite, where that can be read for free.
     """
-    z = (latents / parts.vae.config.scaling_factor).to(device_of(parts.vae), dtype_of(parts.vae))
+    z = latents / parts.vae.config.scaling_factor
+    z = z.to(device_of(parts.vae), dtype_of(parts.vae))
     pictures = parts.vae.decode(z).sample.to(latents.device, latents.dtype)
+    _check_drawn(pictures, z)
+    return pictures.clamp(-1, 1)
+
+
+def _check_drawn(pictures: Tensor, z: Tensor) -> None:
     if values_are_free(pictures) and not torch.isfinite(pictures).all():
         kind = str(z.dtype).removeprefix("torch.")
         raise ValueError(
-            f"the pictures are not finite, though the latents are ({describe(latents)}): the"
-            f" autoencoder overflows in {kind}. Let it compute in float32: parts.vae.float()."
+            f"the pictures are not finite, though the latents are ({describe(z)}): the autoencoder"
+            f" overflows in {kind}. Let it compute in float32: parts.vae.float()."
         )
-    return pictures.clamp(-1, 1)
 
 
 def _as_weight(weight: Tensor | float) -> Tensor:

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from ..door import checked
+from ..files.paths import user_path
 from ..files.pretrained import data_dir
 from ..process.schedules import NoiseSchedule
 from ..validation import describe
@@ -149,7 +150,7 @@ def load_parts(
     against the sha256 in ``data/manifest.json``. Nothing is downloaded. Raises FileNotFoundError
     for a missing folder or part; ValueError for a damaged one, or a model of another kind.
     """
-    folder = data_dir() / MINIATURE if path is None else Path(path)
+    folder = data_dir() / MINIATURE if path is None else user_path(path)
     again = "Copy the folder again, whole. For a name on the hub use load_stable_diffusion."
     advice = "Restore it: git checkout data." if path is None else again
     if not folder.is_dir():

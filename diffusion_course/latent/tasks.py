@@ -116,9 +116,9 @@ def _settings(name: str, drawing: Drawing, given: dict) -> None:
 )
 def sample_latents(
     parts: LatentParts, prompts: Prompts, latents: Tensor, levels: Sequence[Level], *,
-    negative_prompt: Prompts | None = "", guidance_scale: float = 4.0, rescale: float = 0.0,
-    sampler: str | Step = "dpmpp_2m", generator: torch.Generator | None = None,
-    **options: object,
+    negative_prompt: Prompts | None = "", guidance_scale: float = 4.0,
+    rescale: float = 0.0, sampler: str | Step = "dpmpp_2m",
+    generator: torch.Generator | None = None, **options: object,
 ) -> Iterator[SampleState]:
     """Return an iterator over the steps of the guided loop, from latents (B, C, h, w) at levels[0].
 

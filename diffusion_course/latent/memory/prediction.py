@@ -9,6 +9,7 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from ...door import checked, one_of, positive_int
+from ...files.paths import user_path
 from ...validation import check_choice, describe
 from .counting import LiveBytes, free_memory
 from .rehearsal import PARTS, dry_run, fill, load_layer_by_layer, skeleton
@@ -132,7 +133,8 @@ def _configs(model: object) -> dict[str, dict]:
     if isinstance(model, Mapping):
         found = {name: model[name] for name in PARTS if name in model}
     elif isinstance(model, (str, Path)):
-        files = {name: Path(model) / name / "config.json" for name in PARTS}
+        folder = user_path(model, "model")
+        files = {name: folder / name / "config.json" for name in PARTS}
         texts = {name: file.read_text("utf-8") for name, file in files.items() if file.is_file()}
         found = {name: json.loads(text) for name, text in texts.items()}
     else:

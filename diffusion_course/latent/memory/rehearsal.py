@@ -26,8 +26,8 @@ STABLE_DIFFUSION_15 = {
 
 
 def dry_run(
-    networks: dict[str, nn.Module], shape: tuple, dtypes: dict[str, torch.dtype], guidance: bool,
-    begin: Callable,
+    networks: dict[str, nn.Module], shape: tuple, dtypes: dict[str, torch.dtype],
+    guidance: bool, begin: Callable,
 ) -> None:
     """Do what ``StableDiffusionPipeline`` does for pictures with latents of ``shape`` (B, h, w).
 
