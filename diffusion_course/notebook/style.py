@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import textwrap
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -11,6 +12,8 @@ from matplotlib.collections import LineCollection
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
+from ..door import checked, positive_int
+from .arguments import each_word, inches, labels, only, room, words
 from .look import COLORS, CourseFigure, course_style
 
 __all__ = [
@@ -27,6 +30,7 @@ __all__ = [
 DPI = 100
 
 
+@checked(width=inches, height=inches, nrows=positive_int, ncols=positive_int)
 def figure(
     width: float = 7.0, height: float = 3.5, nrows: int = 1, ncols: int = 1, **subplots: Any
 ) -> tuple[Figure, Any]:
@@ -34,6 +38,7 @@ def figure(
 
     `width` and `height` are inches at 100 pixels each.
     """
+    only(subplots, [*inspect.signature(Figure.subplots).parameters][3:], "figure")
     with course_style():
         fig = CourseFigure(figsize=(width, height), dpi=DPI, layout="constrained")
         return fig, fig.subplots(nrows, ncols, **subplots)
@@ -77,6 +82,16 @@ def spread(positions: list[float], gap: float) -> list[float]:
     return [placed[order.index(i)] for i in range(len(placed))]
 
 
+@checked(
+    titles=(labels, each_word("titles")),
+    heading=words,
+    width=inches,
+    height=inches,
+    xlabel=words,
+    ylabel=words,
+    right=room,
+    legend=room,
+)
 def panels(
     titles: Sequence[str],
     heading: str,
@@ -94,6 +109,8 @@ def panels(
     heading. Margins are fixed, because measuring them (matplotlib's layout engines) triples the
     time of a redraw.
     """
+    if len(titles) == 0:
+        raise ValueError("titles must hold one for each panel, got none.")
     rows = -(-len(titles) // 4)
     columns = -(-len(titles) // rows)
     named, left, between = any(titles), 0.75, (0.2, 0.55)
