@@ -142,7 +142,7 @@ def test_bad_values_and_results():
         Explorer(lambda t: figure(1, 1)[0], t=(0, 1))
     with pytest.raises(ValueError, match="alt text is missing"):
         Explorer(lambda t: (figure(1, 1)[0], " "), t=(0, 1))
-    with pytest.raises(TypeError, match="expected a Figure"):
+    with pytest.raises(TypeError, match="fig must be a Figure"):
         Explorer(lambda t: ("picture", "alt"), t=(0, 1))
 
 

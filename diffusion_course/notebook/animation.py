@@ -13,12 +13,17 @@ from matplotlib.figure import Figure
 from PIL import Image, features
 from torch import Tensor
 
+from ..door import checked
+from ..validation import describe
+from .arguments import labels, only
 from .display import check_alt, png_bytes
 from .images import image_grid
 
 MOST_BYTES = 400_000  # of the stored HTML: a lesson has several figures and opens on a phone
 QUALITIES = (None, 90, 75, 60, 45, 30)  # None: without loss
 MOST_STILL_BYTES = 60_000
+MOST_SECONDS = 600.0
+GRID = ("columns", "titles", "row_labels", "title", "scale")  # the options of image_grid
 HOLD = 1.0  # seconds that the last frame stays
 
 
@@ -35,6 +40,7 @@ class Animation:
     frames of several sizes, missing alt text, or more than 400 kB.
     """
 
+    @checked(titles=labels)
     def __init__(
         self,
         frames: Iterable[Any],
@@ -48,6 +54,13 @@ class Animation:
         **options: Any,
     ):
         self.alt = check_alt(alt)
+        if isinstance(frames, (str, bytes)) or not isinstance(frames, Iterable):
+            raise TypeError(
+                f"frames must be a list of pictures or Figures, got {describe(frames)}."
+            )
+        if getattr(frames, "ndim", 1) == 0:
+            raise ValueError(f"frames must have an axis of frames, got {describe(frames)}.")
+        only(options, GRID, "Animation")
         frames = [frame if draw is None else draw(frame) for frame in frames]
         if not frames:
             raise ValueError("Animation needs at least one frame, got none.")
@@ -55,11 +68,16 @@ class Animation:
             raise ValueError(
                 f"Animation: titles needs {len(frames)} entries, one per frame, got {len(titles)}."
             )
-        if seconds <= 0 or repeat < 0:
+        if not 0 < seconds < MOST_SECONDS or repeat < 0:
             raise ValueError(
-                f"Animation: seconds must be > 0 and repeat >= 0, got {seconds} and {repeat}."
+                f"Animation: seconds must be > 0, below {MOST_SECONDS:g}, and repeat >= 0, got"
+                f" {seconds} and {repeat}."
             )
-        titles = titles or [None] * len(frames)
+        if isinstance(still, int) and not -len(frames) <= still < len(frames):
+            raise ValueError(
+                f"still must be the index of one of {len(frames)} frames, got {still}."
+            )
+        titles = [None] * len(frames) if titles is None else list(titles)
         drawn = [
             png_bytes(_figure(frame, title, options))
             for frame, title in zip(frames, titles, strict=True)
@@ -141,6 +159,6 @@ def _figure(frame: Any, title: str | None, options: dict[str, Any]) -> Figure:
     if not isinstance(frame, torch.Tensor):
         raise TypeError(
             "Animation: a frame must be a tensor of pictures (N, C, H, W) or a Figure, got"
-            f" {type(frame).__name__}."
+            f" {describe(frame)}."
         )
     return image_grid(frame, **({"title": title} if title is not None else {}), **options)
