@@ -75,11 +75,12 @@ def _mosaic(rows: Sequence[Tensor], cell_titles, column_labels, row_labels, titl
     return fig
 
 
-def _check_labels(name: str, labels: Sequence | None, count: int) -> list | None:
+def _check_labels(name: str, labels: Sequence | None, count: int, each: str) -> list | None:
     """Return the labels as a list; raises TypeError or ValueError for others than `count`."""
     are_labels(name, labels)
     if labels is not None and len(labels) != count:
-        raise ValueError(f"{name} needs {count} entries, got {len(labels)}: {list(labels)!r}.")
+        got = f"got {len(labels)}: {list(labels)!r}"
+        raise ValueError(f"{name} needs {count} entries, one for each of {each}, {got}.")
     return None if labels is None else list(labels)
 
 
@@ -101,8 +102,8 @@ def image_grid(
     """
     shown = _images(images)
     rows = list(shown.split(max(1, min(columns, len(shown)))))
-    titles = _check_labels("titles", titles, len(shown))
-    row_labels = _check_labels("row_labels", row_labels, len(rows))
+    titles = _check_labels("titles", titles, len(shown), "images")
+    row_labels = _check_labels("row_labels", row_labels, len(rows), "the rows of images")
     return _mosaic(rows, titles, None, row_labels, title, scale)
 
 
@@ -124,6 +125,6 @@ def image_strip(
     shown = [_images(row, f"rows[{i}]" if each is rows else "rows") for i, row in enumerate(each)]
     if not shown or any(row.shape != shown[0].shape for row in shown):
         raise ValueError(f"rows must have one shape, got {[tuple(row.shape) for row in shown]}.")
-    column_labels = _check_labels("column_labels", column_labels, len(shown[0]))
-    row_labels = _check_labels("row_labels", row_labels, len(shown))
+    column_labels = _check_labels("column_labels", column_labels, len(shown[0]), "rows[0]")
+    row_labels = _check_labels("row_labels", row_labels, len(shown), "rows")
     return _mosaic(shown, None, column_labels, row_labels, title, scale)

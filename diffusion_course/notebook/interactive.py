@@ -45,8 +45,8 @@ def _control(name: str, spec: Any):
         step = {"step": spec[2]} if len(spec) == 3 else {}
         return slider(value=spec[0], min=spec[0], max=spec[1], **step, **options)
     raise ValueError(
-        f"Explorer: control {name!r} cannot be made from {spec!r}; use (low, high), (low, high,"
-        " step), a range, a list of choices, or an ipywidgets control."
+        f"Explorer: control {name!r} must be (low, high), (low, high, step), a range, a list of"
+        f" choices, or an ipywidgets control, got {describe(spec)}."
     )
 
 
@@ -58,6 +58,10 @@ def _is_range(spec: Any) -> bool:
         return False
     rises = spec[0] < spec[1] and (len(spec) == 2 or spec[2] > 0)
     return rises and all(math.isfinite(one) for one in spec)
+
+
+def _plain(value: Any) -> Any:
+    return value.item() if isinstance(value, np.generic) else value
 
 
 def _allowed(control, value: Any) -> bool:
@@ -114,7 +118,7 @@ class Explorer:
                 raise TypeError(f"{name} must be a function of the controls, got {describe(one)}.")
         if not isinstance(ahead, bool):
             raise TypeError(f"ahead must be True or False, got {describe(ahead)}.")
-        if not isinstance(start or {}, Mapping):
+        if start is not None and not isinstance(start, Mapping):
             raise TypeError(f"start must be a dictionary of values, got {describe(start)}.")
         if not controls:
             raise ValueError(
@@ -164,13 +168,11 @@ class Explorer:
                     f"Explorer has no control {name!r}; it has {', '.join(self._controls)}."
                 )
             if not _allowed(self._controls[name], value):
-                raise ValueError(f"Explorer: control {name!r} cannot be set to {value!r}.")
+                raise ValueError(f"Explorer: control {name!r} does not go there, got {value!r}.")
         self._hold = True
         try:
             for name, value in values.items():
-                self._controls[name].value = (
-                    value.item() if isinstance(value, np.generic) else value
-                )
+                self._controls[name].value = _plain(value)
         finally:
             self._hold = False
         self._redraw()
@@ -181,6 +183,11 @@ class Explorer:
         if key not in self._kept:
             result = self._draw(**values)
             fig, alt = (result, self._describe(**values)) if self._describe else self._pair(result)
+            if not isinstance(fig, Figure):
+                got = describe(fig)
+                raise TypeError(
+                    f"Explorer: draw must return a Figure where alt= is given, got {got}."
+                )
             self._kept[key] = png_bytes(fig), check_alt(alt)
             if len(self._kept) > CACHED_PICTURES:
                 self._kept.popitem(last=False)
