@@ -119,6 +119,7 @@ batch = _alone("batch", validation.check_batch)  # a floating tensor (B, ...), B
 finite = _alone("finite", validation.check_finite)  # where values can be read for free
 floating = _alone("floating", validation.check_floating)
 positive_int = _alone("positive int", validation.check_positive_int)
+falling = _alone("falling", validation.check_falling)  # abar, from below 1
 table = _alone("table", validation.check_table)  # a floating tensor (T,), T >= 1
 
 
@@ -141,6 +142,17 @@ def beside(other: str) -> Check:
 
     beside.__name__ = f"beside {other}"
     return beside
+
+
+def broadcasts(other: str) -> Check:
+    """Return the check for a floating tensor that broadcasts over another argument."""
+
+    def broadcasts(name: str, x: Any, given: dict[str, Any]) -> None:
+        validation.check_floating(name, x)
+        validation.check_floating(other, given[other])
+        validation.check_broadcast(name, x, other, given[other])
+
+    return _named(f"broadcasts over {other}", broadcasts)
 
 
 def timesteps(other: str, of: str) -> Check:

@@ -57,6 +57,7 @@ def held_to(annotation: object, optional: bool = False) -> Kind | None:
     asked = typing.get_args(annotation) if union else (annotation,)
     asked = sorted(asked, key=lambda one: one is not Tensor)  # a tensor is looked at as one first
     optional = optional or type(None) in asked
+    asked = [one for one in asked if one is not str or torch.device not in asked]  # its name
     members = [_member(one) for one in asked if one is not type(None)]
     if None in members:
         return None

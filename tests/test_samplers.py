@@ -537,7 +537,7 @@ def step(name, now=NOISY, then=LESS, *, noise=None, before=None, **options):
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [
-        (lambda: inference_timesteps(10, 11), ValueError, r"num_inference_steps must be at most T = 10.*got 11"),
+        (lambda: inference_timesteps(10, 11), ValueError, r"num_inference_steps must be at most T = num_train_timesteps = 10.*got 11"),
         (lambda: inference_timesteps(10, 0), ValueError, r"num_inference_steps must be at least 1, got 0"),
         (lambda: inference_timesteps(10, 2.0), TypeError, r"num_inference_steps must be an int, got float 2\.0"),
         (lambda: inference_timesteps(10, 2, "karras"), ValueError, r"spacing must be one of 'linspace', 'leading', 'trailing', got 'karras'"),
@@ -555,7 +555,7 @@ def step(name, now=NOISY, then=LESS, *, noise=None, before=None, **options):
         (lambda: run(sampler="plms"), ValueError, r"sampler must be one of 'ddpm', 'ddim', 'euler', .*got 'plms'"),
         (lambda: run(prediction_type="noise"), ValueError, r"prediction_type must be one of.*'noise'"),
         (lambda: run(clip_x0=0.0), ValueError, r"clip_x0 must be positive or None, got 0\.0"),
-        (lambda: run(num_inference_steps=51), ValueError, r"num_inference_steps must be at most T = 50"),
+        (lambda: run(num_inference_steps=51), ValueError, r"num_inference_steps must be at most T = num_train_timesteps = 50"),
         (lambda: run(shape=4), TypeError, r"shape must be a tuple or list, got int 4"),
         (lambda: run(shape=(0, 2)), ValueError, r"shape must hold sizes of at least 1.*got tuple \(0, 2\)"),
         (lambda: run(x_init=X[:3]), ValueError, r"x_init must have the shape \(4, 2\) that was asked for, got shape \(3, 2\)"),

@@ -305,11 +305,11 @@ def run(*given, model=wavy_network, shape=(4, 2), **kwargs):
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [
-        (lambda: run(B, A, C.flip(0)), ValueError, r"tables are not of one schedule: alphas_cumprod\[\d\] is .* but betas give .*NoiseSchedule"),
-        (lambda: run(B, B, C), ValueError, r"alphas\[0\] is 0\.05 but betas give 0\.95"),
-        (lambda: run(B, A, A), ValueError, r"alphas_cumprod\[\d\] is"),
-        (lambda: run(B, A, SHORT.alphas_cumprod_prev), ValueError, r"alphas_cumprod\[\d\] is"),
-        (lambda: run(B, A, C * float("nan")), ValueError, r"alphas_cumprod\[0\] is nan"),
+        (lambda: run(B, A, C.flip(0)), ValueError, r"alphas_cumprod must fall at each step, from below 1, got alphas_cumprod\[1\] = 0\.18.* after 0\.09"),
+        (lambda: run(B, B, C), ValueError, r"tables are not of one schedule: got alphas\[0\] = 0\.05, but betas give 0\.95.*NoiseSchedule"),
+        (lambda: run(B, A, A), ValueError, r"got alphas_cumprod\[\d\] = .*, but betas give"),
+        (lambda: run(B, A, SHORT.alphas_cumprod_prev), ValueError, r"must fall at each step.*alphas_cumprod\[0\] = 1\.0 after 1\.0"),
+        (lambda: run(B, A, C * float("nan")), ValueError, r"alphas_cumprod must fall at each step, from below 1, got alphas_cumprod\[0\] = nan"),
         (lambda: run(B, A[:3], C), ValueError, r"alphas must have the shape of betas: got shape \(3,\)"),
         (lambda: run(B, A, C[:3]), ValueError, r"alphas_cumprod must have the shape of betas"),
         (lambda: run(B, A, C.float()), TypeError, r"alphas_cumprod must have the dtype of betas"),

@@ -145,7 +145,7 @@ def test_what_a_text_asks_for(text, code):
 
 @pytest.mark.parametrize("text", ["", "a picture", "a red star and a blue fish", "a star above", "above a star", "звезда"])
 def test_a_text_without_a_scene_is_refused(text):
-    with pytest.raises(ValueError, match="no scene found in " + re.escape(repr(text))):
+    with pytest.raises(ValueError, match="text must describe a scene, got " + re.escape(repr(text))):
         parse_caption(text)
     with pytest.raises(TypeError, match="text must be a string, got int 3"):
         parse_caption(3)

@@ -9,7 +9,15 @@ from ..door import checked, number, positive_int
 from ..validation import check_classes, check_device, describe
 
 
-@checked(dim=number(lambda dim: dim >= 2 and dim % 2 == 0, "be a positive even number"))
+def _one_axis(name: str, t: Tensor, given: dict) -> None:
+    if t.ndim != 1 or t.is_complex():
+        raise ValueError(f"{name} must hold real numbers (B,), got {describe(t)}.")
+
+
+even = number(lambda dim: dim >= 2 and dim % 2 == 0, "be a positive even number")
+
+
+@checked(t=_one_axis, dim=even)
 def timestep_embedding(t: Tensor, dim: int) -> Tensor:
     """Return cos and sin of t at ``dim / 2`` frequencies from 1 to 1 / 10,000: (B, dim) float32.
 
@@ -26,13 +34,14 @@ def _one_each(name: str, t: object, given: dict) -> None:
     if t.shape != xt.shape[:1]:
         wanted = f"t must have one entry for each sample of xt, ({len(xt)},)"
         raise ValueError(f"{wanted}, got {describe(t)}.")
+    check_device(name, t, "xt", xt)
 
 
 def _cond_if_built_so(name: str, t: Tensor, given: dict) -> None:
     classes, cond = given["self"].null_class, given["cond"]
     if (cond is None) != (classes is None):
         built = "without classes" if classes is None else f"with num_classes={classes}"
-        found = "missing" if cond is None else "given"
+        found = "missing" if cond is None else f"given: {describe(cond)}"
         raise ValueError(f"this network was built {built}, but cond is {found}.")
 
 

@@ -12,7 +12,7 @@ from ..validation import describe
 
 def _pictures(name: str, images: Tensor, given: dict) -> None:
     if images.shape[1:] != (3, 64, 64):
-        wanted = "the judge takes pictures (B, 3, 64, 64) in [-1, 1]"
+        wanted = f"{name}: the judge takes pictures (B, 3, 64, 64) in [-1, 1]"
         raise ValueError(f"{wanted}, got {describe(images)}. Resize them.")
 
 

@@ -11,7 +11,7 @@ from .embedding import Conditioning, as_the_weights
 def _points(name: str, xt: Tensor, given: dict) -> None:
     dim = given["self"].dim
     if xt.ndim != 2 or xt.shape[1] != dim:
-        raise ValueError(f"this MLP takes points of shape (B, {dim}), got {describe(xt)}.")
+        raise ValueError(f"{name}: this MLP takes points of shape (B, {dim}), got {describe(xt)}.")
 
 
 class MLP(nn.Module):

@@ -11,7 +11,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ..door import batch, checked, finite, floating, like, one_of, table_beside, timesteps
+from ..door import (
+    batch, broadcasts, checked, falling, finite, floating, like, one_of, table_beside, timesteps,
+)
 from ..seeds import draw
 from ..validation import check_device, check_floating, describe, values_are_free, widest_float
 from .schedules import previous_alpha_bar
@@ -146,7 +148,7 @@ def _to_less_noise(name: str, alpha_bar_prev: Tensor, given: dict) -> None:
         )
 
 
-@checked(alpha_bar=floating, alpha_bar_prev=(floating, _to_less_noise))
+@checked(alpha_bar_prev=(broadcasts("alpha_bar"), _to_less_noise))
 def posterior_coefficients(
     alpha_bar: Tensor, alpha_bar_prev: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
@@ -167,7 +169,7 @@ def posterior_coefficients(
 
 
 @checked(
-    x0=batch, xt=like("x0"), alphas_cumprod=table_beside("x0"),
+    x0=batch, xt=like("x0"), alphas_cumprod=(table_beside("x0"), falling),
     t=timesteps("x0", of="alphas_cumprod"),
 )
 def q_posterior(x0: Tensor, xt: Tensor, t: Tensor, alphas_cumprod: Tensor) -> Posterior:
@@ -204,14 +206,15 @@ def _determines(name: str, alpha_bar: object, given: dict) -> None:
         what = "the noise" if empty else "x0"
         raise ValueError(
             f"at alpha_bar = {empty} prediction_type={prediction_type!r} does not determine "
-            f"{what}: use 'v_prediction' there."
+            f"{what}: use 'v_prediction' there (got alpha_bar {describe(alpha_bar)})."
         )
 
 
 def _has_score(name: str, alpha_bar: object, given: dict) -> None:
     if given["prediction_type"] == "score" and _is_lost(alpha_bar, given["x0"], 1):
         raise ValueError(
-            "at alpha_bar = 1 there is no noise and the score of a single sample is not defined."
+            "at alpha_bar = 1 there is no noise and the score of a single sample is not defined"
+            f" (got alpha_bar {describe(alpha_bar)})."
         )
 
 
@@ -256,8 +259,8 @@ def from_x0_and_noise(
 
 
 @checked(
-    source=prediction, target=prediction, xt=batch, alphas_cumprod=table_beside("xt"),
-    t=timesteps("xt", of="alphas_cumprod"),
+    source=prediction, target=prediction, xt=batch, value=like("xt"),
+    alphas_cumprod=(table_beside("xt"), falling), t=timesteps("xt", of="alphas_cumprod"),
 )
 def convert_prediction(
     value: Tensor, xt: Tensor, t: Tensor, alphas_cumprod: Tensor, *, source: str, target: str

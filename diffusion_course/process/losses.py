@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from ..door import (
-    batch, beside, checked, number, one_of, positive_int, table, table_beside, timesteps,
+    batch, beside, broadcasts, checked, falling, like, number, one_of, positive_int, table,
+    table_beside, timesteps,
 )
 from ..seeds import draw
 from ..validation import check_timesteps, describe
@@ -42,7 +43,10 @@ def call_model(model: Model, xt: Tensor, t: Tensor, cond: Tensor | None) -> Tens
     return output if output.dtype == xt.dtype else output.to(xt.dtype)
 
 
-@checked(x0=batch, alphas_cumprod=table_beside("x0"), t=timesteps("x0", of="alphas_cumprod"))
+@checked(
+    x0=batch, noise=like("x0"), alphas_cumprod=table_beside("x0"),
+    t=timesteps("x0", of="alphas_cumprod"), prediction_type=prediction,
+)
 def prediction_target(
     x0: Tensor, noise: Tensor, t: Tensor, alphas_cumprod: Tensor, prediction_type: str = "epsilon"
 ) -> Tensor:
@@ -118,7 +122,10 @@ def diffusion_loss(
     return (weight.to(error.dtype) * error.reshape(len(error), -1).mean(1)).mean()
 
 
-@checked()
+@checked(
+    mean1=broadcasts("mean2"), log_variance1=broadcasts("mean1"), mean2=broadcasts("log_variance2"),
+    log_variance2=broadcasts("log_variance1"),
+)
 def gaussian_kl(
     mean1: Tensor, log_variance1: Tensor, mean2: Tensor, log_variance2: Tensor
 ) -> Tensor:
@@ -172,7 +179,7 @@ def _per_sample(x: Tensor) -> Tensor:
 
 
 def _levels(name: str, num_levels: object, given: dict) -> None:
-    if not isinstance(num_levels, int) or num_levels < 2:
+    if num_levels < 2:
         raise ValueError(
             f"num_levels must be an int of at least 2, or None, got {num_levels!r}."
         )
@@ -180,7 +187,8 @@ def _levels(name: str, num_levels: object, given: dict) -> None:
 
 @torch.no_grad()
 @checked(
-    x0=batch, alphas_cumprod=table_beside("x0"), variance_type=variances, num_levels=_levels
+    x0=batch, alphas_cumprod=(table_beside("x0"), falling), prediction_type=prediction,
+    variance_type=variances, num_levels=_levels,
 )
 def elbo_terms(
     model: Model, x0: Tensor, alphas_cumprod: Tensor, *, prediction_type: str = "epsilon",

@@ -174,6 +174,8 @@ class NoiseSchedule:
     alphas_cumprod: Tensor = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
+        if not isinstance(self.name, str):
+            raise TypeError(f"name must be a string, got {describe(self.name)}.")
         check_table("betas", self.betas)
         _proper("betas", self.betas)
         betas = self.betas.detach().to(torch.float64, copy=True)
@@ -213,6 +215,7 @@ class NoiseSchedule:
         """Noise levels sqrt((1 - abar) / abar) (T,) of Karras et al. 2022 (arXiv 2206.00364)."""
         return ((1 - self.alphas_cumprod) / self.alphas_cumprod).sqrt()
 
+    @checked()
     def to(
         self, device: torch.device | str | None = None, dtype: torch.dtype | None = None
     ) -> "NoiseSchedule":

@@ -114,7 +114,10 @@ def iterate_levels(
     for i, (now, then) in enumerate(pairwise(_with_tensors(levels, x))):
         move = Transition(now, then, before, None, generator)
         with without_gradients:
-            x, estimate = step(denoise, x, move, **options)
+            found = step(denoise, x, move, **options)
+        if not isinstance(found, tuple) or len(found) != 2:
+            raise TypeError(f"sampler must return a SamplerStep, got {describe(found)}.")
+        x, estimate = found
         before = now, estimate
         yield SampleState(i + 1, len(levels) - 1, levels[i].t, x, estimate.x0)
 

@@ -74,7 +74,8 @@ def _downhill(name: str, move: Transition, given: dict) -> None:
     if readable and not 0 <= now < then <= 1:
         raise ValueError(
             "a step goes to less noise, 0 <= now.alpha_bar < then.alpha_bar <= 1, "
-            f"got now.alpha_bar = {float(now)} and then.alpha_bar = {float(then)}."
+            f"got now.alpha_bar = {float(now)} and then.alpha_bar = {float(then)}. (In a narrow "
+            "dtype two levels may be the same number: keep the schedule in float64.)"
         )
     if move.noise is not None:
         check_alike("noise", move.noise, "xt", given["xt"])

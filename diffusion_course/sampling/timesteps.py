@@ -37,7 +37,8 @@ def _at_most_all(name: str, n: int, given: dict) -> None:
     total = given["num_train_timesteps"]
     if n > total:
         raise ValueError(
-            f"{name} must be at most T = {total}, the network's steps of training, got {n}."
+            f"{name} must be at most T = num_train_timesteps = {total}, the network's steps of "
+            f"training, got {n}."
         )
 
 
@@ -71,6 +72,8 @@ def _numbers(timesteps: object) -> Sequence[float]:
 
 
 def _decreasing(name: str, timesteps: object, given: dict) -> None:
+    if isinstance(timesteps, Tensor) and (timesteps.is_complex() or timesteps.is_meta):
+        raise TypeError(f"{name} must hold real numbers, got {describe(timesteps)}.")
     times, last = _numbers(timesteps), given["schedule"].num_train_timesteps - 1
     if not isinstance(times, Sequence) or len(times) == 0 or isinstance(times[0], list):
         got = describe(timesteps)

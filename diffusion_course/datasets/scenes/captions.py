@@ -137,8 +137,8 @@ def parse_caption(text: str) -> Tensor:
         not relation and len(_KINDS.findall(lowered)) != 1
     ):
         raise ValueError(
-            f"no scene found in {text!r}: name one thing, or two with a relation, such as "
-            "'a small red star above a large blue fish at night'."
+            f"text must describe a scene, got {text!r}: name one thing, or two with a relation,"
+            " such as 'a small red star above a large blue fish at night'."
         )
     if relation:
         backward = relation[1] in _meaning(BACKWARD)

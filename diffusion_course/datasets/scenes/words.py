@@ -77,35 +77,38 @@ class Scene(NamedTuple):
     things: tuple[Thing, ...]
 
 
-def check_codes(codes: object) -> list[list[int]]:
-    """Return codes (N, 10) as lists. Raises TypeError or ValueError for another shape or numbers
-    without a meaning.
+def check_codes(codes: object, name: str = "codes") -> list[list[int]]:
+    """Return codes (N, 10) as lists. Raises TypeError or ValueError, beginning with ``name``, for
+    another shape, dtype or device, or numbers without a meaning.
     """
-    rows = codes.tolist() if isinstance(codes, Tensor) else codes
+    wanted = f"{name} must hold rows of ten integers, (N, 10), got {describe(codes)}"
+    if isinstance(codes, Tensor):
+        if codes.dtype not in (torch.int64, torch.int32) or codes.is_meta:
+            raise TypeError(f"{wanted}. Make some: sample_scenes(8).")
+        codes = codes.tolist()
+    rows = codes
     if (
         not isinstance(rows, (list, tuple))
         or not rows
         or any(not isinstance(r, (list, tuple)) or len(r) != 10 for r in rows)
     ):
-        raise ValueError(
-            f"codes must hold rows of ten integers, (N, 10), got {describe(codes)}. Make some:"
-            " sample_scenes(8)."
-        )
+        raise ValueError(f"{wanted}. Make some: sample_scenes(8).")
     for row in rows:
-        for name, value, choices in zip(ATTRIBUTES, row, CHOICES, strict=True):
-            low = NOTHING if name.startswith("second") and row[0] == 0 else 0
+        for attribute, value, choices in zip(ATTRIBUTES, row, CHOICES, strict=True):
+            low = NOTHING if attribute.startswith("second") and row[0] == 0 else 0
             if (
                 not isinstance(value, int)
                 or not low <= value < len(choices)
                 or (row[0] == 0) > (value < len(choices))
             ):
                 raise ValueError(
-                    f"{name} must be one of {low}..{len(choices) - 1}, got {value!r} in the code"
-                    f" {list(row)}."
+                    f"{name}: {attribute} must be one of {low}..{len(choices) - 1}, got {value!r}"
+                    f" in the code {list(row)}."
                 )
         if row[0] == 0 and any(v != NOTHING for v in row[6:]):
             raise ValueError(
-                f"layout 'one' has no second thing: its columns must be -1, got {list(row)}."
+                f"{name}: layout 'one' has no second thing: its columns must be -1, got"
+                f" {list(row)}."
             )
     return [list(row) for row in rows]
 
@@ -113,7 +116,8 @@ def check_codes(codes: object) -> list[list[int]]:
 @checked()
 def code_to_scene(code: Sequence[int] | Tensor) -> Scene:
     """Return one code (10,) in words."""
-    (row,) = check_codes([code.tolist() if isinstance(code, Tensor) else list(code)])
+    one = code[None] if isinstance(code, Tensor) and code.ndim else [code]
+    (row,) = check_codes(one, "code")
     slots = [row[2:6]] if row[0] == 0 else [row[2:6], row[6:]]
     things = tuple(Thing(KINDS[k], COLOURS[c], PATTERNS[p], SIZES[s]) for k, c, p, s in slots)
     return Scene(LAYOUTS[row[0]], BACKGROUNDS[row[1]], things)
@@ -142,7 +146,12 @@ def scene_to_code(scene: Scene) -> Tensor:
     return torch.tensor(code + [NOTHING] * (10 - len(code)))
 
 
-@checked()
+def _rows_of_ten(name: str, codes: Tensor, given: dict) -> None:
+    if codes.shape[1:] != (10,) or codes.dtype not in (torch.int64, torch.int32) or codes.is_meta:
+        raise ValueError(f"{name} must hold int64 codes (N, 10), got {describe(codes)}.")
+
+
+@checked(codes=_rows_of_ten)
 def is_held_out(codes: Tensor) -> Tensor:
     """Return (N,) bool: whether a code of (N, 10) holds a pair of kind and colour that never occurs
     in training.
