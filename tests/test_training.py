@@ -201,7 +201,7 @@ def test_an_interrupted_write_leaves_the_old_file(tmp_path, monkeypatch):
         ({"batch_size": 2.5}, TypeError, "batch_size must be an int, got float 2.5"),
         ({"ema_decay": 1.5}, ValueError, "ema_decay must lie in"),
         ({"prediction_type": "noise"}, ValueError, "prediction_type must be one of 'epsilon'"),
-        ({"cond": torch.zeros(3, dtype=torch.long)}, ValueError, "cond must have one entry for each sample: got 3 for 64"),
+        ({"cond": torch.zeros(3, dtype=torch.long)}, ValueError, "cond must have one entry for each sample: got 3 for 64 samples of data"),
     ],
 )
 def test_bad_settings(change, error, message):
@@ -524,6 +524,7 @@ def test_a_checkpoint_knows_what_its_run_was_made_of(tmp_path, change, message):
 def test_data_in_another_layout_is_the_same_data():
     x = torch.arange(48.0).reshape(2, 3, 2, 4)
     assert content_of(x) == content_of(x.to(memory_format=torch.channels_last)) == content_of(x.clone().requires_grad_())
+    assert content_of(x[0, 0, 0]) == content_of(torch.stack([x[0, 0, 0]] * 2, -1)[:, 0])
     assert len({content_of(one) for one in (x, -x, x.reshape(6, 8), x.double(), x.bfloat16())}) == 5
 
 
