@@ -89,8 +89,11 @@ def _level(alpha_bar: Tensor | float, x: Tensor) -> Tensor | float:
 
 
 def mix(a: Tensor | float, x: Tensor, b: Tensor | float, y: Tensor) -> Tensor:
-    """Return a x + b y; with numbers for a and b in two passes over memory."""
-    return torch.add(a * x, y, alpha=b) if isinstance(b, float) else a * x + b * y
+    """Return a x + b y, added in float32 or wider: in half precision large parts may cancel."""
+    wide = torch.promote_types(x.dtype, torch.float32)
+    x, y, dtype = x.to(wide), y.to(wide), x.dtype
+    mixed = torch.add(a * x, y, alpha=b) if isinstance(b, float) else a * x + b * y
+    return mixed.to(dtype)
 
 
 def unmix(z: Tensor, a: Tensor | float, b: Tensor | float, y: Tensor) -> Tensor:
