@@ -586,10 +586,10 @@ def test_a_wrapped_network_and_a_plain_one_share_checkpoints(tmp_path, wrap):
 
 
 def test_weights_that_do_not_fit_are_named_by_kind():
-    net, nested = nn.Sequential(*(nn.Linear(2, 2) for _ in range(3))), nn.Sequential()
+    net, nested = nn.Sequential(*(nn.Linear(2, 2) for _ in range(3))), nn.Linear(1, 1)
     nested.add_module("module", nn.Linear(1, 1))
-    nested.add_module("1", nn.Linear(1, 1))
-    load_into(nested, nested.state_dict(), "its own")  # a child named module is no prefix
+    load_into(nested, {name: torch.full_like(x, len(name)) for name, x in nested.state_dict().items()}, "its own")
+    assert [x.item() for x in nested.parameters()] == [6, 4, 13, 11]  # a child named module is no prefix
     weights = net.state_dict()
     bad = {"0.weight": torch.zeros(3, 2), "0.bias": weights["0.bias"].half(), "1.weight": [1.0], "a": weights["1.bias"], "b": weights["1.bias"]}
     with pytest.raises(ValueError, match="the weights of w do not fit Sequential: missing ") as said:
