@@ -63,7 +63,7 @@ def test_numbers_and_containers_keep_their_types():
 
 def test_a_generator_a_module_and_its_optimiser_arrive_together():
     generator = torch.Generator().manual_seed(3)
-    model = given.TwoLayers(generator, torch.float64)
+    model = given.TwoLayers.drawn(generator, torch.float64)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.25)
     got_model, got_optimizer, got_generator = sent((model, optimizer, generator), objects=True)
     assert torch.equal(torch.rand(3, generator=generator), torch.rand(3, generator=got_generator))
@@ -74,7 +74,7 @@ def test_a_generator_a_module_and_its_optimiser_arrive_together():
 
 
 def test_the_grader_takes_no_objects_from_a_worker():
-    for value in (torch.Generator(), given.Decoder(0.5), given.slope):
+    for value in (torch.Generator(), given.Decoder(0.5), given.Slope()):
         with pytest.raises(ProtocolError, match="is no part of an answer"):
             sent(value)
 

@@ -67,18 +67,40 @@ def with_sizes(
     "the loss that your function returns still holds the graph it was computed with.",
 )
 def with_mode(answer: Callable[..., Any], model: DroppingNetwork, batches: Any) -> Any:
-    """Return the answer's loss, and two numbers that are 0.0 where all is well.
+    """Return the answer's loss, and three numbers that are 0.0 where all is well.
 
-    The first is 1.0 if the network is left in another mode, the second if the loss still holds its
-    graph.
+    The first is 1.0 if a part of the network is left in another mode, the second if the loss still
+    holds its graph, the third if a weight of the network has changed.
     """
-    before, dtype = model.training, batches[0]["xt"].dtype
+    dtype = batches[0]["xt"].dtype
+    modes, weight = [part.training for part in model.modules()], model.weight.detach().clone()
     loss = answer(model, batches)
     if isinstance(loss, float):
         loss = torch.tensor(loss, dtype=dtype)
     if not isinstance(loss, Tensor):
         return loss
-    return loss, float(model.training != before), float(loss.requires_grad)
+    other = [part.training for part in model.modules()] != modes
+    changed = not torch.equal(model.weight.detach(), weight)
+    return loss, float(other), float(loss.requires_grad), float(changed)
+
+
+def with_gradients(answer: Callable[..., Any], mean: Tensor, *others: Tensor) -> Any:
+    """Return the answer's draw, and 1.0 if no gradient gets through it to its first two arguments.
+
+    0.0 where both get one.
+    """
+    output = answer(mean, *others)
+    if not isinstance(output, Tensor):
+        return output
+    log_variance, *rest = others
+    leaves = [x.detach().clone().requires_grad_() for x in (mean, log_variance)]
+    try:
+        with torch.enable_grad():
+            again = answer(*leaves, *(x.clone() for x in rest))
+            passed = torch.autograd.grad(again.sum(), leaves, allow_unused=True)
+    except Exception:  # such as what numpy says of a tensor that wants gradients
+        passed = (None,)
+    return output, float(any(gradient is None for gradient in passed))
 
 
 def as_numbers(answer: Callable[..., Any], *args: Any) -> Any:
