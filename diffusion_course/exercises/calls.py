@@ -85,6 +85,8 @@ def with_mode(answer: Callable[..., Any], model: DroppingNetwork, batches: Any) 
     loss = answer(model, batches)
     if isinstance(loss, (float, np.floating)):
         loss = torch.tensor(float(loss), dtype=dtype)
+    elif isinstance(loss, Tensor) and loss.dtype == torch.float32:
+        loss = loss.to(dtype)  # a float that went through torch.tensor
     if not isinstance(loss, Tensor):
         return loss
     other = [part.training for part in model.modules()] != modes
