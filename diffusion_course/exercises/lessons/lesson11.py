@@ -19,10 +19,11 @@ ROUNDED = Tolerance(rtol=1e-4, atol=1e-5)
 
 
 def _decode_cases(generator: torch.Generator) -> Iterator[Case]:
-    factors = (0.18215, 0.7, 1.5, 0.13025, 2.5, 0.5)
+    factors = (0.18215, 0.7, 1.5, 0.13025, 2.5, 0.5, 0.9, 0.3)
     for (note, latents, _, _), factor in zip(draw.batches(generator, 5), factors, strict=True):
         spread = (2 * latents.double()).to(latents.dtype)
-        yield Case((Decoder(0.9), spread, factor), note=f"{note}, scaling factor {factor}")
+        decoder = Decoder(0.9, latents.dtype)
+        yield Case((decoder, spread, factor), note=f"{note}, scaling factor {factor}")
 
 
 def to_picture(
@@ -112,7 +113,8 @@ $[0, 1]$, as a screen wants them.""",
 
 def _guided_cases(generator: torch.Generator) -> Iterator[Case]:
     levels = (0.005, 0.1), (0.1, 0.4), (0.4, 0.9), (0.9, 0.99), (0.3, 1.0), (0.05, 0.5)
-    scales = (4.0, 7.5, 1.0, 0.0, 2.0, -1.0)
+    levels += (0.2, 0.3), (0.6, 0.95)
+    scales = (4.0, 7.5, 1.0, 0.0, 2.0, -1.0, 0.5, 3.0)
     for (note, x, _, v_cond), (now, then), scale in zip(
         draw.batches(generator, 5), levels, scales, strict=True
     ):
@@ -320,7 +322,7 @@ here always at least one. Return the times that it visits, in their order.""",
 
 
 def _mask_cases(generator: torch.Generator) -> Iterator[Case]:
-    levels = (0.01, 0.3, 0.6, 0.95, 0.5, 0.8)
+    levels = (0.01, 0.3, 0.6, 0.95, 0.5, 0.8, 0.0, 1.0)
     for (note, x, _, noise), level in zip(draw.batches(generator, 5), levels, strict=True):
         known = (0.5 + draw.normal(generator, *x.shape)).to(x.dtype)
         mask = (torch.rand(x.shape, generator=generator) < 0.5).to(x.dtype)
