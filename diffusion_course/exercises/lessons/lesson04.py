@@ -491,9 +491,7 @@ def _loop_cases(generator: torch.Generator) -> Iterator[Case]:
     ):
         betas = draw.betas(generator, num_steps, 0.05, 0.4)
         own = torch.Generator().manual_seed(int(torch.randint(2**31, (1,), generator=generator)))
-        yield Case(
-            (IndexedNetwork(num_steps, dtype=dtype), shape, betas.to(dtype), own), note=note
-        )
+        yield Case((IndexedNetwork(num_steps, dtype=dtype), shape, betas.to(dtype), own), note=note)
 
 
 def sample(
