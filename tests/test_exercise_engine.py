@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from diffusion_course.exercises.edits import edit
-from diffusion_course.exercises.engine import evaluate, judge, make_cases, self_check
+from diffusion_course.exercises.engine import evaluate, judge, make_cases
 from diffusion_course.exercises.registry import Case, Exercise, Property, WrongAnswer
+from diffusion_course.exercises.self_check import self_check
 from diffusion_course.exercises.trial import clone, run_case
 
 

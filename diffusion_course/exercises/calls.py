@@ -12,6 +12,22 @@ from ..latent.memory import LiveBytes
 from .given import ClassNetwork, DroppingNetwork
 
 
+def named(*parts: str) -> Callable[[Callable], Callable]:
+    """Say what the parts are called that a function here makes of an answer (`compare.Terms`)."""
+
+    def mark(function: Callable) -> Callable:
+        function.parts = parts
+        return function
+
+    return mark
+
+
+@named(
+    "the loss of the first step",
+    "the loss of the second step",
+    "a weight after the two steps",
+    "the loss that your function returns still holds the graph it was computed with.",
+)
 def two_steps(
     answer: Any, model: nn.Module, x0: Tensor, optimizer: Any, table: Tensor, generator: Any
 ) -> Any:
@@ -33,6 +49,10 @@ def two_steps(
     return *losses, *(parameter.detach().clone() for parameter in model.parameters()), float(held)
 
 
+@named(
+    "your output",
+    "the network is called with other numbers of samples than it should be, or another time.",
+)
 def with_sizes(
     answer: Callable[..., Tensor], model: ClassNetwork, *args: object
 ) -> tuple[Tensor, Tensor]:
@@ -41,6 +61,11 @@ def with_sizes(
     return output if output is None or output is ... else (output, torch.tensor(model.sizes))
 
 
+@named(
+    "your output",
+    "after your function the network is in another mode than before.",
+    "the loss that your function returns still holds the graph it was computed with.",
+)
 def with_mode(answer: Callable[..., Any], model: DroppingNetwork, batches: Any) -> Any:
     """Return the answer's loss, and three numbers that are 0.0 where all is well.
 
@@ -89,6 +114,7 @@ def as_numbers(answer: Callable[..., Any], *args: Any) -> Any:
     return output
 
 
+@named("your output", "your function holds the scores of more heads at one time than it may.")
 def count_scores(
     answer: Callable[..., Any], query: Tensor, key: Tensor, value: Tensor, slice_size: int
 ) -> Any:
