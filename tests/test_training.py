@@ -516,9 +516,19 @@ def test_a_checkpoint_knows_what_its_run_was_made_of(tmp_path, change, message):
     file, made = tmp_path / "c.safetensors", lambda: MLP(hidden=16, depth=1, num_classes=2)
     given = {"data": small_run()[1], "schedule": SCHEDULE, "cond": torch.arange(64) % 2, "checkpoint": file} | SETTINGS
     next(train(made(), **given))
-    assert len(list(train(made(), resume=True, **given))) == 3
     with pytest.raises(ValueError, match=message):
         next(train(made(), resume=True, **given | change))
+    assert len(list(train(made(), resume=True, **given))) == 3
+
+
+def test_a_finished_run_on_other_data_yields_its_last_state_with_a_warning(tmp_path):
+    model, data = small_run()
+    *_, last = train(model, data, SCHEDULE, checkpoint=tmp_path / "c", **SETTINGS)
+    with pytest.warns(UserWarning, match=r"is of a finished run on other data \(contents of data: .*nothing is trained"):
+        (again,) = train(MLP(hidden=16, depth=1), -data, SCHEDULE, checkpoint=tmp_path / "c", resume=True, **SETTINGS)
+    assert torch.equal(again.ema_model.last.weight, last.ema_model.last.weight)
+    with pytest.raises(ValueError, match="another run"):
+        next(train(model, data, make_schedule("linear", 50), checkpoint=tmp_path / "c", resume=True, **SETTINGS))
 
 
 def test_data_in_another_layout_is_the_same_data():
