@@ -1,5 +1,6 @@
 """One seed for everything, explicit generators, and the device the course runs on."""
 
+import functools
 import random
 from collections.abc import Callable
 
@@ -62,6 +63,17 @@ def draw(
     """Return ``kind(*size)``, random numbers on ``device``, from a generator on any device."""
     home = device if generator is None else generator.device
     return kind(*size, generator=generator, device=home, dtype=dtype).to(device)
+
+
+def on_cpu(function: Callable) -> Callable:
+    """Return the function with its tensors on the CPU, whatever default device a reader has set."""
+
+    @functools.wraps(function)
+    def there(*args: object, **kwargs: object) -> object:
+        with torch.device("cpu"):
+            return function(*args, **kwargs)
+
+    return there
 
 
 def default_device() -> torch.device:

@@ -91,7 +91,8 @@ def _attention_by_loop(x, w_qkv, w_out, num_heads):
         for j in range(num_heads):
             own = slice(j * width, (j + 1) * width)
             q, k, v = (positions @ w_qkv[part * channels : (part + 1) * channels][own].T for part in range(3))
-            weights = torch.exp(q @ k.T / math.sqrt(width))
+            scores = q @ k.T / math.sqrt(width)
+            weights = torch.exp(scores - scores.amax(1, keepdim=True))
             heads.append(weights / weights.sum(1, keepdim=True) @ v)
         rows.append(positions + torch.cat(heads, 1) @ w_out.T)
     return torch.stack(rows)

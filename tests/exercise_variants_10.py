@@ -49,7 +49,9 @@ def _causal_by_rows(scores):
 
 
 def _causal_by_renormalising(scores):
-    shares = (scores - scores.tril().amax(-1, keepdim=True)).clamp(max=30).exp().tril()
+    later = torch.ones_like(scores).triu(1) > 0
+    largest = torch.where(later, -torch.inf, scores).amax(-1, keepdim=True)
+    shares = (scores - largest).clamp(max=0).exp().tril()
     return shares / shares.sum(-1, keepdim=True)
 
 
@@ -58,7 +60,8 @@ def _read_with_torch(queries, keys, values):
 
 
 def _read_by_einsum(queries, keys, values):
-    shares = torch.einsum("bnd,bld->bnl", queries, keys).div(queries.shape[-1] ** 0.5).exp()
+    scores = torch.einsum("bnd,bld->bnl", queries, keys).div(queries.shape[-1] ** 0.5)
+    shares = (scores - scores.amax(-1, keepdim=True)).exp()
     return torch.einsum("bnl,bld->bnd", shares / shares.sum(-1, keepdim=True), values)
 
 

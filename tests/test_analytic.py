@@ -5,7 +5,14 @@ import torch
 from helpers import TYPES, assert_near, every_prediction, normal, unchanged
 from torch.distributions import Categorical, MixtureSameFamily, MultivariateNormal
 
-from diffusion_course import GaussianMixture, convert_prediction, make_schedule, mixture, q_sample
+from diffusion_course import (
+    GaussianMixture,
+    convert_prediction,
+    make_generator,
+    make_schedule,
+    mixture,
+    q_sample,
+)
 
 F64 = torch.float64
 LEVELS = (1.0, 0.9999, 0.7, 0.2, 0.0)
@@ -327,3 +334,29 @@ ZEROS = torch.zeros(2, dtype=torch.long)
 def test_arguments_that_are_refused_by_the_exact_network(call, error, message):
     with pytest.raises(error, match=message):
         call(mixture("pair"), make_schedule("linear", 5).alphas_cumprod)
+
+
+FLAT = GaussianMixture(  # one component on a line, one on the whole plane
+    torch.tensor([0.5, 0.5], dtype=torch.float64), torch.tensor([[0.0, 0.0], [3.0, 1.0]], dtype=torch.float64),
+    torch.stack([torch.diag(torch.tensor([1.0, 0.0], dtype=torch.float64)), torch.eye(2, dtype=torch.float64)]),
+)
+
+
+@pytest.mark.parametrize("name", ["log_prob", "score", "responsibilities", "noise_prediction"])
+def test_a_component_on_a_line_has_no_density_without_noise(name):
+    x = FLAT.sample(5, generator=make_generator(0))
+    with pytest.raises(ValueError, match=r"no density, and no score, at alpha_bar = 1: .*eigenvalue 0 \(got alpha_bar 1\.0\)"):
+        getattr(FLAT, name)(x, 1.0)
+    assert getattr(FLAT, name)(x, 1 - 1e-6).isfinite().all()
+
+
+def test_without_noise_x0_is_what_is_seen_also_on_a_line():
+    x = torch.cat([FLAT.sample(5, generator=make_generator(0)), torch.tensor([[0.3, 0.7]], dtype=torch.float64)])
+    assert torch.equal(FLAT.posterior_mean(x, 1.0), x)
+    assert torch.equal(FLAT.posterior_covariance(x, 1.0), torch.zeros(6, 2, 2, dtype=torch.float64))
+    near = FLAT.sample(50, generator=make_generator(1))
+    torch.testing.assert_close(FLAT.posterior_mean(near, 1 - 1e-10), near, rtol=0, atol=1e-4)  # the limit on the mixture's own points
+    levels = torch.tensor([1.0, 0.5, 1.0, 0.9, 0.1, 1.0], dtype=torch.float64)
+    mixed = FLAT.posterior_mean(x, levels)
+    assert torch.equal(mixed[levels == 1], x[levels == 1]) and mixed.isfinite().all()
+    torch.testing.assert_close(mixed[1:2], FLAT.posterior_mean(x[1:2], 0.5))

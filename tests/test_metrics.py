@@ -244,6 +244,7 @@ X = torch.ones(40, 2)
         (lambda: frechet_infinity(X, X, num_sizes=1), ValueError, r"num_sizes >= 2 sizes from min_size to N.*got num_sizes=1"),
         (lambda: frechet_infinity(X, X, min_size=40), ValueError, r"min_size=40, features_a with shape \(40, 2\).*Take more samples"),
         (lambda: frechet_infinity(X[:9, :1].expand(9, 9), X[:9, :1].expand(9, 9)), ValueError, r"min_size=18"),
+        (lambda: frechet_infinity(normal(160, 64), normal(160, 64)), ValueError, r"min_size must be at most N / 2.*min_size=128, features_a with shape \(160, 64\)"),
         (lambda: frechet_infinity(X, X[:3], min_size=4), ValueError, r"min_size=4.*shape \(3, 2\)"),
         (lambda: mmd(X, X, kernel="linear"), ValueError, r"kernel must be one of 'cubic', 'rbf', got 'linear'"),
         (lambda: mmd(X, X, kernel="rbf"), ValueError, r"bandwidth must be positive with kernel='rbf'.*bandwidth=None.*median"),

@@ -19,7 +19,8 @@ import torch
 from equivalent_mutants import ELSEWHERE, EQUIVALENT
 from mutator import Endless, bounded, mutants, mutants_of
 
-from diffusion_course.exercises.engine import _first_finding, evaluate, make_cases
+from diffusion_course.exercises.engine import evaluate, make_cases
+from diffusion_course.exercises.findings import first_finding
 from diffusion_course.exercises.registry import all_exercises, get_exercise
 from diffusion_course.exercises.trial import run_case
 
@@ -59,7 +60,7 @@ class Judge:
         function = bounded(mutant.function)
         for case, expected in self.trials:
             outcome = run_case(self.exercise, function, case)
-            if outcome.is_blank or _first_finding(self.exercise, [case], [expected], [outcome]) is not None:
+            if outcome.is_blank or first_finding(self.exercise, [case], [expected], [outcome]) is not None:
                 return True
         return False
 

@@ -136,10 +136,24 @@ def test_threads_that_share_a_record_lose_no_event_also_while_others_read(tmp_pa
     assert [each.name for each in tmp_path.iterdir()] == ["p.json"]
 
 
+def nobody_is_there(lock):
+    if found := lock.acquire(blocking=False):
+        lock.release()
+    return found
+
+
 def test_threads_are_shown_each_hint_once(tmp_path):
-    one = Record(tmp_path / "p.json")
     with ThreadPoolExecutor(4) as pool:
-        assert sorted(pool.map(lambda _: one.next_hint("02.1", 20), range(20))) == list(range(20))
+
+        class Watched(Record):
+            def hints(self, exercise_id):  # asked for in the midst of next_hint: nobody else may be there
+                free.append(pool.submit(nobody_is_there, self._threads).result())
+                return super().hints(exercise_id)
+
+        free, one = [], Watched(tmp_path / "p.json")
+        assert [one.next_hint("02.1", 20), free] == [0, [False]]
+        two = Record(tmp_path / "q.json")
+        assert sorted(pool.map(lambda _: two.next_hint("02.1", 20), range(20))) == list(range(20))
 
 
 @pytest.mark.parametrize("make", [os.mkfifo, os.mkdir] if os.name == "posix" else [os.mkdir], ids=lambda make: make.__name__)

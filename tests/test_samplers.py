@@ -621,3 +621,38 @@ def test_a_posterior_step_refuses_an_estimate_of_another_shape_or_dtype():
 def test_eta_may_come_from_numpy():
     for eta in np.linspace(0, 1, 3):
         run(eta=eta, generator=generator())
+
+
+def test_options_are_checked_before_the_first_step():
+    """The iterator is not even started: what cannot work is said by the call that asks for it."""
+    calls = {
+        r"eta must lie in \[0, 1\].*got 5": {"eta": 5},
+        r"sampler 'ddim' has no option 'etta': it has eta": {"etta": 1},
+        r"sampler 'euler' has no option 'eta': it has none": {"sampler": "euler", "eta": 1},
+    }
+    for message, options in calls.items():
+        with pytest.raises((TypeError, ValueError), match=message):
+            sample_iter(wavy_network, (2, 2), SCHEDULE, num_inference_steps=3, **options)
+    zero = make_schedule("linear", 50, zero_terminal_snr=True)
+    with pytest.raises(ValueError, match="does not determine x0"):
+        sample_iter(wavy_network, (2, 2), zero, num_inference_steps=3)
+    with pytest.raises(ValueError, match="euler works in sigma"):
+        sample_iter(wavy_network, (2, 2), zero, num_inference_steps=3, sampler="euler", prediction_type="v_prediction")
+    with pytest.raises(TypeError, match=r"schedule must be a NoiseSchedule, got shape \(50,\).*make_schedule"):
+        sample_iter(wavy_network, (2, 2), SCHEDULE.betas)
+
+
+def test_numpys_numbers_are_numbers():
+    expected = sample_loop(wavy_network, (2, 2), SCHEDULE, timesteps=[45, 30, 15], x_init=X[:2, :2], clip_x0=0.5)
+    for times in (np.arange(45, 0, -15), list(np.arange(45, 0, -15)), torch.arange(45, 0, -15), np.arange(45.0, 0, -15)):
+        found = sample_loop(wavy_network, (np.int64(2), 2), SCHEDULE, timesteps=times, x_init=X[:2, :2], clip_x0=np.float32(0.5))
+        assert torch.equal(found, expected)
+
+
+def test_a_table_too_coarse_for_its_steps_is_named_with_its_dtype():
+    coarse = make_schedule("linear", 1000).to(dtype=torch.bfloat16)
+    with pytest.raises(ValueError, match=r"now.alpha_bar = 0\.\d+ and then.alpha_bar = 0\.\d+.*narrow dtype"):
+        sample_loop(wavy_network, (2, 2), coarse, num_inference_steps=1000)
+    with pytest.raises(ValueError, match=r"alphas_cumprod must fall at each step.*bfloat16.*Neighbours in float64 stay apart"):
+        p_sample_loop(wavy_network, (2, 2), coarse.betas, coarse.alphas, coarse.alphas_cumprod)
+    assert sample_loop(wavy_network, (2, 2), coarse, num_inference_steps=10).isfinite().all()

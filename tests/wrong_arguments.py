@@ -68,6 +68,8 @@ def excluded(annotation, value, default):
     if isinstance(value, str):
         return str not in members
     if isinstance(value, Tensor):
+        if value.numel() == 1 and {int, float} & set(members):
+            return False  # a setting may come as a tensor of one number
         return Tensor not in members and not any(m not in (int, float, bool, str, torch.Generator, nn.Module) for m in members)
     return isinstance(value, (dict, complex)) and not any(isinstance(m, type) and issubclass(m, Mapping) for m in members)
 
@@ -97,7 +99,13 @@ def faults(function, right, name, allowed=()):
     allowed: errors that are right besides TypeError and ValueError, such as LookupError for an id.
     """
     parameter = inspect.signature(function).parameters.get(name)
-    annotation = typing.get_type_hints(inspect.unwrap(function)).get(name, inspect.Parameter.empty) if parameter else inspect.Parameter.empty
+    annotation = parameter.annotation if parameter else inspect.Parameter.empty
+    if isinstance(annotation, str):  # written as text; a name for type checkers alone says nothing here
+        names = getattr(inspect.unwrap(function), "__globals__", vars(inspect.getmodule(function)))
+        try:
+            annotation = eval(annotation, names)  # noqa: S307
+        except NameError:
+            annotation = inspect.Parameter.empty
     lines = []
     for what, value in wrong_values(right().get(name)):
         if name == "denoise" and what == "a lambda":
@@ -111,7 +119,7 @@ def faults(function, right, name, allowed=()):
             text = str(error)
             if not re.search(rf"\b{name}\b|\bthe network\b|this (MLP|UNet|network)\b", text):  # its own words
                 lines.append(f"{what}: the message does not name it: {type(error).__name__}: {text[:150]}")
-            elif not re.search(r"\bgot\b|\bholds\b|\bis on\b|\bis (given|missing)\b", text) and not isinstance(error, allowed):
+            elif not re.search(r"\bgot\b|\bholds\b|\bis on\b|\bis (given|missing|float|nan)|=True", text) and not isinstance(error, allowed):
                 lines.append(f"{what}: the message does not say what was passed: {text[:150]}")
         except Exception as error:  # noqa: BLE001
             lines.append(f"{what}: {type(error).__name__}: {str(error).strip().splitlines()[0][:150]}")

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from ..door import checked, one_of, positive_int
+from ..seeds import on_cpu
 from ..files.paths import user_path
 from .mixtures import GaussianMixture
 from .scenes import render_scenes, sample_scenes
@@ -47,6 +48,7 @@ def _of_images(name: str, size: int, given: dict) -> None:
     name=one_of(*OFFLINE_DATASETS, *MIXTURES, *DOWNLOAD_DATASETS), split=one_of(*SPLITS),
     size=(positive_int, _of_images),
 )
+@on_cpu
 def load_dataset(
     name: str, *, split: str = "all", size: int | None = None,
     root: str | Path = "~/.cache/diffusion_course", download: bool = True,
@@ -132,6 +134,7 @@ def _downloaded(name: str, split: str, root: Path, download: bool) -> Labelled:
 
 
 @checked(name=one_of(*MIXTURES))
+@on_cpu
 def mixture(name: str = "pair") -> GaussianMixture:
     """Return a named 2-D Gaussian mixture in float64, within about [-2, 2].
 

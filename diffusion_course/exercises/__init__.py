@@ -6,32 +6,51 @@ import functools
 from typing import Any
 
 from .definition import Exercise
-from .engine import Result, evaluate
+from .engine import evaluate
+from .patience import chosen_limit
 from .record import Record, default_path
-from .registry import get_exercise
+from .registry import all_exercises, canonical, get_exercise
+from .result import Result
+from .saying import say
 
 __all__ = ["check", "exercise", "hint", "progress", "reset_progress", "solution"]
 
 _record = Record(default_path())
 
 
-def check(exercise_id: str, answer: Any, **parameters: Any) -> Result:
+def check(
+    exercise_id: str,
+    answer: Any,
+    *,
+    show: bool = False,
+    time_limit: float | None = None,
+    **parameters: Any,
+) -> Result:
     """Judge `answer` (a function, or the number you found), print the verdict and return it.
 
+    `show=True` prints the inputs of the case that failed, too; the verdict's `inputs` are the same,
+    and its `rerun()` calls the answer with them. `time_limit` is in seconds, for all cases
+    together: without it the environment's DIFFUSION_COURSE_TIME_LIMIT (or "off"), else 60.
     `parameters` are the numbers of a find-the-number exercise where an assignment gives others than
-    the lesson. Raises LookupError for an unknown id, ValueError for a parameter that is not
-    offered.
+    the lesson. A number that you found is right when it is right in each digit that you write, 3
+    significant digits at least; a whole number has to be exact. Functions may compute with numpy,
+    too: an array counts as a tensor of its dtype.
+
+    Raises LookupError for an unknown id, ValueError for a parameter that is not offered or a time
+    limit that is no positive number.
     """
-    wanted = get_exercise(exercise_id)
+    if _is_id(answer) and not _is_id(exercise_id):
+        exercise_id, answer = answer, exercise_id
+    wanted, seconds = get_exercise(exercise_id), chosen_limit(time_limit)
     if parameters:
         wanted = wanted.with_parameters(**parameters)
     if _is_reference(wanted, answer):
-        message = f"{exercise_id} not answered yet. This is the course's own function: write yours."
-        result = Result(exercise_id, "unanswered", message)
+        message = f"{wanted.id} not answered yet. This is the course's own function: write yours."
+        result = Result(wanted.id, "unanswered", message)
     else:
-        result = evaluate(wanted, answer)
+        result = evaluate(wanted, answer, time_limit=seconds)
     _record.add(result)
-    print(result.message)
+    say(result, show=show)
     return result
 
 
@@ -40,7 +59,8 @@ def hint(exercise_id: str) -> None:
 
     Raises LookupError for an unknown id.
     """
-    hints = get_exercise(exercise_id).hints
+    wanted = get_exercise(exercise_id)
+    exercise_id, hints = wanted.id, wanted.hints
     index = _record.next_hint(exercise_id, len(hints))
     print(f"Hint {index + 1} of {len(hints)}: {hints[index]}")
     if index + 1 == len(hints):
@@ -56,6 +76,7 @@ def solution(exercise_id: str, *, insist: bool = False) -> None:
     Raises LookupError for an unknown id.
     """
     wanted = get_exercise(exercise_id)
+    exercise_id = wanted.id
     if not insist and _record.attempts(exercise_id) == 0:
         print(
             f"Try {exercise_id} first: an attempt is what makes it stay. solution({exercise_id!r},"
@@ -103,9 +124,14 @@ def progress() -> None:
 def reset_progress(exercise_id: str | None = None) -> None:
     """Forget the progress on one exercise, or on all. Raises LookupError for an unknown id."""
     if exercise_id is not None:
-        get_exercise(exercise_id)
+        exercise_id = get_exercise(exercise_id).id
     _record.forget(exercise_id)
     print(f"Progress on {exercise_id or 'all exercises'} is forgotten.")
+
+
+def _is_id(value: Any) -> bool:
+    """True for a text that names an exercise, which no answer is."""
+    return isinstance(value, str) and canonical(value) in {one.id for one in all_exercises()}
 
 
 def _is_reference(wanted: Exercise, answer: Any) -> bool:

@@ -6,61 +6,88 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
 
+from .data import Foreign, as_written
 from .definition import Tolerance
-from .trial import Foreign
+from .digits import agreement, is_right
+from .places import amount, first_place, place
 
 ORDER = ("type", "structure", "shape", "dtype", "device", "finite", "value")
 
 
 @dataclasses.dataclass(frozen=True)
 class Difference:
-    """The first thing that differs: which check, one of ORDER, and a sentence about the output."""
+    """The first thing that differs: which check, one of ORDER, and a sentence about the output.
+
+    `detail` shows a number of the output and how far it is off. It says more about the right value
+    than a grader may tell.
+    """
 
     check: str
     message: str
+    detail: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Terms:
+    """How two outputs are compared, and what their parts are called.
+
+    inputs: the case's arguments by name; a `t` (B,) among them says at which t a batch is wrong.
+    digits: how many significant digits a number that was to be found has to have; None compares it
+    by the tolerance.
+    parts: what the parts of a tuple are called where `Exercise.call` made it and not the answer; a
+    text with a full stop is the whole sentence about a part that is off. The last one is the last
+    part's, and the last but one that of all others.
+    """
+
+    tolerance: Tolerance
+    inputs: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    digits: int | None = None
+    parts: Sequence[str] = ()
+
+    def part(self, index: int, count: int) -> str:
+        """What part `index` of `count` parts is called."""
+        if index == count - 1:
+            return self.parts[-1]
+        return self.parts[min(index, len(self.parts) - 2)]
 
 
 def difference(
-    expected: Any,
-    got: Any,
-    tolerance: Tolerance,
-    inputs: Mapping[str, Any] | None = None,
-    *,
-    any_dtype: bool = False,
+    expected: Any, got: Any, terms: Terms, *, any_dtype: bool = False
 ) -> Difference | None:
     """Return the first difference in the order of ORDER, over all parts, or None.
 
-    `inputs` are the case's arguments by name; a `t` (B,) among them says at which t a batch is
-    wrong. `any_dtype` compares values only.
+    `any_dtype` compares values only.
     """
     found = [
         item
-        for item in _walk(expected, got, tolerance, inputs or {}, "your output")
+        for item in _walk(expected, got, terms, "your output")
         if not (any_dtype and item.check == "dtype")
     ]
     return min(found, key=lambda item: ORDER.index(item.check), default=None)
 
 
-def _walk(
-    expected: Any, got: Any, tolerance: Tolerance, inputs: Mapping[str, Any], name: str
-) -> Iterator[Difference]:
+def _walk(expected: Any, got: Any, terms: Terms, name: str) -> Iterator[Difference]:
+    if terms.parts and isinstance(expected, tuple) and name == "your output":
+        yield from _walk_parts(expected, got, terms)
+        return
     wanted, given = _kind(expected), _kind(got)
     if (
         wanted == "a number"
         and isinstance(got, torch.Tensor)
         and got.numel() == 1
         and not got.is_complex()
+        and got.device.type != "meta"
     ):
-        got, given = got.item(), "a number"
+        got, given = _number(got), "a number"
     if wanted != given:
         yield Difference("type", f"{name} is {given}, {wanted} is asked for.")
     elif isinstance(expected, torch.Tensor):
-        yield from _compare_tensors(expected, got, tolerance, inputs, name)
+        yield from _compare_tensors(expected, got, terms, name)
     elif isinstance(expected, tuple):
         if len(expected) != len(got):
             yield Difference(
@@ -68,7 +95,7 @@ def _walk(
             )
         else:
             for index, (want, part) in enumerate(zip(expected, got, strict=True), start=1):
-                yield from _walk(want, part, tolerance, inputs, f"part {index} of {name}")
+                yield from _walk(want, part, terms, f"part {index} of {name}")
     elif isinstance(expected, dict):
         if set(expected) != set(got):
             yield Difference(
@@ -76,11 +103,28 @@ def _walk(
             )
         else:
             for key, want in expected.items():
-                yield from _walk(want, got[key], tolerance, inputs, f"{name}[{key!r}]")
+                yield from _walk(want, got[key], terms, f"{name}[{key!r}]")
     elif wanted == "a number":
-        yield from _compare_numbers(expected, got, tolerance, name)
+        yield from _compare_numbers(expected, got, terms, name)
     elif expected != got:
         yield Difference("value", f"{name} is {got!r}.")
+
+
+def _walk_parts(expected: tuple, got: Any, terms: Terms) -> Iterator[Difference]:
+    """Compare what `Exercise.call` measured: the answer itself has returned one thing."""
+    if not isinstance(got, tuple) or len(got) != len(expected):
+        yield Difference("type", f"your output is {_kind(got)}, {_kind(expected[0])} is asked for.")
+        return
+    for index, (want, part) in enumerate(zip(expected, got, strict=True)):
+        name = terms.part(index, len(expected))
+        for item in _walk(want, part, dataclasses.replace(terms, parts=()), name):
+            yield Difference(item.check, name) if name.endswith(".") else item
+
+
+def _number(tensor: torch.Tensor) -> float | int | bool:
+    if tensor.dtype in (torch.float16, torch.float32):
+        return as_written(tensor.numpy().reshape(-1)[0])
+    return tensor.item()
 
 
 def _kind(value: Any) -> str:
@@ -99,27 +143,35 @@ def _kind(value: Any) -> str:
     return kinds.get(type(value), str(value))
 
 
-def _compare_numbers(
-    expected: float, got: float, tolerance: Tolerance, name: str
-) -> Iterator[Difference]:
+def _compare_numbers(expected: float, got: float, terms: Terms, name: str) -> Iterator[Difference]:
+    side = "too large" if got > expected else "too small"
     if isinstance(got, int) and got.bit_length() > 1000:  # no float holds it
-        yield Difference("value", f"{name} is too {'large' if got > expected else 'small'}.")
+        yield Difference("value", f"{name} is {side}.")
     elif not math.isfinite(got) and math.isfinite(expected):
         yield Difference("finite", f"{name} is {got}.")
-    elif not (
-        got == expected or abs(got - expected) <= tolerance.atol + tolerance.rtol * abs(expected)
-    ):
-        yield Difference(
-            "value", f"{name}, {got:.6g}, is too {'large' if got > expected else 'small'}."
-        )
+    elif terms.digits is not None and math.isfinite(expected):
+        if not is_right(expected, got, terms.digits, terms.tolerance):
+            yield Difference("value", f"{name}, {got:.6g}, {_agreed(expected, got, terms, side)}.")
+    elif not (got == expected or abs(got - expected) <= _room(expected, terms.tolerance)):
+        yield Difference("value", f"{name}, {got:.6g}, is {side}.")
+
+
+def _room(expected: float, tolerance: Tolerance) -> float:
+    return tolerance.atol + tolerance.rtol * abs(expected)
+
+
+def _agreed(expected: float, got: float, terms: Terms, side: str) -> str:
+    """Say to how many digits a number is right, where it is right to some."""
+    agreed = 0 if isinstance(expected, int) else agreement(expected, got)
+    if agreed < 2:
+        return f"is {side}"
+    if agreed < terms.digits:
+        return f"agrees to {agreed} digits, {terms.digits} are asked for"
+    return f"agrees to {agreed} digits: those after them that you write have to be right too"
 
 
 def _compare_tensors(
-    expected: torch.Tensor,
-    got: torch.Tensor,
-    tolerance: Tolerance,
-    inputs: Mapping[str, Any],
-    name: str,
+    expected: torch.Tensor, got: torch.Tensor, terms: Terms, name: str
 ) -> Iterator[Difference]:
     if got.shape != expected.shape:
         yield Difference(
@@ -135,69 +187,37 @@ def _compare_tensors(
             "device", f"{name} is on device {got.device}, {expected.device} is asked for."
         )
         return
-    if got.is_complex() or expected.is_complex() or expected.numel() == 0:
+    if expected.numel() == 0 or expected.device.type == "meta":
         return
-    want, have = expected.double(), got.double()
+    want, have = _widest(expected, got)
     broken = torch.isfinite(want) & ~torch.isfinite(have)
     if broken.any():
         kind = "NaN" if have[broken].isnan().any() else "an infinite value"
-        yield Difference("finite", f"{name} holds {kind} {_place(broken, inputs)}.")
+        yield Difference("finite", f"{name} holds {kind}{place(broken, terms.inputs)}.")
         return
-    rtol, atol = tolerance.limits(expected.dtype)
-    exact = not expected.is_floating_point()
     close = (want == have) | (want.isnan() & have.isnan())
-    if not exact:
+    if expected.is_floating_point() or expected.is_complex():
+        rtol, atol = terms.tolerance.limits(expected.dtype)
         close |= (
             ((want - have).abs() <= atol + rtol * want.abs()) & want.isfinite() & have.isfinite()
         )
     if not close.all():
+        where = place(~close, terms.inputs)
         yield Difference(
-            "value", f"{name} is off {_place(~close, inputs)}{_amount(want, have, ~close)}."
+            "value",
+            f"{name} is off{where}{amount(want, have, ~close)}.",
+            first_place(want, have, ~close, name),
         )
+
+
+def _widest(expected: torch.Tensor, got: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return both in one dtype that holds what they hold."""
+    if expected.is_complex() or got.is_complex():
+        return expected.to(torch.complex128), got.to(torch.complex128)
+    if not (expected.is_floating_point() or got.is_floating_point()):
+        return expected.long(), got.long()
+    return expected.double(), got.double()
 
 
 def _short(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")
-
-
-def _place(wrong: torch.Tensor, inputs: Mapping[str, Any]) -> str:
-    """Say where `wrong` is True: which t, which index of a table, or how many of the elements."""
-    if wrong.dim() == 0:
-        return ""
-    t = inputs.get("t")
-    rows = wrong.reshape(len(wrong), -1).any(dim=1)
-    if isinstance(t, torch.Tensor) and t.dim() == 1 and len(t) == len(wrong):
-        if rows.all():
-            return "at every t"
-        return f"at t = {_some(sorted(set(t[rows].tolist())))}"
-    if bool(wrong.all()):
-        return "everywhere"
-    if wrong.dim() == 1 or bool((wrong.reshape(len(wrong), -1).all(dim=1) == rows).all()):
-        indices = rows.nonzero().flatten().tolist()
-        if len(indices) > 2 and indices == list(range(indices[0], len(wrong))):
-            return f"from index {indices[0]} on"
-        return f"at index {_some(indices)}"
-    return f"in {int(wrong.sum())} of {wrong.numel()} elements"
-
-
-def _some(values: list[int]) -> str:
-    return ", ".join(map(str, values[:4])) + (" and others" if len(values) > 4 else "")
-
-
-def _amount(want: torch.Tensor, have: torch.Tensor, wrong: torch.Tensor) -> str:
-    """Say by how much: a flipped sign, a constant factor, or the largest difference (3 digits)."""
-    if not have.any():
-        return ": it is all zero"
-    want, have = want[wrong], have[wrong]
-    largest = f" by up to {float((want - have).abs().max()):.3g}"
-    ratio = have / want
-    mean = float(ratio.mean())
-    if (
-        ratio.numel() > 1
-        and math.isfinite(mean)
-        and float((ratio - mean).abs().max()) <= 1e-3 * abs(mean)
-    ):
-        if abs(mean + 1) < 1e-3:
-            return f"{largest}: its sign is flipped"
-        return f"{largest}: it is the right value times {mean:.3g}"
-    return largest

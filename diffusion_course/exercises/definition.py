@@ -97,9 +97,11 @@ class Exercise:
     (find the number). `call(answer, *args, **kwargs)` says how to get a comparable output from an
     answer, where calling it is not enough. `solution` is what the learner is shown at last; empty,
     it is the source of the reference. `may_change` names the arguments that the answer is allowed
-    to change (a network, an optimiser). Raises ValueError with the id where a part is missing or
-    contradicts another, or where a wrong answer does not fit the written solution (where none is
-    written, that shows when the wrong answer is first used: reading every source costs too much).
+    to change (a network, an optimiser). `digits` is how many significant digits a number that is to
+    be found must have at least; the statement says it where it is not 3. Raises ValueError with the
+    id where a part is missing or contradicts another, or where a wrong answer does not fit the
+    written solution (where none is written, that shows when the wrong answer is first used: reading
+    every source costs too much).
     """
 
     id: str
@@ -119,6 +121,7 @@ class Exercise:
     solution: str = ""
     call: Callable[..., Any] | None = None
     may_change: tuple[str, ...] = ()
+    digits: int = 3
 
     def __post_init__(self) -> None:
         problems = list(_problems(self))
@@ -229,6 +232,10 @@ def _problems(exercise: Exercise) -> Iterable[str]:
         yield "a wrong answer has no explanation"
     if exercise.points <= 0:
         yield f"points must be positive, got {exercise.points}"
+    if exercise.digits < 3:
+        yield f"a number has at least 3 significant digits, got digits={exercise.digits}"
+    if exercise.digits != 3 and f"{exercise.digits} significant digits" not in exercise.statement:
+        yield f"the statement must ask for {exercise.digits} significant digits"
     if not all(len(choices) for choices in exercise.parameters.values()):
         yield "a parameter has no choices"
     if exercise.parameters and not exercise.is_value:

@@ -15,7 +15,9 @@ _BATCHES = (
     ("one image", (1, 1, 3, 3), torch.float32),
     ("numbers", (6,), torch.float64),
     ("transposed images", (3, 5, 4, 2), torch.float64),
-    ("bfloat16 images", (2, 1, 4, 3), torch.bfloat16),
+    ("float16 images", (2, 1, 4, 3), torch.float16),
+    ("sequences", (3, 4, 2), torch.float32),
+    ("clips", (2, 1, 3, 2, 2), torch.float64),
 )
 
 

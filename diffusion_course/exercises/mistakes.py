@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from .compare import difference
+from .compare import Terms, difference
 from .definition import Case, Exercise, WrongAnswer
 from .trial import Outcome, run_case
 
@@ -13,7 +13,8 @@ from .trial import Outcome, run_case
 def alike(exercise: Exercise, first: Outcome, second: Outcome, *, any_dtype: bool = False) -> bool:
     """True where two outcomes are the same up to the exercise's tolerance.
 
-    That holds for values or exceptions, and for side effects.
+    That holds for values or exceptions, and for side effects. A number that was to be found counts
+    as the same to the digits that `second` is written with.
     """
     if first.failure is not None or second.failure is not None:
         # The numbers are the sizes that do not fit; their order depends on which operand comes
@@ -29,7 +30,8 @@ def alike(exercise: Exercise, first: Outcome, second: Outcome, *, any_dtype: boo
     ]
     if effects[0] != effects[1]:
         return False
-    return difference(first.output, second.output, exercise.tolerance, any_dtype=any_dtype) is None
+    terms = Terms(exercise.tolerance, digits=exercise.digits if exercise.is_value else None)
+    return difference(first.output, second.output, terms, any_dtype=any_dtype) is None
 
 
 def name_mistake(
@@ -38,13 +40,14 @@ def name_mistake(
     expected: Sequence[Outcome],
     outcomes: Sequence[Outcome],
 ) -> WrongAnswer | None:
-    """Return the wrong answer that the answer agrees with wherever it differs from the reference.
+    """Return the wrong answer that explains what the answer did, where exactly one does.
 
-    Of several, the one that agrees on most cases; a case on which a wrong answer is right says
-    nothing about it. A dtype of the answer's own does not hide the mistake, but one that agrees in
-    dtype too goes first.
+    It has to do the same on every case on which it differs from the reference, and there has to be
+    one; a case on which it is right says nothing about it. A dtype of the answer's own does not
+    hide the mistake. Of several that explain it the one that does so on the most cases, its dtype
+    too, is named, and none where two do so equally well.
     """
-    best, most = None, 0.0
+    found: list[tuple[float, WrongAnswer]] = []
     for wrong in exercise.wrong_answers:
         telling = agreeing = 0
         for case, want, got in zip(cases, expected, outcomes, strict=True):
@@ -58,6 +61,8 @@ def name_mistake(
                 break
             telling += tells
             agreeing += agrees + 0.5 * alike(exercise, one, got)
-        if telling and agreeing > most:
-            best, most = wrong, agreeing
-    return best
+        if telling:
+            found.append((agreeing, wrong))
+    most = max((agreeing for agreeing, _ in found), default=0)
+    best = [wrong for agreeing, wrong in found if agreeing == most]
+    return best[0] if len(best) == 1 else None

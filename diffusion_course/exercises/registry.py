@@ -42,6 +42,7 @@ __all__ = [
     "Tolerance",
     "WrongAnswer",
     "all_exercises",
+    "canonical",
     "get_exercise",
 ]
 
@@ -71,14 +72,29 @@ def all_exercises(lesson: int | None = None) -> tuple[Exercise, ...]:
     return tuple(exercise for exercise in _load().values() if lesson in (None, exercise.lesson))
 
 
-def get_exercise(exercise_id: str) -> Exercise:
+def canonical(exercise_id: object) -> str:
+    """Return an id as it is written here: "4.2", 4.2 and " 04.2 " mean "04.2".
+
+    What is no lesson and number stays as it is, as a text.
+    """
+    if isinstance(exercise_id, (int, float)) and not isinstance(exercise_id, bool):
+        exercise_id = repr(exercise_id)
+    text = str(exercise_id).strip()
+    found = re.fullmatch(r"(?:exercise\s*)?0*(\d{1,2})[.,]\s*(\d{1,2})", text, re.IGNORECASE)
+    return f"{int(found[1]):02d}.{int(found[2])}" if found else text
+
+
+def get_exercise(exercise_id: object) -> Exercise:
     """Return one exercise; raises LookupError that lists near ids where there is none."""
-    exercises = _load()
-    if exercise_id not in exercises:
-        near = difflib.get_close_matches(str(exercise_id), exercises, n=6, cutoff=0.5) or list(
-            exercises
-        )
+    exercises, name = _load(), canonical(exercise_id)
+    if name in exercises:
+        return exercises[name]
+    number = re.fullmatch(r"(?:lesson\s*)?0*(\d{1,2})\.?0?", name, re.IGNORECASE)
+    own = [one.id for one in all_exercises(int(number[1]))] if number else []
+    if own:
         raise LookupError(
-            f"there is no exercise {exercise_id!r}. Near it: {', '.join(sorted(near))}."
+            f"{exercise_id!r} is a lesson. Name one of its exercises: {', '.join(own)}."
         )
-    return exercises[exercise_id]
+    near = difflib.get_close_matches(name, exercises, n=6, cutoff=0.5) or list(exercises)
+    shown = exercise_id if isinstance(exercise_id, (str, int, float)) else type(exercise_id)
+    raise LookupError(f"there is no exercise {shown!r}. Near it: {', '.join(sorted(near))}.")

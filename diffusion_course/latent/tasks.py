@@ -67,8 +67,9 @@ def latent_levels(
 
     spacing: by default the model's; if it has none, "leading" for "ddim" and "ddpm", "linspace" for
     the others. "leading" times are raised by ``steps_offset``. "ddim" ends at abar_0 if the model
-    has ``set_alpha_to_one=False``. Of n steps the last floor(strength * n) are taken. Raises
-    ValueError for a strength outside [0, 1] or that leaves no step, n above T, or an unknown name.
+    has ``set_alpha_to_one=False``. Of n steps the last int(n * strength) are taken, in floats as in
+    diffusers: 28 at 0.58 of 50. Raises ValueError for a strength outside [0, 1] or that leaves no
+    step, n above T, or an unknown name.
     """
     spacing = _spacing(parts, sampler, spacing)
     times = _times(parts.schedule.num_train_timesteps, num_inference_steps, sampler, spacing)

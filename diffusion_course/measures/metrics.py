@@ -146,8 +146,8 @@ def frechet_infinity(
         pieces = list(zip(a.split(size), b.split(int(size * share)), strict=False))[: n // size]
         distances.append(mean(frechet_distance(*pair) for pair in pieces))
     slope, value = linear_regression([1 / size for size in sizes], distances)
-    distances = torch.tensor(distances, dtype=torch.float64)
-    return FrechetFit(value, slope, torch.tensor(sizes), distances)
+    distances = torch.tensor(distances, dtype=torch.float64, device="cpu")
+    return FrechetFit(value, slope, torch.tensor(sizes, device="cpu"), distances)
 
 
 def _kernel_sum(

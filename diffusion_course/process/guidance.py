@@ -90,7 +90,8 @@ def drop_condition(
     network is the conditional and the unconditional model. Raises ValueError for a probability
     outside [0, 1], or a null that does not fit cond.
     """
-    chance = draw(torch.rand, len(cond), generator=generator, device=cond.device)
+    kind = {"device": cond.device, "dtype": torch.float32}
+    chance = draw(torch.rand, len(cond), generator=generator, **kind)
     dropped = chance < probability
     return torch.where(column(dropped, cond), _for_batch("null", null, cond), cond)
 

@@ -44,8 +44,7 @@ def noise_like(x: Tensor, generator: torch.Generator | None = None) -> Tensor:
 def _check_level(name: str, alpha_bar: float) -> None:
     """Raise ValueError unless the number ``alpha_bar`` lies in [0, 1]."""
     if not 0 <= alpha_bar <= 1:
-        got = f"got values from {alpha_bar} to {alpha_bar}"
-        raise ValueError(f"{name} must lie in [0, 1], {got}.")
+        raise ValueError(f"{name} must lie in [0, 1], got values from {alpha_bar} to {alpha_bar}.")
 
 
 def as_alpha_bar(alpha_bar: Tensor | float, xt: Tensor, name: str = "alpha_bar") -> Tensor:
@@ -89,7 +88,9 @@ def _level(alpha_bar: Tensor | float, x: Tensor) -> Tensor | float:
 
 
 def mix(a: Tensor | float, x: Tensor, b: Tensor | float, y: Tensor) -> Tensor:
-    """Return a x + b y; with numbers for a and b in two passes over memory."""
+    """Return a x + b y, added in float32 at least: in half precision large parts may cancel."""
+    if x.dtype.itemsize < 4:
+        return mix(a, x.float(), b, y.float()).to(x.dtype)
     return torch.add(a * x, y, alpha=b) if isinstance(b, float) else a * x + b * y
 
 
@@ -173,8 +174,7 @@ def posterior_coefficients(
     t=timesteps("x0", of="alphas_cumprod"),
 )
 def q_posterior(x0: Tensor, xt: Tensor, t: Tensor, alphas_cumprod: Tensor) -> Posterior:
-    """Return q(x_{t-1} | x_t, x_0), the reverse step that knows the answer (arXiv 2006.11239, eq.
-    6, 7).
+    """Return q(x_{t-1} | x_t, x_0), the reverse step that knows x_0 (arXiv 2006.11239, eq. 6, 7).
 
     x0, xt: (B, ...); t: (B,) int64; alphas_cumprod: (T,). At index 0 the variance is 0 and the mean
     is x0; the log-variance is clipped at log(1e-20) so that it stays finite. Raises as

@@ -164,13 +164,12 @@ def heun_step(denoise: Denoise, xt: Tensor, move: Transition) -> SamplerStep:
     """
     estimate, sigma, sigma_then = denoise(xt, move.now), *_sigmas(move)
     root, root_then = math.sqrt(move.now.alpha_bar), math.sqrt(move.then.alpha_bar)
-    x, change = xt * (root_then / root), root_then * (sigma_then - sigma)
-    ahead = torch.add(x, estimate.noise, alpha=change)
+    ratio, change = root_then / root, root_then * (sigma_then - sigma)
+    ahead = mix(ratio, xt, change, estimate.noise)
     if sigma_then == 0:
         return SamplerStep(ahead, estimate)
-    slope = denoise(ahead, move.then).noise
-    x_prev = torch.add(x, estimate.noise, alpha=change / 2).add_(slope, alpha=change / 2)
-    return SamplerStep(x_prev, estimate)
+    slope = torch.lerp(estimate.noise, denoise(ahead, move.then).noise, 0.5)
+    return SamplerStep(mix(ratio, xt, change, slope), estimate)
 
 
 @checked(xt=batch, move=(_downhill, _remembered))

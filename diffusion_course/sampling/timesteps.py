@@ -103,7 +103,7 @@ def noise_levels(schedule: NoiseSchedule, timesteps: Tensor | Sequence[float]) -
         times, table = [int(t) for t in times], schedule.alphas_cumprod.tolist()
         return [*(Level(t, table[t]) for t in times), CLEAN]
     table = schedule.alphas_cumprod.to("cpu", torch.float64)
-    alpha_bars = alpha_bar_at(table, torch.tensor(times, dtype=torch.float64)).tolist()
+    alpha_bars = alpha_bar_at(table, torch.tensor(times, dtype=table.dtype, device="cpu")).tolist()
     return [*map(Level, times, alpha_bars), CLEAN]
 
 

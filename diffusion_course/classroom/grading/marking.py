@@ -100,7 +100,8 @@ def _why(
     if reason is not Reason.CALL_RAISED:
         return reason, ""
     failure = next(outcome.failure for outcome in outcomes if outcome.failure is not None)
-    line = f" in its line {failure.line}" if failure.line else ""
+    of = f" of `{failure.where}`" if failure.where else ""
+    line = f" in {'' if of else 'its '}line {failure.line}{of}" if failure.line else ""
     return reason, f"{failure.type_name}{line}"
 
 

@@ -18,7 +18,6 @@ from ...exercises.trial import Foreign
 from .protocol import (
     CLASSES,
     DTYPES,
-    FUNCTIONS,
     HEADER,
     MAX_BYTES,
     MAX_DEPTH,
@@ -109,19 +108,10 @@ class _Reader:
             return torch.optim.SGD(
                 self.modules[content].parameters(), **self.value(tree["options"], depth + 1)
             )
-        if kind == "function":
-            return FUNCTIONS[content]
         if kind != "object":
             raise ProtocolError(f"{kind[:40]!r} is no part of a case")
-        state = self.value(tree["state"], depth + 1)
-        made = object.__new__(CLASSES[content])
-        if isinstance(made, torch.nn.Module):
-            torch.nn.Module.__init__(made)
-            for name, part in state.items():
-                setattr(made, name, torch.nn.Parameter(part))
-            self.modules.append(made)
-        else:
-            vars(made).update(state)
+        made = CLASSES[content](**self.value(tree["parts"], depth + 1)).train(tree["training"])
+        self.modules.append(made)
         return made
 
 

@@ -27,6 +27,7 @@ from .outcomes import encode_outcome
 from .pipes import read_exactly
 from .protocol import ProtocolError, encode
 
+CAUGHT = (Exception,)  # what ends a program is told by "escaped"
 PACKAGE = Path(__file__).resolve().parents[2]
 RUN_THE_REST = ("time", "timeit", "capture", "prun")
 COMMANDS = re.compile(r"^(\s*)(?:pip|conda|cd|ls|pwd|mkdir|cat|rm|cp|mv)(?: .*)?$", re.MULTILINE)
@@ -175,7 +176,7 @@ def serve_answer(namespace: dict[str, Any], spec: CallSpec, channel: Channel) ->
     while state == "found" and (message := channel.read())[0] == "case":
         _, args, kwargs = message
         try:
-            data = encode_outcome(run_case(spec, answer, Case(args, kwargs)))
+            data = encode_outcome(run_case(spec, answer, Case(args, kwargs), caught=CAUGHT))
         except ProtocolError:
             channel.send("unsendable")
         except BaseException as error:

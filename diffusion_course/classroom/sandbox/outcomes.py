@@ -14,7 +14,11 @@ PARTS = 6  # output, failure, what changed, three flags
 def encode_outcome(outcome: Outcome) -> bytes:
     """Return an outcome as a message; an output that cannot be sent becomes `Foreign`."""
     failure = outcome.failure
-    told = failure and (failure.type_name[:200], failure.message[:200], failure.line)
+    # Not the source line: the grader shows none.
+    told = failure and (
+        *(failure.type_name[:200], failure.message[:200], failure.line),
+        *(failure.where[:200], failure.blank),
+    )
     flags = (outcome.used_global_random, outcome.ignored_generator, outcome.reproducible)
     try:
         return encode((outcome.output, told, outcome.changed, *flags), MAX_JSON)
@@ -38,16 +42,15 @@ def decode_outcome(value: Any) -> Outcome:
 
 
 def _failure(value: Any) -> Failure:
-    if (
-        type(value) is not tuple
-        or len(value) != 3
-        or [type(part) for part in value[:2]] != [str, str]
-    ):
-        raise ProtocolError("a failure is its type, its message and a line")
-    kind, text, line = value
+    if type(value) is not tuple or len(value) != 5:
+        raise ProtocolError("a failure is its type, its message, a line, a function, and a flag")
+    kind, text, line, where, blank = value
+    if [type(part) for part in (kind, text, where, blank)] != [str, str, str, bool]:
+        raise ProtocolError("a failure has three texts, and True or False")
     if line is not None and (type(line) is not int or not 0 < line < 10**6):
         raise ProtocolError("the line of a failure is a number")
-    return Failure(class_name(kind), " ".join(text[:200].split()), line)
+    message = " ".join(text[:200].split())
+    return Failure(class_name(kind), message, line, class_name(where), blank)
 
 
 def class_name(text: str) -> str:

@@ -28,16 +28,7 @@ _NUMBERS = (
     *(torch.complex64, torch.complex128),
 )
 DTYPES = {str(dtype).removeprefix("torch."): dtype for dtype in _NUMBERS}
-FUNCTIONS = {function.__name__: function for function in (given.slope, given.encode, given.decode)}
-_OBJECTS = (
-    given.IndexedNetwork,
-    given.Field,
-    given.ClassNetwork,
-    given.Decoder,
-    given.DroppingNetwork,
-    given.TwoLayers,
-)
-CLASSES = {kind.__name__: kind for kind in _OBJECTS}
+CLASSES = {kind.__name__: kind for kind in given.StandIn.__subclasses__()}
 HEADER, FRAME = struct.Struct("<QQ"), struct.Struct("<BI")
 RUN, CONTROL, MAX_FRAME = 0, 1, 2**16
 MAX_JSON, MAX_BYTES = 4 * 2**20, 64 * 2**20
@@ -95,16 +86,10 @@ class _Writer:
                         for key in ("lr", "momentum", "weight_decay", "dampening", "nesterov")
                     }
                     return {"sgd": index, "options": self.tree(kept)}
-        if isinstance(value, given.TwoLayers):
+        if isinstance(value, given.StandIn):
             self.modules.append(value)
-            return {
-                "object": "TwoLayers",
-                "state": self.tree({name: part.data for name, part in value.named_parameters()}),
-            }
-        if type(value).__name__ in CLASSES:
-            return {"object": type(value).__name__, "state": self.tree(vars(value))}
-        if getattr(value, "__name__", None) in FUNCTIONS:
-            return {"function": value.__name__}
+            parts = self.tree(value.parts)
+            return {"object": type(value).__name__, "parts": parts, "training": value.training}
         raise ProtocolError(f"{type(value).__name__} cannot be sent")
 
     def tensor(self, value: Tensor) -> int:

@@ -7,8 +7,18 @@ import torch
 from torch import Tensor
 
 from ...door import checked
-from ...seeds import draw
-from .words import BACKGROUNDS, COLOURS, KINDS, LAYOUTS, NOTHING, PATTERNS, SIZES, check_codes
+from ...seeds import draw, on_cpu
+from .words import (
+    BACKGROUNDS,
+    COLOURS,
+    KINDS,
+    LAYOUTS,
+    NOTHING,
+    PATTERNS,
+    SINGLE,
+    SIZES,
+    check_codes,
+)
 
 # Each meaning with its wordings; the first is the plainest.
 KIND_WORDS = {kind: (kind,) for kind in KINDS} | {
@@ -54,7 +64,7 @@ def captions(
     size and background.
     """
     rows = check_codes(codes)
-    chance = draw(torch.rand, len(rows), 16, generator=generator, device="cpu").tolist()
+    chance = draw(torch.rand, len(rows), 16, generator=generator, **SINGLE).tolist()
     return [_caption(row, luck, complete) for row, luck in zip(rows, chance, strict=True)]
 
 
@@ -117,6 +127,7 @@ _ADJECTIVES = tuple(
 
 
 @checked()
+@on_cpu
 def parse_caption(text: str) -> Tensor:
     """Return what a caption asks for as a code (10,) int64, -1 where it says nothing.
 

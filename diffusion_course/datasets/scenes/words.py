@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from ...door import checked
-from ...seeds import draw
+from ...seeds import draw, on_cpu
 from ...validation import check_choice, check_positive_int, describe
 
 KINDS = (
@@ -56,6 +56,9 @@ NOTHING = -1
 SPLITS = ("train", "held_out", "all")
 # One colour of every kind never occurs in training: 14 of 140 pairs.
 HELD_OUT = frozenset((kind, (3 * kind + 2) % len(COLOURS)) for kind in range(len(KINDS)))
+
+
+SINGLE = {"device": "cpu", "dtype": torch.float32}
 
 
 class Thing(NamedTuple):
@@ -124,6 +127,7 @@ def code_to_scene(code: Sequence[int] | Tensor) -> Scene:
 
 
 @checked()
+@on_cpu
 def scene_to_code(scene: Scene) -> Tensor:
     """Return a scene in words as its code (10,) int64. Raises ValueError for a word that is not in
     the world.
@@ -152,6 +156,7 @@ def _rows_of_ten(name: str, codes: Tensor, given: dict) -> None:
 
 
 @checked(codes=_rows_of_ten)
+@on_cpu
 def is_held_out(codes: Tensor) -> Tensor:
     """Return (N,) bool: whether a code of (N, 10) holds a pair of kind and colour that never occurs
     in training.
@@ -166,6 +171,7 @@ def is_held_out(codes: Tensor) -> Tensor:
 
 
 @checked()
+@on_cpu
 def sample_scenes(
     n: int,
     *,

@@ -229,6 +229,7 @@ def _variance_cases(generator: torch.Generator) -> Iterator[Case]:
         )
     yield Case((2.5, draw.betas(generator, 1)), note="T = 1")
     yield Case((0.3, draw.betas(generator, 40, 1e-4, 0.02)), note="T = 40")
+    yield Case((2.0, draw.betas(generator, 9).float()), note="betas in float32")
 
 
 def variance_after(variance0: float, betas: Tensor) -> Tensor:

@@ -221,6 +221,7 @@ def _snr_cases(generator: torch.Generator) -> Iterator[Case]:
         (torch.tensor([0.9999, 0.5, 1e-4, 0.0], dtype=torch.float64),),
         note="from hardly any noise to pure noise",
     )
+    yield Case((torch.tensor(0.3, dtype=torch.float64),), note="one level, of shape ()")
 
 
 SNR = Exercise(
@@ -302,6 +303,8 @@ def _cosine_cases(generator: torch.Generator) -> Iterator[Case]:
     yield Case(
         (20,), {"offset": round(offset, 4), "max_beta": 0.9}, note="T = 20, another offset and cap"
     )
+    # A cap that bites long before the last step.
+    yield Case((12,), {"max_beta": 0.2}, note="T = 12, a low cap")
 
 
 COSINE = Exercise(

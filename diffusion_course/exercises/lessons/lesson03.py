@@ -373,6 +373,7 @@ def _min_snr_cases(generator: torch.Generator) -> Iterator[Case]:
     yield Case(
         (torch.tensor([0.99, 0.5, 0.1, 0.0], dtype=torch.float64), 5.0), note="down to pure noise"
     )
+    yield Case((torch.tensor(0.9, dtype=torch.float64), 2.5), note="one level, of shape ()")
 
 
 def min_snr_for_v(alpha_bar: Tensor, gamma: float) -> Tensor:
@@ -454,7 +455,7 @@ def _training_cases(generator: torch.Generator) -> Iterator[Case]:
         ("one point", 1, torch.float64),
         ("float32", 32, torch.float32),
     ):
-        model = TwoLayers(generator, dtype)
+        model = TwoLayers.drawn(generator, dtype)
         optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
         table = (1 - draw.betas(generator, 6)).cumprod(0)
         x0 = draw.normal(generator, batch, 2, dtype=dtype)
@@ -480,11 +481,11 @@ STEP = Exercise(
     id="03.6",
     lesson=3,
     title="Your own training step",
-    statement="""Write one step of training from an empty cell. Draw `t` (B,) uniformly from all
-indices with `torch.randint`, then the noise with `torch.randn`, in this order and both with
-`generator=generator`. Make x_t, let `model(xt, t)` predict the noise, take the mean squared
-error, descend one step with `optimizer`, and return the loss as a float. Gradients of earlier
-calls must not count. The network, x0 and the noise share one dtype.""",
+    statement="""Write one step of training from an empty cell. `x0` (B, 2) holds points. Draw `t`
+(B,) uniformly from all indices with `torch.randint`, then the noise with `torch.randn`, in this
+order and both with `generator=generator`. Make x_t, let `model(xt, t)` predict the noise, take
+the mean squared error, descend one step with `optimizer`, and return the loss as a float.
+Gradients of earlier calls must not count. The network, x0 and the noise share one dtype.""",
     stub="""def training_step(model, x0, optimizer, alphas_cumprod, generator):
     ...
 """,

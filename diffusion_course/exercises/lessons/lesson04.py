@@ -30,6 +30,9 @@ def _variance_cases(generator: torch.Generator) -> Iterator[Case]:
         (alpha_bar[3::4], torch.cat([torch.ones(1, dtype=torch.float64), alpha_bar[3:-1:4]])),
         note="four steps in one",
     )
+    two = (1 - draw.betas(generator, 8)).cumprod(0).reshape(4, 2)
+    yield Case((two[2:].float(), two[:2].float()), note="shape (2, 2), in float32")
+    yield Case((two[3, 1], two[1, 0]), note="shape ()")
 
 
 def posterior_variance(alpha_bar: Tensor, alpha_bar_prev: Tensor) -> Tensor:
@@ -480,16 +483,15 @@ $\\tilde\\beta_t$. Samples at index 0 get no noise. `xt`, `noise_pred` and `nois
 
 
 def _loop_cases(generator: torch.Generator) -> Iterator[Case]:
-    for note, shape, num_steps in (
-        ("points, T = 6", (4, 2), 6),
-        ("images, T = 4", (2, 1, 3, 3), 4),
-        ("T = 1", (3, 2), 1),
+    for note, shape, num_steps, dtype in (
+        ("points, T = 6", (4, 2), 6, torch.float64),
+        ("images, T = 4", (2, 1, 3, 3), 4, torch.float64),
+        ("T = 1", (3, 2), 1, torch.float64),
+        ("one sequence in float32, T = 5", (1, 3, 2), 5, torch.float32),
     ):
+        betas = draw.betas(generator, num_steps, 0.05, 0.4)
         own = torch.Generator().manual_seed(int(torch.randint(2**31, (1,), generator=generator)))
-        yield Case(
-            (IndexedNetwork(num_steps), shape, draw.betas(generator, num_steps, 0.05, 0.4), own),
-            note=note,
-        )
+        yield Case((IndexedNetwork(num_steps, dtype=dtype), shape, betas.to(dtype), own), note=note)
 
 
 def sample(

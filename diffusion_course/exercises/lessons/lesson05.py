@@ -313,6 +313,8 @@ def _norm_cases(generator: torch.Generator) -> Iterator[Case]:
         ("images, 4 groups", (2, 12, 3, 2), 4, F32),
         ("one group", (2, 4, 2, 2), 1, F64),
         ("tokens", (2, 8, 3), 2, F64),
+        ("clips", (2, 6, 2, 2, 3), 3, F64),
+        ("channels alone", (3, 8), 2, F64),
     )
     for note, shape, num_groups, dtype in sizes:
         x = 0.2 * draw.normal(generator, *shape, dtype=dtype) + 0.5 * draw.normal(
@@ -431,15 +433,17 @@ add its `bias` (C,).""",
 
 
 def _average_cases(generator: torch.Generator) -> Iterator[Case]:
-    for note, count, shape, decay in (
-        ("5 steps", 5, (3, 2), 0.3),
-        ("40 steps", 40, (4,), 0.9),
-        ("1 step", 1, (2, 2), 0.99),
+    for note, count, shape, decay, dtype in (
+        ("5 steps", 5, (3, 2), 0.3, F64),
+        ("40 steps", 40, (4,), 0.9, F64),
+        ("1 step", 1, (2, 2), 0.99, F64),
+        ("a kernel in float32, 7 steps", 7, (2, 1, 3, 3), 0.5, F32),
+        ("a single number, 6 steps", 6, (), 0.4, F64),
     ):
-        yield Case(
-            (draw.normal(generator, *shape), draw.normal(generator, count, *shape), decay),
-            note=note,
+        start, snapshots = (
+            draw.normal(generator, *size, dtype=dtype) for size in (shape, (count, *shape))
         )
+        yield Case((start, snapshots, decay), note=note)
 
 
 def average(start: Tensor, snapshots: Tensor, decay: float) -> Tensor:
@@ -528,11 +532,13 @@ def _attention_cases(generator: torch.Generator) -> Iterator[Case]:
         ("1 head", 2, 4, 4, 1, F64),
         ("4 heads of 4, 4 positions", 2, 4, 16, 4, F64),
         ("3 heads of 5", 2, 6, 15, 3, F64),
+        ("large scores", 1, 5, 6, 2, F64),
     ):
         x = draw.normal(generator, batch, length, channels, dtype=dtype)
         qkv = draw.normal(generator, 3 * channels, channels, dtype=dtype) / channels**0.5
         out = draw.normal(generator, channels, channels, dtype=dtype) / channels**0.5
-        yield Case((x, 2.0 * qkv, out, num_heads), note=note)
+        size = 60.0 if note == "large scores" else 2.0  # there exp(score) leaves float64
+        yield Case((x, size * qkv, out, num_heads), note=note)
 
 
 def self_attention(x: Tensor, w_qkv: Tensor, w_out: Tensor, num_heads: int) -> Tensor:
@@ -666,7 +672,7 @@ def _validation_cases(generator: torch.Generator) -> Iterator[Case]:
                 {"xt": xt, "t": torch.randint(30, (size,), generator=generator), "noise": noise}
             )
         weight = 0.3 + float(torch.rand((), generator=generator))
-        yield Case((DroppingNetwork(weight, training=training), batches), note=note)
+        yield Case((DroppingNetwork(weight, training, dtype), batches), note=note)
 
 
 def validation_loss(model: DroppingNetwork, batches: list[dict[str, Tensor]]) -> Tensor:
@@ -708,6 +714,7 @@ its mode and the batches as you found them.""",
     reference=validation_loss,
     cases=_validation_cases,
     call=with_mode,
+    may_change=("model",),  # with_mode looks at it
     hints=(
         (
             "Four things around the loop: remember model.training, switch to evaluation, "
@@ -741,6 +748,13 @@ its mode and the batches as you found them.""",
             ),
             "the loss that your function returns still holds the graph it was computed with. "
             "Measure without gradients.",
+        ),
+        Property(
+            "weights",
+            lambda case, outcome, expected: (
+                isinstance(outcome.output, tuple) and outcome.output[3] == 0.0
+            ),
+            "your function changes the weights of the network. To measure is not to train.",
         ),
     ),
     wrong_answers=(

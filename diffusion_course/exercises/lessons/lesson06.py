@@ -14,7 +14,7 @@ from ...sampling import inference_timesteps
 from .. import draw
 from ..definition import Case, Exercise, Tolerance, WrongAnswer
 from ..edits import edit
-from ..given import IndexedNetwork, slope
+from ..given import IndexedNetwork, Slope
 
 VALUES = Tolerance(rtol=1e-4, atol=1e-5)
 TABLES = Tolerance(rtol=1e-4, atol=1e-9)
@@ -22,7 +22,8 @@ _SHAPES = (
     ("images", (4, 3, 4, 4), torch.float32),
     ("points", (5, 2), torch.float64),
     ("numbers", (6,), torch.float64),
-    ("bfloat16 images", (2, 1, 4, 3), torch.bfloat16),
+    ("float16 images", (2, 1, 4, 3), torch.float16),
+    ("sequences", (3, 4, 2), torch.float32),
 )
 
 
@@ -226,13 +227,12 @@ leaves `timesteps[k]`. The last step goes to clean data.""",
 
 def _heun_cases(generator: torch.Generator) -> Iterator[Case]:
     for (note, shape, dtype), (sigma, sigma_prev) in zip(
-        _SHAPES, ((3.0, 1.0), (20.0, 5.0), (0.8, 0.2), (2.0, 0.5)), strict=True
+        _SHAPES, ((3.0, 1.0), (20.0, 5.0), (0.8, 0.2), (2.0, 0.5), (1.5, 0.9)), strict=True
     ):
-        yield Case(
-            (slope, sigma * draw.normal(generator, *shape, dtype=dtype), sigma, sigma_prev),
-            note=note,
-        )
-    yield Case((slope, draw.normal(generator, 3, 2), 0.7, 0.0), note="the last step, to sigma = 0")
+        xhat = sigma * draw.normal(generator, *shape, dtype=dtype)
+        yield Case((Slope(dtype=dtype), xhat, sigma, sigma_prev), note=note)
+    xhat = draw.normal(generator, 3, 2)
+    yield Case((Slope(dtype=xhat.dtype), xhat, 0.7, 0.0), note="the last step, to sigma = 0")
 
 
 def heun(
@@ -324,7 +324,7 @@ def _sequence_cases(generator: torch.Generator) -> Iterator[Case]:
         alpha_bar = (1 - draw.betas(generator, num_steps, 0.01, 0.25)).cumprod(0)
         yield Case(
             (
-                IndexedNetwork(num_steps, 0.3, 4.0, strict=True),
+                IndexedNetwork(num_steps, 0.3, 4.0, strict=True, dtype=torch.float64),
                 draw.normal(generator, *shape),
                 alpha_bar,
                 n,
@@ -563,7 +563,7 @@ def _inversion_cases(generator: torch.Generator) -> Iterator[Case]:
         ("two levels", (3, 2), 12, [4, 11]),
     ):
         alpha_bar = (1 - draw.betas(generator, num_steps, 0.01, 0.25)).cumprod(0)
-        model = IndexedNetwork(num_steps, 0.3, 4.0, strict=True)
+        model = IndexedNetwork(num_steps, 0.3, 4.0, strict=True, dtype=torch.float64)
         yield Case(
             (model, draw.normal(generator, *shape), alpha_bar, torch.tensor(timesteps)), note=note
         )

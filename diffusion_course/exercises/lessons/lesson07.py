@@ -556,7 +556,8 @@ def _field_cases(generator: torch.Generator) -> Iterator[Case]:
         ("one probe", (4, 6), 1, torch.float32),
         ("one number", (2, 1), 2, torch.float64),
     ):
-        field = Field(generator, math.prod(shape[1:]), dtype)
+        size = math.prod(shape[1:])
+        field = Field(draw.normal(generator, size, size, dtype=dtype) / size**0.5)
         x = draw.normal(generator, *shape, dtype=dtype)
         signs = torch.randint(2, (num_probes, *shape), generator=generator).to(dtype) * 2 - 1
         yield Case((field, x, signs), note=note)

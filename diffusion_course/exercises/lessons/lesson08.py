@@ -19,7 +19,7 @@ EPSILON = Tolerance(rtol=1e-4, atol=1e-5)
 
 def _scale_cases(generator: torch.Generator) -> Iterator[Case]:
     for (note, cond_output, _, uncond_output), scale in zip(
-        draw.batches(generator, 7), (3.0, 7.5, 1.5, 0.0, 0.5, 2.0), strict=True
+        draw.batches(generator, 7), (3.0, 7.5, 1.5, 0.0, 0.5, 2.0, 4.0, -1.0), strict=True
     ):
         yield Case((cond_output, uncond_output, scale), note=f"{note}, scale {scale}")
     yield Case((draw.normal(generator, 3, 2), draw.normal(generator, 3, 2), 1.0), note="scale 1")
@@ -295,10 +295,11 @@ they are.""",
 
 def _network_cases(generator: torch.Generator) -> Iterator[Case]:
     for (note, xt, t, _), scale in zip(
-        draw.batches(generator, 30), (3.0, 7.5, 2.0, 0.5, 0.0, 2.0), strict=True
+        draw.batches(generator, 30), (3.0, 7.5, 2.0, 0.5, 0.0, 2.0, 1.2, 4.0), strict=True
     ):
         cond = torch.randint(4, (len(xt),), generator=generator)
-        yield Case((ClassNetwork(4), xt, t, cond, scale), note=f"{note}, scale {scale}")
+        model = ClassNetwork(4, dtype=xt.dtype)
+        yield Case((model, xt, t, cond, scale), note=f"{note}, scale {scale}")
 
 
 def guided_noise(
@@ -465,10 +466,11 @@ def _rescale_cases(generator: torch.Generator) -> Iterator[Case]:
         ((4, 3, 4, 4), torch.float32),
         ((5, 6), torch.float64),
         ((1, 1, 3, 3), torch.float64),
-        ((3, 2, 2, 2), torch.bfloat16),
+        ((3, 2, 2, 2), torch.float16),
+        ((2, 3, 5), torch.float64),
     )
     for (shape, dtype), scale, phi in zip(
-        shapes, (7.5, 3.0, 5.0, 4.0), (0.7, 1.0, 0.3, 0.5), strict=True
+        shapes, (7.5, 3.0, 5.0, 4.0, 2.5), (0.7, 1.0, 0.3, 0.5, 0.6), strict=True
     ):
         cond_output, uncond_output = (draw.normal(generator, *shape) for _ in range(2))
         width = torch.linspace(0.5, 2.0, shape[0], dtype=torch.float64).reshape(

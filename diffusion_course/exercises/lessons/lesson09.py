@@ -11,9 +11,10 @@ from torch import Tensor
 from ...latent import psnr
 from ...process import gaussian_kl
 from .. import draw
-from ..definition import Case, Exercise, Tolerance, WrongAnswer
+from ..calls import with_gradients
+from ..definition import Case, Exercise, Property, Tolerance, WrongAnswer
 from ..edits import edit
-from ..given import decode, encode
+from ..given import PictureDecoder, PictureEncoder
 
 ROUNDED = Tolerance(rtol=1e-4, atol=1e-5)
 
@@ -35,12 +36,24 @@ DRAW = Exercise(
     title="A draw that gradients pass",
     statement="""The encoder answers with the mean $m$ and the **logarithm of the variance**
 $\\log v$ of a Gaussian over latents, `mean` and `log_variance`. Return a draw from it, made of
-`noise`, which is standard normal and has their shape.""",
+`noise`, which is standard normal and has their shape. Gradients have to pass from the draw to
+`mean` and to `log_variance`.""",
     stub="""def draw_latents(mean, log_variance, noise):
     return mean + ...
 """,
     reference=draw_latents,
     cases=_posterior_cases,
+    call=with_gradients,
+    properties=(
+        Property(
+            "gradients",
+            lambda case, outcome, expected: (
+                isinstance(outcome.output, tuple) and outcome.output[1] == 0.0
+            ),
+            "gradients do not pass from your draw to `mean` and `log_variance`. Compute it from"
+            " both with torch alone, without detach, no_grad, numpy or .item().",
+        ),
+    ),
     hints=(
         "Stretch the noise by the standard deviation, then shift it by the mean.",
         (
@@ -94,6 +107,12 @@ $\\log v$ of a Gaussian over latents, `mean` and `log_variance`. Return a draw f
             ),
             "Only the noise is stretched. The mean is where the draw is centred.",
         ),
+        WrongAnswer(
+            "the deviation is cut out of the graph",
+            edit("(0.5 * log_variance).exp()", "(0.5 * log_variance).exp().detach()"),
+            "The numbers are right, but no gradient reaches `log_variance`: the encoder would never"
+            " learn how sure it is.",
+        ),
     ),
 )
 
@@ -101,7 +120,7 @@ $\\log v$ of a Gaussian over latents, `mean` and `log_variance`. Return a draw f
 def _kl_cases(generator: torch.Generator) -> Iterator[Case]:
     for case in _posterior_cases(generator):
         mean, log_variance, _ = case.args
-        if mean.dtype != torch.bfloat16:  # a sum of many numbers, which bfloat16 cannot hold
+        if mean.dtype != torch.float16:  # a sum of many numbers, which float16 cannot hold
             yield Case((mean, log_variance), note=case.note)
 
 
@@ -370,6 +389,7 @@ def _noising_cases(generator: torch.Generator) -> Iterator[Case]:
         ((2, 3, 2, 4), torch.float64, 0.7, 0.0),
     ):
         images = draw.normal(generator, *shape).tanh().to(dtype)
+        encode, decode = PictureEncoder(dtype=dtype), PictureDecoder(dtype=dtype)
         noise = draw.normal(generator, *encode(images).shape, dtype=dtype)
         yield Case(
             (encode, decode, images, noise, factor, alpha_bar),

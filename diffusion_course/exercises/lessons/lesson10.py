@@ -27,6 +27,7 @@ def _merge_cases(generator: torch.Generator) -> Iterator[Case]:
     yield Case(([2, 1, 3, 0, 0, 2, 1], (1, 2), 9), note="only the other way round")
     yield Case(([1, 2], (1, 2), 3), note="nothing but the pair")
     yield Case(([6], (6, 6), 7), note="one symbol")
+    yield Case(([1, 12, 3, 11, 2, 1, 2, 23, 1, 12], (1, 2), 123), note="numbers of two digits")
     for length in (12, 40):
         yield Case((_random_ids(generator, length), (0, 1), 3), note=f"{length} random symbols")
 
@@ -128,6 +129,8 @@ def _tokenize_cases(generator: torch.Generator) -> Iterator[Case]:
         ([0, 1, 2, 2, 0, 1], [(2, 2), (1, 2), (2, 0), (0, 1), (6, 3), (7, 6)]),
         note="a late merge of two early ones",
     )
+    chain = [(1, 2), (3, 0), (0, 0), (2, 2), (4, 1), (1, 1), (2, 0), (5, 5), (7, 2), (11, 0)]
+    yield Case(([1, 2, 0, 1, 2, 0, 0, 0], chain), note="symbols of two digits")
     for length in (8, 25):
         merges = [(0, 1), (2, 0), (1, 1), (3, 2), (4, 3), (3, 3), (0, 0)]
         yield Case((_random_ids(generator, length), merges), note=f"{length} random symbols")
@@ -242,7 +245,10 @@ def _score_cases(generator: torch.Generator) -> Iterator[Case]:
         ("bfloat16", (2, 2, 5, 5), torch.bfloat16),
     ):
         yield Case((draw.normal(generator, *shape).to(dtype),), note=note)
-    yield Case((40 * draw.normal(generator, 1, 2, 6, 6),), note="large scores")
+    # There exp(score) is infinite, or a large negative number does not stand for minus infinity.
+    for sign in (1, -1):
+        large = sign * (800 + 40 * draw.normal(generator, 1, 2, 6, 6))
+        yield Case((large,), note=f"large scores, all {'positive' if sign > 0 else 'negative'}")
 
 
 def _causal(scores: Tensor) -> Tensor:
@@ -260,7 +266,8 @@ CAUSAL = Exercise(
     title="Only look back",
     statement="""`scores` (B, heads, L, L) say how well the key of token $j$ (last axis) fits the
 query of token $i$ (the axis before). Return the shares that the text transformer computes from
-them: each token looks at itself and at earlier tokens only, and its shares add up to 1.""",
+them: each token looks at itself and at earlier tokens only, and its shares add up to 1. Scores
+may be as large as 1000, and in bfloat16, which numpy does not have.""",
     stub="""def causal_shares(scores):
     later = torch.ones(scores.shape[-2:], dtype=torch.bool).triu(1)
     return ...
@@ -331,11 +338,11 @@ def _attention_cases(
         ("as many pixels as tokens", batch[1], 6, 6, 4, torch.float32),
         ("one pixel", batch[2], 1, 7, 16, torch.float64),
         ("one token", batch[3], 4, 1, 12, torch.float64),
+        ("large scores", 1, 3, 4, 6, torch.float64),  # there exp(score) is infinite
     ):
-        yield (
-            note,
-            [draw.normal(generator, b, length, d).to(dtype) for length in (n, tokens, tokens)],
-        )
+        size = 50.0 if note == "large scores" else 1.0
+        lengths = ((n, size), (tokens, size), (tokens, 1.0))
+        yield note, [(s * draw.normal(generator, b, length, d)).to(dtype) for length, s in lengths]
 
 
 def read_tokens(queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
@@ -412,7 +419,7 @@ tokens.""",
 
 
 def _head_cases(generator: torch.Generator) -> Iterator[Case]:
-    for (note, inputs), heads in zip(_attention_cases(generator), (2, 1, 8, 3), strict=True):
+    for (note, inputs), heads in zip(_attention_cases(generator), (2, 1, 8, 3, 2), strict=True):
         yield Case((*inputs, heads), note=f"{note}, {heads} heads")
 
 

@@ -20,7 +20,7 @@ def scores_in_gb(pixels: int) -> float:
     """Return the GB (10^9 bytes) of one layer's attention scores at full size."""
     positions = (pixels // 8) ** 2  # of one picture's latents
     scores = 2 * 8 * positions * positions  # guidance, heads, queries, keys
-    return scores * 2 / 1e9  # two bytes each  # two bytes each
+    return scores * 2 / 1e9  # two bytes each
 
 
 SCORES = Exercise(
@@ -193,7 +193,7 @@ def _rms_cases(generator: torch.Generator) -> Iterator[Case]:
         ("float16, large numbers", (3, 4, 5, 5), torch.float16, 400.0),
         ("float16, small numbers", (4, 64), torch.float16, 2e-4),
         ("float16", (2, 3, 6), torch.float16, 1.0),
-        ("bfloat16", (1, 40), torch.bfloat16, 3.0),
+        ("one sample in float16", (1, 40), torch.float16, 3.0),
         ("float32", (5, 2, 2, 2), torch.float32, 10.0),
     ):
         x = draw.normal(generator, *shape) + 0.7
@@ -276,9 +276,11 @@ def _slice_cases(generator: torch.Generator) -> Iterator[Case]:
         (6, 32, 9, 8, 1, torch.float64),
         (4, 36, 36, 3, 4, torch.float32),
         (1, 16, 5, 2, 1, torch.float64),
+        (5, 8, 6, 4, 2, torch.float64),  # large scores
     ):
         shapes = ((heads, queries, width), (heads, keys, width), (heads, keys, width))
-        tensors = [1.5 * draw.normal(generator, *shape, dtype=dtype) for shape in shapes]
+        size_of = 50.0 if heads == 5 else 1.5
+        tensors = [size_of * draw.normal(generator, *shape, dtype=dtype) for shape in shapes]
         yield Case((*tensors, size), note=f"{heads} heads, {size} at a time")
 
 
@@ -387,7 +389,7 @@ def _tile_cases(generator: torch.Generator) -> Iterator[Case]:
         ((1, 1, 4, 8), 5, 3, torch.float64),
         ((3, 2, 5, 5), 4, 4, torch.float64),
         ((2, 3, 3, 3), 3, 1, torch.float32),
-        ((1, 3, 5, 6), 7, 4, torch.bfloat16),
+        ((1, 3, 5, 6), 7, 4, torch.float16),
     ):
         left, right = (
             draw.normal(generator, *shape[:3], width, dtype=dtype) for width in (shape[3], other)
@@ -484,6 +486,9 @@ def _type_cases(generator: torch.Generator) -> Iterator[Case]:
         ("v_prediction", (5, 4, 6, 6), torch.float64),
         ("sample", (3, 2, 5, 5), torch.float64),
         ("v_prediction", (1, 3, 4, 4), torch.float32),
+        ("epsilon", (6, 2), torch.float64),
+        ("v_prediction", (3, 4, 2), torch.float64),
+        ("epsilon", (5,), torch.float64),
     ):
         x0, noise, error = (draw.normal(generator, *shape) for _ in range(3))
         alpha_bar = 0.05 + 0.6 * torch.rand(shape[0], generator=generator, dtype=torch.float64)
