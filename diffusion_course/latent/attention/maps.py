@@ -42,7 +42,7 @@ def word_positions(tokenizer: Any, prompt: str, word: str) -> list[list[int]]:
 
 
 def _parts_to_keep(name: str, keep: Collection[str], given: dict) -> None:
-    if isinstance(keep, (str, Tensor)) or not isinstance(keep, Collection):
+    if isinstance(keep, (str, Tensor, dict)) or not isinstance(keep, Collection):
         raise TypeError(f"keep must be a list of 'step' and 'head', got {describe(keep)}.")
     for one in keep:
         check_choice(name, one, ("step", "head"))
