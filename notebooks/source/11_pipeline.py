@@ -838,7 +838,7 @@ except ValueError as error:
     print(error)
 
 # %% [markdown]
-# And $\lfloor 0.58 \cdot 50 \rfloor$ is 28, not 29: the product is a float a little below 29.
+# And of 50 steps a strength of 0.58 takes 28, although $0.58 \cdot 50 = 29$: as floats the product is a little below 29. diffusers counts `int(n * strength)`, and `image_to_image` does as diffusers does.
 
 # %% [markdown]
 # ### In place

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from fractions import Fraction
 
 import torch
 from torch import Tensor
@@ -231,18 +232,21 @@ the state one DDIM step further, from the level $\\bar\\alpha$ = `alpha_bar` to
 
 
 def _time_cases(generator: torch.Generator) -> Iterator[Case]:
-    for n, strength in ((20, 0.6), (50, 0.58), (7, 1.0), (20, 0.99), (10, 0.1), (30, 0.35)):
+    # No product within rounding of a whole number, as 0.58 * 50 is: there floats and paper differ.
+    for n, strength in ((20, 0.63), (50, 0.59), (7, 1.0), (20, 0.5), (10, 0.13), (30, 0.35)):
         yield Case(
             (inference_timesteps(1000, n).double(), strength),
             note=f"{n} steps, strength {strength}",
         )
+    uneven = torch.tensor([999.0, 400.0, 120.0, 30.0, 8.0, 2.0], dtype=torch.float64)
+    yield Case((uneven, 0.55), note="6 uneven times, strength 0.55")
     n = int(torch.randint(11, 40, (1,), generator=generator))
     yield Case((torch.linspace(999, 0, n), 0.77), note=f"{n} fractional times, strength 0.77")
 
 
 def times_taken(times: Tensor, strength: float) -> Tensor:
     """Return the times that image-to-image visits: the last ones."""
-    taken = int(len(times) * strength)
+    taken = len(times) * Fraction(str(strength)) // 1
     return times[len(times) - taken :]
 
 
@@ -252,10 +256,16 @@ TIMES = Exercise(
     title="Which steps does image-to-image take?",
     statement="""`times` (n,) are the times of text-to-image, from noise to picture. Image-to-image
 at `strength` takes a share of the steps: $\\lfloor \\text{strength} \\cdot n \\rfloor$ of them,
-here always at least one. Return the times that it visits, in their order.""",
+here always at least one, and never where a float falls on the other side of a whole number, as
+`0.58 * 50` does. Return the times that it visits, in their order.""",
     stub="""def times_taken(times, strength):
     taken = ...
     return ...
+""",
+    solution="""def times_taken(times, strength):
+    # Rounded first: as floats 50 * 0.58 is a little below 29.
+    taken = int(round(len(times) * strength, 9))
+    return times[len(times) - taken :]
 """,
     reference=times_taken,
     cases=_time_cases,
@@ -278,29 +288,32 @@ here always at least one. Return the times that it visits, in their order.""",
         ),
         WrongAnswer(
             "rounded",
-            edit("int(", "round("),
+            edit("int(round(len(times) * strength, 9))", "round(len(times) * strength)"),
             "You round to the nearest number of steps. The question asks for the "
             "floor, as diffusers takes it.",
         ),
         WrongAnswer(
             "rounded up",
-            edit("int(len(times) * strength)", "-int(-len(times) * strength // 1)"),
+            edit("int(round(len(times) * strength, 9))", "-int(-len(times) * strength // 1)"),
             "You round up. Then strength says the least share of the steps, not the greatest.",
         ),
         WrongAnswer(
             "strength is what is kept",
-            edit("int(len", "len(times) - int(len"),
+            edit("int(round(", "len(times) - int(round("),
             "At strength 1 you take no step at all. Strength says how much is redrawn.",
         ),
         WrongAnswer(
             "one step too few",
-            edit("* strength)", "* strength) - 1"),
+            edit("strength, 9))", "strength, 9)) - 1"),
             "One time is missing at the start, so the picture gets less "
             "noise than strength asks for.",
         ),
         WrongAnswer(
             "one step too many",
-            edit("int(len(times) * strength)", "min(len(times), int(len(times) * strength) + 1)"),
+            edit(
+                "int(round(len(times) * strength, 9))",
+                "min(len(times), int(len(times) * strength) + 1)",
+            ),
             "There is one time too many. At strength 1 there would be no such time.",
         ),
         WrongAnswer(
