@@ -401,11 +401,12 @@ def test_a_mistake_is_named_only_where_it_explains_every_case():
 
 def test_the_first_number_that_is_off_is_shown_and_never_times_one():
     exercise = make(cases=lambda generator: [Case((torch.arange(6.0).reshape(2, 3), torch.tensor([0, 1])), note="six")])
-    assert evaluate(exercise, lambda x, t: 5 * x).detail == "Index 0, 1 is 5, 2.5 times what is asked for."
-    assert evaluate(exercise, lambda x, t: 2 * x + (x > 4) * 0.004).detail == "Index 1, 2 is 10."
+    assert evaluate(exercise, lambda x, t: 5 * x).detail == "At index (0, 1) yours is 5, 2.5 times what is asked for."
+    assert evaluate(exercise, lambda x, t: 2 * x + (x > 4) * 0.004).detail == "At index (1, 2) yours is 10."
     assert "times" not in evaluate(exercise, lambda x, t: 2 * x * 1.0004).message
-    assert evaluate(exercise, lambda x, t: 0 * x).detail == "Index 0, 1 is 0."
+    assert evaluate(exercise, lambda x, t: 0 * x).detail == "At index (0, 1) yours is 0."
     scalar = make(reference=lambda x, t: x.sum())
+    assert re.fullmatch(r"Yours is -?[\d.]+, 3 times what is asked for\.", evaluate(scalar, lambda x, t: 3 * x.sum()).detail)
     assert "off by up to 1." in evaluate(scalar, lambda x, t: x.sum() + 1).message
     assert "  " not in evaluate(scalar, lambda x, t: x.sum() + 1).message
     assert "NaN." in evaluate(scalar, lambda x, t: x.sum() * torch.nan).message
