@@ -79,6 +79,8 @@ def with_mode(answer: Callable[..., Any], model: DroppingNetwork, batches: Any) 
         loss = torch.tensor(loss, dtype=dtype)
     if not isinstance(loss, Tensor):
         return loss
+    if loss.dtype == torch.float32:
+        loss = loss.to(dtype)  # a float that went through torch.tensor
     other = [part.training for part in model.modules()] != modes
     changed = not torch.equal(model.weight.detach(), weight)
     return loss, float(other), float(loss.requires_grad), float(changed)

@@ -30,13 +30,13 @@ SCORES = Exercise(
     statement="""The first layers of Stable Diffusion 1.5's U-Net attend from every position of the
 latents to every position, with 8 heads. A picture has <<pixels>> x <<pixels>> pixels, the
 autoencoder's factor is 8. With guidance, in float16: how many GB ($10^9$ bytes) are the scores
-of **one** such layer, all of them at once?""",
+of **one** such layer, all of them at once? Give it to 1 %.""",
     stub="""scores = ...  # GB, for <<pixels>> x <<pixels>> pixels
 """,
     reference=scores_in_gb,
     cases=None,
     parameters={"pixels": (512, 768, 1024, 320, 384, 448, 576, 640, 704, 832, 896, 960)},
-    tolerance=Tolerance(rtol=2e-3, atol=0.0),
+    tolerance=Tolerance(rtol=0.01, atol=0.0),
     hints=(
         (
             "A score belongs to a pair: one query and one key. How many positions have the "
