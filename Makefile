@@ -16,7 +16,7 @@ help:  ## this list
 	@$(PYTHON) tools/housekeeping.py help
 
 env:  # made once; a second run starts at once
-	@$(PYTHON) tools/bootstrap.py --venv "$(VENV)"
+	@$(PYTHON) tools/bootstrap.py --venv "$(VENV)" --for "$(MAKECMDGOALS)" -- $(ARGS)
 
 lab: env  ## open JupyterLab on the first lesson          (ARGS="--no-browser --port 9000")
 	@$(RUN) -m tools.lab $(ARGS)
@@ -48,7 +48,7 @@ bench: env  ## measure speed on this machine
 	@$(RUN) -m bench $(ARGS)
 
 book:  ## the book as HTML in build/book/html            (ARGS="--fresh")
-	@$(PYTHON) tools/bootstrap.py --venv "$(VENV)" --extra book
+	@$(PYTHON) tools/bootstrap.py --venv "$(VENV)" --extra book --for book -- $(ARGS)
 	@$(RUN) -m tools.book $(ARGS)
 
 test-ui:  ## book and lessons in a browser (needs Chromium)  (ARGS="tests_ui/test_book.py")

@@ -5,7 +5,7 @@ import statistics
 from collections.abc import Iterable
 from pathlib import Path
 
-from diffusion_course.files.checkpoints import write_bytes
+from diffusion_course.files.paths import user_path, write_bytes
 
 ROOT = Path(__file__).resolve().parent.parent
 OUT = ROOT / "build" / "bench"
@@ -38,7 +38,7 @@ class Results:
     """A file of JSON lines: one result each, found again by its key (a dict that must be equal)."""
 
     def __init__(self, name: str, out: Path = OUT) -> None:
-        self.path = out / f"{name}.jsonl"
+        self.path = user_path(out, "--out") / f"{name}.jsonl"
 
     def lines(self) -> list[dict]:
         """Return every whole line; a line cut short by a kill is left out."""

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import torch
 
+from diffusion_course.files.paths import user_path
+
 from . import recipe
 from .contenders import CONTENDERS, missing
 from .evaluation import check_count, distances, draw, floor_distances
@@ -51,7 +53,10 @@ def identity(name: str, seed: int, seconds: float, args: argparse.Namespace) -> 
 def checkpoint(name: str, seed: int, seconds: float, args: argparse.Namespace) -> Path:
     """Return the file of a trained network."""
     precision = "" if name == "ours" or args.peer_precision == "no" else f"-{args.peer_precision}"
-    return Path(args.out) / f"{name}{precision}-{args.device}-seed{seed}-{seconds:g}s.safetensors"
+    return (
+        user_path(args.out, "--out")
+        / f"{name}{precision}-{args.device}-seed{seed}-{seconds:g}s.safetensors"
+    )
 
 
 def trained(name: str, seed: int, seconds: float, args: argparse.Namespace) -> dict | None:

@@ -1,8 +1,9 @@
 """What a public function demands of its arguments is said at its door; its body is the formula.
 
 ``@checked(x0=(batch, finite), t=timesteps("x0", of="alphas_cumprod"))``: before the body runs, each
-named argument passes its checks in the order written. A check is called with the argument's name,
-its value and all arguments by name; it raises, or returns nothing.
+argument is held to its annotation (``kinds``), then each named one passes its checks in the order
+written. A check is called with the argument's name, its value and all arguments by name; it raises,
+or returns nothing.
 """
 
 import functools
@@ -14,6 +15,7 @@ from numbers import Real
 from typing import Any, TypeVar
 
 from . import validation
+from .kinds import Kind, held_to
 
 Check = Callable[[str, Any, dict[str, Any]], None]
 Function = TypeVar("Function", bound=Callable)
@@ -29,6 +31,7 @@ def checked(**checks: Check | tuple[Check, ...]) -> Callable[[Function], Functio
         if unknown := sorted(checks.keys() - parameters.keys()):
             raise TypeError(f"{function.__qualname__} has no argument named {unknown}.")
         door = functools.update_wrapper(_written(function, parameters, rows), function)
+        door.hold = functools.partial(_hold, _kinds(function, parameters), rows)
         door.checks = {name: [check.__name__ for check in row] for name, row in rows.items()}
         return door
 
@@ -51,7 +54,13 @@ def _written(function: Callable, parameters: Mapping[str, Parameter], rows: dict
         head.append(stars + name + ("" if p.default is p.empty else f"=_default_{name}"))
         passed.append(f"{name}={name}" if p.kind is p.KEYWORD_ONLY else stars + name)
     given = ", ".join(f"{name!r}: {name}" for name in parameters)
-    lines = [f"def {function.__name__}({', '.join(head)}):", f"    _given = {{{given}}}"]
+    lines = [f"def {function.__name__}({', '.join(head)}):"]
+    for name, kind in _kinds(function, parameters).items():
+        typed = name in rows and getattr(rows[name][0], "typed", False)  # it says more than a kind
+        space |= {f"_plain_{name}": kind.plain, f"_kind_{name}": kind.plainly if typed else kind.of}
+        look = f"{name} = _kind_{name}({name!r}, {name})"
+        lines.append(f"    if type({name}) not in _plain_{name}: {look}")
+    lines.append(f"    _given = {{{given}}}")
     for name, row in rows.items():
         guard = f"if {name} is not None: " if parameters[name].default is None else ""
         for i, check in enumerate(row):
@@ -66,8 +75,36 @@ def _written(function: Callable, parameters: Mapping[str, Parameter], rows: dict
     return space[function.__name__]
 
 
+def _hold(kinds: dict[str, Kind], rows: dict[str, tuple[Check, ...]], **given: Any) -> None:
+    """Make the checks of the arguments that are given, ahead of a call: ``function.hold(eta=2)``.
+    """
+    for name, value in given.items():
+        if name in kinds and type(value) not in kinds[name].plain:
+            kinds[name].of(name, value)
+        for check in rows.get(name, ()) if value is not None else ():
+            check(name, value, given)
+
+
+def _kinds(function: Callable, parameters: Mapping[str, Parameter]) -> dict[str, Kind]:
+    """Return what the annotations ask of the arguments, of those that ask for something."""
+    kinds = {}
+    for name, p in parameters.items():
+        annotation = p.annotation
+        if isinstance(annotation, str):
+            try:
+                annotation = eval(annotation, function.__globals__)  # written text of the package
+            except NameError:  # a name for type checkers only
+                continue
+        if p.kind in (p.VAR_POSITIONAL, p.VAR_KEYWORD) or annotation is p.empty:
+            continue
+        if (kind := held_to(annotation, p.default is None)) is not None:
+            kinds[name] = kind
+    return kinds
+
+
 def _named(name: str, check: Check) -> Check:
-    check.__name__ = name
+    """Return a check that looks at the value's type itself, and has a name to show."""
+    check.__name__, check.typed = name, True
     return check
 
 
@@ -82,6 +119,7 @@ batch = _alone("batch", validation.check_batch)  # a floating tensor (B, ...), B
 finite = _alone("finite", validation.check_finite)  # where values can be read for free
 floating = _alone("floating", validation.check_floating)
 positive_int = _alone("positive int", validation.check_positive_int)
+falling = _alone("falling", validation.check_falling)  # abar, from below 1
 table = _alone("table", validation.check_table)  # a floating tensor (T,), T >= 1
 
 
@@ -98,8 +136,23 @@ def like(other: str) -> Check:
 
 def beside(other: str) -> Check:
     """Return the check for the device of another argument."""
-    check = validation.check_device
-    return _named(f"beside {other}", lambda name, x, given: check(name, x, other, given[other]))
+
+    def beside(name: str, x: Any, given: dict[str, Any]) -> None:
+        validation.check_device(name, x, other, given[other])
+
+    beside.__name__ = f"beside {other}"
+    return beside
+
+
+def broadcasts(other: str) -> Check:
+    """Return the check for a floating tensor that broadcasts over another argument."""
+
+    def broadcasts(name: str, x: Any, given: dict[str, Any]) -> None:
+        validation.check_floating(name, x)
+        validation.check_floating(other, given[other])
+        validation.check_broadcast(name, x, other, given[other])
+
+    return _named(f"broadcasts over {other}", broadcasts)
 
 
 def timesteps(other: str, of: str) -> Check:
@@ -126,7 +179,9 @@ def number(holds: Callable[[float], bool], demand: str) -> Check:
         shown = value if plain else validation.describe(value)
         raise ValueError(f"{name} must {demand}, got {shown}.")
 
-    return _alone("number", number)
+    check = _alone("number", number)
+    check.typed = False  # the annotation says that it is a number
+    return check
 
 
 positive_or_none = number(lambda value: value > 0, "be positive or None")

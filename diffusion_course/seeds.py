@@ -1,9 +1,12 @@
 """One seed for everything, explicit generators, and the device the course runs on."""
 
+import functools
 import random
+from collections.abc import Callable
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from .door import Check, checked
 
@@ -20,6 +23,7 @@ def _seed_of(caller: str) -> Check:
         if not 0 <= seed <= MAX_SEED:
             raise ValueError(f"{caller}: seed must lie in 0..{MAX_SEED}, got {seed}.")
 
+    seed.typed = True
     return seed
 
 
@@ -50,6 +54,26 @@ def seed_everything(seed: int) -> torch.Generator:
     np.random.seed(int(seed))
     torch.manual_seed(int(seed))
     return make_generator(seed)
+
+
+def draw(
+    kind: Callable[..., Tensor], *size: object, generator: torch.Generator | None,
+    device: torch.device, dtype: torch.dtype | None = None,
+) -> Tensor:
+    """Return ``kind(*size)``, random numbers on ``device``, from a generator on any device."""
+    home = device if generator is None else generator.device
+    return kind(*size, generator=generator, device=home, dtype=dtype).to(device)
+
+
+def on_cpu(function: Callable) -> Callable:
+    """Return the function with its tensors on the CPU, whatever default device a reader has set."""
+
+    @functools.wraps(function)
+    def there(*args: object, **kwargs: object) -> object:
+        with torch.device("cpu"):
+            return function(*args, **kwargs)
+
+    return there
 
 
 def default_device() -> torch.device:

@@ -4,6 +4,8 @@ Shapes, dtypes and devices are checked always: they cost nothing. Values (the ra
 finiteness) only where reading them does not wait for a device: on CPU tensors that hold data.
 """
 
+from numbers import Integral
+
 import torch
 from torch import Tensor
 from torch._C._functorch import is_functorch_wrapped_tensor
@@ -87,6 +89,15 @@ def check_device(name: str, x: Tensor, like_name: str, like: Tensor) -> None:
         )
 
 
+def check_broadcast(name: str, x: Tensor, like_name: str, like: Tensor) -> None:
+    """Raise ValueError unless the two tensors broadcast over each other, on one device."""
+    pairs = zip(reversed(x.shape), reversed(like.shape), strict=False)
+    if any(a != b and 1 not in (a, b) for a, b in pairs):
+        both = f"got {describe(x)} and {describe(like)}"
+        raise ValueError(f"{name} and {like_name} must have shapes that broadcast: {both}.")
+    check_device(name, x, like_name, like)
+
+
 def check_table(
     name: str, table: object, like_name: str | None = None, like: Tensor | None = None
 ) -> None:
@@ -98,6 +109,22 @@ def check_table(
         )
     if like is not None:
         check_device(name, table, like_name, like)
+    if values_are_free(table) and not (table.min() >= 0 and table.max() <= 1):
+        i = int((~((table >= 0) & (table <= 1))).nonzero()[0])
+        got = f"got {name}[{i}] = {table[i].item()}"
+        raise ValueError(f"{name} must lie in [0, 1], {got} ({describe(table)}).")
+
+
+def check_falling(name: str, table: Tensor) -> None:
+    """Raise ValueError unless abar falls from below 1, at each step."""
+    if not values_are_free(table):
+        return
+    before = torch.cat([torch.ones_like(table[:1]), table[:-1]])
+    if not (table < before).all():
+        i = int((~(table < before)).nonzero()[0])
+        now = f"{name}[{i}] = {table[i].item()} after {before[i].item()} ({describe(table)})"
+        narrow = "" if table.dtype == torch.float64 else " Neighbours in float64 stay apart."
+        raise ValueError(f"{name} must fall at each step, from below 1, got {now}.{narrow}")
 
 
 def check_timesteps(t: object, like_name: str, like: Tensor, num_train_timesteps: int) -> None:
@@ -144,13 +171,13 @@ def check_classes(cond: object, like_name: str, like: Tensor, num_classes: int) 
 
 def check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
     """Raise ValueError unless ``value`` is one of ``choices``."""
-    if value not in choices:
+    if not isinstance(value, str) or value not in choices:
         raise ValueError(f"{name} must be one of {', '.join(map(repr, choices))}, got {value!r}.")
 
 
 def check_positive_int(name: str, value: object) -> None:
     """Raise unless ``value`` is an int of at least 1."""
-    if isinstance(value, bool) or not isinstance(value, int):
+    if isinstance(value, bool) or not isinstance(value, Integral):
         raise TypeError(f"{name} must be an int, got {describe(value)}.")
     if value < 1:
         raise ValueError(f"{name} must be at least 1, got {value}.")

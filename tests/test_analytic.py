@@ -5,7 +5,14 @@ import torch
 from helpers import TYPES, assert_near, every_prediction, normal, unchanged
 from torch.distributions import Categorical, MixtureSameFamily, MultivariateNormal
 
-from diffusion_course import GaussianMixture, convert_prediction, make_schedule, mixture, q_sample
+from diffusion_course import (
+    GaussianMixture,
+    convert_prediction,
+    make_generator,
+    make_schedule,
+    mixture,
+    q_sample,
+)
 
 F64 = torch.float64
 LEVELS = (1.0, 0.9999, 0.7, 0.2, 0.0)
@@ -273,13 +280,13 @@ PAIR = GaussianMixture(W, M, S)
         (lambda: GaussianMixture(W, M, -S), ValueError, r"must not have a negative eigenvalue, got -1\.0"),
         (lambda: GaussianMixture(W, M.float(), S), (ValueError, TypeError), r"means.*float32"),
         (lambda: GaussianMixture(W, M.to("meta"), S), ValueError, r"means.*meta"),
-        (lambda: PAIR.score(X[:, :1], 0.5), ValueError, r"points must have shape \(N, 2\), got shape \(4, 1\)"),
-        (lambda: PAIR.log_prob(X[0]), ValueError, r"points must have shape \(N, 2\), got shape \(2,\)"),
+        (lambda: PAIR.score(X[:, :1], 0.5), ValueError, r"xt must hold points of shape \(N, 2\), got shape \(4, 1\)"),
+        (lambda: PAIR.log_prob(X[0]), ValueError, r"x must hold points of shape \(N, 2\), got shape \(2,\)"),
         (lambda: PAIR.log_prob(X.tolist()), TypeError, r"x must be a torch\.Tensor, got list"),
-        (lambda: PAIR.score(X.float(), 0.5), ValueError, r"points and mixture differ: shape \(4, 2\), float32.*mixture\.to"),
-        (lambda: PAIR.posterior_mean(X.to("meta"), 0.5), ValueError, r"points and mixture differ: .* on meta"),
+        (lambda: PAIR.score(X.float(), 0.5), ValueError, r"xt and the mixture differ: got shape \(4, 2\), float32.*mixture\.to"),
+        (lambda: PAIR.posterior_mean(X.to("meta"), 0.5), ValueError, r"xt and the mixture differ: got .* on meta"),
         (lambda: PAIR.score(X, 1.5), ValueError, r"alpha_bar must lie in \[0, 1\], got values from 1\.5"),
-        (lambda: PAIR.score(X, float("nan")), ValueError, r"alpha_bar must lie in \[0, 1\]"),
+        (lambda: PAIR.score(X, float("nan")), ValueError, r"alpha_bar must be a number, got float nan"),
         (lambda: PAIR.score(X, f64([0.1, 0.2])), ValueError, r"alpha_bar must be one number or one for each sample of xt, got shape \(2,\)"),
         (lambda: PAIR.at(-0.1), ValueError, r"alpha_bar must lie in \[0, 1\], got -0\.1"),
         (lambda: PAIR.best_loss(7, f64([0.5])), ValueError, r"t must lie in 0\.\.0, got 7"),
@@ -309,9 +316,9 @@ ZEROS = torch.zeros(2, dtype=torch.long)
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [
-        (lambda m, c: m.at(torch.tensor(0.5)), TypeError, r"alpha_bar must be a number, got shape \(\).*take \.item\(\)"),
+        (lambda m, c: m.at(torch.tensor(0.5)), TypeError, r"alpha_bar must be a number, got shape \(\).*Read it: alpha_bar\.item\(\)"),
         (lambda m, c: m.sample(0), ValueError, "n must be at least 1, got 0"),
-        (lambda m, c: m.best_loss(1.5, c), TypeError, r"t must be an int, one index for all points, got float 1\.5"),
+        (lambda m, c: m.best_loss(1.5, c), TypeError, r"t must be an int, got float 1\.5"),
         (lambda m, c: m.model(c, "eps"), ValueError, "prediction_type must be one of .*got 'eps'"),
         (lambda m, c: m.model(c)(m.sample(2), torch.tensor([0, 9])), ValueError, r"t must lie in 0\.\.4 .*from 0 to 9"),
         (lambda m, c: m.model(c)(m.sample(2), torch.tensor([-1, 0])), ValueError, r"t must lie in 0\.\.4 .*from -1 to 0"),
@@ -327,3 +334,29 @@ ZEROS = torch.zeros(2, dtype=torch.long)
 def test_arguments_that_are_refused_by_the_exact_network(call, error, message):
     with pytest.raises(error, match=message):
         call(mixture("pair"), make_schedule("linear", 5).alphas_cumprod)
+
+
+FLAT = GaussianMixture(  # one component on a line, one on the whole plane
+    torch.tensor([0.5, 0.5], dtype=torch.float64), torch.tensor([[0.0, 0.0], [3.0, 1.0]], dtype=torch.float64),
+    torch.stack([torch.diag(torch.tensor([1.0, 0.0], dtype=torch.float64)), torch.eye(2, dtype=torch.float64)]),
+)
+
+
+@pytest.mark.parametrize("name", ["log_prob", "score", "responsibilities", "noise_prediction"])
+def test_a_component_on_a_line_has_no_density_without_noise(name):
+    x = FLAT.sample(5, generator=make_generator(0))
+    with pytest.raises(ValueError, match=r"no density, and no score, at alpha_bar = 1: .*eigenvalue 0 \(got alpha_bar 1\.0\)"):
+        getattr(FLAT, name)(x, 1.0)
+    assert getattr(FLAT, name)(x, 1 - 1e-6).isfinite().all()
+
+
+def test_without_noise_x0_is_what_is_seen_also_on_a_line():
+    x = torch.cat([FLAT.sample(5, generator=make_generator(0)), torch.tensor([[0.3, 0.7]], dtype=torch.float64)])
+    assert torch.equal(FLAT.posterior_mean(x, 1.0), x)
+    assert torch.equal(FLAT.posterior_covariance(x, 1.0), torch.zeros(6, 2, 2, dtype=torch.float64))
+    near = FLAT.sample(50, generator=make_generator(1))
+    torch.testing.assert_close(FLAT.posterior_mean(near, 1 - 1e-10), near, rtol=0, atol=1e-4)  # the limit on the mixture's own points
+    levels = torch.tensor([1.0, 0.5, 1.0, 0.9, 0.1, 1.0], dtype=torch.float64)
+    mixed = FLAT.posterior_mean(x, levels)
+    assert torch.equal(mixed[levels == 1], x[levels == 1]) and mixed.isfinite().all()
+    torch.testing.assert_close(mixed[1:2], FLAT.posterior_mean(x[1:2], 0.5))

@@ -323,6 +323,23 @@ def test_every_recipe_is_one_python_line_and_every_target_is_listed():
     assert {name for name, _ in housekeeping.targets(makefile)} == wanted
 
 
+@pytest.mark.parametrize("goal", bootstrap.READ_BY)
+def test_an_option_that_a_target_lacks_is_refused_before_anything_is_installed(goal, course, monkeypatch, capsys):
+    root, commands = course
+    monkeypatch.setattr(bootstrap, "only_one", None)  # not even the lock is taken
+    assert bootstrap.main(["--venv", str(root / "env"), "--for", goal, "--", "03", "--nonsense=1"]) == 1
+    assert f"Set-up failed: make {goal} has no option --nonsense; it has --" in capsys.readouterr().err.replace("it has -h, --", "it has --")
+    assert commands == [] and not (root / "env").exists()
+
+
+def test_options_that_a_target_has_or_another_program_reads_pass():
+    for goal, arguments in {"book": ["--fresh", "--output=a", "--fr"], "train": ["--steps", "3"], "course": ["--write", "03"], "bench": ["--only", "ours", "--seeds", "1"],
+                            "test": ["-k", "schedules", "--nonsense"], "lab": ["--no-browser"], "": ["--nonsense"], "notebooks check": ["--nonsense"]}.items():
+        bootstrap.check_arguments(goal, arguments, ROOT)
+    with pytest.raises(bootstrap.SetupError, match="make notebooks has no option --write; it has --all, --help, -h"):
+        bootstrap.check_arguments("notebooks", ["--all", "--write"], ROOT)
+
+
 def test_clean_removes_caches_and_keeps_environments_and_sources(tmp_path):
     for folder in ("build/course", "pkg/__pycache__", ".venv/lib/__pycache__", ".git/__pycache__"):
         (tmp_path / folder).mkdir(parents=True)

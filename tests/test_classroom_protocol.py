@@ -88,9 +88,10 @@ def test_what_cannot_be_sent_is_said_and_an_outcome_says_it_by_a_foreign_part():
 
 
 def test_failures_and_flags_arrive():
-    outcome = Outcome(None, Failure("ValueError", "text \ud800", 3), ("x0",), True, False, True)
+    outcome = Outcome(None, Failure("ValueError", "text \ud800", 3, "helper", True, "x = 1"), ("x0",), True, False, True)
     got = decode_outcome(receive(io.BytesIO(encode_outcome(outcome)).read))
     assert got.failure.type_name == "ValueError" and got.failure.line == 3 and got.changed == ("x0",)
+    assert got.failure.where == "helper" and got.failure.blank and got.failure.source == "" and got.is_blank
     assert (got.used_global_random, got.ignored_generator, got.reproducible) == (True, False, True)
 
 
@@ -120,8 +121,9 @@ def test_hostile_messages_are_refused(text, raw):
 
 
 def test_the_name_of_a_class_becomes_a_name_and_texts_can_be_written():
-    def arriving(kind, text, line=1):
-        return decode_outcome(decode(message({"tuple": [{"tuple": [text]}, {"tuple": [kind, text, line]}, {"tuple": []}, False, False, True]}), b""))
+    def arriving(kind, text, line=1, where="", blank=False):
+        failure = {"tuple": [kind, text, line, where, blank]}
+        return decode_outcome(decode(message({"tuple": [{"tuple": [text]}, failure, {"tuple": []}, False, False, True]}), b""))
 
     got = arriving("<b>\ud800\n" + "x" * 500, "a\ud800\n\n b" + "y" * 500)
     assert got.failure.type_name == "?b???" + "x" * 75 and got.failure.message.startswith("a? b") and len(got.failure.message) <= 200
@@ -129,6 +131,10 @@ def test_the_name_of_a_class_becomes_a_name_and_texts_can_be_written():
     for line in (0, -1, 10**9, True):
         with pytest.raises(ProtocolError):
             arriving("E", "m", line)
+    assert arriving("E", "m", 1, "<b>" + "x" * 500).failure.where == "?b?" + "x" * 77
+    for where, blank in ((None, False), (3, True), ("f", 1), ("f", None)):
+        with pytest.raises(ProtocolError):
+            arriving("E", "m", 1, where, blank)
 
 
 def test_an_int_that_is_no_float_is_an_answer_of_another_kind():
@@ -183,7 +189,7 @@ def test_damaged_messages_give_a_protocol_error_or_plain_data():
         assert isinstance(outcome, Outcome)
 
 
-@pytest.mark.parametrize("value", [1, (), (1, None, (), False, False), (1, "text", (), False, False, True), (1, ("E", "m", "x"), (), False, False, True), (1, None, (3,), False, False, True), (1, None, (), 0, False, True)])
+@pytest.mark.parametrize("value", [1, (), (1, None, (), False, False), (1, "text", (), False, False, True), (1, ("E", "m", "x"), (), False, False, True), (1, ("E", "m", 1), (), False, False, True), (1, None, (3,), False, False, True), (1, None, (), 0, False, True)])
 def test_what_is_no_outcome_is_refused(value):
     with pytest.raises(ProtocolError):
         decode_outcome(value)

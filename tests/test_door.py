@@ -93,8 +93,10 @@ def test_checks_run_in_the_written_order_with_all_arguments():
 
 
 def test_a_default_of_none_passes_and_another_none_does_not():
-    function(1, d=None)
+    function(1, d="z")
     assert [name for name, *_ in seen] == ["a", "rest", "d"]  # b is None by default; d has no default
+    with pytest.raises(TypeError, match="d must be a string, got NoneType None"):
+        function(1, d=None)
     with pytest.raises(TypeError, match="a must be an int, got NoneType None"):
         function(None, d="z")
 

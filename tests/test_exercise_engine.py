@@ -1,6 +1,8 @@
 """The exercise engine on made-up exercises: each finding, its order, its words, and the checks on exercises themselves."""
 
 import dataclasses
+from decimal import Decimal
+from fractions import Fraction
 
 import pytest
 import torch
@@ -51,14 +53,15 @@ def test_right_and_silent(capsys):
     ("answer", "check", "words"),
     [
         (lambda x, t: x.nope, "raises", "AttributeError"),
-        (lambda x, t: (2 * x).numpy(), "type", "is an object of type numpy.ndarray, a torch.Tensor is asked for"),
+        (lambda x, t: (2 * x).numpy().astype(object), "type", "is an object of type numpy.ndarray of object, a torch.Tensor is"),
+        (lambda x, t: (2 * x).numpy().astype("float64"), "dtype", "has dtype float64, float32 is asked for"),
         (lambda x, t: (2 * x).tolist(), "type", "is a tuple or list, a torch.Tensor is asked for"),
         (lambda x, t: 2 * x.T, "shape", "has shape (3, 4), (4, 3) is asked for"),
         (lambda x, t: 2 * x.double(), "dtype", "has dtype float64, float32 is asked for"),
         (lambda x, t: (2 * x).to("meta"), "device", "is on device meta, cpu is asked for"),
         (lambda x, t: x / 0, "finite", "holds an infinite value at every t"),
         (lambda x, t: x.add_(x), "inputs", "changes its input `x` in place"),
-        (lambda x, t: 2 * x + 0 * torch.rand(1), "random", "global random state"),
+        (lambda x, t: 2 * x + torch.rand(1), "random", "global random state"),
         (lambda x, t: -2 * x, "value", "its sign is flipped"),
         (lambda x, t: 5 * x, "value", "it is the right value times 2.5"),
         (lambda x, t: 0 * x, "value", "it is all zero"),
@@ -291,11 +294,11 @@ def test_numbers_of_any_numeric_type_but_no_others():
     import numpy as np
 
     exercise = value_exercise()
-    for answer in (5, 5.0, np.float32(5), torch.tensor(5.0), torch.tensor([5])):
+    for answer in (5, 5.0, np.float32(5), torch.tensor(5.0), torch.tensor([5]), np.array([5.0]), Fraction(5), Decimal("5.00")):
         assert evaluate(exercise, answer).message == "07.1 is right."
     assert evaluate(exercise, 4.5).mistake == "nine times"
     assert evaluate(exercise, 6).message == "07.1 is not right yet. Your output, 6, is too large."
-    for answer in ("5", True, [5], number, 5 + 0j, np.array([5.0])):
+    for answer in ("5", True, [5], number, 5 + 0j, np.array([5.0, 5.0])):
         assert evaluate(exercise, answer).check == "type", answer
     assert evaluate(exercise, float("nan")).check == "finite"
 

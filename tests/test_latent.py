@@ -4,6 +4,8 @@ The models are tiny and have random weights, so nothing in them is small by luck
 are in [0, 1] as diffusers returns them, float32. Prompts stay below the tiny model's 16 tokens.
 """
 
+import copy
+import dataclasses
 import inspect
 import json
 import math
@@ -12,6 +14,7 @@ import shutil
 from fractions import Fraction
 from functools import cache
 
+import numpy as np
 import pytest
 import torch
 from diffusers import (
@@ -23,6 +26,7 @@ from diffusers import (
     StableDiffusionPipeline,
 )
 from helpers import assert_near, gap, normal, unchanged
+from PIL import Image
 from tiny_stable_diffusion import make_tiny, tiny_parts
 
 from diffusion_course import (
@@ -454,22 +458,41 @@ def test_slerp_walks_on_the_arc():
 # --- what it refuses ---------------------------------------------------------------------------------------------------------
 
 BAD_CALLS = [
+    (lambda p, i, m: inpaint(p, i[:1], m, ["a", "b", "c"]), ValueError, r"mask must be one for all 3 pictures or one for each of them, got 2 \(prompts: 3, images: 1, mask: 2\)"),
+    (lambda p, i, m: inpaint(p, i[:1], m[:, 0], "a"), ValueError, r"mask must be one for all 1 images.*got 2 masks"),
+    (lambda p, i, m: inpaint(p, i, (m * 255).to(torch.uint8), "a"), ValueError, r"mask must lie in \[0, 1\], got values from 0 to 255. From 0..255: mask / 255"),
+    (lambda p, i, m: inpaint(p, i, Image.new("L", (32, 32)), "a"), TypeError, r"mask must be a tensor.*to_tensor\(mask.convert\('L'\)\)"),
+    (lambda p, i, m: image_to_image(p, Image.new("RGB", (32, 32)), "a"), TypeError, r"images must be .*to_tensor\(picture\)\[None\] \* 2 - 1"),
+    (lambda p, i, m: image_to_image(p, i.mul(100).to(torch.uint8), "a"), TypeError, r"images must be floating in \[-1, 1\], got .*uint8.*images / 127.5 - 1"),
+    (lambda p, i, m: image_to_image(p, i.to("meta"), "a"), ValueError, r"images is on meta and parts.vae on cpu.*images.to\(parts.vae.device\)"),
+    (lambda p, i, m: text_to_image(p, "a", generator=0), TypeError, r"generator must be a torch.Generator or None, got int 0. Make one: make_generator\(0\)"),
+    (lambda p, i, m: text_to_image(p, ["a", "b"], generator=[seeded(), seeded()]), TypeError, r"generator must be a torch.Generator or None, got list"),
+    (lambda p, i, m: encode_images(p, i, generator=3), TypeError, r"generator must be a torch.Generator or None, got int 3"),
+    (lambda p, i, m: text_to_image(p, "a", negative_prompt=[]), ValueError, r"negative_prompt must hold at least one text, got an empty list"),
+    (lambda p, i, m: text_to_image(p, "a", negative_prompt=3), TypeError, r"negative_prompt must be a text or a list of texts, got int 3"),
+    (lambda p, i, m: text_to_image(p, torch.zeros(1, 16, 5)), ValueError, r"prompts: encoded prompts must have 24 channels, got shape \(1, 16, 5\)"),
+    (lambda p, i, m: text_to_image(p, "a", sampler="ddim", eta=2.0), ValueError, r"eta must lie in \[0, 1\].*got 2.0"),
+    (lambda p, i, m: text_to_image(p, "a", sampler="ddim", eta="x"), TypeError, r"eta must be a number, got str 'x'"),
+    (lambda p, i, m: text_to_image(p, "a", callback=3), TypeError, r"callback must be something to call or None, got int 3"),
+    (lambda p, i, m: text_to_image(None, "a"), TypeError, r"parts must be a LatentParts, got NoneType None. Load them: load_parts\(\)"),
+    (lambda p, i, m: slerp(i, i, torch.tensor(0.5, device="meta")), TypeError, r"weight must hold real numbers, on the CPU or a's device, got shape \(\)"),
+    (lambda p, i, m: decode_latents(overflowing(p), torch.zeros(1, 4, 8, 8)), ValueError, r"the pictures are not finite.*overflows in float16.*parts.vae.float\(\)"),
     (lambda p, i, m: text_to_image(p, []), ValueError, r"at least one text, got an empty list.*\[''\]"),
     (lambda p, i, m: text_to_image(p, None), TypeError, r"a text or a list of texts, got NoneType None"),
     (lambda p, i, m: text_to_image(p, ["a star", 3]), TypeError, r"a text or a list of texts, got list \['a star', 3\]"),
-    (lambda p, i, m: text_to_image(p, torch.zeros(1, 16)), ValueError, r"encoded prompts must have shape \(B, L, D\), got shape \(1, 16\)"),
+    (lambda p, i, m: text_to_image(p, torch.zeros(1, 16)), ValueError, r"prompts: encoded prompts must have shape \(B, L, D\), got shape \(1, 16\)"),
     (lambda p, i, m: text_to_image(p, ["a", "b"], negative_prompt=["x"] * 3), ValueError, r"negative_prompt must be one for all 2 pictures or one for each of them, got 3"),
     (lambda p, i, m: text_to_image(p, ["a", "b"], latents=torch.zeros(3, 4, 8, 8)), ValueError, r"prompts must be one for all 3 pictures.*got 2"),
     (lambda p, i, m: text_to_image(p, "a", latents=torch.zeros(1, 3, 8, 8)), ValueError, r"latents must have shape \(B, 4, h, w\), got shape \(1, 3, 8, 8\)"),
     (lambda p, i, m: text_to_image(p, "a", latents=torch.zeros(1, 4, 8, 8), height=32), ValueError, r"latents have the size of the picture: leave out height=32"),
-    (lambda p, i, m: text_to_image(p, "a", latents=[0.0]), TypeError, r"latents must be a torch.Tensor, got list"),
+    (lambda p, i, m: text_to_image(p, "a", latents=[0.0]), TypeError, r"latents must be a torch.Tensor or None, got list"),
     (lambda p, i, m: text_to_image(p, "a", height=30), ValueError, r"height must be a positive multiple of 4, the down-sampling, got 30. Use 28 or 32"),
     (lambda p, i, m: text_to_image(p, "a", width=2), ValueError, r"width must be a positive multiple of 4, the down-sampling, got 2. Use 4 or 8"),
     (lambda p, i, m: text_to_image(p, "a", width=-4), ValueError, r"width must be a positive multiple of 4.*got -4. Use 4 or 8"),
-    (lambda p, i, m: text_to_image(p, "a", width=32.0), TypeError, r"width must be a whole number of pixels, got float 32.0"),
-    (lambda p, i, m: text_to_image(p, "a", guidance_scale=math.inf), ValueError, r"guidance_scale must be a finite number, got float inf"),
-    (lambda p, i, m: text_to_image(p, "a", guidance_scale=math.nan), ValueError, r"guidance_scale must be a finite number, got float nan"),
-    (lambda p, i, m: text_to_image(p, "a", guidance_scale="high"), ValueError, r"guidance_scale must be a finite number, got str 'high'"),
+    (lambda p, i, m: text_to_image(p, "a", width=32.0), TypeError, r"width must be an int or None, got float 32.0"),
+    (lambda p, i, m: text_to_image(p, "a", guidance_scale=math.inf), ValueError, r"guidance_scale must be a finite number, got inf"),
+    (lambda p, i, m: text_to_image(p, "a", guidance_scale=math.nan), ValueError, r"guidance_scale must be a number, got float nan"),
+    (lambda p, i, m: text_to_image(p, "a", guidance_scale="high"), TypeError, r"guidance_scale must be a number, got str 'high'"),
     (lambda p, i, m: text_to_image(p, "a", guidance_scale=1e30), ValueError, r"latents are not finite .*use a smaller guidance_scale, or float32"),
     (lambda p, i, m: text_to_image(p, "a", sampler="pndm"), ValueError, r"sampler must be one of 'ddpm', .*got 'pndm'"),
     (lambda p, i, m: text_to_image(p, "a", spacing="karras"), ValueError, r"spacing must be one of 'linspace', .*got 'karras'"),
@@ -486,13 +509,13 @@ BAD_CALLS = [
     (lambda p, i, m: image_to_image(p, i[:, :1], "a"), ValueError, r"images must have 3 channels, got shape \(2, 1, 32, 32\)"),
     (lambda p, i, m: image_to_image(p, i[0], "a"), ValueError, r"images must have shape \(B, C, H, W\), got shape \(3, 32, 32\)"),
     (lambda p, i, m: image_to_image(p, i[..., :30], "a"), ValueError, r"width must be a positive multiple of 4, the down-sampling, got 30"),
-    (lambda p, i, m: image_to_image(p, "photo.png", "a"), TypeError, r"images must be a torch.Tensor, got str 'photo.png'"),
+    (lambda p, i, m: image_to_image(p, "photo.png", "a"), TypeError, r"images must be a torch.Tensor \(B, C, H, W\) in \[-1, 1\], got str 'photo.png'"),
     (lambda p, i, m: image_to_image(p, i * math.nan, "a"), ValueError, r"images holds 6144 values that are not finite"),
-    (lambda p, i, m: image_to_image(p, i, ["a", "b", "c"]), ValueError, r"prompts must be one for all 2 pictures or one for each of them, got 3"),
-    (lambda p, i, m: inpaint(p, i, m[:, :, :16], "a"), ValueError, r"mask must be \(32, 32\) or \(1 or 2, 1, \*\(32, 32\)\) for these images, got shape \(2, 1, 16, 32\)"),
-    (lambda p, i, m: inpaint(p, i, m.repeat(1, 3, 1, 1), "a"), ValueError, r"mask must be .* got shape \(2, 3, 32, 32\)"),
-    (lambda p, i, m: inpaint(p, i, m.repeat(2, 1, 1, 1), "a"), ValueError, r"mask must be .* got shape \(4, 1, 32, 32\)"),
-    (lambda p, i, m: inpaint(p, i, m * 255, "a"), ValueError, r"mask must lie in \[0, 1\], got values from 0 to 255"),
+    (lambda p, i, m: image_to_image(p, i, ["a", "b", "c"]), ValueError, r"images must be one for all 3 pictures or one for each of them, got 2 \(prompts: 3, images: 2\)"),
+    (lambda p, i, m: inpaint(p, i, m[:, :, :16], "a"), ValueError, r"mask must have the images' height 32 and width 32: shape \(H, W\), \(B, H, W\) or \(B, 1, H, W\), got shape \(2, 1, 16, 32\)"),
+    (lambda p, i, m: inpaint(p, i, m.repeat(1, 3, 1, 1), "a"), ValueError, r"mask must have one channel, shape \(B, 1, H, W\), got shape \(2, 3, 32, 32\)"),
+    (lambda p, i, m: inpaint(p, i, m.repeat(2, 1, 1, 1), "a"), ValueError, r"mask must be one for all 2 images or one for each of them, got 4 masks: shape \(4, 1, 32, 32\)"),
+    (lambda p, i, m: inpaint(p, i, m * 255, "a"), ValueError, r"mask must lie in \[0, 1\], got values from 0 to 255. From 0..255: mask / 255."),
     (lambda p, i, m: inpaint(p, i, m * math.nan, "a"), ValueError, r"mask must lie in \[0, 1\]"),
     (lambda p, i, m: inpaint(p, i, m.long(), "a"), TypeError, r"mask must be a tensor, bool or floating in \[0, 1\], 1 where to repaint, got .*int64"),
     (lambda p, i, m: inpaint(p, i, None, "a"), TypeError, r"mask must be a tensor.*got NoneType None"),
@@ -537,6 +560,94 @@ def test_a_step_of_ones_own_gets_its_options(tiny):
     picture = inpaint(tiny, pictures(tiny), box_mask(tiny), PROMPTS, sampler=step, mine=7, num_inference_steps=3, generator=seeded())
     plain = inpaint(tiny, pictures(tiny), box_mask(tiny), PROMPTS, sampler="ddim", num_inference_steps=3, generator=seeded())
     assert seen == [7] * 3 and torch.equal(picture, plain)
+
+
+def overflowing(parts):
+    """The parts with a decoder in half precision that adds more than it can hold."""
+    vae = copy.deepcopy(parts.vae).half()
+    vae.decoder.conv_in.bias.data.fill_(60000)
+    vae.decoder.conv_in.weight.data.fill_(60000)
+    vae.post_quant_conv.bias.data.fill_(60000)
+    return dataclasses.replace(parts, vae=vae)
+
+
+def test_the_advice_for_pictures_and_masks_works(tiny):
+    """What the messages say, done with a PIL picture, and a mask in each shape that is allowed."""
+    from torchvision.transforms.functional import to_tensor
+
+    picture = Image.new("RGB", (32, 32), (255, 0, 128))
+    images = to_tensor(picture)[None] * 2 - 1
+    settings = {"num_inference_steps": 2}
+    assert image_to_image(tiny, images, "a", **settings).shape == (1, 3, 32, 32)
+    mask = to_tensor(Image.new("L", (32, 32), 255))
+    whole = [inpaint(tiny, images, one, "a", generator=seeded(), **settings)
+             for one in (mask, mask[0], mask[None], mask.bool(), mask.to(torch.uint8), mask.half(), mask.double())]
+    assert all(torch.equal(one, whole[0]) for one in whole)
+
+
+def test_numpys_numbers_are_numbers(tiny):
+    wanted = image_to_image(tiny, pictures(tiny), "a", num_inference_steps=4, strength=0.5, guidance_scale=3.0, generator=seeded())
+    found = image_to_image(tiny, pictures(tiny), "a", num_inference_steps=np.int64(4), strength=np.float32(0.5),
+                           guidance_scale=np.float32(3), generator=seeded())
+    assert torch.equal(found, wanted)
+    assert text_to_image(tiny, "a", height=np.int64(24), width=np.int32(40), num_inference_steps=1).shape == (1, 3, 24, 40)
+
+
+DTYPES = (torch.float32, torch.float16, torch.bfloat16)
+
+
+@pytest.mark.parametrize("of_words", DTYPES)
+@pytest.mark.parametrize("of_vae", DTYPES)
+@pytest.mark.parametrize("of_unet", DTYPES)
+def test_each_part_is_fed_in_its_own_dtype(tiny, of_unet, of_vae, of_words):
+    parts = dataclasses.replace(
+        tiny, unet=copy.deepcopy(tiny.unet).to(of_unet), vae=copy.deepcopy(tiny.vae).to(of_vae),
+        text_encoder=copy.deepcopy(tiny.text_encoder).to(of_words),
+    )
+    words, images = encode_prompt(parts, "a boat"), pictures(parts)[:1]
+    assert words.dtype == of_unet == parts.dtype
+    assert encode_images(parts, images).dtype == torch.float32 == parts.latent_dtype
+    assert encode_images(parts, images.to(of_words), generator=seeded()).dtype == torch.float32
+    assert ("vae" in repr(parts)) == (len({of_unet, of_vae, of_words}) > 1)
+    settings = {"num_inference_steps": 2, "sampler": "ddim"}
+    found = (
+        text_to_image(parts, "a boat", generator=seeded(), **settings),
+        image_to_image(parts, images, words.float(), generator=seeded(), **settings),
+        inpaint(parts, images, torch.ones(32, 32), "a boat", generator=seeded(), **settings),
+    )
+    wanted = (
+        text_to_image(tiny, "a boat", generator=seeded(), **settings),
+        image_to_image(tiny, images, "a boat", generator=seeded(), **settings),
+        inpaint(tiny, images, torch.ones(32, 32), "a boat", generator=seeded(), **settings),
+    )
+    for one, other in zip(found, wanted, strict=True):
+        assert one.dtype == torch.float32
+        assert gap(one, other) < 0.2
+
+
+@pytest.mark.parametrize("setting", ["dtype", "device"])
+def test_a_default_dtype_or_device_changes_no_picture(tiny, folders, setting):
+    images, mask = pictures(tiny), box_mask(tiny)
+
+    def all_tasks(parts):
+        settings = {"num_inference_steps": 2}
+        yield text_to_image(parts, PROMPTS, generator=seeded(), **settings)
+        yield image_to_image(parts, images, PROMPTS, generator=seeded(), sampler="euler", **settings)
+        yield inpaint(parts, images, mask, PROMPTS, generator=seeded(), sampler="heun", **settings)
+        yield slerp(images, images.flip(0), 0.3)
+        yield load_parts(folders("v_prediction")).schedule.alphas_cumprod
+
+    wanted = list(all_tasks(tiny))
+    try:
+        torch.set_default_dtype(torch.float64) if setting == "dtype" else torch.set_default_device("meta")
+        found = list(all_tasks(tiny))
+    finally:
+        torch.set_default_dtype(torch.float32)
+        torch.set_default_device(None)
+    for one, other in zip(found, wanted, strict=True):
+        assert one.dtype == other.dtype
+        assert one.device == other.device
+        assert torch.equal(one, other)
 
 
 def one_pixel(mask):
@@ -685,10 +796,10 @@ def test_models_of_another_kind(folder, tmp_path):
         load_parts(folder)
     edit(folder / "model_index.json", text_encoder=["transformers", "CLIPTextModel"])
     edit(folder / "scheduler" / "scheduler_config.json", beta_schedule=None)
-    with pytest.raises(ValueError, match=r"has beta_schedule None; known are linear, scaled_linear, squaredcos_cap_v2, sigmoid"):
+    with pytest.raises(ValueError, match=r"beta_schedule must be one of 'linear', 'scaled_linear', 'squaredcos_cap_v2', 'sigmoid', got NoneType None"):
         load_parts(folder)
     edit(folder / "scheduler" / "scheduler_config.json", beta_schedule="linear", prediction_type="flow")
-    with pytest.raises(ValueError, match=r"the prediction_type of the scheduler in .* must be one of .*got 'flow'"):
+    with pytest.raises(ValueError, match=r"the scheduler in .*: prediction_type must be one of .*got str 'flow'"):
         load_parts(folder)
 
 

@@ -409,7 +409,7 @@ NAN = X.clone().index_fill_(0, torch.tensor([3]), math.inf)
         (lambda: loss_weight(T, BAR, weighting="min_snr", gamma=0), ValueError, r"gamma must be positive, got 0"),
         (lambda: loss_weight(T + 1, BAR), ValueError, r"t must lie in 0\.\.6 .*from 1 to 7"),
         (lambda: loss_weight(T.double(), BAR), TypeError, r"t must be an int64 tensor"),
-        (lambda: loss_weight(3, BAR), TypeError, r"t must be an int64 tensor.*got int 3"),
+        (lambda: loss_weight(3, BAR), TypeError, r"t must be a torch\.Tensor, got int 3"),
         (lambda: loss_weight(torch.tensor(3), BAR), ValueError, r"shape \(\)"),
         (lambda: loss_weight(T[:0], BAR), ValueError, r"shape \(0,\)"),
         (lambda: loss_weight(T, BAR.to("meta")), ValueError, r"(t is on cpu|alphas_cumprod is on meta)"),

@@ -250,7 +250,7 @@ def test_diffusers_own_moves_to_a_fake_gpu_cost_what_is_predicted(offload, folde
             else:
                 pipe.enable_model_cpu_offload(device="cuda")
             with torch.device("cuda"):
-                memory.dry_run(networks, (2, 8, 8), torch.float32, True, live.begin)
+                memory.dry_run(networks, (2, 8, 8), dict.fromkeys(networks, torch.float32), True, live.begin)
     assert predict_memory(folder, batch=2, offload=offload).total == pytest.approx(live.peak, rel=TOLERANCE)
 
 
@@ -272,7 +272,7 @@ def test_accelerates_own_layer_by_layer_loading_costs_what_is_predicted(folder):
         cpu_offload(network, torch.device("cpu"), offload_buffers=len(network._parameters) > 0)
     assert all(x.is_meta for network in networks.values() for x in network.parameters())
     with torch.no_grad(), WithLoaded() as live:
-        memory.dry_run(networks, (2, 8, 8), torch.float32, True, live.begin)
+        memory.dry_run(networks, (2, 8, 8), dict.fromkeys(networks, torch.float32), True, live.begin)
     # 3 %: an estimate holds a layer's weights over all of its call, here they count when an operation ends
     assert predict_memory(folder, batch=2, offload="sequential").total == pytest.approx(live.highest, rel=0.03)
 

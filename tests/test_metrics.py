@@ -241,9 +241,10 @@ X = torch.ones(40, 2)
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [
-        (lambda: frechet_infinity(X, X, num_sizes=1), ValueError, r"num_sizes >= 2 sizes from min_size to N, got num_sizes=1"),
-        (lambda: frechet_infinity(X, X, min_size=40), ValueError, r"min_size=40, shape \(40, 2\).*Take more samples"),
+        (lambda: frechet_infinity(X, X, num_sizes=1), ValueError, r"num_sizes >= 2 sizes from min_size to N.*got num_sizes=1"),
+        (lambda: frechet_infinity(X, X, min_size=40), ValueError, r"min_size=40, features_a with shape \(40, 2\).*Take more samples"),
         (lambda: frechet_infinity(X[:9, :1].expand(9, 9), X[:9, :1].expand(9, 9)), ValueError, r"min_size=18"),
+        (lambda: frechet_infinity(normal(160, 64), normal(160, 64)), ValueError, r"min_size must be at most N / 2.*min_size=128, features_a with shape \(160, 64\)"),
         (lambda: frechet_infinity(X, X[:3], min_size=4), ValueError, r"min_size=4.*shape \(3, 2\)"),
         (lambda: mmd(X, X, kernel="linear"), ValueError, r"kernel must be one of 'cubic', 'rbf', got 'linear'"),
         (lambda: mmd(X, X, kernel="rbf"), ValueError, r"bandwidth must be positive with kernel='rbf'.*bandwidth=None.*median"),
@@ -252,8 +253,8 @@ X = torch.ones(40, 2)
         (lambda: kernel_distance(X, X[:9], subset_size=10), ValueError, r"subset_size must lie in 2\.\.9.*got 10"),
         (lambda: kernel_distance(X, X, subset_size=1), ValueError, r"subset_size must lie in 2\.\.40.*got 1"),
         (lambda: kernel_distance(X, X, num_subsets=0), ValueError, r"num_subsets must be at least 1, got 0"),
-        (lambda: bootstrap_interval(torch.mean, X, level=1.0), ValueError, r"level in \(0, 1\), got 1 sets, level=1.0"),
-        (lambda: bootstrap_interval(torch.mean), ValueError, r"at least one set.*got 0 sets"),
+        (lambda: bootstrap_interval(torch.mean, X, level=1.0), ValueError, r"level must lie in \(0, 1\), got 1\.0"),
+        (lambda: bootstrap_interval(torch.mean), ValueError, r"at least one set.*got none"),
         (lambda: bootstrap_interval(torch.mean, X, method="normal"), ValueError, r"method must be one of 'basic', 'percentile'"),
         (lambda: bootstrap_interval(torch.mean, X, num_resamples=2.5), TypeError, r"num_resamples must be an int"),
         (lambda: bootstrap_interval(torch.mean, [1.0, 2.0]), TypeError, r"set 0 must be a torch\.Tensor, got list"),

@@ -171,7 +171,7 @@ def test_refused_shapes(call, message):
     [
         (torch.zeros(1, dtype=torch.long), None, r"t must have one entry for each sample of xt, \(3,\), got shape \(1,\)"),
         (torch.tensor(5), None, r"t must have one entry .*got shape \(\)"),
-        (5, None, r"t must have one entry .*got int 5"),
+        (5, None, r"t must be a torch\.Tensor, got int 5"),
         (torch.zeros(3, 1, dtype=torch.long), None, r"got shape \(3, 1\)"),
         (torch.zeros(3, dtype=torch.long), torch.zeros(1, dtype=torch.long), r"cond must have one entry .*got shape \(1,\)"),
     ],
@@ -179,5 +179,5 @@ def test_refused_shapes(call, message):
 @pytest.mark.parametrize("make", [lambda n: (MLP(num_classes=n), (3, 2)), lambda n: (UNet(channels=16, num_classes=n), (3, 1, 8, 8))])
 def test_time_and_class_need_one_entry_for_each_sample(make, t, cond, message):
     model, shape = make(None if cond is None else 4)
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises((TypeError, ValueError), match=message):
         model(torch.zeros(shape), t, *(() if cond is None else (cond,)))

@@ -61,7 +61,7 @@ def test_the_digit_network_predicts_noise_on_digits_it_has_not_seen():
 
 
 def test_unknown_name():
-    with pytest.raises(ValueError, match=r"no shipped weights named 'cats'; there are .*'digits'"):
+    with pytest.raises(ValueError, match=r"name must be one of the shipped weights, got 'cats'; there are .*'digits'"):
         load_pretrained("cats")
 
 

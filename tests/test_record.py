@@ -1,8 +1,12 @@
 """Progress outlives the process, loses no count, and no broken or forbidden file stops an exercise."""
 
 import json
+import os
+import stat
 import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -107,3 +111,96 @@ def test_the_picture_says_in_words_what_it_shows():
     assert "1 \u2713" in texts
     assert "1 ~" in texts
     assert figure.axes[0].get_title(loc="left") == f"1 of {total} exercises done"
+
+
+def test_threads_that_share_a_record_lose_no_event_also_while_others_read(tmp_path):
+    one, start, seen = Record(tmp_path / "p.json"), threading.Barrier(5), []
+
+    def write():
+        start.wait()
+        for _ in range(40):
+            one.add(WRONG)
+
+    def read():
+        start.wait()
+        while (found := one.attempts("02.1")) < 160:
+            seen.append(found)
+
+    work = [threading.Thread(target=each, daemon=True) for each in (write, write, write, write, read)]
+    for each in work:
+        each.start()
+    for each in work:
+        each.join(60)
+    assert one.attempts("02.1") == Record(tmp_path / "p.json").attempts("02.1") == 160
+    assert seen == sorted(seen)
+    assert [each.name for each in tmp_path.iterdir()] == ["p.json"]
+
+
+def nobody_is_there(lock):
+    if found := lock.acquire(blocking=False):
+        lock.release()
+    return found
+
+
+def test_threads_are_shown_each_hint_once(tmp_path):
+    with ThreadPoolExecutor(4) as pool:
+
+        class Watched(Record):
+            def hints(self, exercise_id):  # asked for in the midst of next_hint: nobody else may be there
+                free.append(pool.submit(nobody_is_there, self._threads).result())
+                return super().hints(exercise_id)
+
+        free, one = [], Watched(tmp_path / "p.json")
+        assert [one.next_hint("02.1", 20), free] == [0, [False]]
+        two = Record(tmp_path / "q.json")
+        assert sorted(pool.map(lambda _: two.next_hint("02.1", 20), range(20))) == list(range(20))
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir] if os.name == "posix" else [os.mkdir], ids=lambda make: make.__name__)
+def test_what_is_no_file_is_neither_opened_nor_renamed(tmp_path, make):
+    make(tmp_path / "p.json")
+    kind = stat.S_IFMT(os.lstat(tmp_path / "p.json").st_mode)
+    with pytest.warns(UserWarning, match="progress is not kept"):
+        one = Record(tmp_path / "p.json")
+        one.add(WRONG)
+    assert one.attempts("02.1") == 1
+    assert [(each.name, stat.S_IFMT(each.lstat().st_mode)) for each in tmp_path.iterdir()] == [("p.json", kind)]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="links need rights on Windows")
+def test_a_link_to_the_file_stays_one_also_where_the_file_is_broken(tmp_path):
+    (tmp_path / "far").mkdir()
+    link, file = tmp_path / "p.json", tmp_path / "far" / "real.json"
+    link.symlink_to(file)
+    Record(link).add(WRONG)
+    assert link.is_symlink() and Record(file).attempts("02.1") == 1
+    file.write_text("{")
+    with pytest.warns(UserWarning, match="kept as real.json.broken-1"):
+        Record(link).add(WRONG)
+    assert link.is_symlink() and Record(file).attempts("02.1") == 1
+    assert sorted(each.name for each in file.parent.iterdir()) == ["real.json", "real.json.broken-1"]
+
+
+@pytest.mark.parametrize("content", ["{}", '{"format": 1, "exercises": {}}'])
+def test_a_file_that_is_read_only_stays_as_it_is(tmp_path, content):
+    path = tmp_path / "p.json"
+    path.write_text(content)
+    path.chmod(0o444)
+    with pytest.warns(UserWarning, match="progress is not kept in .*read-only"):
+        one = Record(path)
+        one.add(WRONG)
+    assert one.attempts("02.1") == 1 and path.read_text() == content and [each.name for each in tmp_path.iterdir()] == ["p.json"]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="modes of POSIX")
+def test_a_new_file_has_the_umasks_mode_and_an_old_one_its_own(tmp_path):
+    before = os.umask(0o027)
+    try:
+        one = Record(tmp_path / "p.json")
+        one.add(WRONG)
+        assert stat.S_IMODE((tmp_path / "p.json").stat().st_mode) == 0o640
+        (tmp_path / "p.json").chmod(0o600)
+        one.add(WRONG)
+        assert stat.S_IMODE((tmp_path / "p.json").stat().st_mode) == 0o600
+    finally:
+        os.umask(before)

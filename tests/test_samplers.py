@@ -537,27 +537,27 @@ def step(name, now=NOISY, then=LESS, *, noise=None, before=None, **options):
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [
-        (lambda: inference_timesteps(10, 11), ValueError, r"num_inference_steps must be at most T = 10.*got 11"),
+        (lambda: inference_timesteps(10, 11), ValueError, r"num_inference_steps must be at most T = num_train_timesteps = 10.*got 11"),
         (lambda: inference_timesteps(10, 0), ValueError, r"num_inference_steps must be at least 1, got 0"),
         (lambda: inference_timesteps(10, 2.0), TypeError, r"num_inference_steps must be an int, got float 2\.0"),
         (lambda: inference_timesteps(10, 2, "karras"), ValueError, r"spacing must be one of 'linspace', 'leading', 'trailing', got 'karras'"),
-        (lambda: noise_levels(SCHEDULE, []), TypeError, r"timesteps must be numbers of shape \(n,\), n >= 1, got list \[\]"),
-        (lambda: noise_levels(SCHEDULE, torch.zeros(2, 2)), TypeError, r"timesteps must be numbers of shape \(n,\).*shape \(2, 2\)"),
-        (lambda: noise_levels(SCHEDULE, torch.tensor(3)), TypeError, r"timesteps must be numbers of shape \(n,\).*shape \(\)"),
-        (lambda: noise_levels(SCHEDULE, ["3"]), TypeError, r"timesteps must be numbers of shape"),
-        (lambda: noise_levels(SCHEDULE, 3), TypeError, r"timesteps must be numbers of shape \(n,\), n >= 1, got int 3"),
+        (lambda: noise_levels(SCHEDULE, []), ValueError, r"timesteps must be numbers of shape \(n,\), n >= 1, got list \[\]"),
+        (lambda: noise_levels(SCHEDULE, torch.zeros(2, 2)), ValueError, r"timesteps must be numbers of shape \(n,\).*shape \(2, 2\)"),
+        (lambda: noise_levels(SCHEDULE, torch.tensor(3)), ValueError, r"timesteps must be numbers of shape \(n,\).*shape \(\)"),
+        (lambda: noise_levels(SCHEDULE, ["3"]), TypeError, r"timesteps\[0\] must be a number, got str '3'"),
+        (lambda: noise_levels(SCHEDULE, 3), TypeError, r"timesteps must be a torch\.Tensor or a list, got int 3"),
         (lambda: noise_levels(SCHEDULE, [50, 3]), ValueError, r"timesteps must lie in \[0, 49\], the schedule's indices, got list \[50, 3\]"),
         (lambda: noise_levels(SCHEDULE, [3, -1]), ValueError, r"timesteps must lie in \[0, 49\]"),
-        (lambda: noise_levels(SCHEDULE, [float("nan")]), ValueError, r"timesteps must lie in \[0, 49\].*nan"),
+        (lambda: noise_levels(SCHEDULE, [float("nan")]), ValueError, r"timesteps\[0\] must be a number, got float nan"),
         (lambda: noise_levels(SCHEDULE, [3, 10]), ValueError, r"must decrease strictly.*timesteps\[0\] = 3 and timesteps\[1\] = 10"),
         (lambda: noise_levels(SCHEDULE, [10, 3, 3]), ValueError, r"must decrease strictly.*timesteps\[1\] = 3 and timesteps\[2\] = 3"),
         (lambda: noise_levels(BAR, [3]), TypeError, r"schedule must be a NoiseSchedule, got shape \(50,\)"),
         (lambda: run(sampler="plms"), ValueError, r"sampler must be one of 'ddpm', 'ddim', 'euler', .*got 'plms'"),
         (lambda: run(prediction_type="noise"), ValueError, r"prediction_type must be one of.*'noise'"),
         (lambda: run(clip_x0=0.0), ValueError, r"clip_x0 must be positive or None, got 0\.0"),
-        (lambda: run(num_inference_steps=51), ValueError, r"num_inference_steps must be at most T = 50"),
-        (lambda: run(shape=4), TypeError, r"shape must be a tuple, batch first.*got int 4"),
-        (lambda: run(shape=(0, 2)), ValueError, r"at least one sample.*shape \(0, 2\)"),
+        (lambda: run(num_inference_steps=51), ValueError, r"num_inference_steps must be at most T = num_train_timesteps = 50"),
+        (lambda: run(shape=4), TypeError, r"shape must be a tuple or list, got int 4"),
+        (lambda: run(shape=(0, 2)), ValueError, r"shape must hold sizes of at least 1.*got tuple \(0, 2\)"),
         (lambda: run(x_init=X[:3]), ValueError, r"x_init must have the shape \(4, 2\) that was asked for, got shape \(3, 2\)"),
         (lambda: run(x_init=X.long()), TypeError, r"x_init must have a floating dtype"),
         (lambda: run(x_init=X, device="meta"), ValueError, r"x_init is on cpu and device='meta'"),
@@ -566,7 +566,7 @@ def step(name, now=NOISY, then=LESS, *, noise=None, before=None, **options):
         (lambda: run(model=lambda x, t: x[:2]), ValueError, r"the network must return the shape and device of xt: got shape \(2, 2\)"),
         (lambda: run(model=lambda x, t: [1]), TypeError, r"the network must return a tensor like xt .*got list \[1\]"),
         (lambda: run(eta=1.5), ValueError, r"eta must lie in \[0, 1\].*got 1\.5"),
-        (lambda: run(eta=float("nan")), ValueError, r"eta must lie in \[0, 1\].*got nan"),
+        (lambda: run(eta=float("nan")), ValueError, r"eta must be a number, got float nan"),
         (lambda: run(sampler="heun", eta=0.5), TypeError, "eta"),
         (lambda: run(steps=5), TypeError, "steps"),
         (lambda: run(sampler="ddpm", variance_type="learned"), ValueError, r"variance_type must be one of"),
@@ -577,7 +577,7 @@ def step(name, now=NOISY, then=LESS, *, noise=None, before=None, **options):
            r"a step goes to less noise.*now\.alpha_bar = 0\.6 and then\.alpha_bar = 0\.3") for name in SAMPLERS),
         *((lambda name=name: step(name, NOISY, NOISY), ValueError, r"a step goes to less noise") for name in SAMPLERS),
         *((lambda name=name: step(name, NOISY, Level(None, 1.1)), ValueError, r"a step goes to less noise") for name in SAMPLERS),
-        (lambda: ddim_step(make_denoise(wavy_network), X, NOISY), TypeError, r"move must be a Transition\(now, then\), got Level"),
+        (lambda: ddim_step(make_denoise(wavy_network), X, NOISY), TypeError, r"move must be a Transition, got Level"),
         (lambda: step("ddim", noise=X[:1], eta=1.0), ValueError, r"noise must have the shape of xt"),
         (lambda: step("euler_ancestral", noise=X.float()), TypeError, r"noise must have the dtype of xt"),
         (lambda: step("euler_ancestral", noise=X.to("meta")), ValueError, r"noise is on meta and xt on cpu"),
@@ -621,3 +621,38 @@ def test_a_posterior_step_refuses_an_estimate_of_another_shape_or_dtype():
 def test_eta_may_come_from_numpy():
     for eta in np.linspace(0, 1, 3):
         run(eta=eta, generator=generator())
+
+
+def test_options_are_checked_before_the_first_step():
+    """The iterator is not even started: what cannot work is said by the call that asks for it."""
+    calls = {
+        r"eta must lie in \[0, 1\].*got 5": {"eta": 5},
+        r"sampler 'ddim' has no option 'etta': it has eta": {"etta": 1},
+        r"sampler 'euler' has no option 'eta': it has none": {"sampler": "euler", "eta": 1},
+    }
+    for message, options in calls.items():
+        with pytest.raises((TypeError, ValueError), match=message):
+            sample_iter(wavy_network, (2, 2), SCHEDULE, num_inference_steps=3, **options)
+    zero = make_schedule("linear", 50, zero_terminal_snr=True)
+    with pytest.raises(ValueError, match="does not determine x0"):
+        sample_iter(wavy_network, (2, 2), zero, num_inference_steps=3)
+    with pytest.raises(ValueError, match="euler works in sigma"):
+        sample_iter(wavy_network, (2, 2), zero, num_inference_steps=3, sampler="euler", prediction_type="v_prediction")
+    with pytest.raises(TypeError, match=r"schedule must be a NoiseSchedule, got shape \(50,\).*make_schedule"):
+        sample_iter(wavy_network, (2, 2), SCHEDULE.betas)
+
+
+def test_numpys_numbers_are_numbers():
+    expected = sample_loop(wavy_network, (2, 2), SCHEDULE, timesteps=[45, 30, 15], x_init=X[:2, :2], clip_x0=0.5)
+    for times in (np.arange(45, 0, -15), list(np.arange(45, 0, -15)), torch.arange(45, 0, -15), np.arange(45.0, 0, -15)):
+        found = sample_loop(wavy_network, (np.int64(2), 2), SCHEDULE, timesteps=times, x_init=X[:2, :2], clip_x0=np.float32(0.5))
+        assert torch.equal(found, expected)
+
+
+def test_a_table_too_coarse_for_its_steps_is_named_with_its_dtype():
+    coarse = make_schedule("linear", 1000).to(dtype=torch.bfloat16)
+    with pytest.raises(ValueError, match=r"now.alpha_bar = 0\.\d+ and then.alpha_bar = 0\.\d+.*narrow dtype"):
+        sample_loop(wavy_network, (2, 2), coarse, num_inference_steps=1000)
+    with pytest.raises(ValueError, match=r"alphas_cumprod must fall at each step.*bfloat16.*Neighbours in float64 stay apart"):
+        p_sample_loop(wavy_network, (2, 2), coarse.betas, coarse.alphas, coarse.alphas_cumprod)
+    assert sample_loop(wavy_network, (2, 2), coarse, num_inference_steps=10).isfinite().all()

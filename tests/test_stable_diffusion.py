@@ -553,8 +553,11 @@ def test_bad_arguments_are_named(tiny):
         ({"scheduler": "plms"}, ValueError, "scheduler must be one of 'ddpm', 'ddim', .*got 'plms'"),
         ({"dtype": torch.int64}, TypeError, "dtype must be a floating torch.dtype"),
         ({"dtype": "half"}, TypeError, "dtype must be a floating torch.dtype .*got str 'half'"),
-        ({"device": "tpu"}, RuntimeError, "this machine has no device 'tpu'.*Leave device out: it is"),
-        ({"device": 3.5}, RuntimeError, "this machine has no device '3.5'"),
+        ({"device": "tpu"}, ValueError, "device must be a device such as 'cpu' or 'cuda', got 'tpu'"),
+        ({"device": "xpu:7"}, RuntimeError, "this machine has no device 'xpu:7'.*Leave device out: it is"),
+        ({"device": 3.5}, TypeError, "device must be a device such as 'cpu'.*got float 3.5"),
+        ({"timeout": 0}, ValueError, "timeout must be positive, in seconds, got 0"),
+        ({"vae_slicing": "yes"}, TypeError, "vae_slicing must be True or False, got str 'yes'"),
     ):
         with pytest.raises(error, match=message):
             load_stable_diffusion(tiny, **kwargs)

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import nbformat
 
-from diffusion_course.files.checkpoints import write_bytes
+from diffusion_course.files.paths import user_path, write_bytes
 from tools import book_lessons, book_reference, house
 from tools.notebooks import NOTEBOOKS, ROOT
 
@@ -121,7 +121,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--fresh", action="store_true", help="build every page anew")
     parser.add_argument(
         "--output",
-        type=Path,
+        type=user_path,
         default=BUILD / "html",
         help="where the pages go (default: build/book/html)",
     )

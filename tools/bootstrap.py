@@ -11,6 +11,7 @@ far it is, and where the output is no terminal, a few lines do.
 from __future__ import annotations
 
 import argparse
+import ast
 import hashlib
 import importlib.util
 import json
@@ -352,6 +353,43 @@ def bootstrap(
     return "made" if fresh else "updated" if ours else "reused"
 
 
+# The files that define the options of a make target; what the others get is read by pytest, Jupyter
+# or ruff.
+READ_BY = {
+    "book": "tools/book.py",
+    "course": "tools/course.py",
+    "notebooks": "tools/notebooks.py",
+    "check": "tools/notebooks.py",
+    "train": "tools/train.py",
+    "bench": "bench/*.py",
+    "doctor": "diffusion_course/__main__.py",
+}
+
+
+def options_of(goal: str, root: Path) -> set[str]:
+    """The options that a make target's tool defines, read from its text: nothing is imported."""
+    found = {"-h", "--help"}
+    for path in root.glob(READ_BY[goal]):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and getattr(node.func, "attr", "") == "add_argument":
+                names = [one.value for one in node.args if isinstance(one, ast.Constant)]
+                found |= {name for name in names if str(name).startswith("-")}
+    return found
+
+
+def check_arguments(goal: str, arguments: list[str], root: Path) -> None:
+    """Raise SetupError for an option that the target does not have, before anything is installed.
+
+    An option may be shortened, as argparse allows.
+    """
+    known = options_of(goal, root) if goal in READ_BY else set()
+    for argument in arguments if known else ():
+        name = argument.partition("=")[0]
+        if name.startswith("--") and not any(one.startswith(name) for one in known):
+            listed = ", ".join(sorted(known))
+            raise SetupError(f"make {goal} has no option {name}; it has {listed}. Check ARGS.")
+
+
 def main(argv: list | None = None) -> int:
     """Command line: exit code 0 when the environment is ready, 1 with a message that says what to
     do.
@@ -366,6 +404,8 @@ def main(argv: list | None = None) -> int:
     )
     parser.add_argument("--dry-run", action="store_true", help="show the commands and run none")
     parser.add_argument("--skip-disk-check", action="store_true")
+    parser.add_argument("--for", dest="goal", default="", help="the make target that this is for")
+    parser.add_argument("arguments", nargs="*", help="what that target was given, after --")
     args = parser.parse_args(argv)
     default = ROOT / ".venv"
     venv = Path(
@@ -373,6 +413,7 @@ def main(argv: list | None = None) -> int:
     )  # not resolve(): a venv may be a link
     start = time.monotonic()
     try:
+        check_arguments(args.goal, args.arguments, ROOT)
         with only_one(ROOT):
             options = {
                 "dry_run": args.dry_run,

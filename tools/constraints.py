@@ -12,6 +12,8 @@ from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
+from diffusion_course.files.paths import write_bytes
+
 ROOT = Path(__file__).resolve().parents[1]
 # The CUDA libraries differ by platform and follow from torch's version.
 PLATFORM_BOUND = ("nvidia-", "cuda-", "triton")
@@ -81,5 +83,5 @@ def render(versions: dict[str, str], lowest: str = "3.11.0") -> str:
 
 if __name__ == "__main__":
     text = render(closure(declared()))
-    (ROOT / "constraints.txt").write_text(text, encoding="utf-8")
+    write_bytes(ROOT / "constraints.txt", text.encode())
     print(f"constraints.txt: {len(text.splitlines()) - 1} versions")

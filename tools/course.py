@@ -201,7 +201,7 @@ def main(argv: list[str] | None = None) -> int:
             print(f"{path.stem} failed: {error}", file=sys.stderr)
             failed.append(path.stem)
             continue
-        (output / f"{path.stem}.html").write_text(to_html(notebook, path.stem), encoding="utf-8")
+        write_bytes(output / f"{path.stem}.html", to_html(notebook, path.stem).encode())
     save(output / "cost.json", lessons, machine())
     if args.write:
         save(CARD, lessons, machine())

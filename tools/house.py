@@ -15,17 +15,20 @@ from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
+from diffusion_course.files.paths import write_bytes
+
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "diffusion_course"
 # The floors of the house, from the ground up: a room imports only from rooms below it.
 FLOORS = (
-    *("lazy", "validation", "door", "process", "sampling", "datasets", "models", "files", "seeds"),
-    *("training", "measures", "latent", "notebook", "doctor", "exercises", "exercises.lessons"),
+    *("lazy", "validation", "kinds", "door", "seeds", "process", "sampling", "models", "files"),
+    *("datasets", "training", "measures", "latent", "notebook", "doctor", "exercises"),
+    "exercises.lessons",
     *("classroom.files", "classroom.reasons", "classroom.records", "classroom.assignment"),
     *("classroom.sandbox", "classroom.reports", "classroom.grading", "classroom.gradescope"),
     *("classroom.__main__", "__main__"),
 )
-EVERYWHERE = ("lazy", "validation", "door", "seeds")  # small things that a room need not name
+EVERYWHERE = ("lazy", "validation", "kinds", "door", "seeds")  # what a room need not name
 PICTURES = {theme: ROOT / "docs" / f"house-{theme}.svg" for theme in ("light", "dark")}
 TITLE = "The rooms of the package"
 
@@ -334,7 +337,7 @@ def main(argv: list[str] | None = None) -> int:
         if check:
             print(f"{name} is not what the code gives now. Run: python -m tools.house")
         else:
-            path.write_text(wanted[path], encoding="utf-8", newline="\n")
+            write_bytes(path, wanted[path].encode())
             print(f"wrote {name}")
     return 1 if check and stale else 0
 

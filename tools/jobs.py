@@ -3,7 +3,6 @@ and entered in the manifest.
 """
 
 import json
-import os
 import platform
 import tempfile
 from collections.abc import Callable, Iterator
@@ -139,6 +138,5 @@ def write_folder(network: nn.Module, folder: Path) -> Path:
         )  # where the network was loaded from: a folder of this machine
         config.write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
         for file in Path(work).iterdir():
-            file.chmod(0o644)
-            os.replace(file, folder / file.name)
+            write_bytes(folder / file.name, file.read_bytes())
     return next(folder.glob("*.safetensors"))

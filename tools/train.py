@@ -13,12 +13,12 @@ import argparse
 import json
 import os
 import sys
-from pathlib import Path
 
 import torch
 
 from diffusion_course import default_device
-from diffusion_course.files.checkpoints import write_bytes
+from diffusion_course.files.checkpoints import load_tensors
+from diffusion_course.files.paths import user_path, write_bytes
 from tools.denoiser_parts import train_denoiser, train_denoiser_more, train_denoiser_places
 from tools.digit_runs import DIGITS, DIGITS_CLASSES, train_classifier, train_digits
 from tools.digit_runs import SCHEDULE as DIGITS_SCHEDULE
@@ -51,11 +51,14 @@ def main(argv: list[str] | None = None) -> int:
         "--device", default=str(default_device()), help="where to train (default: %(default)s)"
     )
     parser.add_argument(
-        "--data", type=Path, default=ROOT / "data", help="where the weights go (default: data/)"
+        "--data",
+        type=user_path,
+        default=ROOT / "data",
+        help="where the weights go (default: data/)",
     )
     parser.add_argument(
         "--work",
-        type=Path,
+        type=user_path,
         default=ROOT / "build" / "train",
         help="checkpoint and log (default: build/train/)",
     )
@@ -69,6 +72,12 @@ def main(argv: list[str] | None = None) -> int:
         args.data,
         part.seed,
     )
+    if job.checkpoint.is_file() and load_tensors(job.checkpoint)[1].get("step") == job.steps:
+        print(
+            f"{args.part}: the run was complete already; delete {job.checkpoint} to train anew.",
+            file=sys.stderr,
+        )
+        return 1
     args.work.mkdir(parents=True, exist_ok=True)
     if int(
         os.environ.get("RANK", "0")
@@ -88,12 +97,6 @@ def main(argv: list[str] | None = None) -> int:
             line = f"{args.part} {report.step}/{job.steps}: {report.text}, {report.seconds:.0f} s"
             print(line, flush=True)
             print(line, file=log, flush=True)
-    if report is None:
-        print(
-            f"{args.part}: the run was complete already; delete {job.checkpoint} to train anew.",
-            file=sys.stderr,
-        )
-        return 1
     for file in ship(job, part, report):
         print(f"wrote {file} ({file.stat().st_size / 2**20:.2f} MiB)")
     return 0

@@ -6,6 +6,8 @@ import argparse
 import sys
 from pathlib import Path
 
+from ..files.paths import user_path
+
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
@@ -23,11 +25,11 @@ def parser() -> argparse.ArgumentParser:
 def _add_build(command: argparse.ArgumentParser) -> None:
     add = command.add_argument
     add("--lessons", required=True, help="for example 02,04")
-    add("--out", required=True, type=Path, help="a new folder")
+    add("--out", required=True, type=user_path, help="a new folder")
     add("--name", help="file name of the notebook: letters, digits, - and _")
     add("--title", help="what the notebook is headed")
     what = "CSV with the column id: each student gets numbers of their own"
-    add("--roster", type=Path, help=what)
+    add("--roster", type=user_path, help=what)
     what = "secret; with the same one the same files are built (drawn if left out)"
     add("--seed", type=int, help=what)
     what = "without the questions that a person marks"
@@ -37,11 +39,11 @@ def _add_build(command: argparse.ArgumentParser) -> None:
 def _add_grade(command: argparse.ArgumentParser) -> None:
     add = command.add_argument
     what = "ID.ipynb, ID/NAME.ipynb, ID.zip, or nbgrader's submitted/"
-    add("submissions", type=Path, help=what)
+    add("submissions", type=user_path, help=what)
     what = "assignment.json of build (looked for beside the submissions if left out)"
-    add("--assignment", type=Path, help=what)
+    add("--assignment", type=user_path, help=what)
     what = "where the reports go; a run that was stopped goes on there"
-    add("--out", required=True, type=Path, help=what)
+    add("--out", required=True, type=user_path, help=what)
     add("--jobs", type=int, default=2, help="submissions at a time (default 2)")
     what = "seconds for one submission (default 60)"
     add("--timeout", type=float, default=60.0, help=what)
@@ -52,8 +54,8 @@ def _add_grade(command: argparse.ArgumentParser) -> None:
 
 def _add_gradescope(command: argparse.ArgumentParser) -> None:
     add = command.add_argument
-    add("--assignment", required=True, type=Path)
-    add("--out", required=True, type=Path, help="for example autograder.zip")
+    add("--assignment", required=True, type=user_path)
+    add("--out", required=True, type=user_path, help="for example autograder.zip")
     what = "grade without bubblewrap, in Gradescope's own container"
     add("--unsafe", action="store_true", help=what)
 

@@ -14,8 +14,8 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
-from ..files.checkpoints import write_bytes
-from .assignment.assignment import Assignment, load_assignment, save_assignment
+from ..files.paths import writable, write_bytes
+from .assignment.assignment import Assignment, load_assignment, to_json
 from .records import Graded
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -68,8 +68,10 @@ def refusal() -> dict[str, Any]:
 def write_autograder(assignment: Assignment, path: str | Path, *, unsafe: bool = False) -> None:
     """Write the zip: setup.sh, run_autograder, the assignment and the course, whole or not at all.
 
-    Raises FileNotFoundError where the course was installed without its repository.
+    Raises FileNotFoundError where the course was installed without its repository, and as
+    `files.paths.writable` does for the path, before anything is packed.
     """
+    writable(path)
     if missing := [name for name in SHIPPED if not (ROOT / name).is_file()]:
         what = f"{', '.join(missing)} not found in {ROOT}"
         raise FileNotFoundError(f"{what}: make the zip from a clone of the repository.")
@@ -87,12 +89,9 @@ def write_autograder(assignment: Assignment, path: str | Path, *, unsafe: bool =
             archive.writestr(entry, text)
         for file in files:
             archive.write(file, f"course/{file.relative_to(ROOT).as_posix()}")
-        temporary = Path(path).with_name(f".{Path(path).name}.assignment")
-        try:
-            save_assignment(assignment, temporary)
-            archive.write(temporary, "assignment.json")
-        finally:
-            temporary.unlink(missing_ok=True)
+        entry = zipfile.ZipInfo("assignment.json")
+        entry.external_attr = 0o644 << 16
+        archive.writestr(entry, to_json(assignment))
     write_bytes(path, content.getvalue())
 
 

@@ -1,4 +1,4 @@
-"""Data: exact Gaussian mixtures, image sets, and scenes drawn from words. Imports process."""
+"""Data: exact Gaussian mixtures, image sets, scenes drawn from words. Imports process and files."""
 
 from ..lazy import flat, lazily
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from ..door import beside, checked, floating, positive_int, share
+from ..door import beside, checked, floating, positive_int, share, table
 from ..process.kernels import as_alpha_bar, from_x0_and_noise, noise_like, prediction
 from ..process.schedules import alpha_bar_at
 from ..validation import check_classes, check_timesteps, describe, values_are_free
@@ -46,15 +46,12 @@ def _no_negative(variances: Tensor) -> Tensor:
 def _points(name: str, x: Tensor, given: dict) -> None:
     means = given["self"].means
     if x.ndim != 2 or x.shape[1] != means.shape[1]:
-        raise ValueError(f"points must have shape (N, {means.shape[1]}), got {describe(x)}.")
+        wanted = f"{name} must hold points of shape (N, {means.shape[1]})"
+        raise ValueError(f"{wanted}, got {describe(x)}.")
     if (x.dtype, x.device) != (means.dtype, means.device):
         both = f"{describe(x)} and {describe(means)}"
-        raise ValueError(f"points and mixture differ: {both}. Use mixture.to(x.device, x.dtype).")
-
-
-def _number(name: str, value: object, given: dict) -> None:
-    if not isinstance(value, int | float):
-        raise TypeError(f"{name} must be a number, got {describe(value)}. Or take .item().")
+        use = f"Use mixture.to({name}.device, {name}.dtype)"
+        raise ValueError(f"{name} and the mixture differ: got {both}. {use}.")
 
 
 def _class_of_each(name: str, classes: Sequence[int], given: dict) -> None:
@@ -64,10 +61,13 @@ def _class_of_each(name: str, classes: Sequence[int], given: dict) -> None:
         raise ValueError(f"classes must name {wanted}, got {labels}.")
 
 
+def _readable(name: str, alphas_cumprod: Tensor, given: dict) -> None:
+    if alphas_cumprod.is_meta:
+        raise ValueError(f"{name} must hold values, got {describe(alphas_cumprod)}.")
+
+
 def _index(name: str, t: object, given: dict) -> None:
     last = len(given["alphas_cumprod"]) - 1
-    if not isinstance(t, int):
-        raise TypeError(f"t must be an int, one index for all points, got {describe(t)}.")
     if not 0 <= t <= last:
         raise ValueError(f"t must lie in 0..{last}, got {t}.")
 
@@ -79,8 +79,9 @@ class GaussianMixture:
     """The mixture sum_k weights[k] N(means[k], covariances[k]) on R^D.
 
     weights: (K,) positive, summing to 1; means: (K, D); covariances: (K, D, D) symmetric, no
-    negative eigenvalue. Noise levels are given as ``alpha_bar``: a number or a tensor (N,) in [0,
-    1]; points as (N, D). Raises ValueError or TypeError otherwise.
+    negative eigenvalue; one of 0 leaves no density at abar = 1, which then raises. Noise levels are
+    given as ``alpha_bar``: a number or a tensor (N,) in [0, 1]; points as (N, D). Raises ValueError
+    or TypeError otherwise.
     """
 
     @checked(weights=floating, means=part, covariances=(*part, _mixture))
@@ -104,7 +105,7 @@ class GaussianMixture:
         parts = self.weights, self.means, self.covariances
         return GaussianMixture(*(x.to(device=device, dtype=dtype) for x in parts))
 
-    @checked(alpha_bar=(_number, share))
+    @checked(alpha_bar=share)
     def at(self, alpha_bar: float) -> "GaussianMixture":
         """Return the distribution of x_t at the noise level ``alpha_bar``, a number in [0, 1]."""
         eye = torch.eye(self.dim, dtype=self.means.dtype, device=self.means.device)
@@ -129,20 +130,30 @@ class GaussianMixture:
         log_density = -0.5 * (z**2 / variances + (2 * math.pi * variances).log()).sum(-1)
         return self.weights.log() + log_density, z, variances, signal, noise
 
+    def _with_density(self, x: Tensor, alpha_bar: AlphaBar) -> tuple[Tensor, ...]:
+        """Return ``_project``'s, or raise ValueError where all of a component lies on a plane."""
+        _, _, variances, *_ = found = self._project(x, alpha_bar)
+        if values_are_free(variances) and (variances == 0).any():
+            raise ValueError(
+                "there is no density, and no score, at alpha_bar = 1: a covariance has the "
+                f"eigenvalue 0 (got alpha_bar {alpha_bar}). Take alpha_bar < 1."
+            )
+        return found
+
     @checked(x=points)
     def log_prob(self, x: Tensor, alpha_bar: AlphaBar = 1.0) -> Tensor:
         """Return the log-density (N,) of x_t at x (N, D), in nats; abar = 1 is clean data."""
-        log_joint, *_ = self._project(x, alpha_bar)
+        log_joint, *_ = self._with_density(x, alpha_bar)
         return log_joint.logsumexp(1)
 
     @checked(xt=points)
     def responsibilities(self, xt: Tensor, alpha_bar: AlphaBar = 1.0) -> Tensor:
         """Return p(component k | x_t) (N, K)."""
-        log_joint, *_ = self._project(xt, alpha_bar)
+        log_joint, *_ = self._with_density(xt, alpha_bar)
         return log_joint.softmax(1)
 
     def _score(self, xt: Tensor, alpha_bar: AlphaBar) -> tuple[Tensor, Tensor]:
-        log_joint, z, variances, _, noise = self._project(xt, alpha_bar)
+        log_joint, z, variances, _, noise = self._with_density(xt, alpha_bar)
         pull = -torch.einsum("nke,kde->nkd", z / variances, self._axes)
         return (log_joint.softmax(1)[..., None] * pull).sum(1), noise[:, 0]
 
@@ -154,9 +165,12 @@ class GaussianMixture:
     def _posteriors(self, xt: Tensor, alpha_bar: AlphaBar) -> tuple[Tensor, Tensor, Tensor]:
         """Return p(k | x_t) (N, K), and the means and variances of p(x_0 | x_t, k), (N, K, D)."""
         log_joint, z, variances, signal, noise = self._project(xt, alpha_bar)
-        shrink = self._variances / variances
+        clean = noise == 0  # there x_0 is x_t, also where a component lies on a plane
+        shrink = torch.where(clean, 1.0, self._variances / variances)
         pull = torch.einsum("nke,kde->nkd", signal.sqrt() * shrink * z, self._axes)
-        return log_joint.softmax(1), self.means + pull, noise * shrink
+        shares = torch.where(clean[:, 0], self.weights, log_joint.softmax(1))
+        means = torch.where(clean, xt[:, None], self.means + pull)
+        return shares, means, noise * shrink
 
     @checked(xt=points)
     def posterior_mean(self, xt: Tensor, alpha_bar: AlphaBar) -> Tensor:
@@ -178,7 +192,7 @@ class GaussianMixture:
         score, noise = self._score(xt, alpha_bar)
         return -noise.sqrt() * score
 
-    @checked(prediction_type=prediction)
+    @checked(alphas_cumprod=table, prediction_type=prediction)
     def model(
         self, alphas_cumprod: Tensor, prediction_type: str = "epsilon"
     ) -> Callable[..., Tensor]:
@@ -200,7 +214,7 @@ class GaussianMixture:
 
         return exact
 
-    @checked(prediction_type=prediction, classes=_class_of_each)
+    @checked(alphas_cumprod=table, prediction_type=prediction, classes=_class_of_each)
     def conditional_model(
         self, alphas_cumprod: Tensor, classes: Sequence[int], prediction_type: str = "epsilon"
     ) -> Callable[..., Tensor]:
@@ -225,7 +239,7 @@ class GaussianMixture:
         exact.null_class = null
         return exact
 
-    @checked(t=_index)
+    @checked(alphas_cumprod=(table, _readable), t=_index, num_samples=positive_int)
     def best_loss(
         self, t: int, alphas_cumprod: Tensor, *, num_samples: int = 4096,
         generator: torch.Generator | None = None,

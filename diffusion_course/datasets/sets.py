@@ -11,6 +11,8 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from ..door import checked, one_of, positive_int
+from ..seeds import on_cpu
+from ..files.paths import user_path
 from .mixtures import GaussianMixture
 from .scenes import render_scenes, sample_scenes
 
@@ -46,6 +48,7 @@ def _of_images(name: str, size: int, given: dict) -> None:
     name=one_of(*OFFLINE_DATASETS, *MIXTURES, *DOWNLOAD_DATASETS), split=one_of(*SPLITS),
     size=(positive_int, _of_images),
 )
+@on_cpu
 def load_dataset(
     name: str, *, split: str = "all", size: int | None = None,
     root: str | Path = "~/.cache/diffusion_course", download: bool = True,
@@ -66,7 +69,7 @@ def load_dataset(
     if name == "scenes":
         images, labels = _scenes(split, size or 64)
     elif name in DOWNLOAD_DATASETS:
-        images, labels = _downloaded(name, split, Path(root).expanduser(), download)
+        images, labels = _downloaded(name, split, user_path(root, "root"), download)
     else:
         images, labels = _digits(split) if name == "digits" else _photos()
     return ImageSet(images if size is None else _resized(images, size), labels, name)
@@ -131,6 +134,7 @@ def _downloaded(name: str, split: str, root: Path, download: bool) -> Labelled:
 
 
 @checked(name=one_of(*MIXTURES))
+@on_cpu
 def mixture(name: str = "pair") -> GaussianMixture:
     """Return a named 2-D Gaussian mixture in float64, within about [-2, 2].
 

@@ -5,11 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from ..latent.memory import LiveBytes
+from .data import plain
 from .given import ClassNetwork, DroppingNetwork
+
+
+def from_numpy(output: Any) -> Any:
+    """Return an array as the tensor that it counts as; all else as it is."""
+    return plain(output) if isinstance(output, np.ndarray) else output
 
 
 def named(*parts: str) -> Callable[[Callable], Callable]:
@@ -40,8 +47,8 @@ def two_steps(
         loss = answer(model, data, optimizer, levels, generator)
         if loss is None or loss is ...:
             return loss
-        if isinstance(loss, float):
-            loss = torch.tensor(loss, dtype=x0.dtype)
+        if isinstance(loss, (float, np.floating)):
+            loss = torch.tensor(float(loss), dtype=x0.dtype)
         elif isinstance(loss, Tensor) and loss.dtype == torch.float32:
             loss = loss.to(x0.dtype)  # a float that went through torch.tensor
         losses.append(loss)
@@ -57,14 +64,15 @@ def with_sizes(
     answer: Callable[..., Tensor], model: ClassNetwork, *args: object
 ) -> tuple[Tensor, Tensor]:
     """The answer's output, and how many samples the network saw in each of its calls."""
-    output = answer(model, *args)
-    return output if output is None or output is ... else (output, torch.tensor(model.sizes))
+    output = from_numpy(answer(model, *args))
+    return (output, torch.tensor(model.sizes)) if isinstance(output, Tensor) else output
 
 
 @named(
     "your output",
     "after your function the network is in another mode than before.",
     "the loss that your function returns still holds the graph it was computed with.",
+    "after your function a weight of the network is another.",
 )
 def with_mode(answer: Callable[..., Any], model: DroppingNetwork, batches: Any) -> Any:
     """Return the answer's loss, and three numbers that are 0.0 where all is well.
@@ -75,8 +83,10 @@ def with_mode(answer: Callable[..., Any], model: DroppingNetwork, batches: Any) 
     dtype = batches[0]["xt"].dtype
     modes, weight = [part.training for part in model.modules()], model.weight.detach().clone()
     loss = answer(model, batches)
-    if isinstance(loss, float):
-        loss = torch.tensor(loss, dtype=dtype)
+    if isinstance(loss, (float, np.floating)):
+        loss = torch.tensor(float(loss), dtype=dtype)
+    elif isinstance(loss, Tensor) and loss.dtype == torch.float32:
+        loss = loss.to(dtype)  # a float that went through torch.tensor
     if not isinstance(loss, Tensor):
         return loss
     if loss.dtype == torch.float32:
@@ -86,12 +96,13 @@ def with_mode(answer: Callable[..., Any], model: DroppingNetwork, batches: Any) 
     return loss, float(other), float(loss.requires_grad), float(changed)
 
 
+@named("your output", "no gradient gets through what your function returns to its first arguments.")
 def with_gradients(answer: Callable[..., Any], mean: Tensor, *others: Tensor) -> Any:
     """Return the answer's draw, and 1.0 if no gradient gets through it to its first two arguments.
 
     0.0 where both get one.
     """
-    output = answer(mean, *others)
+    output = from_numpy(answer(mean, *others))
     if not isinstance(output, Tensor):
         return output
     log_variance, *rest = others
@@ -125,7 +136,7 @@ def count_scores(
     The scores of ``slice_size`` heads are allowed.
     """
     with LiveBytes() as live:
-        output = answer(query, key, value, slice_size)
+        output = from_numpy(answer(query, key, value, slice_size))
     if not isinstance(output, Tensor):
         return output
     scores = slice_size * query.shape[1] * key.shape[1] * query.element_size()

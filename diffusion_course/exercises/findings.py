@@ -11,7 +11,7 @@ import torch
 from .advice import advice
 from .compare import ORDER, Terms, difference
 from .definition import Case, Exercise
-from .trial import Outcome, bound_arguments
+from .trial import GRADIENTS, Outcome, bound_arguments
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,8 +66,8 @@ def terms_of(exercise: Exercise, case: Case) -> Terms:
     return Terms(
         exercise.tolerance,
         bound_arguments(exercise, case),
-        exercise.digits if exercise.is_value else None,
-        getattr(exercise.call, "parts", ()),
+        digits=exercise.digits if exercise.is_value else None,
+        parts=getattr(exercise.call, "parts", ()),
     )
 
 
@@ -83,12 +83,7 @@ def _raised(exercise: Exercise, case: Case, outcome: Outcome) -> Finding:
 
 def _side_effect(exercise: Exercise, case: Case, want: Outcome, got: Outcome) -> Finding | None:
     if got.changed:
-        names = " and ".join(f"`{name}`" for name in got.changed)
-        text = (
-            f"your function changes its input {names} in place. Make a new one: the caller still"
-            " needs the old."
-        )
-        return Finding("inputs", named(case) + text, case)
+        return Finding("inputs", named(case) + _changed(got.changed), case)
     if got.used_global_random and not want.used_global_random:
         text = (
             "what your function returns depends on the global random state. Draw only from what it"
@@ -111,6 +106,21 @@ def _side_effect(exercise: Exercise, case: Case, want: Outcome, got: Outcome) ->
         if not demand.holds(case, got, want):
             return Finding(demand.name, named(case) + demand.message, case)
     return None
+
+
+def _changed(changed: Sequence[str]) -> str:
+    held = [name for name in changed if not name.endswith(GRADIENTS)]
+    if held:
+        names = " and ".join(f"`{name}`" for name in held)
+        return (
+            f"your function changes its input {names} in place. Make a new one: the caller still"
+            " needs the old."
+        )
+    name = changed[0].removesuffix(GRADIENTS)
+    return (
+        f"your function switches gradients of its input `{name}` on or off: the caller's tensor"
+        f" is then another. Work on {name}.detach().clone().requires_grad_()."
+    )
 
 
 def named(case: Case) -> str:

@@ -14,8 +14,11 @@ STALE_SECONDS = 10.0  # a lock this old was left behind: holding it takes millis
 
 
 @contextlib.contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Hold NAME.lock beside the file.
+def locked(path: Path) -> Iterator[Path]:
+    """Hold NAME.lock beside the file, and give its path.
+
+    The path is that of the file itself (`files.paths.writable`), so that all its names share a
+    lock.
 
     Raises TimeoutError where another holds it too long, OSError where none can be made.
     """
@@ -30,7 +33,7 @@ def locked(path: Path) -> Iterator[None]:
         else:
             time.sleep(0.005)
     try:
-        yield
+        yield path
     finally:
         with contextlib.suppress(OSError):
             if lock.read_text(encoding="ascii") == token:
@@ -39,7 +42,7 @@ def locked(path: Path) -> Iterator[None]:
 
 def _create(lock: Path, token: str) -> bool:
     try:
-        handle = os.open(lock, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644)
+        handle = os.open(lock, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
     except FileExistsError:
         return False
     with os.fdopen(handle, "w", encoding="ascii") as file:

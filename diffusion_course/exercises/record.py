@@ -10,13 +10,15 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import stat
 import sys
+import threading
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ..files.checkpoints import write_bytes
+from ..files.paths import user_path, writable, write_bytes
 from .engine import Result
 from .locks import locked
 
@@ -36,7 +38,7 @@ def default_path() -> Path | None:
         return None
     try:
         if chosen:
-            return Path(chosen).expanduser().absolute()
+            return user_path(chosen, VARIABLE).absolute()
         if sys.platform == "win32":
             folder = os.environ.get("APPDATA") or Path.home() / "AppData" / "Roaming"
         elif sys.platform == "darwin":
@@ -44,7 +46,7 @@ def default_path() -> Path | None:
         else:
             given = os.environ.get("XDG_DATA_HOME", "")
             folder = given if os.path.isabs(given) else Path.home() / ".local" / "share"
-    except RuntimeError as error:
+    except (RuntimeError, ValueError) as error:
         warnings.warn(
             f"progress is not kept: {error} Set {VARIABLE} to a file of yours.", stacklevel=2
         )
@@ -55,13 +57,16 @@ def default_path() -> Path | None:
 class Record:
     """Attempts, hints and right answers by exercise id.
 
-    `path` is the file; None keeps them in the process only. An event is added to what the file says
-    at that moment, under a lock. What cannot be written stays in memory and is written as soon as
-    that works; a warning says so once.
+    `path` is the file; None, or a device such as /dev/null, keeps them in the process only. An
+    event is added to what the file says at that moment, under a lock; threads may share a record.
+    What cannot be written stays in memory and is written as soon as that works; a warning says so
+    once.
     """
 
-    def __init__(self, path: Path | None = None) -> None:
-        self._path = path
+    def __init__(self, path: str | Path | None = None) -> None:
+        path = None if path is None else user_path(path)
+        self._path = None if path is not None and path.is_char_device() else path
+        self._threads = threading.RLock()  # held by whoever reads or changes what follows
         self._stored: dict[str, dict[str, Any]] = {}
         self._pending: dict[str, dict[str, Any]] = {}
         # Hints in this process: a restarted kernel begins with the first again.
@@ -94,11 +99,12 @@ class Record:
 
         `available` is at least 1.
         """
-        index = min(self._shown.get(exercise_id, 0), available - 1)
-        self._shown[exercise_id] = index + 1
-        if index + 1 > self.hints(exercise_id):
-            self._happened(exercise_id, hints=index + 1)
-        return index
+        with self._threads:
+            index = min(self._shown.get(exercise_id, 0), available - 1)
+            self._shown[exercise_id] = index + 1
+            if index + 1 > self.hints(exercise_id):
+                self._happened(exercise_id, hints=index + 1)
+            return index
 
     def forget(self, exercise_id: str | None = None) -> None:
         """Forget one exercise, or all.
@@ -111,32 +117,35 @@ class Record:
                 name: entry for name, entry in entries.items() if exercise_id not in (None, name)
             }
 
-        if self._path is not None and self._path.exists():
-            with locked(self._path):
-                self._stored = kept(_load(self._path))
-                _save(self._path, self._stored)
-        self._stored, self._pending, self._shown = (
-            kept(self._stored),
-            kept(self._pending),
-            kept(self._shown),
-        )
+        with self._threads:
+            if self._path is not None and self._path.exists():
+                with locked(writable(self._path)) as file:
+                    self._stored = kept(_load(file))
+                    _save(file, self._stored)
+            self._stored, self._pending, self._shown = (
+                kept(self._stored),
+                kept(self._pending),
+                kept(self._shown),
+            )
 
     def _entry(self, exercise_id: str) -> dict[str, Any]:
-        self._read()
-        return _merged(self._stored, self._pending).get(exercise_id, _EMPTY)
+        with self._threads:
+            self._read()
+            return _merged(self._stored, self._pending).get(exercise_id, _EMPTY)
 
     def _happened(self, exercise_id: str, **event: Any) -> None:
-        self._pending = _merged(self._pending, {exercise_id: _EMPTY | event})
-        if self._path is None:
-            return
-        try:
-            with locked(self._path):
-                merged = _merged(_load(self._path), self._pending)
-                _save(self._path, merged)
-            self._stored, self._pending = merged, {}
-            self._warned = False
-        except OSError as error:
-            self._not_kept(error)
+        with self._threads:
+            self._pending = _merged(self._pending, {exercise_id: _EMPTY | event})
+            if self._path is None:
+                return
+            try:
+                with locked(writable(self._path)) as file:
+                    merged = _merged(_load(file), self._pending)
+                    _save(file, merged)
+                self._stored, self._pending = merged, {}
+                self._warned = False
+            except OSError as error:
+                self._not_kept(error)
 
     def _read(self) -> None:
         """Read the file if it changed since; other kernels write it too."""
@@ -144,6 +153,8 @@ class Record:
             return
         try:
             now = self._path.stat()
+            if not stat.S_ISREG(now.st_mode):
+                raise OSError("it is no regular file")
             version = (now.st_ino, now.st_mtime_ns, now.st_size)
             if version != self._version:
                 self._version = version
@@ -152,8 +163,8 @@ class Record:
             self._version, self._stored = None, {}
         except ValueError:
             # Where it cannot be set aside the next event says why.
-            with contextlib.suppress(OSError), locked(self._path):
-                self._stored = _load(self._path)
+            with contextlib.suppress(OSError), locked(writable(self._path)) as file:
+                self._stored = _load(file)
         except OSError as error:
             self._not_kept(error)
 

@@ -231,8 +231,9 @@ def _holds_one(frame: types.FrameType) -> bool:
     near = [*frame.f_locals.values()]
     near += [frame.f_globals[name] for name in frame.f_code.co_names if name in frame.f_globals]
     for value in near:
-        inside = _attribute(value, "__dict__") if not isinstance(value, types.ModuleType) else None
-        if value is ... or (type(inside) is dict and any(one is ... for one in inside.values())):
+        homes = [] if isinstance(value, types.ModuleType) else [value, type(value)]
+        kept = [dict(_attribute(home, "__dict__") or {}) for home in homes]
+        if value is ... or any(one is ... for attributes in kept for one in attributes.values()):
             return True
     return any(_loads_one(code) for code in _family(frame.f_code))
 

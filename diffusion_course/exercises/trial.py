@@ -20,6 +20,8 @@ from .definition import Case
 from .surroundings import kept, random_states
 from .traces import Failure, failure_of
 
+GRADIENTS = ".requires_grad"  # behind the name of an input of which this alone was changed
+
 __all__ = ["Called", "Failure", "Foreign", "Outcome", "bound_arguments", "clone", "run_case"]
 
 
@@ -78,7 +80,7 @@ def run_case(
         name
         for name in before
         if name not in exercise.may_change and not unchanged(before[name], after[name])
-    )
+    ) + tuple(f"{name}{GRADIENTS}" for name in before if _switched(before[name], after[name]))
     generators = [name for name, value in before.items() if isinstance(value, torch.Generator)]
     ignored = any(
         torch.equal(before[name].get_state(), after[name].get_state()) for name in generators
@@ -89,6 +91,14 @@ def run_case(
         again, _, _ = _call(exercise, answer, args, kwargs, caught, seed=1)
         same = unchanged(output, again)
     return Outcome(output, failure, changed, drew and not same, ignored, drew or same)
+
+
+def _switched(before: Any, after: Any) -> bool:
+    """True where a tensor wants gradients after a call and did not before, or the other way."""
+    both = (before, after)
+    return all(isinstance(one, torch.Tensor) for one in both) and (
+        before.requires_grad != after.requires_grad
+    )
 
 
 def bound_arguments(exercise: Called, case: Case) -> dict[str, Any]:

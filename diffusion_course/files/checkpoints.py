@@ -2,47 +2,61 @@
 
 import hashlib
 import json
-import os
-import tempfile
 from pathlib import Path
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
 from ..door import checked
 from ..validation import describe
+from .paths import user_path, write_bytes
 
 Tensors = dict[str, Tensor]
 
 
-def write_bytes(path: str | Path, content: bytes) -> None:
-    """Write ``content`` to ``path`` whole or not at all: to a file beside it, then renamed."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+def _is_a_file(name: str, path: str | Path, given: dict) -> None:
+    if not user_path(path, name).is_file():
+        raise FileNotFoundError(f"there is no file {path}.")
 
 
+@checked(path=_is_a_file)
 def sha256_of(path: str | Path) -> str:
-    """Return the file's sha256 as 64 hexadecimal digits."""
-    with open(path, "rb") as file:
+    """Return the file's sha256 as 64 hexadecimal digits. Raises FileNotFoundError without it."""
+    with open(user_path(path), "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def save_tensors(path: str | Path, tensors: Tensors, metadata: dict | None = None) -> None:
-    """Write tensors and JSON-able ``metadata`` to a safetensors file, whole or not at all."""
+def content_of(x: Tensor | None) -> str | None:
+    """Return a digest of a tensor's dtype, shape and values: the same in any layout and place."""
+    if x is None:
+        return None
+    digest = hashlib.sha256(f"{x.dtype} {tuple(x.shape)}".encode())
+    digest.update(x.detach().cpu().reshape(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()[:16]
+
+
+def save_tensors(
+    path: str | Path, tensors: Tensors, metadata: dict | None = None, **options: object
+) -> None:
+    """Write tensors and JSON-able ``metadata`` to a safetensors file, whole or not at all.
+
+    One of several that share their values, as tied weights do, is written for all of them.
+    ``options``: name and trial, as in ``write_bytes``.
+    """
     from safetensors.torch import save
 
-    flat = {name: x.detach().contiguous().cpu() for name, x in tensors.items()}
-    write_bytes(path, save(flat, metadata={"json": json.dumps(metadata or {}, sort_keys=True)}))
+    flat, first, tied = {}, {}, {}
+    for key, x in tensors.items():
+        if not isinstance(x, Tensor):
+            raise TypeError(f"tensors[{key!r}] must be a torch.Tensor, got {describe(x)}.")
+        place = (x.device, x.data_ptr(), x.dtype, x.shape, x.stride())
+        if (one := first.setdefault(place, key)) != key:
+            tied[key] = one
+        else:  # a copy: safetensors takes no views of one memory
+            flat[key] = x.detach().to("cpu", copy=True, memory_format=torch.contiguous_format)
+    said = {"json": metadata or {}} | ({"tied": tied} if tied else {})
+    said = {key: json.dumps(value, sort_keys=True) for key, value in said.items()}
+    write_bytes(path, save(flat, metadata=said), **options)
 
 
 def check_sha256(path: str | Path, sha256: str) -> None:
@@ -52,11 +66,6 @@ def check_sha256(path: str | Path, sha256: str) -> None:
             f"{path} is damaged or not the file that belongs here: its sha256 is {found}, expected"
             f" {sha256}. Restore it (git checkout of that file), or make it again (make train)."
         )
-
-
-def _is_a_file(name: str, path: str | Path, given: dict) -> None:
-    if not Path(path).is_file():
-        raise FileNotFoundError(f"there is no file {path}.")
 
 
 def _of_that_file(name: str, sha256: str, given: dict) -> None:
@@ -72,27 +81,46 @@ def load_tensors(path: str | Path, *, sha256: str | None = None) -> tuple[Tensor
     from safetensors import SafetensorError, safe_open
 
     try:
-        with safe_open(path, framework="pt") as file:
-            metadata = (file.metadata() or {}).get("json", "{}")
-            return {name: file.get_tensor(name) for name in file.keys()}, json.loads(metadata)
-    except SafetensorError as error:
+        with safe_open(user_path(path), framework="pt") as file:
+            tensors = {key: file.get_tensor(key) for key in file.keys()}
+            said = file.metadata() or {}
+        tied = json.loads(said.get("tied", "{}"))
+        tensors |= {key: tensors[one] for key, one in tied.items()}
+        return tensors, json.loads(said.get("json", "{}"))
+    except (SafetensorError, ValueError, KeyError, AttributeError) as error:
         damaged = f"{path} is not a whole safetensors file ({error})"
         raise ValueError(f"{damaged}. Delete it and make it again.") from error
 
 
-def _fit(name: str, tensors: Tensors, given: dict) -> None:
-    module = given["module"]
-    own = module.state_dict()
-    faults = [f"missing {key}" for key in own.keys() - tensors.keys()]
-    faults += [f"unexpected {key}" for key in tensors.keys() - own.keys()]
-    both = ((key, tensors[key], own[key]) for key in own.keys() & tensors.keys())
-    faults += [f"{k}: {describe(a)} for {describe(b)}" for k, a, b in both if a.shape != b.shape]
-    if faults:
-        unfit = f"the weights of {given['source']} do not fit {type(module).__name__}"
-        raise ValueError(f"{unfit}: {'; '.join(sorted(faults)[:5])}.")
+def plain_names(tensors: dict) -> dict:
+    """Return them by the names without torch.compile's and DataParallel's prefixes."""
+    plain = {name.replace("_orig_mod.", ""): x for name, x in tensors.items()}
+    while plain and all(name.startswith("module.") for name in plain):
+        plain = {name.removeprefix("module."): x for name, x in plain.items()}
+    return plain
 
 
-@checked(tensors=_fit)
-def load_into(module: object, tensors: Tensors, source: str) -> None:
-    """Load all tensors into ``module``, or raise ValueError naming up to five that do not fit."""
-    module.load_state_dict(tensors)
+def _few(names: list[str]) -> str:
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+
+
+def load_into(module: nn.Module, tensors: Tensors, source: str) -> None:
+    """Load all tensors into ``module``, or raise ValueError naming some of each kind of misfit.
+
+    Prefixes that torch.compile and DataParallel put before the names are left out, here and there.
+    """
+    state, tensors = module.state_dict(), plain_names(tensors)
+    own = plain_names({name: name for name in state})  # as it is called here, by plain name
+    pairs = {k: (tensors[k], state[own[k]]) for k in own if k in tensors}
+    faults = {
+        "missing ": [k for k in own if k not in tensors],
+        "unexpected ": [k for k in tensors if k not in own],
+        "": [
+            f"{k} is {describe(a)} for {describe(b)}" for k, (a, b) in pairs.items()
+            if not isinstance(a, Tensor) or (a.shape, a.dtype) != (b.shape, b.dtype)
+        ],
+    }
+    if found := "; ".join(kind + _few(names) for kind, names in faults.items() if names):
+        kind = type(getattr(module, "_orig_mod", module)).__name__
+        raise ValueError(f"the weights of {source} do not fit {kind}: {found}.")
+    module.load_state_dict({own[k]: x for k, x in tensors.items()})

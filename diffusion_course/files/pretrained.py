@@ -11,6 +11,7 @@ from .. import models
 from ..door import checked
 from ..process.schedules import NoiseSchedule, make_schedule
 from .checkpoints import load_into, load_tensors
+from .paths import user_path
 
 MANIFEST = "manifest.json"
 
@@ -40,7 +41,8 @@ def data_dir() -> Path:
     Raises FileNotFoundError, saying what to do, if it holds no manifest.
     """
     override = os.environ.get("DIFFUSION_COURSE_DATA")
-    folder = Path(override) if override else Path(__file__).resolve().parents[2] / "data"
+    own = Path(__file__).resolve().parents[2] / "data"
+    folder = user_path(override, "DIFFUSION_COURSE_DATA") if override else own
     if not (folder / MANIFEST).is_file():
         raise FileNotFoundError(
             f"no shipped weights: {folder / MANIFEST} does not exist. Work in a clone of the course"
@@ -67,7 +69,7 @@ def _shipped(name: str, value: str, given: dict) -> None:
     files = shipped_files()
     if value not in files:
         names = ", ".join(map(repr, files))
-        raise ValueError(f"there are no shipped weights named {value!r}; there are {names}.")
+        raise ValueError(f"name must be one of the shipped weights, got {value!r}; there are {names}.")
     if "/" in value:
         part = "is a part of a latent model and needs the others: use load_parts()"
         raise ValueError(f"{value!r} {part}.")

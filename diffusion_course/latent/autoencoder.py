@@ -30,6 +30,14 @@ class AutoencoderLoss(NamedTuple):
 
 def check_images(name: str, images: object) -> None:
     """Raise unless ``images`` is a floating batch (B, C, H, W) in [-1, 1], if read for free."""
+    if not isinstance(images, Tensor):
+        raise TypeError(
+            f"{name} must be a torch.Tensor (B, C, H, W) in [-1, 1], got {describe(images)}. From a"
+            " PIL picture: torchvision.transforms.functional.to_tensor(picture)[None] * 2 - 1."
+        )
+    if images.dtype == torch.uint8:
+        got = describe(images)
+        raise TypeError(f"{name} must be floating in [-1, 1], got {got}: {name} / 127.5 - 1.")
     check_batch(name, images)
     if images.ndim != 4:
         raise ValueError(f"{name} must have shape (B, C, H, W), got {describe(images)}.")
@@ -44,6 +52,9 @@ def check_images(name: str, images: object) -> None:
 
 def _pictures(name: str, images: object, given: dict) -> None:
     check_images(name, images)
+
+
+_pictures.typed = True
 
 
 _weight = number(lambda w: w >= 0 and math.isfinite(w), "be a finite number >= 0")
@@ -66,11 +77,12 @@ def autoencoder_loss(
     least, also under autocast. Raises ValueError for another shape or range, sides that the network
     cannot halve evenly, or a negative ``kl_weight``.
     """
-    posterior = vae.encode(images).latent_dist
+    own = next((p.dtype for p in vae.parameters()), images.dtype)
+    posterior = vae.encode(images.to(own)).latent_dist
     wide = torch.promote_types(images.dtype, torch.float32)
     mean, log_variance = posterior.mean.to(wide), posterior.logvar.to(wide)
     latents = mean + (0.5 * log_variance).exp() * noise_like(mean, generator)
-    decoded = vae.decode(latents.to(images.dtype)).sample
+    decoded = vae.decode(latents.to(own)).sample
     _check_decoded(decoded, images, latents)
     error = decoded.to(wide) - images.to(wide)
     zero = torch.zeros((), dtype=wide, device=images.device)

@@ -10,16 +10,24 @@ from ..door import batch, checked, like
 from ..process.kernels import column
 from ..validation import check_batch, check_device, describe, values_are_free
 from .autoencoder import check_images
-from .parts import LatentParts
+from .parts import LatentParts, device_of, dtype_of
+
+
+def check_texts(name: str, prompts: object) -> None:
+    """Raise unless ``prompts`` is a text or a list of at least one text."""
+    texts = [prompts] if isinstance(prompts, str) else prompts
+    if not isinstance(texts, (list, tuple)) or not all(isinstance(text, str) for text in texts):
+        raise TypeError(f"{name} must be a text or a list of texts, got {describe(prompts)}.")
+    if not texts:
+        wordless = "For a picture without words use ['']"
+        raise ValueError(f"{name} must hold at least one text, got an empty list. {wordless}.")
 
 
 def _texts(name: str, prompts: object, given: dict) -> None:
-    texts = [prompts] if isinstance(prompts, str) else prompts
-    if not isinstance(texts, (list, tuple)) or not all(isinstance(text, str) for text in texts):
-        raise TypeError(f"prompts must be a text or a list of texts, got {describe(prompts)}.")
-    if not texts:
-        wordless = "For a picture without words use ['']"
-        raise ValueError(f"prompts must hold at least one text, got an empty list. {wordless}.")
+    check_texts(name, prompts)
+
+
+_texts.typed = True
 
 
 @checked(prompts=_texts)
@@ -43,17 +51,25 @@ def encode_prompt(parts: LatentParts, prompts: str | Sequence[str]) -> Tensor:
             stacklevel=4,
         )
     ids = tokenizer(texts, padding="max_length", truncation=True, max_length=length).input_ids
-    return encoder(torch.tensor(ids, device=parts.device)).last_hidden_state.to(parts.dtype)
+    words = encoder(torch.tensor(ids, device=device_of(encoder))).last_hidden_state
+    return words.to(parts.device, parts.dtype)
 
 
-def _pictures_for_the_model(name: str, images: object, given: dict) -> None:
-    parts = given["parts"]
+def for_the_model(name: str, images: object, parts: LatentParts) -> None:
+    """Raise unless ``images`` are pictures (B, C, H, W) that the autoencoder can read."""
     check_images(name, images)
-    check_device(name, images, "the model", next(parts.vae.parameters()))
+    check_device(name, images, "parts.vae", next(parts.vae.parameters()))
     if images.shape[1] != parts.vae.config.in_channels:
         channels, got = parts.vae.config.in_channels, describe(images)
         raise ValueError(f"images must have {channels} channels, got {got}.")
     parts.latent_shape(*images.shape[2:])
+
+
+def _pictures_for_the_model(name: str, images: object, given: dict) -> None:
+    for_the_model(name, images, given["parts"])
+
+
+_pictures_for_the_model.typed = True
 
 
 @checked(images=_pictures_for_the_model)
@@ -63,20 +79,20 @@ def encode_images(
 ) -> Tensor:
     """Return the scaled latents (B, C, H/f, W/f) of pictures (B, 3, H, W) in [-1, 1].
 
-    They are scaling_factor * z, float32 at least. With a generator z is drawn from the encoder's
-    Gaussian, without one it is the mean. Raises for another shape or range, sides that are no
-    multiples of f, or another device.
+    They are scaling_factor * z, in ``parts.latent_dtype``: float32 at least. The pictures may have
+    any floating dtype; the encoder reads them in its own. With a generator z is drawn from the
+    encoder's Gaussian, without one it is the mean. Raises for another shape or range, sides that
+    are no multiples of f, or another device.
     """
-    posterior = parts.vae.encode(images.to(parts.dtype)).latent_dist
+    posterior = parts.vae.encode(images.to(dtype_of(parts.vae))).latent_dist
     z = posterior.mean if generator is None else posterior.sample(generator)
-    z = z.to(torch.promote_types(z.dtype, torch.float32))
-    return parts.vae.config.scaling_factor * z
+    return parts.vae.config.scaling_factor * z.to(parts.device, parts.latent_dtype)
 
 
 def check_latents(parts: LatentParts, latents: object) -> None:
     """Raise unless ``latents`` is a floating batch (B, C, h, w) for this model, on its device."""
     check_batch("latents", latents)
-    check_device("latents", latents, "the model", next(parts.unet.parameters()))
+    check_device("latents", latents, "parts.unet", next(parts.unet.parameters()))
     channels = parts.vae.config.latent_channels
     if latents.ndim != 4 or latents.shape[1] != channels:
         raise ValueError(f"latents must have shape (B, {channels}, h, w), got {describe(latents)}.")
@@ -84,6 +100,9 @@ def check_latents(parts: LatentParts, latents: object) -> None:
 
 def _of_the_model(name: str, latents: object, given: dict) -> None:
     check_latents(given["parts"], latents)
+
+
+_of_the_model.typed = True
 
 
 def _finite(name: str, latents: Tensor, given: dict) -> None:
@@ -99,16 +118,36 @@ def _finite(name: str, latents: Tensor, given: dict) -> None:
 def decode_latents(parts: LatentParts, latents: Tensor) -> Tensor:
     """Return the pictures (B, 3, H, W) of scaled latents (B, C, h, w), clamped to [-1, 1].
 
-    They are divided by scaling_factor first. Raises for another shape or device, and ValueError for
-    latents that are not finite, where that can be read for free.
+    They are divided by scaling_factor first; the decoder reads them in its own dtype, and the
+    pictures get that of the latents. Raises for another shape or device, and ValueError for latents
+    or pictures that are not finite, where that can be read for free.
     """
     z = latents / parts.vae.config.scaling_factor
-    return parts.vae.decode(z.to(parts.dtype)).sample.to(latents.dtype).clamp(-1, 1)
+    z = z.to(device_of(parts.vae), dtype_of(parts.vae))
+    pictures = parts.vae.decode(z).sample.to(latents.device, latents.dtype)
+    _check_drawn(pictures, z)
+    return pictures.clamp(-1, 1)
+
+
+def _check_drawn(pictures: Tensor, z: Tensor) -> None:
+    if values_are_free(pictures) and not torch.isfinite(pictures).all():
+        kind = str(z.dtype).removeprefix("torch.")
+        raise ValueError(
+            f"the pictures are not finite, though the latents are ({describe(z)}): the autoencoder"
+            f" overflows in {kind}. Let it compute in float32: parts.vae.float()."
+        )
+
+
+def _as_weight(weight: Tensor | float) -> Tensor:
+    return weight if isinstance(weight, Tensor) else torch.as_tensor(weight, device="cpu")
 
 
 def _share_for_each(name: str, weight: Tensor | float, given: dict) -> None:
     n = len(given["a"])
-    w = torch.as_tensor(weight)
+    w = _as_weight(weight)
+    if w.is_complex() or w.device.type not in ("cpu", given["a"].device.type):
+        got = describe(weight)
+        raise TypeError(f"weight must hold real numbers, on the CPU or a's device, got {got}.")
     fits = w.ndim == 0 or (w.ndim == 1 and (n == 1 or len(w) == n))
     if not fits or (values_are_free(w) and not ((w >= 0) & (w <= 1)).all()):
         demand = f"in [0, 1], a number or one for each of {n} samples"

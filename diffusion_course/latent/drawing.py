@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, fields
 import torch
 from torch import Tensor
 
+from ..kinds import held_to
 from ..sampling.loop import SAMPLERS, SampleState
 from ..sampling.solvers import Step
 from .starts import Prompts
@@ -25,7 +26,7 @@ class Drawing:
     options: what else the sampler's step takes, such as ``eta``.
     """
 
-    negative_prompt: Prompts = ""
+    negative_prompt: Prompts | None = ""
     guidance_scale: float = 4.0
     rescale: float = 0.0
     num_inference_steps: int = 20
@@ -34,6 +35,14 @@ class Drawing:
     generator: torch.Generator | None = None
     callback: Callable[[SampleState], None] | None = None
     options: Mapping[str, object] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Hold each setting to its annotation, as the door does with arguments."""
+        for one in fields(self):
+            if one.name == "negative_prompt":  # the model's own check says more
+                continue
+            if (kind := held_to(one.type, one.default is None)) is not None:
+                object.__setattr__(self, one.name, kind.of(one.name, getattr(self, one.name)))
 
 
 def _options_of(step: Callable) -> list[inspect.Parameter]:

@@ -10,16 +10,12 @@ from torch import nn
 
 from ..files.checkpoints import check_sha256
 from ..files.pretrained import data_dir, shipped_files
-from ..process.kernels import PREDICTION_TYPES
-from ..process.schedules import NoiseSchedule, make_schedule
-from ..validation import check_choice, describe
+from ..process.schedules import NoiseSchedule
+from ..validation import describe
+from .schedulers import read_file
 
 MINIATURE = "mini-stable-diffusion"
 NETWORKS = {"vae": "AutoencoderKL", "unet": "UNet2DConditionModel", "text_encoder": "CLIPTextModel"}
-BETA_SCHEDULES = {  # diffusers' names -> this course's
-    "linear": "linear", "scaled_linear": "scaled_linear", "squaredcos_cap_v2": "cosine",
-    "sigmoid": "sigmoid",
-}
 
 
 @contextmanager
@@ -98,7 +94,7 @@ def load_network(folder: Path, dtype: torch.dtype, advice: str) -> nn.Module:
         )
     load = getattr(diffusers, kind, getattr(transformers, kind, None)).from_pretrained
     try:
-        with without_progress_bars():
+        with without_progress_bars(), torch.device("cpu"):  # whatever the default device is
             network, info = load(
                 folder, use_safetensors=True, local_files_only=True, output_loading_info=True
             )
@@ -134,31 +130,24 @@ def load_tokenizer(folder: Path, vocab_size: int, advice: str) -> object:
 def read_process(folder: Path, advice: str) -> dict[str, object]:
     """Return the fields of ``LatentParts`` that the scheduler's configuration holds.
 
-    What it leaves out has diffusers' default.
+    The class that it names, or else ``model_index.json``, has the defaults of what it leaves out.
+    Raises ValueError, naming the setting, for what diffusers would read otherwise.
     """
-    config = read_json(folder / "scheduler" / "scheduler_config.json", advice)
-    prediction_type = config.get("prediction_type", "epsilon")
-    name = f"the prediction_type of the scheduler in {folder}"
-    check_choice(name, prediction_type, PREDICTION_TYPES)
-    return {
-        "schedule": _schedule(config, folder),
-        "prediction_type": prediction_type,
-        "spacing": config.get("timestep_spacing"),
-        "steps_offset": config.get("steps_offset", 0),
-        "ends_clean": config.get("set_alpha_to_one", True),
-    }
+    path = folder / "scheduler" / "scheduler_config.json"
+    config, index = read_json(path, advice), folder / "model_index.json"
+    entry = read_json(index, advice).get("scheduler") if index.is_file() else None
+    named = entry[-1] if isinstance(entry, list) and entry else None
+    found = read_file({"_class_name": named} | config, path)
+    if named in (None, kind := config.get("_class_name", named)):
+        return found
+    other = read_file(config | {"_class_name": named}, path)
+    if differ := [name for name in found if not _same(found[name], other[name])]:
+        raise ValueError(
+            f"{path} names {kind}, model_index.json {named}, and their defaults differ in"
+            f" {' and '.join(differ)}. Name the same class in both."
+        )
+    return found
 
 
-def _schedule(config: dict, folder: Path) -> NoiseSchedule:
-    betas, kind = config.get("trained_betas"), config.get("beta_schedule")
-    if betas is not None:
-        return NoiseSchedule(torch.tensor(betas, dtype=torch.float64))
-    if kind not in BETA_SCHEDULES:
-        has, known = f"has beta_schedule {kind!r}", ", ".join(BETA_SCHEDULES)
-        raise ValueError(f"the scheduler in {folder} {has}; known are {known}.")
-    ends = () if kind == "squaredcos_cap_v2" else ("beta_start", "beta_end")
-    return make_schedule(
-        BETA_SCHEDULES[kind], config.get("num_train_timesteps", 1000),
-        zero_terminal_snr=config.get("rescale_betas_zero_snr", False),
-        **{end: config[end] for end in ends if end in config},
-    )
+def _same(a: object, b: object) -> bool:
+    return torch.equal(a.betas, b.betas) if isinstance(a, NoiseSchedule) else a == b

@@ -201,7 +201,7 @@ def load_folder(folder: Path, dtype: torch.dtype) -> object:
         "local_files_only": True, "dtype" if renamed else "torch_dtype": dtype,
     }
     try:
-        with without_progress_bars():
+        with without_progress_bars(), torch.device("cpu"):  # whatever the default device is
             return diffusers.StableDiffusionPipeline.from_pretrained(folder, **settings)
     except Exception as error:  # what a damaged file raises depends on which one it is
         reason = f"{type(error).__name__}: {_first_line(error)[:100]}"

@@ -7,11 +7,22 @@ import torch
 from torch import Tensor, nn
 
 from ..door import checked
+from ..files.paths import user_path
 from ..files.pretrained import data_dir
 from ..process.schedules import NoiseSchedule
 from ..validation import describe
 from . import folders
 from .folders import MINIATURE, NETWORKS
+
+
+def dtype_of(network: nn.Module) -> torch.dtype:
+    """Return the dtype of a network's weights, float32 if it has none."""
+    return next((p.dtype for p in network.parameters() if p.is_floating_point()), torch.float32)
+
+
+def device_of(network: nn.Module) -> torch.device:
+    """Return where a network's weights are."""
+    return next(network.parameters()).device
 
 
 def _a_multiple_of_the_factor(name: str, side: object, given: dict) -> None:
@@ -49,7 +60,10 @@ class LatentParts:
 
     def __repr__(self) -> str:
         weights = sum(p.numel() for part in NETWORKS for p in getattr(self, part).parameters())
-        kind = f"{self.prediction_type}, {str(self.dtype).removeprefix('torch.')} on {self.device}"
+        dtypes = {part: str(dtype_of(getattr(self, part)))[6:] for part in NETWORKS}
+        one = {*dtypes.values()} == {dtypes["unet"]}
+        said = dtypes["unet"] if one else ", ".join(f"{part} {d}" for part, d in dtypes.items())
+        kind = f"{self.prediction_type}, {said} on {self.device}"
         return f"LatentParts(latents {self.latent_shape()}, {weights:,} weights, {kind})"
 
     @property
@@ -59,8 +73,13 @@ class LatentParts:
 
     @property
     def dtype(self) -> torch.dtype:
-        """The unet's weights' dtype."""
-        return next(self.unet.parameters()).dtype
+        """The unet's weights' dtype. The others may have their own: ``parts.vae.float()``."""
+        return dtype_of(self.unet)
+
+    @property
+    def latent_dtype(self) -> torch.dtype:
+        """The dtype of latents between the parts: the unet's, float32 at least."""
+        return torch.promote_types(self.dtype, torch.float32)
 
     @property
     def factor(self) -> int:
@@ -86,12 +105,17 @@ class LatentParts:
 
         This is the ``model`` of ``sample_loop``.
         """
-        return self.unet(xt.to(self.dtype), t, encoder_hidden_states=cond).sample.to(xt.dtype)
+        xt_seen, words = xt.to(self.dtype), cond.to(self.dtype)
+        return self.unet(xt_seen, t, encoder_hidden_states=words).sample.to(xt.dtype)
 
     def to(
         self, device: torch.device | str | None = None, dtype: torch.dtype | None = None
     ) -> "LatentParts":
-        """Move and cast the three networks in place; return self."""
+        """Move and cast the three networks in place; return self.
+
+        Each is fed in its own dtype, so ``parts.vae.float()`` cures pictures that half precision
+        makes black.
+        """
         # Nn.Module's own: diffusers' warns of modules to be kept in float32, even if there are none
         for part in NETWORKS:
             network = getattr(self, part)
@@ -105,7 +129,14 @@ def _a_path(name: str, path: object, given: dict) -> None:
         raise TypeError(f"{name} must be that of a folder, or None for the miniature, got {got}.")
 
 
-@checked(path=_a_path)
+def _dtype(name: str, dtype: object, given: dict) -> None:
+    folders.check_dtype(dtype)
+
+
+_a_path.typed = _dtype.typed = True
+
+
+@checked(path=_a_path, dtype=_dtype)
 def load_parts(
     path: str | Path | None = None, *, device: torch.device | str = "cpu",
     dtype: torch.dtype = torch.float32,
@@ -119,8 +150,7 @@ def load_parts(
     against the sha256 in ``data/manifest.json``. Nothing is downloaded. Raises FileNotFoundError
     for a missing folder or part; ValueError for a damaged one, or a model of another kind.
     """
-    folders.check_dtype(dtype)
-    folder = data_dir() / MINIATURE if path is None else Path(path)
+    folder = data_dir() / MINIATURE if path is None else user_path(path)
     again = "Copy the folder again, whole. For a name on the hub use load_stable_diffusion."
     advice = "Restore it: git checkout data." if path is None else again
     if not folder.is_dir():

@@ -1,10 +1,24 @@
 """Checkpoints by id and schedulers by name: which ids still exist, and what stands for which."""
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+import torch
+
 from ..door import checked, one_of
+from ..validation import describe
 from .parts import MINIATURE
+from .schedulers import (
+    carried_over,
+    check_changes,
+    defaults_of,
+    given_settings,
+    lost_settings,
+    nearest,
+    training_table,
+    trains_alike,
+)
 
 
 @dataclass(frozen=True)
@@ -76,15 +90,42 @@ def find_checkpoint(model: str) -> tuple[tuple[str, ...], str, str]:
     return (model,), f"unknown, read https://huggingface.co/{model}", ""
 
 
-@checked(name=_scheduler)
+def _settings(name: str, config: object, given: dict) -> None:
+    if not isinstance(config, Mapping):
+        got = describe(config)
+        raise TypeError(f"config must be that of a scheduler, as scheduler.config, got {got}.")
+
+
+_settings.typed = True
+
+
+@checked(name=_scheduler, config=_settings)
 def make_scheduler(name: str, config: Mapping[str, object], **changes: object) -> object:
     """Return diffusers' scheduler for one of this course's sampler names.
 
-    Its settings are those of another scheduler's ``config``. They hold how the U-Net was trained:
-    betas, prediction type, spacing. ``changes`` override some of them. Raises ValueError for a name
-    that is not in ``SCHEDULERS``.
+    Its settings are those of another scheduler's ``config``, and ``changes`` win over all others.
+    How the U-Net was trained stays: what ``config`` leaves out has the defaults of its own class,
+    and betas that the new class could not make are handed to it as ``trained_betas``. Warns of
+    settings that the new class does not know and that changed the pictures. Raises ValueError for a
+    name that is not in ``SCHEDULERS``, a setting that no scheduler has, or a value that diffusers
+    does not take; TypeError for a change that the new class does not know.
     """
     import diffusers
 
-    kind, settings = SCHEDULERS[name]
-    return getattr(diffusers, kind).from_config(config, **settings, **changes)
+    kind, own = SCHEDULERS[name]
+    known, given = defaults_of(kind), given_settings(config)
+    for change in changes.keys() - known.keys() - {"rescale_betas_zero_snr"}:
+        raise TypeError(f"{kind} has no setting {change!r}{nearest(change, known)}")
+    settings = carried_over(config) | own | changes
+    check_changes(settings, changes)
+    if lost := lost_settings(given, known):
+        warnings.warn(f"{kind} does not know {lost}: its pictures will differ.", stacklevel=3)
+    if not trains_alike(settings, kind):
+        settings["trained_betas"] = training_table(settings)
+        settings["rescale_betas_zero_snr"] = False
+    private = {one: config[one] for one in ("_class_name", "_diffusers_version") if one in config}
+    try:
+        with torch.device("cpu"):  # whatever the default device is
+            return getattr(diffusers, kind).from_config(private | settings)
+    except (NotImplementedError, TypeError, ValueError, RuntimeError) as error:
+        raise ValueError(f"{kind} cannot be made of these settings: {error}") from error

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import torch
 
-from ..door import checked, one_of
+from ..door import checked, number, one_of
+from ..files.paths import user_path
 from ..files.pretrained import data_dir
 from ..seeds import default_device
 from ..training.precision import has_fast_bfloat16
@@ -23,7 +24,20 @@ def _an_id_or_a_folder(name: str, model: object, given: dict) -> None:
         raise TypeError(f"model must be an id on the hub or a folder, got {describe(model)}.")
 
 
-@checked(model=_an_id_or_a_folder, offload=one_of(*OFFLOADS), scheduler=one_of(*SCHEDULERS))
+_an_id_or_a_folder.typed = True
+
+
+def _a_dtype(name: str, dtype: object, given: dict) -> None:
+    check_dtype(dtype)
+
+
+_a_dtype.typed = True
+
+
+@checked(
+    model=_an_id_or_a_folder, dtype=_a_dtype, offload=one_of(*OFFLOADS),
+    scheduler=one_of(*SCHEDULERS), timeout=number(lambda s: s > 0, "be positive, in seconds"),
+)
 def load_stable_diffusion(
     model: str | Path | None = None, *, device: torch.device | str | None = None,
     dtype: torch.dtype | None = None, attention_slicing: bool = False, vae_slicing: bool = False,
@@ -51,7 +65,6 @@ def load_stable_diffusion(
     """
     place = _place(device)
     dtype = _usual_dtype(place) if dtype is None else dtype
-    check_dtype(dtype)
     if offload is not None and place.type == "cpu":
         raise ValueError(
             f"offload={offload!r} keeps weights in main memory while an accelerator does not need"
@@ -65,12 +78,14 @@ def load_stable_diffusion(
     model = CHECKPOINTS["Stable Diffusion 1.5"].ids[0] if model is None else model
     if str(model) == MINIATURE:
         pipe, line = _miniature(dtype), ""
-    elif str(model) and (folder := Path(model).expanduser()).is_dir():
+    elif str(model) and (folder := user_path(model, "model")).is_dir():
         pipe, line = _folder(folder, place, dtype, savings, fallback)
     elif isinstance(model, Path):
         raise FileNotFoundError(f"there is no folder {model}.")
     else:
         insists, where = device is not None, {"cache_dir": cache_dir, "timeout": timeout}
+        if cache_dir is not None:
+            where["cache_dir"] = user_path(cache_dir, "cache_dir")
         pipe, line = _checkpoint(str(model), insists, place, dtype, savings, fallback, **where)
     _set_up(pipe, place, savings, scheduler)
     if line:
@@ -174,9 +189,11 @@ def _miniature(dtype: torch.dtype) -> object:
 
     parts, folder = load_parts(dtype=dtype), data_dir() / MINIATURE
     kind = json.loads((folder / "model_index.json").read_text(encoding="utf-8"))["scheduler"][1]
+    with torch.device("cpu"):  # whatever the default device is
+        scheduler = getattr(diffusers, kind).from_pretrained(folder / "scheduler")
     pipe = diffusers.StableDiffusionPipeline(
         vae=parts.vae, text_encoder=parts.text_encoder, tokenizer=parts.tokenizer, unet=parts.unet,
-        scheduler=getattr(diffusers, kind).from_pretrained(folder / "scheduler"),
+        scheduler=scheduler,
         safety_checker=None, feature_extractor=None, requires_safety_checker=False,
     )
     pipe.register_to_config(_name_or_path=MINIATURE)

@@ -9,23 +9,40 @@ from torch import Tensor
 from ..door import checked
 from ..process.kernels import mix
 from ..sampling.timesteps import Level
+from ..seeds import draw
 from ..validation import check_device, describe, values_are_free
-from .coding import encode_prompt
+from .coding import check_texts, encode_prompt
 from .parts import LatentParts
 
 Prompts = str | Sequence[str] | Tensor
+WHOLE = (torch.bool, torch.uint8)  # a uint8 mask may hold 0 and 1
+TO_MASK = "From a PIL picture: torchvision.transforms.functional.to_tensor(mask.convert('L'))."
 
 
-def _encoded(name: str, prompts: Prompts, given: dict) -> None:
-    if isinstance(prompts, Tensor):
-        if prompts.ndim != 3 or not prompts.is_floating_point():
-            shape = describe(prompts)
-            raise ValueError(f"encoded prompts must have shape (B, L, D), got {shape}.")
-        weight = next(given["parts"].unet.parameters())
-        check_device("the encoded prompts", prompts, "the model", weight)
+def check_prompts(name: str, prompts: object, parts: LatentParts) -> None:
+    """Raise unless ``prompts`` is texts, or words (B, L, D) that the unet can read."""
+    if not isinstance(prompts, Tensor):
+        return check_texts(name, prompts)
+    wide = parts.unet.config.cross_attention_dim
+    if prompts.ndim != 3 or not prompts.is_floating_point() or 0 in prompts.shape:
+        got = describe(prompts)
+        raise ValueError(f"{name}: encoded prompts must have shape (B, L, D), got {got}.")
+    if isinstance(wide, int) and prompts.shape[2] != wide:
+        got = describe(prompts)
+        raise ValueError(f"{name}: encoded prompts must have {wide} channels, got {got}.")
+    check_device(name, prompts, "parts.unet", next(parts.unet.parameters()))
 
 
-@checked(prompts=_encoded)
+def prompts_of_the_model(name: str, prompts: object, given: dict) -> None:
+    """The door's check for ``check_prompts``."""
+    if prompts is not None or name == "prompts":
+        check_prompts(name, prompts, given["parts"])
+
+
+prompts_of_the_model.typed = True
+
+
+@checked(prompts=prompts_of_the_model)
 def words_of(parts: LatentParts, prompts: Prompts) -> Tensor:
     """Return the words (B, L, D) of texts, or the words themselves in the model's dtype."""
     if isinstance(prompts, Tensor):
@@ -52,9 +69,8 @@ def draw_noise(
     parts: LatentParts, shape: Sequence[int], generator: torch.Generator | None
 ) -> Tensor:
     """Return standard normal noise on the model's device, drawn where the generator is."""
-    where = parts.device if generator is None else generator.device
-    noise = torch.randn(shape, generator=generator, device=where)
-    return noise.to(parts.device, torch.promote_types(parts.dtype, torch.float32))
+    kind = {"device": parts.device, "dtype": torch.float32}
+    return draw(torch.randn, shape, generator=generator, **kind).to(parts.latent_dtype)
 
 
 def noised(latents: Tensor, noise: Tensor, level: Level) -> Tensor:
@@ -62,30 +78,56 @@ def noised(latents: Tensor, noise: Tensor, level: Level) -> Tensor:
     return mix(math.sqrt(level.alpha_bar), latents, math.sqrt(1 - level.alpha_bar), noise)
 
 
-def _a_mask_of_the_images(name: str, mask: object, given: dict) -> None:
+def a_mask_of_the_images(name: str, mask: object, given: dict) -> None:
     images, got = given["images"], describe(mask)
-    if not isinstance(mask, Tensor) or not (mask.is_floating_point() or mask.dtype == torch.bool):
-        raise TypeError(
-            f"mask must be a tensor, bool or floating in [0, 1], 1 where to repaint, got {got}."
+    height, width = images.shape[2:]
+    known = isinstance(mask, Tensor) and (mask.is_floating_point() or mask.dtype in WHOLE)
+    if not known:
+        demand = "a tensor, bool or floating in [0, 1], 1 where to repaint"
+        advice = "" if isinstance(mask, Tensor) else f" {TO_MASK}"
+        raise TypeError(f"mask must be {demand}, got {got}.{advice}")
+    if mask.ndim not in (2, 3, 4) or mask.shape[-2:] != (height, width):
+        raise ValueError(
+            f"mask must have the images' height {height} and width {width}: shape (H, W), (B, H, W)"
+            f" or (B, 1, H, W), got {got}."
         )
-    size, n = tuple(images.shape[2:]), len(images)
-    batch = mask.shape[0] if mask.ndim == 4 else 1
-    fits_images = batch in (1, n) or n == 1
-    if mask.shape not in (size, (batch, 1, *size)) or not fits_images:
-        demand = f"{size} or (1 or {n}, 1, *{size})"
-        raise ValueError(f"mask must be {demand} for these images, got {got}.")
+    if mask.ndim == 4 and mask.shape[1] != 1:
+        raise ValueError(f"mask must have one channel, shape (B, 1, H, W), got {got}.")
+    few = (1, len(images)) if mask.ndim == 3 or len(images) > 1 else range(1, len(mask) + 1)
+    if mask.ndim > 2 and len(mask) not in few:
+        raise ValueError(
+            f"mask must be one for all {len(images)} images or one for each of them, got"
+            f" {len(mask)} masks: {got}."
+        )
     check_device("mask", mask, "images", images)
-    if values_are_free(mask) and not ((mask >= 0) & (mask <= 1)).all():
+    if not values_are_free(mask):
+        return
+    if not ((mask >= 0) & (mask <= 1)).all():
         low, high = mask.min().item(), mask.max().item()
-        raise ValueError(f"mask must lie in [0, 1], got values from {low:g} to {high:g}.")
+        cure = " From 0..255: mask / 255." if high > 1 and low >= 0 else ""
+        raise ValueError(f"mask must lie in [0, 1], got values from {low:g} to {high:g}.{cure}")
 
 
-@checked(mask=_a_mask_of_the_images)
+a_mask_of_the_images.typed = True
+
+
+def pictures_of(**counts: int) -> int:
+    """Return how many pictures there will be; raises ValueError unless each count is that or 1."""
+    n = max(counts.values())
+    for name, count in counts.items():
+        if count not in (1, n):
+            listed = ", ".join(f"{one}: {k}" for one, k in counts.items())
+            demand = f"one for all {n} pictures or one for each of them"
+            raise ValueError(f"{name} must be {demand}, got {count} ({listed}).")
+    return n
+
+
+@checked(mask=a_mask_of_the_images)
 def latent_mask(parts: LatentParts, mask: Tensor, images: Tensor) -> Tensor:
     """Return where to repaint as bool (1 or B, 1, h, w): of f x f pixels the first, cut at 0.5.
 
-    mask: (H, W) or (1 or B, 1, H, W), bool or in [0, 1]. Raises TypeError or ValueError for
-    another, or for one that repaints no latent.
+    mask: (H, W), (1 or B, H, W) or (1 or B, 1, H, W), bool or in [0, 1]. Raises TypeError or
+    ValueError for another, or for one that repaints no latent.
     """
     f = parts.factor
     repaint = mask.reshape(-1, 1, *images.shape[2:]) >= 0.5

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from numbers import Real
 
 import numpy as np
 import torch
@@ -14,10 +15,13 @@ from ..sampling.loop import SAMPLERS, SampleState, iterate_levels, make_denoise
 from ..sampling.solvers import Denoise, SamplerStep, Step, Transition
 from ..sampling.timesteps import CLEAN, Level, inference_timesteps, noise_levels
 from ..validation import check_choice, describe
-from .coding import check_latents, decode_latents, encode_images
+from .coding import check_latents, decode_latents, encode_images, for_the_model
 from .drawing import Drawing, with_settings
 from .parts import LatentParts
-from .starts import Prompts, draw_noise, latent_mask, noised, one_for_each, repeat, words_of
+from .starts import (
+    Prompts, a_mask_of_the_images, draw_noise, latent_mask, noised, one_for_each, pictures_of,
+    prompts_of_the_model, repeat, words_of,
+)
 
 # diffusers keeps x_t / sqrt(abar) in these, and takes fractional times
 IN_SIGMA = ("euler", "euler_ancestral", "heun")
@@ -25,6 +29,9 @@ IN_SIGMA = ("euler", "euler_ancestral", "heun")
 
 def _of_the_model(name: str, latents: object, given: dict) -> None:
     check_latents(given["parts"], latents)
+
+
+_of_the_model.typed = True
 
 
 def _alone(name: str, latents: Tensor, given: dict) -> None:
@@ -39,12 +46,16 @@ def _sampler(name: str, sampler: str | Step, given: dict) -> None:
 
 
 def _share(name: str, strength: object, given: dict) -> None:
-    is_number = isinstance(strength, (int, float)) and not isinstance(strength, bool)
+    is_number = isinstance(strength, Real) and not isinstance(strength, bool)
     if not (is_number and 0 <= strength <= 1):
         got = describe(strength)
         raise ValueError(
             f"strength must be a number in [0, 1], the share of the steps to take, got {got}."
         )
+
+
+_share.typed = True
+_sampler.typed = True
 
 
 @checked(sampler=_sampler, strength=_share)
@@ -95,12 +106,20 @@ def _steps_taken(n: int, strength: float) -> int:
     return taken
 
 
-@checked(latents=_of_the_model)
+def _settings(name: str, drawing: Drawing, given: dict) -> None:
+    prompts_of_the_model("negative_prompt", drawing.negative_prompt, given)
+    sample_latents.hold(sampler=drawing.sampler)
+
+
+@checked(
+    prompts=prompts_of_the_model, latents=_of_the_model, negative_prompt=prompts_of_the_model,
+    sampler=_sampler,
+)
 def sample_latents(
     parts: LatentParts, prompts: Prompts, latents: Tensor, levels: Sequence[Level], *,
-    negative_prompt: Prompts = "", guidance_scale: float = 4.0, rescale: float = 0.0,
-    sampler: str | Step = "dpmpp_2m", generator: torch.Generator | None = None,
-    **options: object,
+    negative_prompt: Prompts | None = "", guidance_scale: float = 4.0,
+    rescale: float = 0.0, sampler: str | Step = "dpmpp_2m",
+    generator: torch.Generator | None = None, **options: object,
 ) -> Iterator[SampleState]:
     """Return an iterator over the steps of the guided loop, from latents (B, C, h, w) at levels[0].
 
@@ -152,7 +171,7 @@ def _draw(
 
 
 @with_settings
-@checked(latents=(_alone, _of_the_model))
+@checked(prompts=prompts_of_the_model, drawing=_settings, latents=(_alone, _of_the_model))
 def text_to_image(
     parts: LatentParts, prompts: Prompts, *, drawing: Drawing, latents: Tensor | None = None,
     height: int | None = None, width: int | None = None,
@@ -168,11 +187,22 @@ def text_to_image(
     if latents is None:
         shape = len(words), *parts.latent_shape(height, width)
         latents = draw_noise(parts, shape, drawing.generator)
-    x = _pure_noise(parts, repeat(latents, len(words)), levels[0], drawing)
+    n = pictures_of(prompts=len(words), latents=len(latents))
+    x = _pure_noise(parts, repeat(latents, n), levels[0], drawing)
     return _draw(parts, words, x, levels, drawing)
 
 
+def _for_the_model(name: str, images: object, given: dict) -> None:
+    for_the_model(name, images, given["parts"])
+
+
+_for_the_model.typed = True
+
+
 @with_settings
+@checked(
+    images=_for_the_model, prompts=prompts_of_the_model, drawing=_settings, strength=_share
+)
 def image_to_image(
     parts: LatentParts, images: Tensor, prompts: Prompts, *, drawing: Drawing,
     strength: float = 0.6,
@@ -185,7 +215,8 @@ def image_to_image(
     ``encode_images`` and ``text_to_image``.
     """
     words, levels = words_of(parts, prompts), _levels(parts, drawing, strength)
-    z = repeat(encode_images(parts, images, generator=drawing.generator), len(words))
+    n = pictures_of(prompts=len(words), images=len(images))
+    z = repeat(encode_images(parts, images, generator=drawing.generator), n)
     x = noised(z, draw_noise(parts, z.shape, drawing.generator), levels[0])
     return _draw(parts, words, x, levels, drawing)
 
@@ -204,6 +235,10 @@ def _keeping(step: Step, z: Tensor, noise: Tensor, repaint: Tensor) -> Step:
 
 
 @with_settings
+@checked(
+    images=_for_the_model, mask=a_mask_of_the_images, prompts=prompts_of_the_model,
+    drawing=_settings, strength=_share,
+)
 def inpaint(
     parts: LatentParts, images: Tensor, mask: Tensor, prompts: Prompts, *, drawing: Drawing,
     strength: float = 1.0,
@@ -212,14 +247,14 @@ def inpaint(
 
     After each step the latents outside the mask are put back: the picture's own, noised to the
     level that was reached (RePaint, Lugmayr et al. 2022, arXiv 2201.09865, without its resampling;
-    as diffusers). Kept pixels still pass the autoencoder. mask: (H, W) or (1 or B, 1, H, W), bool
-    or in [0, 1], cut at 0.5; of f x f pixels the first decides. strength 1 starts from pure noise.
-    The rest as in ``image_to_image``. Raises also for a mask that does not fit.
+    as diffusers). Kept pixels still pass the autoencoder. mask: (H, W), (1 or B, H, W) or (1 or B,
+    1, H, W), bool or in [0, 1], cut at 0.5; of f x f pixels the first decides. strength 1 starts
+    from pure noise. The rest as in ``image_to_image``. Raises also for a mask that does not fit.
     """
     words, levels = words_of(parts, prompts), _levels(parts, drawing, strength)
-    z = encode_images(parts, images, generator=drawing.generator)
     repaint = latent_mask(parts, mask, images)
-    z = repeat(z, max(len(words), len(repaint)))
+    n = pictures_of(prompts=len(words), images=len(images), mask=len(repaint))
+    z = repeat(encode_images(parts, images, generator=drawing.generator), n)
     noise = draw_noise(parts, z.shape, drawing.generator)
     pure = strength == 1
     x = _pure_noise(parts, noise, levels[0], drawing) if pure else noised(z, noise, levels[0])

@@ -21,6 +21,9 @@ def _string(name: str, text: object, given: dict) -> None:
         raise TypeError(f"text must be one string, got {describe(text)}. For several, use a loop.")
 
 
+_string.typed = True
+
+
 def _room_for_both_ends(name: str, n: int, given: dict) -> None:
     if n < 2:
         raise ValueError(f"{name} must be at least 2, for the start and the end token, got {n}.")

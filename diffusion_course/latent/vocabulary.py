@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from ..door import checked, positive_int
-from ..files.checkpoints import write_bytes
+from ..files.paths import user_path, write_bytes
 from ..validation import describe
 from .tokenization import (
     END,
@@ -45,6 +45,9 @@ def _list(name: str, captions: object, given: dict) -> None:
     if isinstance(captions, str):
         got = describe(captions)
         raise TypeError(f"captions must be a list of strings, got {got}. One caption: [caption].")
+
+
+_list.typed = True
 
 
 def _all_bytes_and_ends(name: str, n: int, given: dict) -> None:
@@ -86,7 +89,7 @@ def train_vocabulary(
         "merges.txt": "\n".join(["#version: 0.2", *(" ".join(pair) for pair in merges), ""]),
         "tokenizer_config.json": json.dumps(config, indent=2),
     }.items():
-        write_bytes(Path(folder) / name, content.encode("utf-8"))
+        write_bytes(user_path(folder, "folder") / name, content.encode("utf-8"))
     return vocabulary
 
 
@@ -97,7 +100,7 @@ def load_vocabulary(folder: str | Path) -> Vocabulary:
     ``tokenizer_config.json``. Raises FileNotFoundError for a folder without them, ValueError for
     files that cannot be read.
     """
-    folder = Path(folder)
+    folder = user_path(folder, "folder")
     try:
         if (folder / "vocab.json").is_file():
             ids = json.loads((folder / "vocab.json").read_text(encoding="utf-8"))

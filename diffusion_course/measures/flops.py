@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
+from ..door import checked, positive_int
 from .inputs import evaluating
 
 
@@ -109,11 +110,13 @@ def _flops_by_name(model: nn.Module, inputs: tuple) -> dict[str, int]:
     return counter.flops
 
 
+@checked()
 def count_parameters(model: nn.Module) -> int:
     """Return how many numbers are trained; a parameter that is used in two places counts once."""
     return sum(p.numel() for p in model.parameters() if p.requires_grad)
 
 
+@checked()
 def count_flops(model: nn.Module, *inputs: Any) -> int:
     """Return the floating-point operations of one call ``model(*inputs)``, forward only; training
     costs about 3 times as much.
@@ -126,6 +129,7 @@ def count_flops(model: nn.Module, *inputs: Any) -> int:
     return sum(_flops_by_name(model, inputs).values())
 
 
+@checked(depth=positive_int)
 def flops_by_module(model: nn.Module, *inputs: Any, depth: int = 1) -> dict[str, ModuleCost]:
     """Return parameters and ``count_flops`` of one call by module, names cut to ``depth`` parts.
 

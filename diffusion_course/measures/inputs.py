@@ -5,7 +5,10 @@ from contextlib import contextmanager
 
 from torch import Tensor, nn
 
+from ..door import number
 from ..validation import widest_float
+
+inside = number(lambda p: 0 < p < 1, "lie in (0, 1)")
 
 
 def wide(x: Tensor) -> Tensor:

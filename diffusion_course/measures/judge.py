@@ -35,10 +35,10 @@ def read_scenes(judge: Judge, images: Tensor, *, batch_size: int = 256) -> Tenso
 
 
 def _codes(name: str, codes: object, given: dict) -> None:
-    shape = (*given["read"].shape[:1], len(CHOICES)) if isinstance(given["read"], Tensor) else None
-    if not isinstance(codes, Tensor) or codes.shape != shape:
-        wanted = f"{name} must hold codes (N, {len(CHOICES)}), as many as the other"
-        raise ValueError(f"{wanted}, got {describe(codes)}.")
+    read, asked = given["read"], given["asked"]
+    if codes.shape != (*read.shape[:1], len(CHOICES)):
+        wanted = f"read and asked must both hold codes (N, {len(CHOICES)})"
+        raise ValueError(f"{wanted}, got {describe(read)} and {describe(asked)}.")
 
 
 @checked(read=_codes, asked=(_codes, beside("read")))

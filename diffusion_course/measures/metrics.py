@@ -3,6 +3,7 @@ image, and how sure one can be of them. Computed in float64, returned as Python 
 """
 
 from collections.abc import Callable
+from numbers import Real
 from statistics import linear_regression, mean
 from typing import NamedTuple
 
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 
 from ..door import batch, beside, checked, finite, floating, one_of, positive_int
 from ..validation import check_batch, describe
-from .inputs import evaluating, wide
+from .inputs import evaluating, inside, wide
 
 KERNELS = ("cubic", "rbf")
 
@@ -44,7 +45,7 @@ class Interval(NamedTuple):
 def _one_row_each(rows: object, images: Tensor) -> Tensor:
     if not isinstance(rows, Tensor) or rows.ndim < 2 or len(rows) != len(images):
         wanted = f"one row for each image, ({len(images)}, D)"
-        raise ValueError(f"features must have {wanted}, got {describe(rows)}.")
+        raise ValueError(f"the model's features must have {wanted}, got {describe(rows)}.")
     return rows
 
 
@@ -72,7 +73,7 @@ def extract_features(
 def _rows(name: str, features: Tensor, given: dict) -> None:
     a, b = given["features_a"], given["features_b"]
     if features.ndim != 2 or len(features) < 2 or features.shape[1] != a.shape[1]:
-        wanted = "features must have shapes (N, D) and (M, D) with N, M >= 2"
+        wanted = f"{name} must hold features: shapes (N, D) and (M, D) with N, M >= 2"
         raise ValueError(f"{wanted}, got {describe(a)} and {describe(b)}.")
 
 
@@ -112,11 +113,11 @@ def _smallest_size(features_a: Tensor, min_size: int | None) -> int:
 def _make_a_line(name: str, num_sizes: int, given: dict) -> None:
     a, b = given["features_a"], given["features_b"]
     min_size = _smallest_size(a, given["min_size"])
-    if not 2 <= min_size < len(a) or min_size * (len(b) / len(a)) < 2 or num_sizes < 2:
+    if not 2 <= min_size <= len(a) / 2 or min_size * (len(b) / len(a)) < 2 or num_sizes < 2:
         raise ValueError(
-            "frechet_infinity fits a line through num_sizes >= 2 sizes from min_size to N, got"
-            f" {num_sizes=}, {min_size=}, {describe(a)} and {describe(b)}. Take more samples or"
-            " fewer features."
+            "frechet_infinity fits a line through num_sizes >= 2 sizes from min_size to N, and "
+            f"min_size must be at most N / 2, got {num_sizes=}, {min_size=}, features_a with "
+            f"{describe(a)} and features_b with {describe(b)}. Take more samples or fewer features."
         )
 
 
@@ -131,8 +132,9 @@ def frechet_infinity(
     For each of ``num_sizes`` sizes n from ``min_size`` to N, evenly spaced in 1 / n, both shuffled
     sets are cut into pieces (n of features_a, the same share of features_b) whose distances are
     averaged. Cutting both removes both sets' bias; the paper keeps the data fixed, and its bias.
-    The line needs n well above D: ``min_size`` defaults to the larger of 2 D and N / 8. Raises
-    ValueError if there are too few samples, and as ``frechet_distance``.
+    The line needs n well above D: ``min_size`` defaults to the larger of 2 D and N / 8, and is at
+    most N / 2, since a line through neighbouring sizes extrapolates their noise. Raises ValueError
+    if there are too few samples for that, and as ``frechet_distance``.
     """
     n, share = len(features_a), len(features_b) / len(features_a)
     smallest = _smallest_size(features_a, min_size)
@@ -144,8 +146,8 @@ def frechet_infinity(
         pieces = list(zip(a.split(size), b.split(int(size * share)), strict=False))[: n // size]
         distances.append(mean(frechet_distance(*pair) for pair in pieces))
     slope, value = linear_regression([1 / size for size in sizes], distances)
-    distances = torch.tensor(distances, dtype=torch.float64)
-    return FrechetFit(value, slope, torch.tensor(sizes), distances)
+    distances = torch.tensor(distances, dtype=torch.float64, device="cpu")
+    return FrechetFit(value, slope, torch.tensor(sizes, device="cpu"), distances)
 
 
 def _kernel_sum(
@@ -227,23 +229,21 @@ def kernel_distance(
 
 
 def _sets(name: str, sets: tuple, given: dict) -> None:
-    level = given["level"]
-    if not 0 < level < 1 or not sets:
-        wanted = "bootstrap_interval needs at least one set and a level in (0, 1)"
-        raise ValueError(f"{wanted}, got {len(sets)} sets, {level=}.")
+    if not sets:
+        raise ValueError("bootstrap_interval needs at least one set of samples, got none.")
     for i, x in enumerate(sets):
         check_batch(f"set {i}", x)
 
 
 def _number(value: object) -> float:
     value = value.item() if isinstance(value, Tensor) and value.numel() == 1 else value
-    if not isinstance(value, int | float):
+    if not isinstance(value, Real):
         got = f"got {describe(value)}. Wrap it: lambda x: f(x).value"
         raise ValueError(f"statistic must return one number, {got}.")
     return float(value)
 
 
-@checked(method=one_of("basic", "percentile"), num_resamples=positive_int, sets=_sets)
+@checked(method=one_of("basic", "percentile"), num_resamples=positive_int, level=inside, sets=_sets)
 def bootstrap_interval(
     statistic: Callable[..., float | Tensor], *sets: Tensor, num_resamples: int = 200,
     level: float = 0.95, method: str = "basic", generator: torch.Generator | None = None,

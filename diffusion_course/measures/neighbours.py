@@ -9,9 +9,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ..door import Check, batch, beside, checked, finite, number, positive_int
+from ..door import Check, batch, beside, checked, finite, positive_int
 from ..validation import describe
-from .inputs import wide
+from .inputs import inside, wide
 
 
 class Nearest(NamedTuple):
@@ -102,9 +102,6 @@ def precision_recall(
     """
     precision = _share_covered(fake, real, k, chunk)
     return PrecisionRecall(precision, _share_covered(real, fake, k, chunk))
-
-
-inside = number(lambda p: 0 < p < 1, "lie in (0, 1)")
 
 
 @checked(samples=points, train=points, held_out=points, level=inside, chunk=positive_int)

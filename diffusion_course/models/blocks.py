@@ -3,13 +3,16 @@
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..door import checked, number
+from ..door import checked, number, positive_int
 
 GROUP = 16  # channels normalised together; fewer are slow in bfloat16 and channels-last on CPUs
 MULTIPLE = f"be a multiple of {GROUP} (group normalisation)"
 
 
-@checked(channels=number(lambda n: n >= 1 and n % GROUP == 0, MULTIPLE))
+grouped = number(lambda n: n >= 1 and n % GROUP == 0, MULTIPLE)
+
+
+@checked(channels=grouped)
 def group_norm(channels: int) -> nn.GroupNorm:
     """Return normalisation over groups of 16 channels. Raises ValueError unless 16 divides them."""
     return nn.GroupNorm(channels // GROUP, channels)
@@ -30,6 +33,7 @@ class ResBlock(nn.Module):
     zero, so a new block is its skip connection.
     """
 
+    @checked(in_channels=grouped, out_channels=grouped, emb_dim=positive_int)
     def __init__(self, in_channels: int, out_channels: int, emb_dim: int) -> None:
         super().__init__()
         self.norm1 = group_norm(in_channels)
@@ -62,7 +66,7 @@ class Attention(nn.Module):
     Raises ValueError if the heads do not divide C.
     """
 
-    @checked(num_heads=_divides_channels)
+    @checked(num_heads=_divides_channels, context_dim=positive_int)
     def __init__(
         self, channels: int, num_heads: int, context_dim: int | None = None
     ) -> None:

@@ -8,7 +8,8 @@ from ..validation import describe
 
 def _digits(name: str, images: Tensor, given: dict) -> None:
     if images.shape[1:] != (1, 16, 16):
-        raise ValueError(f"this classifier takes images (B, 1, 16, 16), got {describe(images)}.")
+        wanted = f"{name}: this classifier takes images (B, 1, 16, 16)"
+        raise ValueError(f"{wanted}, got {describe(images)}.")
 
 
 class DigitClassifier(nn.Module):

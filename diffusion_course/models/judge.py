@@ -12,8 +12,13 @@ from ..validation import describe
 
 def _pictures(name: str, images: Tensor, given: dict) -> None:
     if images.shape[1:] != (3, 64, 64):
-        wanted = "the judge takes pictures (B, 3, 64, 64) in [-1, 1]"
+        wanted = f"{name}: the judge takes pictures (B, 3, 64, 64) in [-1, 1]"
         raise ValueError(f"{wanted}, got {describe(images)}. Resize them.")
+
+
+def _choices(name: str, sizes: Sequence[int], given: dict) -> None:
+    if not sizes or min(sizes) < 1:
+        raise ValueError(f"{name} must hold an int of at least 1 for each attribute, got {sizes}.")
 
 
 class Judge(nn.Module):
@@ -24,6 +29,7 @@ class Judge(nn.Module):
     (B, sizes[k]) for each attribute. Raises ValueError for pictures of another shape.
     """
 
+    @checked(sizes=_choices)
     def __init__(self, sizes: Sequence[int]) -> None:
         super().__init__()
         self.sizes = tuple(sizes)

@@ -4,10 +4,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..door import checked
+from ..door import checked, positive_int
 from ..validation import describe
-from .blocks import Block, group_norm, zero_init
-from .embedding import Conditioning
+from .blocks import Block, group_norm, grouped, zero_init
+from .embedding import Conditioning, as_the_weights
+
+
+def _widths(name: str, channel_mult: tuple[int, ...], given: dict) -> None:
+    if not channel_mult or min(channel_mult) < 1:
+        wanted = "must hold an int of at least 1 for each level"
+        raise ValueError(f"{name} {wanted}, got {channel_mult}.")
 
 
 def _levels(name: str, attention_levels: tuple[int, ...], given: dict) -> None:
@@ -19,14 +25,16 @@ def _levels(name: str, attention_levels: tuple[int, ...], given: dict) -> None:
 def _is_read(name: str, context_dim: int, given: dict) -> None:
     if given["num_classes"] is not None or not given["attention_levels"]:
         needs = "context_dim needs attention_levels, and excludes num_classes"
-        raise ValueError(f"{needs}: the condition is one or the other.")
+        names = "context_dim", "attention_levels", "num_classes"
+        found = ", ".join(f"{name}={given[name]}" for name in names)
+        raise ValueError(f"{needs}: the condition is one or the other; got {found}.")
 
 
 def _images(name: str, xt: Tensor, given: dict) -> None:
     channels, stride = given["self"].in_channels, given["self"].stride
     if xt.ndim != 4 or xt.shape[1] != channels or any(side % stride for side in xt.shape[2:]):
         takes = f"images (B, {channels}, H, W) with sides divisible by {stride}"
-        raise ValueError(f"this UNet takes {takes}, got {describe(xt)}.")
+        raise ValueError(f"{name}: this UNet takes {takes}, got {describe(xt)}.")
 
 
 def _tokens(name: str, xt: Tensor, given: dict) -> None:
@@ -35,7 +43,9 @@ def _tokens(name: str, xt: Tensor, given: dict) -> None:
     if width is not None and (len(shape) != 3 or (shape[0], shape[2]) != (len(xt), width)):
         takes = f"tokens cond (B, L, {width}), one row of them for each sample of xt"
         got = f"got {describe(cond)} for xt with {describe(xt)}"
-        raise ValueError(f"this network takes {takes}, {got}.")
+        raise ValueError(f"{name}: this network takes {takes}, {got}.")
+    if width is not None:
+        as_the_weights("cond", cond, given)
 
 
 class UNet(nn.Module):
@@ -50,7 +60,12 @@ class UNet(nn.Module):
     Raises ValueError for widths that 16 does not divide, or another shape of images or conditions.
     """
 
-    @checked(attention_levels=_levels, context_dim=_is_read)
+    @checked(
+        in_channels=positive_int, channels=grouped, channel_mult=_widths,
+        blocks_per_level=positive_int, attention_levels=_levels, num_heads=positive_int,
+        num_classes=positive_int, context_dim=(positive_int, _is_read), out_channels=positive_int,
+        patch_size=positive_int,
+    )
     def __init__(
         self, in_channels: int = 1, channels: int = 64, channel_mult: tuple[int, ...] = (1, 2), *,
         blocks_per_level: int = 1, attention_levels: tuple[int, ...] = (), num_heads: int = 4,
@@ -85,7 +100,7 @@ class UNet(nn.Module):
         """The class index that means "no class", or None for a network without classes."""
         return self.conditioning.null_class
 
-    @checked(xt=(_images, _tokens))
+    @checked(xt=(_images, as_the_weights, _tokens))
     def forward(self, xt: Tensor, t: Tensor, cond: Tensor | None = None) -> Tensor:
         cond, context = (cond, None) if self.context_dim is None else (None, cond)
         emb = F.silu(self.conditioning(xt, t, cond))  # (B, 4 channels)

@@ -10,6 +10,6 @@ EXPORTS = {
     "plotting": ("plotting",),
 }
 # Offered by this folder alone.
-ALSO = {"style": ("COLORS", "figure", "panels"), "images": ("image_grid",)}
+ALSO = {"look": ("COLORS",), "style": ("figure", "panels"), "images": ("image_grid",)}
 __all__ = [*flat(EXPORTS), *flat(ALSO)]
 __getattr__, __dir__ = lazily(__name__, EXPORTS, ALSO)

@@ -10,8 +10,11 @@ import time
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+import matplotlib
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+
+from .look import CourseFigure
 
 
 @functools.cache
@@ -30,10 +33,19 @@ def png_bytes(fig: Figure) -> bytes:
             f"expected a Figure, as plotting functions return, got {type(fig).__name__}."
         )
     canvas = fig.canvas if isinstance(fig.canvas, FigureCanvasAgg) else FigureCanvasAgg(fig)
-    canvas.get_renderer().mathtext_parser = _formula_parser()
+    if isinstance(fig, CourseFigure):  # its settings of formulas are always the same
+        canvas.get_renderer().mathtext_parser = _formula_parser()
     buffer = io.BytesIO()
-    fig.savefig(buffer, format="png", dpi=fig.dpi, metadata={"Software": None})
+    with matplotlib.rc_context(_as_it_is()):
+        fig.savefig(buffer, format="png", dpi=fig.dpi, metadata={"Software": None})
     return buffer.getvalue()
+
+
+def _as_it_is() -> dict[str, Any]:
+    """Return matplotlib's own settings of saving: nothing cut off, the figure's own ground."""
+    defaults = matplotlib.rcParamsDefault
+    names = [name for name in defaults if name.startswith("savefig.")]
+    return {name: defaults[name] for name in names if name != "savefig.directory"}
 
 
 def check_alt(alt: str) -> str:

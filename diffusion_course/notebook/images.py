@@ -9,18 +9,24 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from ..door import checked, positive_int
 from ..validation import check_finite, check_floating, describe
-from .style import DPI, course_style, wrapped
+from .arguments import inches, words
+from .arguments import labels as are_labels
+from .look import CourseFigure, course_style
+from .style import DPI, wrapped
 
 
-def _images(images: Any) -> Tensor:
+def _images(images: Any, name: str = "images") -> Tensor:
     """Return images (N, C, H, W) in [-1, 1] as (N, H, W, C) in [0, 1]; the picture alone clips."""
-    check_floating("images", images)
+    check_floating(name, images)
+    if images.is_meta:
+        raise ValueError(f"{name} has no values to show, got {describe(images)}.")
     if images.ndim != 4 or 0 in images.shape or images.shape[1] not in (1, 3):
         raise ValueError(
-            f"images must have shape (N, 1 or 3, H, W), values in [-1, 1], got {describe(images)}."
+            f"{name} must have shape (N, 1 or 3, H, W), values in [-1, 1], got {describe(images)}."
         )
-    check_finite("images", images)
+    check_finite(name, images)
     shown = images.detach().to("cpu", torch.float32).clamp(-1, 1).add(1).div(2)
     return shown.permute(0, 2, 3, 1)
 
@@ -36,7 +42,7 @@ def _mosaic(rows: Sequence[Tensor], cell_titles, column_labels, row_labels, titl
     heading = wrapped(title or "", left + columns * (cell_w + gap))
     top = 0.1 + 0.19 * len(heading.splitlines()) + (0.22 if column_labels else 0.0)
     size = max(1.5, left + columns * (cell_w + gap) + 0.1), top + len(rows) * pitch + 0.1
-    fig = Figure(figsize=size, dpi=DPI)
+    fig = CourseFigure(figsize=size, dpi=DPI)
     ax = fig.add_axes((0, 0, 1, 1), xlim=(0, size[0]), ylim=(size[1], 0))  # data units are inches
     ax.set_axis_off()
     for r, row in enumerate(rows):
@@ -70,10 +76,12 @@ def _mosaic(rows: Sequence[Tensor], cell_titles, column_labels, row_labels, titl
 
 
 def _check_labels(name: str, labels: Sequence | None, count: int) -> None:
+    are_labels(name, labels)
     if labels is not None and len(labels) != count:
         raise ValueError(f"{name} needs {count} entries, got {len(labels)}: {list(labels)!r}.")
 
 
+@checked(columns=positive_int, scale=inches, title=words)
 def image_grid(
     images: Tensor,
     *,
@@ -96,6 +104,7 @@ def image_grid(
     return _mosaic(rows, titles, None, row_labels, title, scale)
 
 
+@checked(scale=inches, title=words)
 def image_strip(
     rows: Tensor | Sequence[Tensor],
     *,
@@ -105,11 +114,10 @@ def image_strip(
     scale: float = 0.8,
 ) -> Figure:
     """Draw rows of images, such as x_t over t: a list of (N, C, H, W), or one for one row."""
-    shown = [_images(row) for row in ([rows] if isinstance(rows, Tensor) else rows)]
+    each = [rows] if isinstance(rows, Tensor) else rows
+    shown = [_images(row, f"rows[{i}]" if each is rows else "rows") for i, row in enumerate(each)]
     if not shown or any(row.shape != shown[0].shape for row in shown):
-        raise ValueError(
-            f"image_strip needs rows of one shape, got {[tuple(row.shape) for row in shown]}."
-        )
+        raise ValueError(f"rows must have one shape, got {[tuple(row.shape) for row in shown]}.")
     _check_labels("column_labels", column_labels, len(shown[0]))
     _check_labels("row_labels", row_labels, len(shown))
     return _mosaic(shown, None, column_labels, row_labels, title, scale)

@@ -7,16 +7,20 @@ panel. All panels of a figure share axes and colour scale.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import torch
 from matplotlib.figure import Figure
-from torch import Tensor
 
+from ..door import checked, positive_int
 from ..validation import describe
+from .arguments import all_finite, array, by_panel, finite_number, inches, vector, words
 from .images import image_grid, image_strip
-from .style import COLORS, course_style, label_ends, label_width, panels
+from .look import COLORS, course_style
+from .planes import scatter_2d, vector_field
+from .style import label_ends, label_width, panels
 
 __all__ = [
     "histogram_against_density",
@@ -29,31 +33,20 @@ __all__ = [
 ]
 
 
-def _numpy(value: Any):
-    """Return numbers or any tensor as a float64 array on the CPU."""
-    return torch.as_tensor(value, dtype=torch.float64, device="cpu").detach().numpy()
+def _curves(name: str, ys: Any, given: dict[str, Any]) -> None:
+    if not isinstance(ys, Mapping):
+        raise TypeError(f"ys must be a dictionary, a curve for each label, got {describe(ys)}.")
+    if not ys:
+        raise ValueError("ys must hold at least one curve, got an empty dictionary.")
+    for label in ys:
+        words("a label in ys", label)
 
 
-def _panels(value: Any) -> dict[str, Any]:
-    return dict(value) if isinstance(value, Mapping) else {"": value}
-
-
-def _vector(name: str, value: Any, length: int | None = None):
-    array = _numpy(value)
-    if array.ndim != 1 or len(array) == 0 or (length is not None and len(array) != length):
-        expected = "(N,) with N >= 1" if length is None else f"({length},)"
-        raise ValueError(f"{name} must have shape {expected}, got {array.shape}.")
-    return array
-
-
-def _points(name: str, value: Any):
-    array = _numpy(value)
-    if array.ndim != 2 or array.shape[1] != 2 or len(array) == 0:
-        raise ValueError(f"{name} must be points in the plane, shape (N, 2), got {array.shape}.")
-    return array
+_curves.typed = True
 
 
 @course_style()
+@checked(xlabel=words, ylabel=words, title=words, ys=_curves, width=inches, height=inches)
 def lines(
     x: Any,
     ys: Mapping[str, Any],
@@ -72,7 +65,7 @@ def lines(
     y is (N,) like x, an (x, y) pair, or a number.
 
     A number is a dashed level. Values that are not finite, or <= 0 on a logarithmic axis, leave a
-    gap.
+    gap. Raises TypeError or ValueError for what holds no numbers, or lengths that differ.
     """
     right = label_width(ys) if direct_labels else 0.2
     fig, (ax,) = panels(
@@ -82,20 +75,25 @@ def lines(
         ax.set_xscale("log", nonpositive="mask")
     if logy:
         ax.set_yscale("log", nonpositive="mask")
-    x, ends, levels = _vector("x", x), [], []
+    x, ends, levels = vector("x", x), [], []
     for i, (label, y) in enumerate(ys.items()):
         color = COLORS[i % len(COLORS)]
-        xs, y = y if isinstance(y, tuple) else (x, _numpy(y))
+        if isinstance(y, tuple) and len(y) != 2:
+            raise ValueError(f"ys[{label!r}] must be y or a pair (x, y), got {describe(y)}.")
+        xs, y = y if isinstance(y, tuple) else (x, y)
+        y = array(f"ys[{label!r}]", y)
         if y.ndim == 0:
-            ax.axhline(float(y), color=color, linestyle="--", label=label)
-            levels.append((float(y), label, color))
+            if math.isfinite(y) and (y > 0 or not logy):
+                ax.axhline(float(y), color=color, linestyle="--", label=label)
+                levels.append((float(y), label, color))
             continue
-        xs = _vector(f"x of {label!r}", xs)
-        y = _vector(f"y of {label!r}", y, len(xs))
+        xs = vector(f"x of ys[{label!r}]", xs)
+        y = vector(f"ys[{label!r}]", y, len(xs))
         ax.plot(xs, y, color=color, label=label)
-        seen = [k for k in range(len(y)) if math.isfinite(y[k]) and (y[k] > 0 or not logy)]
-        if seen:
-            ends.append((xs[seen[-1]], y[seen[-1]], label, color))
+        there = np.isfinite(y) & np.isfinite(xs) & ((y > 0) | (not logy)) & ((xs > 0) | (not logx))
+        if there.any():
+            last = there.nonzero()[0][-1]
+            ends.append((xs[last], y[last], label, color))
     ax.margins(x=0.02)
     if direct_labels:
         label_ends(ax, ends + [(ax.get_xlim()[1], *level) for level in levels])
@@ -105,6 +103,9 @@ def lines(
 
 
 @course_style()
+@checked(
+    title=words, window=positive_int, reference=finite_number, reference_label=words, ylabel=words
+)
 def loss_curve(
     losses: Any,
     *,
@@ -116,12 +117,15 @@ def loss_curve(
 ) -> Figure:
     """Draw losses (N,), one per step, faintly, and their running mean over `window`.
 
-    `reference` is a level to compare with.
+    `reference` is a level to compare with. A loss that is not finite leaves a gap.
+    Raises ValueError if none is finite.
     """
-    losses = torch.from_numpy(_vector("losses", losses))
-    window = max(1, min(window, len(losses)))
+    losses = vector("losses", losses)
+    if not np.isfinite(losses).any():
+        raise ValueError(f"losses holds no finite number, got {len(losses)} values.")
+    window = min(window, len(losses))
     label = f"mean of {window}"
-    steps = torch.arange(1, len(losses) + 1)
+    steps = np.arange(1, len(losses) + 1)
     fig, (ax,) = panels(
         [""],
         title,
@@ -131,10 +135,12 @@ def loss_curve(
         ylabel=ylabel,
         right=label_width([label, reference_label]),
     )
-    mean = losses.unfold(0, window, 1).mean(-1)
+    mean = torch.from_numpy(losses).unfold(0, window, 1).mean(-1).numpy()
     ax.plot(steps, losses, color=COLORS[0], alpha=0.3, linewidth=0.8)
     ax.plot(steps[window - 1 :], mean, color=COLORS[0])
-    ends = [(float(steps[-1]), float(mean[-1]), label, COLORS[0])]
+    shown = mean if np.isfinite(mean).any() else losses
+    last = np.isfinite(shown).nonzero()[0][-1]
+    ends = [(float(steps[last - len(shown)]), float(shown[last]), label, COLORS[0])]
     if reference is not None:
         ax.axhline(reference, color=COLORS[1], linestyle="--")
         ends.append((float(steps[-1]), reference, reference_label, COLORS[1]))
@@ -143,6 +149,7 @@ def loss_curve(
 
 
 @course_style()
+@checked(xlabel=words, title=words, bins=positive_int)
 def histogram_against_density(
     samples: Any, grid: Any, density: Any, *, xlabel: str = "x", title: str, bins: int = 60
 ) -> Figure:
@@ -151,24 +158,29 @@ def histogram_against_density(
     Bars are counts / (all samples x bin width): samples outside the grid count, so the area may be
     below 1.
     """
-    samples, density, grid = _panels(samples), _panels(density), _vector("grid", grid)
+    samples, density = by_panel("samples", samples), by_panel("density", density)
+    grid = all_finite("grid", vector("grid", grid))
+    if len(grid) < 2 or not grid[0] < grid[-1]:
+        raise ValueError(f"grid must rise, over at least two places, got {describe(grid)}.")
     if samples.keys() != density.keys():
         raise ValueError(
-            f"samples and density need the same panels: {list(samples)}, {list(density)}."
+            f"samples and density need the same panels, got {list(samples)} and {list(density)}."
         )
     width = 1.9 if len(samples) > 1 else 5.2
     fig, axes = panels(
         list(samples), title, width=width, height=2.0, xlabel=xlabel, ylabel="density", legend=2.1
     )
-    edges = torch.linspace(float(grid[0]), float(grid[-1]), bins + 1, dtype=torch.float64)
+    edges = np.linspace(grid[0], grid[-1], bins + 1)
     for ax, name in zip(axes, samples, strict=True):
-        values = torch.from_numpy(_vector(f"samples {name}", samples[name]))
-        counts = torch.histc(values, bins, min=float(edges[0]), max=float(edges[-1]))
-        bars = ax.stairs(
-            counts / (len(values) * (edges[1] - edges[0])), edges, fill=True, color="#BBBBBB"
-        )
+        where = f" {name}" if name else ""
+        values = vector(f"samples{where}", samples[name])
+        if np.isnan(values).any():
+            raise ValueError(f"samples{where} holds {int(np.isnan(values).sum())} NaN.")
+        counts = torch.histc(torch.from_numpy(values), bins, min=edges[0], max=edges[-1]).numpy()
+        height = counts / (len(values) * (edges[1] - edges[0]))
+        bars = ax.stairs(height, edges, fill=True, color="#BBBBBB")
         (curve,) = ax.plot(
-            grid, _vector(f"density {name}", density[name], len(grid)), color=COLORS[0]
+            grid, vector(f"density{where}", density[name], len(grid)), color=COLORS[0]
         )
     fig.legend(
         [bars, curve],
@@ -178,67 +190,4 @@ def histogram_against_density(
         fontsize=9,
         handlelength=1.2,
     )
-    return fig
-
-
-def _plane(names: Sequence[str], title: str, limit: float, size: float | None):
-    """Return square panels with both axes from -limit to limit."""
-    size = size or (1.9 if len(names) > 1 else 3.4)
-    fig, axes = panels(list(names), title, width=size, height=size, xlabel="$x_1$", ylabel="$x_2$")
-    axes[0].set(xlim=(-limit, limit), ylim=(-limit, limit))
-    return fig, axes
-
-
-@course_style()
-def scatter_2d(
-    points: Any, *, title: str, limit: float | None = None, size: float | None = None
-) -> Figure:
-    """Draw points (N, 2); the axes end at `limit` (default: all points)."""
-    clouds = {name: _points(f"points {name}", value) for name, value in _panels(points).items()}
-    limit = limit or 1.05 * max(abs(cloud).max() for cloud in clouds.values())
-    fig, axes = _plane(list(clouds), title, limit, size)
-    for ax, cloud in zip(axes, clouds.values(), strict=True):
-        ax.scatter(*cloud.T, s=4, alpha=0.5, linewidths=0, c=COLORS[0])
-    return fig
-
-
-def _on_grid(
-    function: Callable[[Tensor], Tensor], limit: float, resolution: int, shape: tuple[int, ...]
-):
-    """Return the axis (n,) and values (n, n, *shape) of `function` on a square grid."""
-    axis = torch.linspace(-limit, limit, resolution, dtype=torch.float64)
-    points = torch.stack(torch.meshgrid(axis, axis, indexing="xy"), dim=-1).reshape(-1, 2)
-    values = function(points)
-    if tuple(values.shape) != (len(points), *shape):
-        raise ValueError(
-            f"the function must return shape {(len(points), *shape)}, got {describe(values)}."
-        )
-    return axis.numpy(), _numpy(values).reshape(resolution, resolution, *shape)
-
-
-@course_style()
-def vector_field(
-    fields: Any, *, title: str, limit: float = 3.0, resolution: int = 16, size: float | None = None
-) -> Figure:
-    """Draw arrows in the plane, all lengths on one scale.
-
-    Each field maps float64 points (N, 2) to (N, 2).
-    """
-    drawn = {name: _on_grid(f, limit, resolution, (2,)) for name, f in _panels(fields).items()}
-    fig, axes = _plane(list(drawn), title, 1.1 * limit, size)
-    longest = max((vectors**2).sum(-1).max() ** 0.5 for _, vectors in drawn.values())
-    scale = longest * resolution / (4 * limit) or 1.0  # the longest arrow spans two cells
-    for ax, (axis, vectors) in zip(axes, drawn.values(), strict=True):
-        u, v = vectors[..., 0], vectors[..., 1]
-        ax.quiver(
-            axis,
-            axis,
-            u,
-            v,
-            color=COLORS[0],
-            angles="xy",
-            scale_units="xy",
-            scale=scale,
-            width=0.006,
-        )
     return fig

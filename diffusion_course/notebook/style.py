@@ -1,51 +1,36 @@
-"""The course's look: figures without pyplot, colours for all eyes, labels at the ends."""
+"""Figures without pyplot: panels with fixed margins, labels at the ends of lines."""
 
 from __future__ import annotations
 
+import inspect
 import textwrap
 from collections.abc import Iterable, Sequence
-from contextlib import AbstractContextManager
 from typing import Any
 
-import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
-# Okabe & Ito's colour-blind safe palette with grey for its yellow, which is too pale on white.
-COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#777777")
-STYLE = {
-    "axes.prop_cycle": matplotlib.cycler(color=COLORS),
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.titlelocation": "left",
-    "axes.titlesize": 11,
-    "axes.labelsize": 10,
-    "figure.facecolor": "white",
-    "axes.facecolor": "white",
-    "savefig.facecolor": "white",
-    "font.family": "DejaVu Sans",  # ships with matplotlib: the same pixels on every machine
-    "font.size": 10,
-    "grid.color": "#DDDDDD",
-    "grid.linewidth": 0.6,
-    "image.cmap": "viridis",
-    "image.interpolation": "nearest",
-    "legend.frameon": False,
-    "lines.linewidth": 1.8,
-    "xtick.labelsize": 9,
-    "ytick.labelsize": 9,
-}
+from ..door import checked, positive_int
+from .arguments import each_word, inches, labels, only, room, words
+from .look import COLORS, CourseFigure, course_style
+
+__all__ = [
+    "COLORS",
+    "DPI",
+    "figure",
+    "ink",
+    "label_ends",
+    "label_width",
+    "panels",
+    "spread",
+    "wrapped",
+]
 DPI = 100
 
 
-def course_style() -> AbstractContextManager[None]:
-    """Return a context in which matplotlib draws in the course's style; also a decorator."""
-    return matplotlib.rc_context(STYLE)
-
-
+@checked(width=inches, height=inches, nrows=positive_int, ncols=positive_int)
 def figure(
     width: float = 7.0, height: float = 3.5, nrows: int = 1, ncols: int = 1, **subplots: Any
 ) -> tuple[Figure, Any]:
@@ -53,8 +38,9 @@ def figure(
 
     `width` and `height` are inches at 100 pixels each.
     """
+    only(subplots, [*inspect.signature(Figure.subplots).parameters][3:], "figure")
     with course_style():
-        fig = Figure(figsize=(width, height), dpi=DPI, layout="constrained")
+        fig = CourseFigure(figsize=(width, height), dpi=DPI, layout="constrained")
         return fig, fig.subplots(nrows, ncols, **subplots)
 
 
@@ -96,6 +82,16 @@ def spread(positions: list[float], gap: float) -> list[float]:
     return [placed[order.index(i)] for i in range(len(placed))]
 
 
+@checked(
+    titles=(labels, each_word("titles")),
+    heading=words,
+    width=inches,
+    height=inches,
+    xlabel=words,
+    ylabel=words,
+    right=room,
+    legend=room,
+)
 def panels(
     titles: Sequence[str],
     heading: str,
@@ -113,6 +109,8 @@ def panels(
     heading. Margins are fixed, because measuring them (matplotlib's layout engines) triples the
     time of a redraw.
     """
+    if len(titles) == 0:
+        raise ValueError("titles must hold one for each panel, got none.")
     rows = -(-len(titles) // 4)
     columns = -(-len(titles) // rows)
     named, left, between = any(titles), 0.75, (0.2, 0.55)
@@ -121,7 +119,7 @@ def panels(
     top = 0.16 + 0.19 * len(heading.splitlines()) + (0.22 if named else 0.0)
     total = top + rows * (height + between[1])
     with course_style():
-        fig = Figure(figsize=(full, total), dpi=DPI)
+        fig = CourseFigure(figsize=(full, total), dpi=DPI)
         fig.text(0.1 / full, 1 - 0.08 / total, heading, va="top", fontsize=11)
         axes: list = []
         for i, title in enumerate(titles):

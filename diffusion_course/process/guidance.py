@@ -10,22 +10,17 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from ..door import batch, beside, checked, like, one_of, share
+from ..door import batch, beside, checked, like, number, one_of, share
+from ..seeds import draw
 from ..validation import check_device, describe, values_are_free
 from .kernels import column
 from .losses import call_model
 
 convention = one_of("cond", "uncond")
+finite_number = number(math.isfinite, "be a finite number")
 
 
-def _finite_number(name: str, value: object, given: dict) -> None:
-    """Raise ValueError unless the value is a finite number."""
-    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if not is_number or not math.isfinite(value):
-        raise ValueError(f"{name} must be a finite number, got {describe(value)}.")
-
-
-@checked(base=convention)
+@checked(w=finite_number, base=convention)
 def scale_from_w(w: float, base: str = "cond") -> float:
     """Return the s of a ``w`` that is used as eps_base + w (eps_c - eps_u).
 
@@ -35,7 +30,7 @@ def scale_from_w(w: float, base: str = "cond") -> float:
     return w + (base == "cond")
 
 
-@checked(base=convention)
+@checked(guidance_scale=finite_number, base=convention)
 def w_from_scale(guidance_scale: float, base: str = "cond") -> float:
     """Return the w of eps_base + w (eps_c - eps_u) for an s: ``scale_from_w`` undone."""
     return guidance_scale - (base == "cond")
@@ -50,7 +45,7 @@ def _two_numbers(name: str, rescale: float, given: dict) -> None:
 
 
 @checked(
-    cond_output=batch, uncond_output=like("cond_output"), guidance_scale=_finite_number,
+    cond_output=batch, uncond_output=like("cond_output"), guidance_scale=finite_number,
     rescale=(share, _two_numbers),
 )
 def guided_prediction(
@@ -77,8 +72,8 @@ def guided_prediction(
 
 
 def _condition(name: str, cond: object, given: dict) -> None:
-    if not isinstance(cond, Tensor) or cond.ndim == 0:
-        raise TypeError(
+    if cond.ndim == 0:
+        raise ValueError(
             f"{name} must be a tensor with a batch axis, classes (B,) or tokens (B, L, D), "
             f"got {describe(cond)}."
         )
@@ -95,7 +90,9 @@ def drop_condition(
     network is the conditional and the unconditional model. Raises ValueError for a probability
     outside [0, 1], or a null that does not fit cond.
     """
-    dropped = torch.rand(len(cond), generator=generator, device=cond.device) < probability
+    kind = {"device": cond.device, "dtype": torch.float32}
+    chance = draw(torch.rand, len(cond), generator=generator, **kind)
+    dropped = chance < probability
     return torch.where(column(dropped, cond), _for_batch("null", null, cond), cond)
 
 
@@ -109,7 +106,7 @@ def _one_each(name: str, cond: Tensor, given: dict) -> None:
 
 def _times(name: str, t: object, given: dict) -> None:
     n = len(given["xt"])
-    if not isinstance(t, Tensor) or t.shape != (n,):
+    if t.shape != (n,):
         raise ValueError(f"t must have one entry for each sample of xt, ({n},), got {describe(t)}.")
 
 
@@ -130,14 +127,14 @@ class ClassifierFreeGuidance(nn.Module):
     that do not fit, or where guidance needs a null and there is none.
     """
 
-    @checked(guidance_scale=_finite_number, rescale=share)
+    @checked(guidance_scale=finite_number, rescale=share)
     def __init__(
         self, model: Callable[..., Tensor], guidance_scale: float,
         *, null_cond: Tensor | int | None = None, negative_cond: Tensor | int | None = None,
         interval: tuple[float, float] | None = None, rescale: float = 0.0,
     ) -> None:
         super().__init__()
-        if interval is not None and not (len(interval) == 2 and interval[0] <= interval[1]):
+        if interval is not None and not interval[0] <= interval[1]:
             raise ValueError(
                 f"interval must be (low, high), indices of t with low <= high, got {interval!r}."
             )

@@ -11,7 +11,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ..door import batch, checked, finite, floating, like, one_of, table_beside, timesteps
+from ..door import (
+    batch, broadcasts, checked, falling, finite, floating, like, one_of, table_beside, timesteps,
+)
+from ..seeds import draw
 from ..validation import check_device, check_floating, describe, values_are_free, widest_float
 from .schedules import previous_alpha_bar
 
@@ -32,16 +35,16 @@ def column(values: Tensor, like: Tensor) -> Tensor:
     return values.reshape(-1, *(1,) * (like.ndim - 1))
 
 
+@checked()
 def noise_like(x: Tensor, generator: torch.Generator | None = None) -> Tensor:
     """Return noise from N(0, I) with the shape, dtype and device of ``x``."""
-    return torch.randn(x.shape, generator=generator, dtype=x.dtype, device=x.device)
+    return draw(torch.randn, x.shape, generator=generator, device=x.device, dtype=x.dtype)
 
 
 def _check_level(name: str, alpha_bar: float) -> None:
     """Raise ValueError unless the number ``alpha_bar`` lies in [0, 1]."""
     if not 0 <= alpha_bar <= 1:
-        got = f"got values from {alpha_bar} to {alpha_bar}"
-        raise ValueError(f"{name} must lie in [0, 1], {got}.")
+        raise ValueError(f"{name} must lie in [0, 1], got values from {alpha_bar} to {alpha_bar}.")
 
 
 def as_alpha_bar(alpha_bar: Tensor | float, xt: Tensor, name: str = "alpha_bar") -> Tensor:
@@ -85,8 +88,11 @@ def _level(alpha_bar: Tensor | float, x: Tensor) -> Tensor | float:
 
 
 def mix(a: Tensor | float, x: Tensor, b: Tensor | float, y: Tensor) -> Tensor:
-    """Return a x + b y; with numbers for a and b in two passes over memory and one new tensor."""
-    return (a * x).add_(y, alpha=b) if isinstance(b, float) else a * x + b * y
+    """Return a x + b y, added in float32 or wider: in half precision large parts may cancel."""
+    wide = torch.promote_types(x.dtype, torch.float32)
+    x, y, dtype = x.to(wide), y.to(wide), x.dtype
+    mixed = torch.add(a * x, y, alpha=b) if isinstance(b, float) else a * x + b * y
+    return mixed.to(dtype)
 
 
 def unmix(z: Tensor, a: Tensor | float, b: Tensor | float, y: Tensor) -> Tensor:
@@ -144,7 +150,7 @@ def _to_less_noise(name: str, alpha_bar_prev: Tensor, given: dict) -> None:
         )
 
 
-@checked(alpha_bar=floating, alpha_bar_prev=(floating, _to_less_noise))
+@checked(alpha_bar_prev=(broadcasts("alpha_bar"), _to_less_noise))
 def posterior_coefficients(
     alpha_bar: Tensor, alpha_bar_prev: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
@@ -165,12 +171,11 @@ def posterior_coefficients(
 
 
 @checked(
-    x0=batch, xt=like("x0"), alphas_cumprod=table_beside("x0"),
+    x0=batch, xt=like("x0"), alphas_cumprod=(table_beside("x0"), falling),
     t=timesteps("x0", of="alphas_cumprod"),
 )
 def q_posterior(x0: Tensor, xt: Tensor, t: Tensor, alphas_cumprod: Tensor) -> Posterior:
-    """Return q(x_{t-1} | x_t, x_0), the reverse step that knows the answer (arXiv 2006.11239, eq.
-    6, 7).
+    """Return q(x_{t-1} | x_t, x_0), the reverse step that knows x_0 (arXiv 2006.11239, eq. 6, 7).
 
     x0, xt: (B, ...); t: (B,) int64; alphas_cumprod: (T,). At index 0 the variance is 0 and the mean
     is x0; the log-variance is clipped at log(1e-20) so that it stays finite. Raises as
@@ -202,14 +207,15 @@ def _determines(name: str, alpha_bar: object, given: dict) -> None:
         what = "the noise" if empty else "x0"
         raise ValueError(
             f"at alpha_bar = {empty} prediction_type={prediction_type!r} does not determine "
-            f"{what}: use 'v_prediction' there."
+            f"{what}: use 'v_prediction' there (got alpha_bar {describe(alpha_bar)})."
         )
 
 
 def _has_score(name: str, alpha_bar: object, given: dict) -> None:
     if given["prediction_type"] == "score" and _is_lost(alpha_bar, given["x0"], 1):
         raise ValueError(
-            "at alpha_bar = 1 there is no noise and the score of a single sample is not defined."
+            "at alpha_bar = 1 there is no noise and the score of a single sample is not defined"
+            f" (got alpha_bar {describe(alpha_bar)})."
         )
 
 
@@ -254,8 +260,8 @@ def from_x0_and_noise(
 
 
 @checked(
-    source=prediction, target=prediction, xt=batch, alphas_cumprod=table_beside("xt"),
-    t=timesteps("xt", of="alphas_cumprod"),
+    source=prediction, target=prediction, xt=batch, value=like("xt"),
+    alphas_cumprod=(table_beside("xt"), falling), t=timesteps("xt", of="alphas_cumprod"),
 )
 def convert_prediction(
     value: Tensor, xt: Tensor, t: Tensor, alphas_cumprod: Tensor, *, source: str, target: str

@@ -11,8 +11,10 @@ import torch
 from torch import Tensor
 
 from ..door import (
-    batch, beside, checked, number, one_of, positive_int, table, table_beside, timesteps,
+    batch, beside, broadcasts, checked, falling, like, number, one_of, positive_int, table,
+    table_beside, timesteps,
 )
+from ..seeds import draw
 from ..validation import check_timesteps, describe
 from .kernels import (
     column, from_x0_and_noise, noise_like, posterior_coefficients, prediction, q_posterior,
@@ -41,7 +43,10 @@ def call_model(model: Model, xt: Tensor, t: Tensor, cond: Tensor | None) -> Tens
     return output if output.dtype == xt.dtype else output.to(xt.dtype)
 
 
-@checked(x0=batch, alphas_cumprod=table_beside("x0"), t=timesteps("x0", of="alphas_cumprod"))
+@checked(
+    x0=batch, noise=like("x0"), alphas_cumprod=table_beside("x0"),
+    t=timesteps("x0", of="alphas_cumprod"), prediction_type=prediction,
+)
 def prediction_target(
     x0: Tensor, noise: Tensor, t: Tensor, alphas_cumprod: Tensor, prediction_type: str = "epsilon"
 ) -> Tensor:
@@ -54,8 +59,6 @@ def prediction_target(
 
 
 def _indices(name: str, t: object, given: dict) -> None:
-    if not isinstance(t, Tensor):
-        raise TypeError(f"t must be an int64 tensor of shape (B,), got {describe(t)}.")
     if t.ndim != 1 or len(t) == 0:
         raise ValueError(f"t must have shape (B,) with B >= 1, got {describe(t)}.")
     check_timesteps(t, "t", t, len(given["alphas_cumprod"]))
@@ -106,8 +109,8 @@ def diffusion_loss(
     device, and as ``q_sample`` and ``loss_weight``.
     """
     if t is None:
-        on = {"generator": generator, "device": x0.device}
-        t = torch.randint(len(alphas_cumprod), x0.shape[:1], **on)
+        size = len(alphas_cumprod), x0.shape[:1]
+        t = draw(torch.randint, *size, generator=generator, device=x0.device)
     noise = noise_like(x0, generator) if noise is None else noise
     xt = q_sample(x0, t, alphas_cumprod, noise)
     target = prediction_target(x0, noise, t, alphas_cumprod, prediction_type)
@@ -119,6 +122,10 @@ def diffusion_loss(
     return (weight.to(error.dtype) * error.reshape(len(error), -1).mean(1)).mean()
 
 
+@checked(
+    mean1=broadcasts("mean2"), log_variance1=broadcasts("mean1"), mean2=broadcasts("log_variance2"),
+    log_variance2=broadcasts("log_variance1"),
+)
 def gaussian_kl(
     mean1: Tensor, log_variance1: Tensor, mean2: Tensor, log_variance2: Tensor
 ) -> Tensor:
@@ -172,7 +179,7 @@ def _per_sample(x: Tensor) -> Tensor:
 
 
 def _levels(name: str, num_levels: object, given: dict) -> None:
-    if not isinstance(num_levels, int) or num_levels < 2:
+    if num_levels < 2:
         raise ValueError(
             f"num_levels must be an int of at least 2, or None, got {num_levels!r}."
         )
@@ -180,7 +187,8 @@ def _levels(name: str, num_levels: object, given: dict) -> None:
 
 @torch.no_grad()
 @checked(
-    x0=batch, alphas_cumprod=table_beside("x0"), variance_type=variances, num_levels=_levels
+    x0=batch, alphas_cumprod=(table_beside("x0"), falling), prediction_type=prediction,
+    variance_type=variances, num_levels=_levels,
 )
 def elbo_terms(
     model: Model, x0: Tensor, alphas_cumprod: Tensor, *, prediction_type: str = "epsilon",

@@ -14,6 +14,7 @@ from torch import Tensor
 from ..door import beside, checked, floating, one_of, positive_int, table
 from ..validation import check_table, describe, values_are_free
 
+TABLE = {"dtype": torch.float64, "device": "cpu"}
 SCHEDULES = ("linear", "scaled_linear", "cosine", "sigmoid")
 
 
@@ -34,7 +35,7 @@ def linear_betas(
     The default ends are tuned for T = 1000; with fewer steps the chain stops short of pure noise.
     Raises ValueError unless 0 < beta_start <= beta_end < 1 and T >= 1.
     """
-    return torch.linspace(beta_start, beta_end, num_train_timesteps, dtype=torch.float64)
+    return torch.linspace(beta_start, beta_end, num_train_timesteps, **TABLE)
 
 
 @checked(num_train_timesteps=positive_int, beta_end=_rising)
@@ -47,7 +48,7 @@ def scaled_linear_betas(
     ``linear_betas``.
     """
     ends = math.sqrt(beta_start), math.sqrt(beta_end)
-    return torch.linspace(*ends, num_train_timesteps, dtype=torch.float64) ** 2
+    return torch.linspace(*ends, num_train_timesteps, **TABLE) ** 2
 
 
 def _cosine(name: str, max_beta: float, given: dict) -> None:
@@ -68,7 +69,7 @@ def cosine_betas(
     beta = 1 - abar(t) / abar(t - 1), cut at ``max_beta``. Raises ValueError for T < 1, a negative
     offset s, or max_beta outside (0, 1].
     """
-    u = torch.arange(num_train_timesteps + 1, dtype=torch.float64) / num_train_timesteps
+    u = torch.arange(num_train_timesteps + 1, **TABLE) / num_train_timesteps
     f = torch.cos((u + offset) / (1 + offset) * math.pi / 2) ** 2
     return (1 - f[1:] / f[:-1]).clamp(max=max_beta)
 
@@ -82,7 +83,7 @@ def sigmoid_betas(
     beta_i = beta_start + (beta_end - beta_start) / (1 + exp(-u_i)), u evenly spaced in [-6, 6].
     Raises as ``linear_betas``.
     """
-    u = torch.linspace(-6, 6, num_train_timesteps, dtype=torch.float64)
+    u = torch.linspace(-6, 6, num_train_timesteps, **TABLE)
     return torch.sigmoid(u) * (beta_end - beta_start) + beta_start
 
 
@@ -127,6 +128,7 @@ def snr(alphas_cumprod: Tensor) -> Tensor:
     return alphas_cumprod / (1 - alphas_cumprod)
 
 
+@checked(alphas_cumprod=table)
 def previous_alpha_bar(alphas_cumprod: Tensor) -> Tensor:
     """Return abar one step earlier (T,): 1 at index 0, where the step before is the clean data."""
     return torch.cat([torch.ones_like(alphas_cumprod[:1]), alphas_cumprod[:-1]])
@@ -172,6 +174,8 @@ class NoiseSchedule:
     alphas_cumprod: Tensor = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
+        if not isinstance(self.name, str):
+            raise TypeError(f"name must be a string, got {describe(self.name)}.")
         check_table("betas", self.betas)
         _proper("betas", self.betas)
         betas = self.betas.detach().to(torch.float64, copy=True)
@@ -211,6 +215,7 @@ class NoiseSchedule:
         """Noise levels sqrt((1 - abar) / abar) (T,) of Karras et al. 2022 (arXiv 2206.00364)."""
         return ((1 - self.alphas_cumprod) / self.alphas_cumprod).sqrt()
 
+    @checked()
     def to(
         self, device: torch.device | str | None = None, dtype: torch.dtype | None = None
     ) -> "NoiseSchedule":

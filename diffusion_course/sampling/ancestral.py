@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 
-from ..door import checked, like, table
+from ..door import checked, falling, like, table
 from ..process.losses import Model, variances
 from ..validation import check_device, values_are_free
 from .loop import first_weight, iterate_levels, make_denoise, start
@@ -24,13 +24,13 @@ def _of_one_schedule(name: str, alphas_cumprod: Tensor, given: dict) -> None:
         if not (gap <= tolerance).all():
             i = int(gap.nan_to_num(nan=float("inf")).argmax())
             raise ValueError(
-                f"the tables are not of one schedule: {name}[{i}] is {found[i].item():.6g} but "
+                f"the tables are not of one schedule: got {name}[{i}] = {found[i].item():.6g}, but "
                 f"betas give {expected[i].item():.6g}. Take all three from one NoiseSchedule."
             )
 
 
 @checked(
-    betas=table, alphas=like("betas"), alphas_cumprod=(like("betas"), _of_one_schedule),
+    betas=table, alphas=like("betas"), alphas_cumprod=(like("betas"), falling, _of_one_schedule),
     variance_type=variances,
 )
 def p_sample_iter(
@@ -57,6 +57,7 @@ def p_sample_iter(
     return ((state.t, state.x, state.x0_pred) for state in states)
 
 
+@checked()
 def p_sample_loop(
     unet: Model, shape: tuple[int, ...], betas: Tensor, alphas: Tensor, alphas_cumprod: Tensor,
     *, callback: Callable[[int, Tensor, Tensor], None] | None = None, **kwargs: object,

@@ -11,6 +11,7 @@ from ..door import batch, checked, finite, one_of, positive_int
 from ..process.kernels import from_x0_and_noise, prediction, to_x0_and_noise
 from ..process.losses import Model, call_model
 from ..process.schedules import NoiseSchedule
+from ..seeds import draw
 from ..validation import widest_float
 from .timesteps import sigma_of
 
@@ -42,8 +43,8 @@ def _divergence(
             total += pulled_back(unit.view_as(x)).flatten(1)[:, i]
         return total
     for _ in range(num_probes):
-        signs = torch.randint(0, 2, x.shape, generator=generator, device=x.device).to(x.dtype)
-        signs = 2 * signs - 1
+        coins = draw(torch.randint, 0, 2, x.shape, generator=generator, device=x.device)
+        signs = 2 * coins.to(x.dtype) - 1
         total += (pulled_back(signs) * signs).flatten(1).sum(1)
     return total / num_probes
 
@@ -135,6 +136,7 @@ def _time_of(sigma: float, table: list[float]) -> float:
     return 0.0 if i < 0 else i + (sigma - table[i]) / (table[i + 1] - table[i])
 
 
+@checked()
 def ode_log_likelihood(
     model: Model, x0: Tensor, schedule: NoiseSchedule, **kwargs: object
 ) -> Tensor:

@@ -1,6 +1,7 @@
 """From noise to data in a few steps: one loop for every sampler, any spacing, every step in view.
 """
 
+import inspect
 from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 from typing import NamedTuple
@@ -8,10 +9,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from ..door import checked, positive_or_none
+from ..door import batch, checked, positive_or_none
 from ..process.kernels import prediction, to_x0_and_noise
 from ..process.losses import Model, call_model
 from ..process.schedules import NoiseSchedule
+from ..seeds import draw
 from ..validation import check_batch, check_choice, check_device, check_floating, describe
 from .solvers import (
     Denoise, Estimate, Step, Transition, ddim_step, dpmpp_2m_step, euler_ancestral_step,
@@ -65,7 +67,8 @@ def _with_tensors(levels: Sequence[Level], x: Tensor) -> list[Level]:
     numbers = [level.t for level in levels if isinstance(level.t, (int, float))]
     whole = all(isinstance(t, int) for t in numbers)
     dtype = torch.int64 if whole else torch.promote_types(x.dtype, torch.float32)
-    on_device = torch.tensor(numbers, dtype=dtype).to(x.device, non_blocking=True)  # one transfer
+    on_cpu = torch.tensor(numbers, dtype=dtype, device="cpu")
+    on_device = on_cpu.to(x.device, non_blocking=True)  # one transfer
     rows = iter(on_device[:, None].repeat(1, len(x)).unbind())
     return [Level(next(rows), a) if isinstance(t, (int, float)) else Level(t, a) for t, a in levels]
 
@@ -77,6 +80,27 @@ def _step_of(sampler: str | Step) -> Step:
     return SAMPLERS[sampler]
 
 
+def _options_of_the_step(name: str, sampler: str | Step, given: dict) -> None:
+    """Raise TypeError for an option that the step does not know, and as its door for others."""
+    step, options = _step_of(sampler), given["options"]
+    offered = list(inspect.signature(step).parameters.values())[3:]
+    if any(p.kind is p.VAR_KEYWORD for p in offered):
+        return
+    known = [p.name for p in offered]
+    if unknown := sorted(options.keys() - set(known)):
+        has = f"it has {', '.join(known)}" if known else "it has none"
+        raise TypeError(f"sampler {sampler!r} has no option {unknown[0]!r}: {has}.")
+    if hold := getattr(step, "hold", None):
+        hold(**options)
+
+
+def _from_now_to_next(name: str, levels: Sequence[Level], given: dict) -> None:
+    if len(levels) < 2:
+        got = describe(list(levels))
+        raise ValueError(f"a chain needs at least two levels, from now to next, got {got}.")
+
+
+@checked(x=batch, levels=_from_now_to_next, sampler=_options_of_the_step)
 def iterate_levels(
     denoise: Denoise, x: Tensor, levels: Sequence[Level], *, sampler: str | Step = "ddim",
     generator: torch.Generator | None = None, **options: object,
@@ -87,13 +111,13 @@ def iterate_levels(
     noisy. ``options`` go to the step. Raises ValueError for fewer than two, and as the step.
     """
     step, before, without_gradients = _step_of(sampler), None, torch.no_grad()
-    if len(levels) < 2:
-        got = describe(list(levels))
-        raise ValueError(f"a chain needs at least two levels, from now to next, got {got}.")
     for i, (now, then) in enumerate(pairwise(_with_tensors(levels, x))):
         move = Transition(now, then, before, None, generator)
         with without_gradients:
-            x, estimate = step(denoise, x, move, **options)
+            found = step(denoise, x, move, **options)
+        if not isinstance(found, tuple) or len(found) != 2:
+            raise TypeError(f"sampler must return a SamplerStep, got {describe(found)}.")
+        x, estimate = found
         before = now, estimate
         yield SampleState(i + 1, len(levels) - 1, levels[i].t, x, estimate.x0)
 
@@ -109,12 +133,14 @@ def start(
     generator: torch.Generator | None, dtype: torch.dtype | None,
 ) -> Tensor:
     """Return where a chain starts: ``x_init``, checked and cast, or noise beside ``like``."""
-    if not isinstance(shape, (tuple, list)):
-        got = describe(shape)
-        raise TypeError(f"shape must be a tuple, batch first, such as (16, 1, 8, 8), got {got}.")
+    if len(shape) == 0 or min(shape) < 1:
+        raise ValueError(
+            "shape must hold sizes of at least 1, batch first, for example (16, 1, 8, 8), got"
+            f" {describe(shape)}."
+        )
     if x_init is None:
         kind = {"device": like.device, "dtype": dtype or like.dtype}
-        x = torch.randn(tuple(shape), generator=generator, **kind)
+        x = draw(torch.randn, tuple(shape), generator=generator, **kind)
     else:
         check_floating("x_init", x_init)
         x = x_init if dtype is None else x_init.to(dtype)
@@ -125,6 +151,7 @@ def start(
     return x
 
 
+@checked()
 def sample_iter(
     model: Model, shape: tuple[int, ...], schedule: NoiseSchedule, *, sampler: str | Step = "ddim",
     num_inference_steps: int = 50, spacing: str = "trailing",
@@ -135,7 +162,7 @@ def sample_iter(
 ) -> Iterator[SampleState]:
     """Return an iterator over the steps; the arguments are ``sample_loop``'s and checked at once.
     """
-    _step_of(sampler)
+    step = _step_of(sampler)
     if timesteps is None:
         total = schedule.num_train_timesteps
         timesteps = inference_timesteps(total, num_inference_steps, spacing)
@@ -153,9 +180,14 @@ def sample_iter(
     for name, other in (("the network's weights", weight), ("cond", cond)):
         if isinstance(other, Tensor):
             check_device(name, other, "x_init", x)
-    return iterate_levels(denoise, x, levels, sampler=sampler, generator=generator, **options)
+    states = iterate_levels(denoise, x, levels, sampler=sampler, generator=generator, **options)
+    to_x0_and_noise.hold(prediction_type=prediction_type, xt=x, alpha_bar=levels[0].alpha_bar)
+    if hold := getattr(step, "hold", None):
+        hold(xt=x, move=Transition(*levels[:2]))
+    return states
 
 
+@checked()
 def sample_loop(
     model: Model, shape: tuple[int, ...], schedule: NoiseSchedule,
     *, callback: Callable[[SampleState], None] | None = None, **kwargs: object,

@@ -15,7 +15,7 @@ from torch import Tensor
 from ..door import Check, batch, checked, number
 from ..process.kernels import as_alpha_bar, mix, noise_like
 from ..process.losses import variances
-from ..validation import check_alike, describe, values_are_free
+from ..validation import check_alike, values_are_free
 from .reverse import draw_posterior
 from .timesteps import Level, log_snr_of, sigma_of
 
@@ -44,11 +44,11 @@ class Transition(NamedTuple):
     generator: torch.Generator | None = None
 
     def add_noise(self, x: Tensor, std: float) -> Tensor:
-        """Return x + std z, in place: x is a step's own new tensor."""
+        """Return x + std z."""
         if std == 0:
             return x
         z = noise_like(x, self.generator) if self.noise is None else self.noise
-        return x.add_(z, alpha=std)
+        return torch.add(x, z, alpha=std)
 
 
 class SamplerStep(NamedTuple):
@@ -69,14 +69,13 @@ class Step(Protocol):
 
 def _downhill(name: str, move: Transition, given: dict) -> None:
     """Raise ValueError unless ``move`` goes to less noise, or its noise is not like xt."""
-    if not isinstance(move, Transition):
-        raise TypeError(f"{name} must be a Transition(now, then), got {describe(move)}.")
     now, then = move.now.alpha_bar, move.then.alpha_bar
     readable = not isinstance(now, Tensor) or values_are_free(now)
     if readable and not 0 <= now < then <= 1:
         raise ValueError(
             "a step goes to less noise, 0 <= now.alpha_bar < then.alpha_bar <= 1, "
-            f"got now.alpha_bar = {float(now)} and then.alpha_bar = {float(then)}."
+            f"got now.alpha_bar = {float(now)} and then.alpha_bar = {float(then)}. (In a narrow "
+            "dtype two levels may be the same number: keep the schedule in float64.)"
         )
     if move.noise is not None:
         check_alike("noise", move.noise, "xt", given["xt"])
@@ -165,13 +164,12 @@ def heun_step(denoise: Denoise, xt: Tensor, move: Transition) -> SamplerStep:
     """
     estimate, sigma, sigma_then = denoise(xt, move.now), *_sigmas(move)
     root, root_then = math.sqrt(move.now.alpha_bar), math.sqrt(move.then.alpha_bar)
-    x, change = xt * (root_then / root), root_then * (sigma_then - sigma)
-    ahead = torch.add(x, estimate.noise, alpha=change)
+    ratio, change = root_then / root, root_then * (sigma_then - sigma)
+    ahead = mix(ratio, xt, change, estimate.noise)
     if sigma_then == 0:
         return SamplerStep(ahead, estimate)
-    slope = denoise(ahead, move.then).noise
-    x_prev = x.add_(estimate.noise, alpha=change / 2).add_(slope, alpha=change / 2)
-    return SamplerStep(x_prev, estimate)
+    slope = torch.lerp(estimate.noise, denoise(ahead, move.then).noise, 0.5)
+    return SamplerStep(mix(ratio, xt, change, slope), estimate)
 
 
 @checked(xt=batch, move=(_downhill, _remembered))

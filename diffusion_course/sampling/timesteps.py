@@ -37,7 +37,8 @@ def _at_most_all(name: str, n: int, given: dict) -> None:
     total = given["num_train_timesteps"]
     if n > total:
         raise ValueError(
-            f"{name} must be at most T = {total}, the network's steps of training, got {n}."
+            f"{name} must be at most T = num_train_timesteps = {total}, the network's steps of "
+            f"training, got {n}."
         )
 
 
@@ -65,24 +66,18 @@ def inference_timesteps(
     return torch.from_numpy(indices.astype(np.int64))
 
 
-def _schedule(name: str, schedule: object, given: dict) -> None:
-    if not isinstance(schedule, NoiseSchedule):
-        got = describe(schedule)
-        raise TypeError(
-            f"{name} must be a NoiseSchedule, got {got}. Make one: make_schedule('linear', 1000)."
-        )
-
-
 def _numbers(timesteps: object) -> Sequence[float]:
     """Return times as Python numbers."""
-    return timesteps.tolist() if isinstance(timesteps, (Tensor, np.ndarray)) else timesteps
+    return timesteps.tolist() if isinstance(timesteps, Tensor) else timesteps
 
 
 def _decreasing(name: str, timesteps: object, given: dict) -> None:
+    if isinstance(timesteps, Tensor) and (timesteps.is_complex() or timesteps.is_meta):
+        raise TypeError(f"{name} must hold real numbers, got {describe(timesteps)}.")
     times, last = _numbers(timesteps), given["schedule"].num_train_timesteps - 1
-    right = isinstance(times, (list, tuple, range)) and times
-    if not right or any(not isinstance(t, (int, float)) for t in times):
-        raise TypeError(f"{name} must be numbers of shape (n,), n >= 1, got {describe(timesteps)}.")
+    if not isinstance(times, Sequence) or len(times) == 0 or isinstance(times[0], list):
+        got = describe(timesteps)
+        raise ValueError(f"{name} must be numbers of shape (n,), n >= 1, got {got}.")
     if not all(0 <= t <= last for t in times):
         raise ValueError(
             f"{name} must lie in [0, {last}], the schedule's indices, got {describe(times)}."
@@ -95,7 +90,7 @@ def _decreasing(name: str, timesteps: object, given: dict) -> None:
             )
 
 
-@checked(schedule=_schedule, timesteps=_decreasing)
+@checked(timesteps=_decreasing)
 def noise_levels(schedule: NoiseSchedule, timesteps: Tensor | Sequence[float]) -> list[Level]:
     """Return the levels at ``timesteps`` (n,) and, after them, clean data: n + 1 levels, n steps.
 
@@ -108,7 +103,7 @@ def noise_levels(schedule: NoiseSchedule, timesteps: Tensor | Sequence[float]) -
         times, table = [int(t) for t in times], schedule.alphas_cumprod.tolist()
         return [*(Level(t, table[t]) for t in times), CLEAN]
     table = schedule.alphas_cumprod.to("cpu", torch.float64)
-    alpha_bars = alpha_bar_at(table, torch.tensor(times, dtype=torch.float64)).tolist()
+    alpha_bars = alpha_bar_at(table, torch.tensor(times, dtype=table.dtype, device="cpu")).tolist()
     return [*map(Level, times, alpha_bars), CLEAN]
 
 

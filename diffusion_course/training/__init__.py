@@ -2,6 +2,8 @@
 
 from ..lazy import flat, lazily
 
-EXPORTS = {"run": ("EMA", "TrainConfig"), "loop": ("TrainState", "train", "train_step")}
+EXPORTS = {
+    "run": ("EMA",), "settings": ("TrainConfig",), "loop": ("TrainState", "train", "train_step"),
+}
 __all__ = flat(EXPORTS)
 __getattr__, __dir__ = lazily(__name__, EXPORTS)

@@ -10,15 +10,25 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from ..door import checked
+from ..door import batch, checked, positive_int, table_beside
+from ..files.paths import user_path, writable
 from ..process.losses import Model, diffusion_loss
 from ..process.schedules import NoiseSchedule
-from .run import Run, TrainConfig, Trainer
+from .run import Run, Trainer
+from .settings import TrainConfig, fitting, flag
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
+OPTIONS = ("cond", "t", "noise", "prediction_type", "weighting", "gamma", "generator")
 
+
+def _options(name: str, options: dict, given: dict) -> None:
+    if unknown := sorted(options.keys() - set(OPTIONS)):
+        raise TypeError(f"train_step has no option {unknown[0]!r}; it has {', '.join(OPTIONS)}.")
+
+
+@checked(x0=(batch, fitting("unet")), alphas_cumprod=table_beside("x0"), options=_options)
 def train_step(
     unet: Model, x0: Tensor, optimizer: torch.optim.Optimizer, alphas_cumprod: Tensor,
     **options: object,
@@ -38,7 +48,12 @@ def train_step(
 
 
 def _finite_loss(loss: Tensor) -> float:
-    """Return the loss as a float; raise ValueError unless it is finite."""
+    """Return the loss as a float; raise ValueError unless it is finite and has a gradient."""
+    if not loss.requires_grad:
+        raise ValueError(
+            "the loss depends on no weight that asks for a gradient: look for torch.no_grad(), "
+            "detach() or requires_grad=False."
+        )
     if not math.isfinite(value := loss.item()):
         raise ValueError(
             f"the loss is {value}: no weight was changed. Lower the learning rate, or look for NaN "
@@ -66,7 +81,23 @@ def _known(name: str, settings: dict, given: dict) -> None:
         raise TypeError(f"train has no setting {unknown[0]!r}; it has {', '.join(has)}.")
 
 
-@checked(settings=_known)
+def _resumable(name: str, resume: object, given: dict) -> None:
+    flag(name, resume, given)
+    if resume and given["checkpoint"] is None:
+        raise ValueError("resume=True needs the file to go on from: checkpoint=...")
+
+
+def _file(name: str, path: object, given: dict) -> None:
+    writable(path, name)
+
+
+REPORTS = {
+    "report_every": positive_int, "checkpoint": _file, "checkpoint_every": positive_int,
+    "resume": _resumable,
+}
+
+
+@checked(settings=_known, **REPORTS)
 def train(
     model: nn.Module, data: Tensor, schedule: NoiseSchedule, *, num_steps: int,
     cond: Tensor | None = None, report_every: int = 50, checkpoint: str | Path | None = None,
@@ -80,11 +111,14 @@ def train(
     precision, compile, seed. data: (N, ...) on the network's device; batches are drawn with
     replacement. cond: (N, ...), one for each sample. AdamW with warm-up and cosine decay; the
     average is ``state.ema_model``. checkpoint: a file written every ``checkpoint_every`` steps and
-    at the end; with ``resume`` a run goes on from it and ends with the same bits as one that was
-    never stopped. accelerator: share each step among the processes of ``accelerate launch``; at the
-    end the caller calls its ``wait_for_everyone()`` and ``end_training()``.
-    Raises ValueError for data that is not finite, a checkpoint of another run, or a loss that stops
-    being finite; TypeError for a setting that does not exist.
+    at the end, before that step's report, and tried before the first step; with ``resume`` a run
+    goes on from it and ends with the same bits as one that was never stopped, a finished one yields
+    its last state. Without, the first checkpoint replaces an older file. accelerator: share each
+    step among the processes of ``accelerate launch``; at the end the caller calls its
+    ``wait_for_everyone()`` and ``end_training()``.
+    Raises ValueError for data that is not finite, a checkpoint of another run (other settings, or
+    other contents of schedule, data or cond), or a loss that stops being finite; TypeError for a
+    setting that does not exist; OSError where the checkpoint cannot be written.
     """
     config = TrainConfig(num_steps, **settings)
     trainer = Trainer(model, data, schedule, cond, config, accelerator)
@@ -94,6 +128,7 @@ def train(
     )
 
 
+@checked(**REPORTS)
 def run_training(
     trainer: Run, *, report_every: int = 50, checkpoint: str | Path | None = None,
     checkpoint_every: int = 500, resume: bool = False,
@@ -104,23 +139,37 @@ def run_training(
     stops being finite.
     """
     num_steps = trainer.config.num_steps
-    if resume and checkpoint is not None and Path(checkpoint).is_file():
-        trainer.load(checkpoint)
+    if checkpoint is not None:
+        if resume and user_path(checkpoint, "checkpoint").is_file():
+            trainer.load(checkpoint)
+        trainer.save(checkpoint, trial=True)
     trainer.model.train()
     start, first = time.perf_counter(), trainer.step_count
-    total, count = torch.zeros((), device=trainer.device), 0
+
+    def state() -> TrainState:
+        n, seconds = trainer.step_count, time.perf_counter() - start
+        left, rate = seconds / max(1, n - first) * (num_steps - n), trainer.learning_rate()
+        return TrainState(n, num_steps, trainer.reported, rate, seconds, left, trainer.ema.model)
+
+    if first == num_steps:  # a finished run
+        yield state()
     while trainer.step_count < num_steps:
-        total, count = total + trainer.step(), count + 1
+        trainer.total, trainer.count = trainer.total + trainer.step(), trainer.count + 1
         n = trainer.step_count
-        if n % report_every == 0 or n == num_steps:
-            loss, total, count = (total / count).item(), torch.zeros_like(total), 0
-            if not math.isfinite(loss):
-                raise ValueError(
-                    f"the loss is {loss} by step {n}. Lower learning_rate (now "
-                    f"{trainer.config.learning_rate}); the last checkpoint is whole."
-                )
-            seconds = time.perf_counter() - start
-            left, rate = seconds / (n - first) * (num_steps - n), trainer.learning_rate()
-            yield TrainState(n, num_steps, loss, rate, seconds, left, trainer.ema.model)
-        if checkpoint is not None and (n % checkpoint_every == 0 or n == num_steps):
+        report = n % report_every == 0 or n == num_steps
+        keep = checkpoint is not None and (n % checkpoint_every == 0 or n == num_steps)
+        if not (report or keep):
+            continue
+        loss = (trainer.total / trainer.count).item()
+        if not math.isfinite(loss):
+            raise ValueError(
+                f"the loss is {loss} by step {n}. Lower learning_rate (now "
+                f"{trainer.config.learning_rate}); the last checkpoint is whole."
+            )
+        if report:
+            trainer.reported, trainer.count = loss, 0
+            trainer.total = torch.zeros_like(trainer.total)
+        if keep:  # before the report, at which a reader may stop
             trainer.save(checkpoint)
+        if report:
+            yield state()

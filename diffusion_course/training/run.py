@@ -2,71 +2,51 @@
 
 import copy
 import math
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
-from ..door import checked, number
-from ..files.checkpoints import load_into, load_tensors, save_tensors
+from ..door import batch, checked, finite
+from ..files.checkpoints import content_of, load_into, load_tensors, plain_names, save_tensors
 from ..process.guidance import drop_condition
 from ..process.kernels import noise_like
 from ..process.losses import diffusion_loss
 from ..process.schedules import NoiseSchedule
-from ..validation import (
-    check_batch, check_device, check_finite, check_positive_int, widest_float,
-)
+from ..seeds import make_generator
+from ..validation import widest_float
 from .precision import autocast, resolve_precision, set_layout
+from .settings import (
+    SETTINGS, TrainConfig, at_least, fitting, launched, one_for_each, trainable,
+)
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
 
-@dataclass(frozen=True)
-class TrainConfig:
-    """The settings of a run, with all defaults; num_steps and batch_size are at least 1.
-
-    num_steps: steps of the optimiser, each on batch_size samples of one process. learning_rate: its
-    highest value, after warmup_steps. ema_decay: of the averaged weights. max_grad_norm: gradients
-    are clipped to it. precision: "float32", "bfloat16" (autocast; weights stay float32) or "auto"
-    (``resolve_precision``). compile: use torch.compile, which needs a C++ compiler. For the loss of
-    a diffusion model: prediction_type and weighting as in ``diffusion_loss``, and cond_dropout, the
-    share of conditions that become the null class.
-    """
-
-    num_steps: int
-    batch_size: int = 128
-    learning_rate: float = 1e-3
-    warmup_steps: int = 100
-    ema_decay: float = 0.999
-    max_grad_norm: float = 1.0
-    seed: int = 0
-    precision: str = "auto"
-    compile: bool = False
-    prediction_type: str = "epsilon"
-    weighting: str = "simple"
-    cond_dropout: float = 0.0
-
-    def __post_init__(self) -> None:
-        check_positive_int("num_steps", self.num_steps)
-        check_positive_int("batch_size", self.batch_size)
+def _of_one_kind(name: str, model: nn.Module, given: dict) -> None:
+    mine, theirs = ([w.shape for w in m.parameters()] for m in (given["self"].model, model))
+    if mine != theirs:
+        raise ValueError(f"{name} must be the network that is averaged, got other weights.")
 
 
 class EMA:
     """A copy of a network with a running average of its weights: w <- d w + (1 - d) w_new.
 
     The decay warms up as min(decay, (1 + n) / (10 + n)) with n updates, so that the random start is
-    soon forgotten. Raises ValueError for a decay outside [0, 1).
+    soon forgotten. Raises TypeError for no network, ValueError for a decay outside [0, 1).
     """
 
-    @checked(decay=number(lambda decay: 0 <= decay < 1, "lie in [0, 1)"))
+    @checked(decay=SETTINGS["ema_decay"])
     def __init__(self, model: nn.Module, decay: float = 0.999) -> None:
         self.decay = decay
         self.model = copy.deepcopy(model).eval().requires_grad_(False)
 
     @torch.no_grad()
+    @checked(model=_of_one_kind, num_updates=at_least(0))
     def update(self, model: nn.Module, num_updates: int) -> None:
         """Move the average towards ``model`` after its ``num_updates``-th step; copy buffers."""
         decay = min(self.decay, (1 + num_updates) / (10 + num_updates))
@@ -80,14 +60,16 @@ class Run:
 
     A subclass says what the loss is. With an ``accelerate.Accelerator`` of several processes, each
     draws the numbers of the whole batch and keeps its ``share``, so the run is that of one process
-    with the batch of all. ``identity``: what must agree for a checkpoint to be of this run.
+    with the batch of all. ``same``: what must agree for a checkpoint to be of this run, of tensors
+    their contents.
     """
 
+    @checked(model=trainable, accelerator=launched)
     def __init__(
         self, model: nn.Module, config: TrainConfig, device: torch.device,
-        accelerator: "Accelerator | None" = None, **identity: object,
+        accelerator: "Accelerator | None" = None, **same: object,
     ) -> None:
-        self.step_count, self.device, self.config = 0, device, config
+        self.step_count, self.device, self.config, self.same = 0, device, config, same
         self.model = self.network = model
         if config.compile:  # on a GPU "reduce-overhead" replays CUDA graphs
             mode = "reduce-overhead" if device.type == "cuda" else None
@@ -96,12 +78,19 @@ class Run:
         if accelerator is not None:  # starts all processes from the first one's weights
             self.network = accelerator.prepare_model(self.network)
             self.num_processes, rank = accelerator.num_processes, accelerator.process_index
-        self.identity = asdict(config) | identity | {"num_processes": self.num_processes}
         self.share = slice(rank * config.batch_size, (rank + 1) * config.batch_size)
         self.ema = EMA(model, config.ema_decay)
         options = {"weight_decay": 0.0, "fused": device.type in ("cpu", "cuda")}
         self.optimizer = torch.optim.AdamW(model.parameters(), config.learning_rate, **options)
-        self.generator = torch.Generator(device).manual_seed(config.seed)
+        self.generator = make_generator(config.seed, device)
+        # Of the steps since the last report the summed loss and their number; that report's loss.
+        self.total, self.count, self.reported = torch.zeros((), device=device), 0, math.nan
+
+    @cached_property
+    def identity(self) -> dict[str, object]:
+        """What must agree for a checkpoint to be of this run, as it is written there."""
+        same = {k: content_of(v) if isinstance(v, Tensor) else v for k, v in self.same.items()}
+        return asdict(self.config) | same | {"num_processes": self.num_processes}
 
     def loss(self) -> Tensor:
         """Return the loss () of this process's share of a batch drawn with ``self.generator``."""
@@ -113,6 +102,7 @@ class Run:
         warm = min(1.0, (n + 1) / max(1, c.warmup_steps))
         return c.learning_rate * warm * 0.5 * (1 + math.cos(math.pi * n / c.num_steps))
 
+    @torch.enable_grad()
     def step(self) -> Tensor:
         """Take one step; return the loss (), on the device, the mean over all processes."""
         with autocast(self.device, self.config.precision):
@@ -121,23 +111,31 @@ class Run:
             group["lr"] = self.learning_rate()
         self.optimizer.zero_grad()
         loss.backward()
-        nn.utils.clip_grad_norm_(self.model.parameters(), self.config.max_grad_norm)
+        if (norm := self.config.max_grad_norm) is not None:
+            nn.utils.clip_grad_norm_(self.model.parameters(), norm)
         self.optimizer.step()
         self.step_count += 1
         self.ema.update(self.model, self.step_count)
         loss = loss.detach()
         return loss if self.num_processes == 1 else self.accelerator.reduce(loss, "mean")
 
-    def save(self, path: str | Path) -> None:
-        """Write the whole state to one safetensors file; of several processes the first does."""
+    def save(self, path: str | Path, *, trial: bool = False) -> None:
+        """Write the whole state to one safetensors file; of several processes the first does.
+
+        ``trial``: write it beside that file and remove it, to see that it can be done.
+        """
         if self.accelerator is not None and not self.accelerator.is_main_process:
             return
-        parts = {"model": self.model.state_dict(), "ema": self.ema.model.state_dict()}
+        networks = {"model": self.model, "ema": self.ema.model}
+        parts = {name: plain_names(one.state_dict()) for name, one in networks.items()}
         for i, state in self.optimizer.state_dict()["state"].items():
             parts[f"optimizer.{i}"] = state
         parts["random"] = {"generator": self.generator.get_state(), "global": torch.get_rng_state()}
+        parts["loss"] = {"total": self.total}
         tensors = {f"{part}.{k}": v for part, state in parts.items() for k, v in state.items()}
-        save_tensors(path, tensors, {"step": self.step_count, "config": self.identity})
+        loss = {"reported": self.reported, "count": self.count}
+        said = {"step": self.step_count, "config": self.identity, "loss": loss}
+        save_tensors(path, tensors, said, name="checkpoint", trial=trial)
 
     def load(self, path: str | Path) -> None:
         """Take up a checkpoint's state. Raises ValueError for another run's or a damaged one."""
@@ -149,10 +147,12 @@ class Run:
         )
         if differ := "; ".join(differ):
             raise ValueError(
-                f"{path} is a checkpoint of another run ({differ}). "
-                "Use its settings or another file."
+                f"{path} is a checkpoint of another run ({differ}). Use its settings, schedule and "
+                "data, or another file. None there: a version that did not note it wrote the file."
             )
-        part: dict[str, dict[str, Tensor]] = {"model": {}, "ema": {}, "optimizer": {}, "random": {}}
+        part: dict[str, dict[str, Tensor]] = {
+            name: {} for name in ("model", "ema", "optimizer", "random", "loss")
+        }
         for name, tensor in tensors.items():
             first, _, rest = name.partition(".")
             if first not in part:
@@ -171,37 +171,37 @@ class Run:
         self.optimizer.load_state_dict({"state": state, "param_groups": groups})
         self.generator.set_state(part["random"]["generator"])
         torch.set_rng_state(part["random"]["global"])
-        self.step_count = metadata["step"]
+        self.step_count, loss = metadata["step"], metadata["loss"]
+        self.total, self.count = part["loss"]["total"].to(self.device), loss["count"]
+        self.reported = loss["reported"]
 
 
 class Trainer(Run):
     """The run of a diffusion model on ``data`` (N, ...) with conditions ``cond`` (N, ...) or None.
 
-    Raises ValueError for data that is not finite or not on the network's device, conditions of
-    another number, or cond_dropout for a network without a null class.
+    Raises TypeError or ValueError for data that is not finite or not of the network's dtype and
+    device, conditions of another number, or cond_dropout for a network without a null class.
     """
 
+    @checked(
+        model=trainable, data=(batch, finite, fitting("model")), cond=one_for_each,
+    )
     def __init__(
         self, model: nn.Module, data: Tensor, schedule: NoiseSchedule, cond: Tensor | None,
         config: TrainConfig, accelerator: "Accelerator | None" = None,
     ) -> None:
-        check_batch("data", data)
-        check_finite("data", data)
-        check_device("data", data, "the network's weights", next(model.parameters()))
-        if cond is not None and len(cond) != len(data):
-            raise ValueError(
-                f"cond must have one entry for each sample: got {len(cond)} for {len(data)} "
-                "samples."
-            )
         if config.cond_dropout and getattr(model, "null_class", None) is None:
             raise ValueError(
                 f"cond_dropout={config.cond_dropout} needs a network with a null class, "
                 f"got {type(model).__name__}. Build it with num_classes."
             )
         config = replace(config, precision=resolve_precision(data, config.precision))
-        self.data, self.cond = set_layout(model, data), cond
-        identity = {"schedule": schedule.name, "T": len(schedule.betas), "data": list(data.shape)}
-        super().__init__(model, config, data.device, accelerator, **identity)
+        self.data, self.cond = set_layout(model, data.detach()), cond
+        same = {"schedule": schedule.name, "T": len(schedule.betas), "data": list(data.shape)}
+        # The table in float32: another machine's may differ in its last digit.
+        same |= {"contents of schedule": schedule.alphas_cumprod.float()}
+        same |= {"contents of data": self.data, "contents of cond": cond}
+        super().__init__(model, config, data.device, accelerator, **same)
         self.alphas_cumprod = schedule.alphas_cumprod.to(data.device, widest_float(data.device))
 
     def loss(self) -> Tensor:

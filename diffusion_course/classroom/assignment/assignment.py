@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from ...exercises.registry import Exercise, get_exercise
-from ...files.checkpoints import write_bytes
+from ...files.paths import user_path, write_bytes
 from ..records import Student
 from .manual import get_question
 from .roster import id_problem
@@ -142,8 +142,8 @@ def _offered(exercise_id: str) -> dict[str, list[Any]]:
     return {name: list(choices) for name, choices in parameters.items()}
 
 
-def save_assignment(assignment: Assignment, path: str | Path) -> None:
-    """Write `assignment` as JSON, whole or not at all."""
+def to_json(assignment: Assignment) -> bytes:
+    """Return `assignment` as the JSON that `load_assignment` reads."""
     keys = ("name", "title", "exercises", "manual", "seed")
     content = {
         "format": FORMAT,
@@ -151,7 +151,12 @@ def save_assignment(assignment: Assignment, path: str | Path) -> None:
         "choices": {one: _offered(one) for one in assignment.exercises if _offered(one)},
         "roster": [dataclasses.asdict(student) for student in assignment.roster],
     }
-    write_bytes(path, (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode("utf-8"))
+    return (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode("utf-8")
+
+
+def save_assignment(assignment: Assignment, path: str | Path) -> None:
+    """Write `assignment` as JSON, whole or not at all. Raises as `files.paths.writable` does."""
+    write_bytes(path, to_json(assignment))
 
 
 def load_assignment(path: str | Path) -> Assignment:
@@ -161,7 +166,7 @@ def load_assignment(path: str | Path) -> Assignment:
     exercise that this version of the course does not have or whose choices are others, so that
     students' numbers would not be those of their notebooks.
     """
-    path = Path(path)
+    path = user_path(path)
     if not path.is_file():
         raise FileNotFoundError(
             f"there is no assignment file {path}; `build` writes it to instructor/assignment.json."

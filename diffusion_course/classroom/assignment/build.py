@@ -9,11 +9,12 @@ import dataclasses
 import os
 import secrets
 import shutil
-import tempfile
+import stat
 from collections.abc import Iterable
 from pathlib import Path
 
 from ...exercises.registry import all_exercises
+from ...files.paths import user_path
 from .assignment import Assignment, save_assignment
 from .hidden import describe_cases
 from .manual import all_questions
@@ -101,20 +102,21 @@ def build_assignment(
         seed=secrets.randbits(62) if seed is None else seed,
         roster=() if roster is None else read_roster(roster),
     )
-    out = Path(out)
+    out = user_path(out, "out")
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise FileExistsError(
             f"{out} is there already. Remove it or name another folder: an assignment is never"
             " overwritten."
         )
-    out.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}."))
+    folder = Path(os.path.realpath(out))  # a link stays one
+    temporary = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}")
+    temporary.mkdir(parents=True)
     try:
         notes = _write(assignment, temporary)
-        temporary.chmod(0o755)
-        if out.exists():
-            out.rmdir()  # empty; Windows cannot rename onto it
-        os.replace(temporary, out)
+        if folder.exists():
+            temporary.chmod(stat.S_IMODE(folder.stat().st_mode))
+            folder.rmdir()  # empty; Windows cannot rename onto it
+        os.replace(temporary, folder)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise

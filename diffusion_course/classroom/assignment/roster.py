@@ -7,6 +7,7 @@ import io
 import re
 from pathlib import Path
 
+from ...files.paths import user_path
 from ..files import DEVICE_ON_WINDOWS
 from ..records import Student
 
@@ -20,7 +21,7 @@ def read_roster(path: str | Path) -> tuple[Student, ...]:
     Raises FileNotFoundError, or ValueError with file and line for a missing column, an id that is
     empty, twice there (in any capitals) or no safe file name, and for a file without students.
     """
-    path = Path(path)
+    path = user_path(path, "roster")
     if not path.is_file():
         raise FileNotFoundError(f"there is no roster {path}.")
     try:

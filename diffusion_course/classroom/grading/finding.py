@@ -11,6 +11,7 @@ import dataclasses
 import os
 from pathlib import Path
 
+from ...files.paths import user_path
 from ..files import is_folder, is_link, printable, read_file
 
 _LIST_BYTES = 20 * 2**20  # of Gradescope's list of submissions
@@ -39,7 +40,7 @@ def scan(folder: str | os.PathLike) -> Found:
     submissions with one id, the file comes before the folder and the folder before the zip. Raises
     FileNotFoundError or NotADirectoryError for `folder` itself.
     """
-    folder = Path(folder)
+    folder = user_path(folder, "folder")
     if not folder.exists():
         raise FileNotFoundError(f"there is no folder {printable(str(folder))}.")
     if not folder.is_dir():

@@ -8,6 +8,7 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from pathlib import Path
 
+from ...files.paths import user_path
 from ..assignment.assignment import Assignment
 from ..records import Graded, Submission
 from ..reports.class_results import ClassResults
@@ -92,7 +93,7 @@ def grade_folder(
     """
     if jobs < 1:
         raise ValueError(f"jobs must be at least 1, got {jobs}.")
-    limits, out = limits or Limits(), Path(out)
+    limits, out = limits or Limits(), user_path(out, "out")
     if not unsafe and attempt is run_attempts:
         require_sandbox()
     found = scan(submissions)

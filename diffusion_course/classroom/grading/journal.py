@@ -15,7 +15,7 @@ from pathlib import Path
 
 import psutil
 
-from ...files.checkpoints import write_bytes
+from ...files.paths import write_bytes
 from ..assignment.assignment import Assignment
 from ..files import safe_name
 from ..records import Graded, Mark
@@ -79,7 +79,7 @@ def hold_folder(out: Path) -> Iterator[None]:
     path = out / ".running"
     for _ in range(2):
         try:
-            handle = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY)
+            handle = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
             break
         except FileExistsError:
             holder = _holder(path)

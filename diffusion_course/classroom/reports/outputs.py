@@ -12,7 +12,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from ...files.checkpoints import write_bytes
+from ...files.paths import write_bytes
 from ..assignment.assignment import Assignment
 from ..files import safe_name
 from ..records import Graded

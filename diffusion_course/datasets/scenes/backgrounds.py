@@ -12,7 +12,7 @@ Rgb = tuple[float, float, float]
 
 
 def _colour(rgb: Rgb, like: Tensor) -> Tensor:
-    return torch.tensor(rgb, device=like.device)[None, :, None, None]
+    return torch.tensor(rgb, device=like.device, dtype=like.dtype)[None, :, None, None]
 
 
 def _fade(x: Tensor, y: Tensor, random: Tensor, low: Rgb, high: Rgb) -> Tensor:

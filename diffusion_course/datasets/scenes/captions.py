@@ -6,8 +6,19 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from ...validation import describe
-from .words import BACKGROUNDS, COLOURS, KINDS, LAYOUTS, NOTHING, PATTERNS, SIZES, check_codes
+from ...door import checked
+from ...seeds import draw, on_cpu
+from .words import (
+    BACKGROUNDS,
+    COLOURS,
+    KINDS,
+    LAYOUTS,
+    NOTHING,
+    PATTERNS,
+    SINGLE,
+    SIZES,
+    check_codes,
+)
 
 # Each meaning with its wordings; the first is the plainest.
 KIND_WORDS = {kind: (kind,) for kind in KINDS} | {
@@ -40,6 +51,7 @@ BACKWARD = {
 }
 
 
+@checked()
 def captions(
     codes: Tensor | Sequence[Sequence[int]],
     *,
@@ -52,7 +64,7 @@ def captions(
     size and background.
     """
     rows = check_codes(codes)
-    chance = torch.rand(len(rows), 16, generator=generator).tolist()
+    chance = draw(torch.rand, len(rows), 16, generator=generator, **SINGLE).tolist()
     return [_caption(row, luck, complete) for row, luck in zip(rows, chance, strict=True)]
 
 
@@ -114,6 +126,8 @@ _ADJECTIVES = tuple(
 )
 
 
+@checked()
+@on_cpu
 def parse_caption(text: str) -> Tensor:
     """Return what a caption asks for as a code (10,) int64, -1 where it says nothing.
 
@@ -121,8 +135,6 @@ def parse_caption(text: str) -> Tensor:
     TypeError for what is no string and ValueError for a text in which it finds no thing, or two
     things without their relation.
     """
-    if not isinstance(text, str):
-        raise TypeError(f"text must be a string, got {describe(text)}.")
     code = [NOTHING] * 10
     lowered = " ".join(text.lower().split())
     if place := _PLACES.search(lowered):
@@ -136,8 +148,8 @@ def parse_caption(text: str) -> Tensor:
         not relation and len(_KINDS.findall(lowered)) != 1
     ):
         raise ValueError(
-            f"no scene found in {text!r}: name one thing, or two with a relation, such as "
-            "'a small red star above a large blue fish at night'."
+            f"text must describe a scene, got {text!r}: name one thing, or two with a relation,"
+            " such as 'a small red star above a large blue fish at night'."
         )
     if relation:
         backward = relation[1] in _meaning(BACKWARD)

@@ -8,10 +8,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from ...validation import check_positive_int
+from ...door import checked, positive_int
+from ...seeds import draw
 from .backgrounds import BACKGROUND_PAINTERS
 from .shapes import SHAPES
-from .words import BACKGROUNDS, COLOURS, KINDS, LAYOUTS, PATTERNS, check_codes
+from .words import BACKGROUNDS, COLOURS, KINDS, LAYOUTS, PATTERNS, SINGLE, check_codes
 
 RGB = {
     "red": (0.86, 0.15, 0.17),
@@ -59,6 +60,7 @@ SOFTNESS = 1.6
 CHUNK = 256  # pictures drawn together: many enough to pay for the calls, few enough for the caches
 
 
+@checked(size=positive_int)
 def render_scenes(
     codes: Tensor | Sequence[Sequence[int]],
     *,
@@ -73,16 +75,14 @@ def render_scenes(
     that a seed gives the same scene on every device, up to rounding). Raises ValueError for codes
     without a meaning or a size below 16.
     """
-    rows = check_codes(codes)
-    check_positive_int("size", size)
+    rows, device = check_codes(codes), "cpu" if device is None else device
     if size < 16:
         raise ValueError(
             f"size must be at least 16 pixels, got {size}: a small thing would be smaller than its"
             " outline."
         )
-    random = torch.rand(len(rows), 32, generator=generator).to(
-        device
-    )  # all chance of a picture is one row
+    # All chance of a picture is one row.
+    random = draw(torch.rand, len(rows), 32, generator=generator, **SINGLE).to(device)
     pictures = torch.empty(len(rows), 3, size, size, device=device, dtype=dtype)
     for start in range(0, len(rows), CHUNK):
         part = slice(start, start + CHUNK)
@@ -93,9 +93,9 @@ def render_scenes(
 
 
 def _draw(rows: list[list[int]], random: Tensor, size: int) -> Tensor:
-    axis = (torch.arange(size, device=random.device) + 0.5) / size
+    axis = (torch.arange(size, device=random.device, dtype=random.dtype) + 0.5) / size
     x, y = axis[None, None, :], 1 - axis[None, :, None]  # y points up
-    pictures = torch.empty(len(rows), 3, size, size, device=random.device)
+    pictures = torch.empty(len(rows), 3, size, size, device=random.device, dtype=random.dtype)
     for background in {row[1] for row in rows}:
         index = [i for i, row in enumerate(rows) if row[1] == background]
         pictures[index] = BACKGROUND_PAINTERS[BACKGROUNDS[background]](
@@ -114,7 +114,7 @@ def _draw(rows: list[list[int]], random: Tensor, size: int) -> Tensor:
 
 def _column(values: Sequence[float] | Tensor, like: Tensor) -> Tensor:
     """Values (n,) as (n, 1, 1) beside ``like``."""
-    return torch.as_tensor(values, dtype=torch.float32).to(like.device)[:, None, None]
+    return torch.as_tensor(values, **SINGLE).to(like.device)[:, None, None]
 
 
 def _place(rows: list[list[int]], slot: int, random: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -152,7 +152,7 @@ def _paint_thing(
     kind = KINDS[rows[0][2 + 4 * slot]]
     cx, cy, radius = _place(rows, slot, random)
     turn = TURNS.get(kind, 0.08) * (2 * random[:, 3, None, None] - 1)
-    flip = torch.where(random[:, 4, None, None] < 0.5, -1.0, 1.0) if kind in FLIPS else 1.0
+    flip = (2 * (random[:, 4, None, None] >= 0.5) - 1) if kind in FLIPS else 1.0
     dx, dy = (x - cx) / radius, (y - cy) / radius
     u, v = (dx * turn.cos() + dy * turn.sin()) * flip, dy * turn.cos() - dx * turn.sin()
     shape = SHAPES[kind](u, v)
@@ -160,15 +160,11 @@ def _paint_thing(
 
     colours = [COLOURS[row[3 + 4 * slot]] for row in rows]
     tint = 0.05 * (random[:, 5:8, None, None] - 0.5)
-    body = torch.tensor([RGB[c] for c in colours]).to(x.device)[:, :, None, None] + tint
-    tone = (
-        torch.tensor([SECOND_TONE.get(c, _lighter(RGB[c])) for c in colours]).to(x.device)[
-            :, :, None, None
-        ]
-        + tint
-    )
+    body = torch.tensor([RGB[c] for c in colours], **SINGLE).to(x.device)[:, :, None, None] + tint
+    tones = [SECOND_TONE.get(c, _lighter(RGB[c])) for c in colours]
+    tone = torch.tensor(tones, **SINGLE).to(x.device)[:, :, None, None] + tint
     outline = torch.tensor(
-        [(0.93, 0.93, 0.96) if c == "black" else PAINTS["ink"] for c in colours]
+        [(0.93, 0.93, 0.96) if c == "black" else PAINTS["ink"] for c in colours], **SINGLE
     ).to(x.device)[..., None, None]
 
     silhouette = shape.body
@@ -185,7 +181,7 @@ def _paint_thing(
         colour = (
             0.72 * body
             if name == "shade"
-            else torch.tensor(PAINTS[name], device=x.device)[None, :, None, None]
+            else torch.tensor(PAINTS[name], **SINGLE).to(x.device)[None, :, None, None]
         )
         pictures = torch.lerp(pictures, colour, _cover(distance * pixels)[:, None])
     return pictures

@@ -12,6 +12,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from ...door import checked
+from ...seeds import draw, on_cpu
 from ...validation import check_choice, check_positive_int, describe
 
 KINDS = (
@@ -56,6 +58,9 @@ SPLITS = ("train", "held_out", "all")
 HELD_OUT = frozenset((kind, (3 * kind + 2) % len(COLOURS)) for kind in range(len(KINDS)))
 
 
+SINGLE = {"device": "cpu", "dtype": torch.float32}
+
+
 class Thing(NamedTuple):
     """One thing in words, e.g. Thing("star", "red", "striped", "small")."""
 
@@ -75,47 +80,54 @@ class Scene(NamedTuple):
     things: tuple[Thing, ...]
 
 
-def check_codes(codes: object) -> list[list[int]]:
-    """Return codes (N, 10) as lists. Raises TypeError or ValueError for another shape or numbers
-    without a meaning.
+def check_codes(codes: object, name: str = "codes") -> list[list[int]]:
+    """Return codes (N, 10) as lists. Raises TypeError or ValueError, beginning with ``name``, for
+    another shape, dtype or device, or numbers without a meaning.
     """
-    rows = codes.tolist() if isinstance(codes, Tensor) else codes
+    wanted = f"{name} must hold rows of ten integers, (N, 10), got {describe(codes)}"
+    if isinstance(codes, Tensor):
+        if codes.dtype not in (torch.int64, torch.int32) or codes.is_meta:
+            raise TypeError(f"{wanted}. Make some: sample_scenes(8).")
+        codes = codes.tolist()
+    rows = codes
     if (
         not isinstance(rows, (list, tuple))
         or not rows
         or any(not isinstance(r, (list, tuple)) or len(r) != 10 for r in rows)
     ):
-        raise ValueError(
-            f"codes must hold rows of ten integers, (N, 10), got {describe(codes)}. Make some:"
-            " sample_scenes(8)."
-        )
+        raise ValueError(f"{wanted}. Make some: sample_scenes(8).")
     for row in rows:
-        for name, value, choices in zip(ATTRIBUTES, row, CHOICES, strict=True):
-            low = NOTHING if name.startswith("second") and row[0] == 0 else 0
+        for attribute, value, choices in zip(ATTRIBUTES, row, CHOICES, strict=True):
+            low = NOTHING if attribute.startswith("second") and row[0] == 0 else 0
             if (
                 not isinstance(value, int)
                 or not low <= value < len(choices)
                 or (row[0] == 0) > (value < len(choices))
             ):
                 raise ValueError(
-                    f"{name} must be one of {low}..{len(choices) - 1}, got {value!r} in the code"
-                    f" {list(row)}."
+                    f"{name}: {attribute} must be one of {low}..{len(choices) - 1}, got {value!r}"
+                    f" in the code {list(row)}."
                 )
         if row[0] == 0 and any(v != NOTHING for v in row[6:]):
             raise ValueError(
-                f"layout 'one' has no second thing: its columns must be -1, got {list(row)}."
+                f"{name}: layout 'one' has no second thing: its columns must be -1, got"
+                f" {list(row)}."
             )
     return [list(row) for row in rows]
 
 
+@checked()
 def code_to_scene(code: Sequence[int] | Tensor) -> Scene:
     """Return one code (10,) in words."""
-    (row,) = check_codes([code.tolist() if isinstance(code, Tensor) else list(code)])
+    one = code[None] if isinstance(code, Tensor) and code.ndim else [code]
+    (row,) = check_codes(one, "code")
     slots = [row[2:6]] if row[0] == 0 else [row[2:6], row[6:]]
     things = tuple(Thing(KINDS[k], COLOURS[c], PATTERNS[p], SIZES[s]) for k, c, p, s in slots)
     return Scene(LAYOUTS[row[0]], BACKGROUNDS[row[1]], things)
 
 
+@checked()
+@on_cpu
 def scene_to_code(scene: Scene) -> Tensor:
     """Return a scene in words as its code (10,) int64. Raises ValueError for a word that is not in
     the world.
@@ -138,6 +150,13 @@ def scene_to_code(scene: Scene) -> Tensor:
     return torch.tensor(code + [NOTHING] * (10 - len(code)))
 
 
+def _rows_of_ten(name: str, codes: Tensor, given: dict) -> None:
+    if codes.shape[1:] != (10,) or codes.dtype not in (torch.int64, torch.int32) or codes.is_meta:
+        raise ValueError(f"{name} must hold int64 codes (N, 10), got {describe(codes)}.")
+
+
+@checked(codes=_rows_of_ten)
+@on_cpu
 def is_held_out(codes: Tensor) -> Tensor:
     """Return (N,) bool: whether a code of (N, 10) holds a pair of kind and colour that never occurs
     in training.
@@ -151,6 +170,8 @@ def is_held_out(codes: Tensor) -> Tensor:
     return table[codes[:, 2], codes[:, 3]] | table[codes[:, 6], codes[:, 7]]
 
 
+@checked()
+@on_cpu
 def sample_scenes(
     n: int,
     *,
@@ -185,7 +206,7 @@ def sample_scenes(
 
 def _draw(n: int, things: int | None, generator: torch.Generator | None) -> Tensor:
     def uniform(high: int) -> Tensor:
-        return torch.randint(high, (n,), generator=generator)
+        return draw(torch.randint, high, (n,), generator=generator, device="cpu")
 
     codes = torch.stack([uniform(len(choices)) for choices in CHOICES], 1)
     two = uniform(4) > 0 if things is None else torch.full((n,), things == 2)

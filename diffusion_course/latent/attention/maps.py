@@ -39,10 +39,16 @@ def _parts_to_keep(name: str, keep: Collection[str], given: dict) -> None:
         check_choice(name, one, ("step", "head"))
 
 
+_parts_to_keep.typed = True
+
+
 def _list(name: str, prompts: object, given: dict) -> None:
     if isinstance(prompts, str) or not prompts:
         got = describe(prompts)
         raise TypeError(f"prompts must be a list with one prompt for each picture, got {got}.")
+
+
+_list.typed = True
 
 
 class AttentionMaps:

@@ -9,6 +9,7 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from ...door import checked, one_of, positive_int
+from ...files.paths import user_path
 from ...validation import check_choice, describe
 from .counting import LiveBytes, free_memory
 from .rehearsal import PARTS, dry_run, fill, load_layer_by_layer, skeleton
@@ -72,7 +73,7 @@ def predict_memory(
 
     model: a pipeline or anything with its parts, a folder in diffusers' layout (only its
     ``config.json`` files are read), or a dict of configurations such as ``STABLE_DIFFUSION_15``.
-    height, width: in pixels, by default the model's own. dtype: by default that of the parts, else
+    height, width: in pixels, by default the model's own. dtype: by default each part's own, else
     float32. guidance doubles the U-Net's batch. fused_attention: one kernel that keeps no scores,
     as torch does it; False: the formula, with all scores of a layer at once. The other choices are
     those of ``load_stable_diffusion``. Raises ValueError for a size that is no multiple of the
@@ -82,10 +83,10 @@ def predict_memory(
 
     configs = _configs(model)
     h, w = _latent_size(configs, height, width)
-    dtype = dtype or getattr(getattr(model, "unet", None), "dtype", torch.float32)
+    dtypes = {name: dtype or _own_dtype(model, name) for name in configs}
     networks = {name: skeleton(name, config) for name, config in configs.items()}
-    with FakeTensorMode(), torch.no_grad():
-        weights = {name: fill(network, dtype) for name, network in networks.items()}
+    with FakeTensorMode(), torch.device("cpu"), torch.no_grad():
+        weights = {name: fill(network, dtypes[name]) for name, network in networks.items()}
         if not fused_attention:
             for name in ("unet", "vae"):
                 networks[name].set_attn_processor(AttnProcessor())
@@ -96,9 +97,14 @@ def predict_memory(
             for name in PARTS[:3]:
                 load_layer_by_layer(networks[name])
         with LiveBytes() as live:
-            dry_run(networks, (batch, h, w), dtype, guidance, live.begin)
+            dry_run(networks, (batch, h, w), dtypes, guidance, live.begin)
     activations = {phase: peak for phase, peak in live.peaks.items() if phase}
     return MemoryEstimate(weights, activations, offload)
+
+
+def _own_dtype(model: object, name: str) -> torch.dtype:
+    found = getattr(getattr(model, name, None), "dtype", None)
+    return found if isinstance(found, torch.dtype) else torch.float32
 
 
 def shortage(estimate: MemoryEstimate, device: torch.device | str) -> str:
@@ -127,7 +133,8 @@ def _configs(model: object) -> dict[str, dict]:
     if isinstance(model, Mapping):
         found = {name: model[name] for name in PARTS if name in model}
     elif isinstance(model, (str, Path)):
-        files = {name: Path(model) / name / "config.json" for name in PARTS}
+        folder = user_path(model, "model")
+        files = {name: folder / name / "config.json" for name in PARTS}
         texts = {name: file.read_text("utf-8") for name, file in files.items() if file.is_file()}
         found = {name: json.loads(text) for name, text in texts.items()}
     else:

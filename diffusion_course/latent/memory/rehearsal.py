@@ -26,8 +26,8 @@ STABLE_DIFFUSION_15 = {
 
 
 def dry_run(
-    networks: dict[str, nn.Module], shape: tuple, dtype: torch.dtype, guidance: bool,
-    begin: Callable,
+    networks: dict[str, nn.Module], shape: tuple, dtypes: dict[str, torch.dtype],
+    guidance: bool, begin: Callable,
 ) -> None:
     """Do what ``StableDiffusionPipeline`` does for pictures with latents of ``shape`` (B, h, w).
 
@@ -44,6 +44,7 @@ def dry_run(
     if guidance:
         negative = text(tokens)[0]
         context = torch.cat([negative, context])  # (2B, L, D)
+    context, dtype = context.to(dtypes["unet"]), dtypes["unet"]
     begin("denoise")
     latents = torch.zeros(shape[0], unet.config.in_channels, *shape[1:], dtype=dtype)
     # The predictions of the step before, until this one's replace them
@@ -56,11 +57,13 @@ def dry_run(
         output = uncond + 2.0 * (cond - uncond)
     latents = latents + output
     begin("decode")
-    pictures = vae.decode(latents / vae.config.scaling_factor, return_dict=False)[0]
+    scaled = (latents / vae.config.scaling_factor).to(dtypes["vae"])
+    pictures = vae.decode(scaled, return_dict=False)[0]
     if checker is not None:
         begin("check")
         size = checker.config.vision_config.image_size
-        checker.vision_model(torch.zeros(shape[0], 3, size, size, dtype=dtype))
+        seen = torch.zeros(shape[0], 3, size, size, dtype=dtypes["safety_checker"])
+        checker.vision_model(seen)
         begin("decode")
     VaeImageProcessor().postprocess(pictures, output_type="pt")
 
