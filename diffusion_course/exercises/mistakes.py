@@ -5,18 +5,18 @@ from __future__ import annotations
 import dataclasses
 import re
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
-
-import torch
 
 import torch
 
 from .compare import Terms, difference
 from .data import clone, plain
-from .definition import Case, Exercise, WrongAnswer
-from .diagnoses import diagnose
-from .kinds import kinds
+from .definition import Case, Exercise, Tolerance, WrongAnswer
+from .naming.arguments import argument_changes
+from .naming.diagnoses import diagnose
+from .naming.formulas import formula_changes
+from .naming.results import result_changes
 from .surroundings import kept
 from .trial import Outcome, run_case
 
@@ -49,7 +49,9 @@ def alike(
     if effects[0] != effects[1]:
         return False
     digits = exercise.digits if exercise.is_value else None
-    terms = Terms(exercise.tolerance, digits=digits, precision=precision)
+    # A number to be found may be asked for to 1 %: too coarse to tell mistakes apart.
+    tolerance = Tolerance(atol=0.0) if exercise.is_value else exercise.tolerance
+    terms = Terms(tolerance, digits=digits, precision=precision)
     return difference(first.output, second.output, terms, any_dtype=any_dtype) is None
 
 
@@ -119,7 +121,7 @@ def _kind(
     expected: Sequence[Outcome],
     outcomes: Sequence[Outcome],
 ) -> WrongAnswer | None:
-    """Return the simplest mistake of `kinds` that does the same on every case."""
+    """Return the simplest mistake of every exercise's that does the same on every case."""
     if exercise.is_value and not _tells(outcomes[0].output):
         return None
     trials = list(zip(cases, expected, outcomes, strict=True))
@@ -129,14 +131,25 @@ def _kind(
     case, _, got = min(wrong_on, key=lambda one: _size(one[0]))
     with kept(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        for wrong in kinds(exercise, cases[0]):
+        for wrong in _kinds(exercise, cases[0]):
             # The smallest case on which the answer is wrong tells most of them apart, and quickly.
             if not _agrees(exercise, wrong, case, got):
                 continue
             runs = (run_case(exercise, wrong.function, one) for one in cases)
-            if all(alike(exercise, one, other) for one, other in zip(runs, outcomes, strict=True)):
+            if all(
+                alike(exercise, one, got, any_dtype=True, precision=_finest(want.output))
+                for one, (_, want, got) in zip(runs, trials, strict=True)
+            ):
                 return wrong
     return None
+
+
+def _kinds(exercise: Exercise, case: Case) -> Iterator[WrongAnswer]:
+    """Yield the mistakes of every exercise, the simplest first."""
+    yield from result_changes(exercise)
+    if not exercise.is_value:
+        yield from argument_changes(exercise, case)
+    yield from formula_changes(exercise)
 
 
 def _agrees(exercise: Exercise, wrong: WrongAnswer, case: Case, got: Outcome) -> bool:
@@ -147,7 +160,12 @@ def _agrees(exercise: Exercise, wrong: WrongAnswer, case: Case, got: Outcome) ->
             if exercise.call is None
             else exercise.call(wrong.function, *args, **kwargs)
         )
-        return alike(exercise, Outcome(plain(output)), dataclasses.replace(got, **_NO_EFFECTS))
+        return alike(
+            exercise,
+            Outcome(plain(output)),
+            dataclasses.replace(got, **_NO_EFFECTS),
+            any_dtype=True,
+        )
     except Exception:  # most changes of a formula give no formula
         return False
 

@@ -12,6 +12,8 @@ import io
 import warnings
 from pathlib import Path
 
+import torch._dynamo  # noqa: F401  torch.func wants it, and the first import takes seconds
+
 from diffusion_course.exercises.engine import Result, evaluate
 from diffusion_course.exercises.registry import get_exercise
 from diffusion_course.exercises.surroundings import kept

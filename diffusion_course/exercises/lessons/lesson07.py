@@ -452,9 +452,9 @@ def _neighbour_cases(generator: torch.Generator) -> Iterator[Case]:
     axis = torch.arange(4, dtype=torch.float64)
     grid = torch.cartesian_prod(axis, axis)[torch.randperm(16, generator=generator)]
     yield Case((grid[:9], grid[7:], 2), note="points on a grid")
-    twice = draw.normal(generator, 6, 2)
-    real, fake = torch.cat([twice, twice[:4]]), 0.8 * draw.normal(generator, 12, 2)
-    yield Case((real, fake, 2), note="points that are there twice")
+    once = 3 * draw.normal(generator, 4, 2)  # the nearest other point is the same point again
+    real, fake = torch.cat([once, once]), once + 0.1 * draw.normal(generator, 4, 2)
+    yield Case((real, fake, 1), note="points that are there twice")
 
 
 def precision_and_recall(real: Tensor, fake: Tensor, k: int) -> tuple[Tensor, Tensor]:

@@ -336,7 +336,7 @@ does.""",
 
 
 def _mask_cases(generator: torch.Generator) -> Iterator[Case]:
-    levels = (0.01, 0.3, 0.6, 0.95, 0.5, 0.8, 0.0, 1.0)
+    levels = (0.01, 0.3, 0.0, 0.95, 1.0, 0.8, 0.6, 0.4)
     for (note, x, _, noise), level in zip(draw.batches(generator, 5), levels, strict=True):
         known = (0.5 + draw.normal(generator, *x.shape)).to(x.dtype)
         mask = (torch.rand(x.shape, generator=generator) < 0.5).to(x.dtype)

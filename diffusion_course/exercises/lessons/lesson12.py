@@ -51,9 +51,10 @@ of **one** such layer, all of them at once? Give it to 1 %.""",
     derivation="lesson 12, 'Attention without scores', (12.2)",
     wrong_answers=(
         WrongAnswer(
-            "guidance is forgotten",
+            "a factor of 2 is missing",
             edit("2 * 8 * positions", "8 * positions"),
-            "The U-Net sees a batch of two: without and with the prompt.",
+            "With guidance the U-Net sees a batch of two, without and with the prompt; and a number"
+            " in float16 has two bytes. One of the two factors is not in your number.",
         ),
         WrongAnswer(
             "one head",
@@ -71,7 +72,10 @@ of **one** such layer, all of them at once? Give it to 1 %.""",
             "The U-Net works on latents, one for 8 x 8 pixels.",
         ),
         WrongAnswer(
-            "four bytes each", edit("scores * 2", "scores * 4"), "A float16 number has two bytes."
+            "a factor of 2 too many",
+            edit("scores * 2", "scores * 4"),
+            "Your number is twice as large: a float16 number has two bytes, not four, and the"
+            " scores are asked for, once.",
         ),
         WrongAnswer(
             "bits instead of bytes", edit("scores * 2", "scores * 16"), "16 bits are two bytes."
