@@ -97,6 +97,15 @@ def test_a_mixture_says_in_what_it_computes(dtype):
         PAIR.to("cpu", "float32")
 
 
+def test_the_oracle_is_exact_inside_autocast():
+    oracle, x = PAIR.to(dtype=torch.float32), normal(64, 2).float()
+    calls = (oracle.noise_prediction, oracle.posterior_mean, oracle.score, oracle.log_prob, oracle.posterior_covariance)
+    expected = [call(x, 0.5) for call in calls]
+    with torch.autocast("cpu", torch.bfloat16):
+        found = [call(x, 0.5) for call in calls]
+    assert all(torch.equal(one, other) for one, other in zip(found, expected, strict=True))
+
+
 def test_weights_of_the_loss_have_their_limits():
     table, t = torch.tensor([1.0, 0.9, 0.5], **F64), torch.tensor([0])
     assert loss_weight(t, table, weighting="min_snr", prediction_type="sample").item() == 5.0

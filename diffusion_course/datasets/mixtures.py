@@ -15,6 +15,7 @@ from ..door import beside, checked, floating, positive_int, share, table
 from ..process.kernels import from_x0_and_noise, noise_like, prediction
 from ..process.levels import as_alpha_bar
 from ..process.schedules import alpha_bar_at
+from ..seeds import exactly
 from ..validation import check_classes, check_timesteps, describe, values_are_free
 
 AlphaBar = Tensor | float
@@ -127,6 +128,7 @@ class GaussianMixture:
         z = noise_like(self.means.new_empty(n, self.dim), generator) * self._variances.sqrt()[k]
         return self.means[k] + torch.einsum("nij,nj->ni", self._axes[k], z)
 
+    @exactly
     def _project(self, x: Tensor, alpha_bar: AlphaBar) -> tuple[Tensor, ...]:
         """Return log(weights[k] N_k(x)) (N, K); x minus each component's noised mean, along the
         component's axes, and the noised variances there (N, K, D); abar and 1 - abar (N, 1, 1).
@@ -161,6 +163,7 @@ class GaussianMixture:
         log_joint, *_ = self._with_density(xt, alpha_bar)
         return log_joint.softmax(1)
 
+    @exactly
     def _score(self, xt: Tensor, alpha_bar: AlphaBar) -> tuple[Tensor, Tensor]:
         log_joint, z, variances, _, noise = self._with_density(xt, alpha_bar)
         pull = -torch.einsum("nke,kde->nkd", z / variances, self._axes)
@@ -171,6 +174,7 @@ class GaussianMixture:
         """Return grad_x log p(x_t) (N, D): -S^{-1} (x - m) of each component, by responsibility."""
         return self._score(xt, alpha_bar)[0]
 
+    @exactly
     def _posteriors(self, xt: Tensor, alpha_bar: AlphaBar) -> tuple[Tensor, Tensor, Tensor]:
         """Return p(k | x_t) (N, K), and the means and variances of p(x_0 | x_t, k), (N, K, D)."""
         log_joint, z, variances, signal, noise = self._project(xt, alpha_bar)
@@ -188,6 +192,7 @@ class GaussianMixture:
         return (weights[..., None] * means).sum(1)
 
     @checked(xt=points)
+    @exactly
     def posterior_covariance(self, xt: Tensor, alpha_bar: AlphaBar) -> Tensor:
         """Return Cov[x_0 | x_t] (N, D, D): within components plus between their means."""
         weights, means, variances = self._posteriors(xt, alpha_bar)
