@@ -11,76 +11,15 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from ..door import beside, checked, floating, positive_int, share, table
+from ..door import checked, floating, positive_int, share, table
 from ..process.kernels import from_x0_and_noise, noise_like, prediction
 from ..process.levels import as_alpha_bar
 from ..process.schedules import alpha_bar_at
 from ..seeds import exactly
-from ..validation import check_classes, check_timesteps, describe, values_are_free
+from ..validation import check_classes, check_timesteps, values_are_free
+from .demands import class_of_each, index_of, no_negative, part, points, mixture_parts, readable
 
 AlphaBar = Tensor | float
-
-
-def _mixture(name: str, covariances: Tensor, given: dict) -> None:
-    parts = weights, means, _ = given["weights"], given["means"], covariances
-    k, d = means.shape if means.ndim == 2 else (0, 0)
-    fits = k >= 1 and weights.shape == (k,) and covariances.shape == (k, d, d)
-    if not fits or len({x.dtype for x in parts}) > 1:
-        wanted = "weights (K,), means (K, D) and covariances (K, D, D)"
-        got = "; ".join(map(describe, parts))
-        raise ValueError(f"a mixture needs {wanted}, got {got}. They share a dtype.")
-    if weights.dtype.itemsize < 4:
-        got = describe(covariances)
-        raise TypeError(f"{name} must be float32 or float64, whose axes can be found, got {got}.")
-    if not values_are_free(covariances):
-        return
-    if not (weights > 0).all() or abs(weights.sum().item() - 1) > 1e-4:
-        raise ValueError(f"weights must be positive and sum to 1, got {weights.tolist()}.")
-    if (covariances - covariances.mT).abs().max() > 1e-5 * covariances.abs().max():
-        raise ValueError(f"covariances must be symmetric, got {covariances.tolist()}.")
-
-
-def _no_negative(variances: Tensor) -> Tensor:
-    """Return variances, those that are 0 up to rounding set to 0; raise ValueError below that."""
-    if values_are_free(variances) and variances.min() < -1e-6 * variances.abs().max():
-        low = variances.min().item()
-        raise ValueError(f"covariances must not have a negative eigenvalue, got {low}.")
-    rounding = variances.shape[-1] * torch.finfo(variances.dtype).eps
-    return torch.where(variances > rounding * variances.abs().amax(), variances, 0.0)
-
-
-def _points(name: str, x: Tensor, given: dict) -> None:
-    means = given["self"].means
-    if x.ndim != 2 or x.shape[1] != means.shape[1]:
-        wanted = f"{name} must hold points of shape (N, {means.shape[1]})"
-        raise ValueError(f"{wanted}, got {describe(x)}.")
-    if (x.dtype, x.device) != (means.dtype, means.device):
-        both = f"{describe(x)} and {describe(means)}"
-        use = f"Use mixture.to({name}.device, {name}.dtype)"
-        raise ValueError(f"{name} and the mixture differ: got {both}. {use}.")
-
-
-def _class_of_each(name: str, classes: Sequence[int], given: dict) -> None:
-    labels, k = [int(c) for c in classes], len(given["self"].weights)
-    if len(labels) != k or set(labels) != set(range(len(set(labels)))):
-        wanted = f"a class 0..C-1 for each of the {k} components, every class at least once"
-        raise ValueError(f"classes must name {wanted}, got {labels}.")
-
-
-def _readable(name: str, alphas_cumprod: Tensor, given: dict) -> None:
-    if alphas_cumprod.is_meta:
-        raise ValueError(f"{name} must hold values, got {describe(alphas_cumprod)}.")
-
-
-def _index(name: str, t: object, given: dict) -> None:
-    last = len(given["alphas_cumprod"]) - 1
-    if not 0 <= t <= last:
-        raise ValueError(f"t must lie in 0..{last}, got {t}.")
-    if values_are_free(given["alphas_cumprod"]) and given["alphas_cumprod"][t] == 1:
-        raise ValueError(f"at t = {t} there is no noise to predict: got alphas_cumprod[{t}] = 1.")
-
-
-part, points = (floating, beside("weights")), (floating, _points)
 
 
 class GaussianMixture:
@@ -92,11 +31,11 @@ class GaussianMixture:
     or TypeError otherwise.
     """
 
-    @checked(weights=floating, means=part, covariances=(*part, _mixture))
+    @checked(weights=floating, means=part, covariances=(*part, mixture_parts))
     def __init__(self, weights: Tensor, means: Tensor, covariances: Tensor) -> None:
         self.weights, self.means, self.covariances = weights, means, covariances
         variances, self._axes = torch.linalg.eigh(covariances)  # (K, D, D): columns are axes
-        self._variances = _no_negative(variances)  # (K, D)
+        self._variances = no_negative(variances)  # (K, D)
 
     def __repr__(self) -> str:
         return f"GaussianMixture({len(self.weights)} components, {self.dim}-D)"
@@ -230,7 +169,7 @@ class GaussianMixture:
 
         return exact
 
-    @checked(alphas_cumprod=table, prediction_type=prediction, classes=_class_of_each)
+    @checked(alphas_cumprod=table, prediction_type=prediction, classes=class_of_each)
     def conditional_model(
         self, alphas_cumprod: Tensor, classes: Sequence[int], prediction_type: str = "epsilon"
     ) -> Callable[..., Tensor]:
@@ -255,7 +194,7 @@ class GaussianMixture:
         exact.null_class = null
         return exact
 
-    @checked(alphas_cumprod=(table, _readable), t=_index, num_samples=positive_int)
+    @checked(alphas_cumprod=(table, readable), t=index_of, num_samples=positive_int)
     def best_loss(
         self, t: int, alphas_cumprod: Tensor, *, num_samples: int = 4096,
         generator: torch.Generator | None = None,
