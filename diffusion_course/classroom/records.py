@@ -34,7 +34,8 @@ class Cell:
 class Submission:
     """A submission as read.
 
-    `written` holds the student's text by the id of a manual question. `problem` says why nothing
+    `written` holds the student's text by the id of a manual question, `unread` says of an answer
+    cell that is not among `cells` what it is in, by its `grade_id`. `problem` says why nothing
     could be read; then there are no cells. `notes` are for the instructor: what was left out, which
     of several notebooks was read.
     """
@@ -44,6 +45,7 @@ class Submission:
     sha256: str
     cells: tuple[Cell, ...] = ()
     written: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    unread: Mapping[str, str] = dataclasses.field(default_factory=dict)
     problem: str | None = None
     notes: tuple[str, ...] = ()
 

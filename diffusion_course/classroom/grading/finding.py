@@ -9,12 +9,18 @@ from __future__ import annotations
 
 import dataclasses
 import os
+from collections.abc import Collection
 from pathlib import Path
 
 from ...files.paths import user_path
 from ..files import is_folder, is_link, printable, read_file
 
 _LIST_BYTES = 20 * 2**20  # of Gradescope's list of submissions
+# Not notebooks, and still handed in as answers; `roster.csv` and the like are the instructor's.
+HANDED_IN = tuple(
+    ".py .html .htm .pdf .txt .md .rst .doc .docx .odt .rtf .json .rar .7z .tar .gz .tgz .bz2 .xz"
+    " .png .jpg .jpeg".split()
+)
 _ID = 2_000  # characters of a student id, more than a file name can have
 _GRADESCOPE = "submission_metadata.yml"
 
@@ -32,14 +38,8 @@ def find_submissions(folder: str | os.PathLike) -> list[tuple[str, Path]]:
     return list(scan(folder).submissions)
 
 
-def scan(folder: str | os.PathLike) -> Found:
-    """Find the submissions in `folder`, sorted by student id.
-
-    The id is the name of file or folder, with whatever cannot be printed spelled as an escape. A
-    path may be a link or a folder without a notebook: `reading.read_submission` says so. Of two
-    submissions with one id, the file comes before the folder and the folder before the zip. Raises
-    FileNotFoundError or NotADirectoryError for `folder` itself.
-    """
+def submissions_folder(folder: str | os.PathLike) -> Path:
+    """Return the folder that holds the submissions: `folder`, or nbgrader's `submitted` in it."""
     folder = user_path(folder, "folder")
     if not folder.exists():
         raise FileNotFoundError(f"there is no folder {printable(str(folder))}.")
@@ -47,8 +47,19 @@ def scan(folder: str | os.PathLike) -> Found:
         raise NotADirectoryError(
             f"{printable(str(folder))} is not a folder. Give the folder that holds the submissions."
         )
-    if is_folder(folder / "submitted"):
-        folder = folder / "submitted"
+    return folder / "submitted" if is_folder(folder / "submitted") else folder
+
+
+def scan(folder: str | os.PathLike, roster: Collection[str] = ()) -> Found:
+    """Find the submissions in `folder`, sorted by student id.
+
+    The id is the name of file or folder, with whatever cannot be printed spelled as an escape. A
+    path may be a link, a folder without a notebook or, where its name ends as what people hand in
+    or is on the `roster`, another kind of file: `reading.read_submission` says so. Of two
+    submissions with one id, the file comes before the folder and the folder before the zip. Raises
+    FileNotFoundError or NotADirectoryError for `folder` itself.
+    """
+    folder = submissions_folder(folder)
     notes: list[str] = []
     owners = _gradescope_owners(folder / _GRADESCOPE, notes)
     found: dict[str, list[tuple[int, str, Path]]] = {}
@@ -61,6 +72,8 @@ def scan(folder: str | os.PathLike) -> Found:
             rank, stem = 1, name if suffix not in (".ipynb", ".zip") else path.stem
         elif suffix in (".ipynb", ".zip"):
             rank, stem = 0 if suffix == ".ipynb" else 2, path.stem
+        elif suffix in HANDED_IN or path.stem in roster:
+            rank, stem = 3, path.stem.removesuffix(".ipynb")
         else:
             notes.append(f"{shown!r} is no submission and is left out")
             continue

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import time
 from collections.abc import Callable, Collection, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
@@ -16,7 +17,8 @@ from ..reports.outputs import write_reports
 from ..sandbox.bubblewrap import course_copy, require_sandbox
 from ..sandbox.limits import Limits
 from .attempts import run_attempts
-from .finding import scan
+from .finding import scan, submissions_folder
+from .gradable import NotGradable, made_gradable, require_reference
 from .hand_offs import course_names
 from .journal import Journal, grading_key, hold_folder
 from .marking import hidden_cases, mark
@@ -47,7 +49,7 @@ class Summary:
             lines[0] += f"; {mean:.1f} points in the mean, before the manual questions"
         if self.new:
             lines.append(f"{60 * self.new / self.seconds:.1f} submissions a minute")
-        lines += [f"could not be graded: {student}: {why}" for student, why in self.failed]
+        lines += [f"not gradable: {student}: {why}" for student, why in self.failed]
         return "\n".join(
             [*lines, *self.notes, f"reports: {self.out / 'index.html'}, {self.out / 'grades.csv'}"]
         )
@@ -62,10 +64,12 @@ def grade_one(
     course: Path | None,
     attempt: Attempting,
 ) -> Graded:
-    """Grade one submission; raises LookupError for a student who is not on the roster."""
+    """Grade one submission.
+
+    Raises NotGradable, or LookupError for a student who is not on the roster.
+    """
     wanted = hidden_cases(assignment, submission.student)
-    if submission.problem is not None:
-        return mark(assignment, submission, wanted, {})
+    submission = made_gradable(submission, [exercise for exercise, _ in wanted])
     attempts, notes = attempt(submission, wanted, limits, unsafe=unsafe, course=course)
     used = [
         f"{one.id} uses the course's {names}"
@@ -88,15 +92,28 @@ def grade_folder(
 ) -> Summary:
     """Grade every submission in a folder into `out`; what the same grader graded before is kept.
 
-    Raises SandboxMissing before anything is read, FileNotFoundError for the folder, InUse where
-    another run writes to `out`, ValueError for fewer than one job.
+    Before anything else the course's own solutions are graded under the same limits. Raises
+    SandboxMissing before anything is read, FileNotFoundError for a folder that is not there or
+    empty, InUse where another run writes to `out`, ReferenceFails where the solutions do not have
+    all points, ValueError for fewer than one job and for an `out` among the submissions.
     """
     if jobs < 1:
         raise ValueError(f"jobs must be at least 1, got {jobs}.")
     limits, out = limits or Limits(), user_path(out, "out")
     if not unsafe and attempt is run_attempts:
         require_sandbox()
-    found = scan(submissions)
+    found = scan(submissions, [student.id for student in assignment.roster])
+    if not found.submissions:
+        raise FileNotFoundError(
+            f"there is no submission in {submissions}: files ID.ipynb or ID.zip, or folders ID."
+        )
+    if Path(os.path.realpath(out)).is_relative_to(
+        os.path.realpath(submissions_folder(submissions))
+    ):
+        raise ValueError(
+            f"--out {out} is inside the folder of submissions, and its files would be taken for"
+            " submissions. Name a folder elsewhere."
+        )
     with hold_folder(out), course_copy() as course:
         journal = Journal(out / "graded", grading_key(assignment, repr((limits, unsafe))))
         started = time.monotonic()
@@ -107,6 +124,12 @@ def grade_folder(
         kept = {student: journal.get(student, one.sha256) for student, one in read.items()}
         graded = {student: one for student, one in kept.items() if one is not None}
         waiting = [student for student in read if student not in graded]
+
+        if waiting and attempt is run_attempts:
+            first = next((one.id for one in assignment.roster if one.id in waiting), "")
+            given = {"unsafe": unsafe, "course": course, "attempt": attempt}
+            if first or not assignment.roster:
+                require_reference(assignment, first, limits, **given)
 
         def work(student: str) -> None:
             made = grade_one(
@@ -132,7 +155,7 @@ def _at_a_time(
         for future in _shown(futures, progress=progress):
             try:
                 future.result()
-            except LookupError as error:
+            except (LookupError, NotGradable) as error:
                 failed.append((futures[future], str(error.args[0])))
             # One submission must not end the run, and must not become a silent zero.
             except Exception as error:

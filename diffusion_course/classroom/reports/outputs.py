@@ -14,7 +14,7 @@ from pathlib import Path
 
 from ...files.paths import write_bytes
 from ..assignment.assignment import Assignment
-from ..files import safe_name
+from ..files import printable, safe_name
 from ..records import Graded
 from .class_results import ClassResults
 from .feedback import student_page
@@ -23,7 +23,10 @@ from .similarity import Pair, similar_pairs
 
 
 def write_reports(results: ClassResults, out: Path) -> None:
-    """Write all reports into `out`, each file whole; the same grades give the same bytes."""
+    """Write all reports into `out`, each file whole; the same grades give the same bytes.
+
+    Pages of students who have none any more are removed.
+    """
     graded = results.graded
     read = {one.student: results.submissions[one.student] for one in graded}
     pairs = similar_pairs(results.assignment, read)
@@ -43,6 +46,9 @@ def write_reports(results: ClassResults, out: Path) -> None:
     }
     for name, text in texts.items():
         write_bytes(out / name, text.encode("utf-8"))
+    for old in (out / "feedback").glob("*.html"):  # of a submission that is gone or not gradable
+        if f"feedback/{old.name}" not in pages:
+            old.unlink()
 
 
 def results_json(results: ClassResults) -> str:
@@ -72,8 +78,8 @@ def grades_csv(
         cells = [points.get(name, "") for name in (*assignment.exercises, *assignment.manual)]
         rows[one.student] = [one.student, "graded", *cells, f"{one.points:g}", maximum]
     empty = [""] * (len(columns) - 3)
-    for student, _ in failed:
-        rows[student] = [student, "not graded", *empty, maximum]
+    for student, why in failed:
+        rows[student] = [student, f"not gradable: {printable(why, 500)}", *empty, maximum]
     for student in assignment.roster:
         rows.setdefault(student.id, [student.id, "nothing handed in", *empty, maximum])
     return _csv([columns, *(rows[student] for student in sorted(rows))])

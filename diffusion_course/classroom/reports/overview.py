@@ -40,8 +40,8 @@ def index_page(results: ClassResults, pairs: Sequence[Pair]) -> str:
 def _failed(failed: Sequence[tuple[str, str]]) -> list[str]:
     if not failed:
         return []
-    rows = [[_line(student), _line(why, 400)] for student, why in failed]
-    return ["<h2>Could not be graded</h2>", table(["student", "why"], rows)]
+    rows = [[_line(student), _line(why, 500)] for student, why in failed]
+    return ["<h2>Not gradable</h2>", table(["student", "why"], rows)]
 
 
 def _students(results: ClassResults) -> list[str]:
