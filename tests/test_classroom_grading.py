@@ -23,6 +23,7 @@ from diffusion_course.classroom.grading.folder import grade_folder
 from diffusion_course.classroom.grading.hand_offs import course_names
 from diffusion_course.classroom.grading.journal import InUse, hold_folder
 from diffusion_course.classroom.grading.marking import ONE_AT_A_TIME, hidden_cases, mark
+from diffusion_course.classroom.grading.selection import Task
 from diffusion_course.classroom.reasons import ENDED, TEXTS, UNANSWERED, Reason
 from diffusion_course.classroom.records import Attempt, Cell, Student, Submission
 from diffusion_course.classroom.sandbox.bubblewrap import SandboxMissing, sandbox_available
@@ -91,8 +92,34 @@ def test_the_message_of_an_exception_is_not_shown():
     one = assignment(exercises=("02.1",))
     wanted = hidden_cases(one, "")
     outcome = Outcome(None, Failure("ValueError", "t holds tensor([3, 17])", 4))
-    graded = mark(one, Submission("ann", Path("x"), "0"), wanted, {"02.1": Attempt((outcome,) * len(wanted[0][1]))})
+    cells = (Cell("def jump():\n    1\n    2\n    raise ValueError"),)
+    graded = mark(one, Submission("ann", Path("x"), "0", cells), wanted, {"02.1": Attempt((outcome,) * len(wanted[0][1]))})
     assert graded.marks[0].feedback == "`jump`: it raises ValueError in its line 4 on an input that it must take."
+
+
+@pytest.mark.parametrize(
+    ("failure", "told"),
+    [
+        (Failure("ValueError", "", 2), "ValueError in its line 2"),
+        (Failure("OutOfMemoryError", "", 2, "helper"), "OutOfMemoryError in line 2 of `helper`"),
+        (Failure("x3_17_0_25", "", 2), "an exception of its own in its line 2"),  # a class that is named after an input
+        (Failure("ValueError", "", 2, "x3_17_0_25"), "ValueError"),  # a function whose code says so
+        (Failure("ValueError", "", 317025), "ValueError"),  # and a line
+        (Failure("ValueError", "", 317, "helper"), "ValueError"),
+    ],
+)
+def test_no_name_or_line_that_a_running_answer_can_choose_is_shown(failure, told):
+    one = assignment(exercises=("02.1",))
+    wanted = hidden_cases(one, "")
+    cells = (Cell("def helper():\n    return 1 / 0\ndef jump(*args):\n    return helper()"),)
+    graded = mark(one, Submission("ann", Path("x"), "0", cells), wanted, {"02.1": Attempt((Outcome(None, failure),) * len(wanted[0][1]))})
+    assert graded.marks[0].feedback == f"`jump`: it raises {told} on an input that it must take."
+
+
+def test_a_cell_that_raises_shows_no_name_of_its_own():
+    submission = Submission("ann", Path("x"), "0", (Cell("class X317(Exception): ...\nraise X317\ndef jump(): 1", "answer-02-1"),))
+    task = Task(submission, hidden_cases(assignment(exercises=("02.1",)), ""))
+    assert [task.not_found(0, {0: name}).detail for name in ("X317", "KeyError")] == ["an exception of its own", "KeyError"]
 
 
 @pytest.mark.parametrize("reason", Reason)
