@@ -393,7 +393,7 @@ def test_a_file_exchanged_for_a_link_or_pipe_between_looking_and_opening(tmp_pat
     path, secret, pipe = put(tmp_path / "ann.ipynb"), put(tmp_path / "secret"), tmp_path / "pipe"
     os.mkfifo(pipe)
     looked_at = os.lstat(path)
-    monkeypatch.setattr(os, "lstat", lambda _: looked_at)
+    monkeypatch.setattr(os, "lstat", lambda _, **__: looked_at)
     path.unlink()
     path.symlink_to(secret)
     with pytest.raises(Unreadable, match="cannot be read"):

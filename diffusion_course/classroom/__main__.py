@@ -30,7 +30,7 @@ def _add_build(command: argparse.ArgumentParser) -> None:
     add("--title", help="what the notebook is headed")
     what = "CSV with the column id: each student gets numbers of their own"
     add("--roster", type=user_path, help=what)
-    what = "secret; with the same one the same files are built (drawn if left out)"
+    what = "secret, 19 digits; with the same one the same files are built (drawn if left out)"
     add("--seed", type=int, help=what)
     what = "without the questions that a person marks"
     add("--no-manual", action="store_true", help=what)
@@ -93,10 +93,14 @@ def carry_out(options: argparse.Namespace) -> int:
     import torch
 
     from .grading.folder import grade_folder
+    from .sandbox.bubblewrap import require_hidden
     from .sandbox.limits import Limits
 
     torch.set_num_threads(1)
-    assignment = load_assignment(options.assignment or find_assignment(options.submissions))
+    path = options.assignment or find_assignment(options.submissions)
+    assignment = load_assignment(path)
+    if not options.unsafe:
+        require_hidden(path, "the assignment")
     limits = Limits(seconds=options.timeout, memory_mib=options.memory)
     summary = grade_folder(
         assignment,

@@ -16,6 +16,7 @@ from typing import Any
 
 from ..files.paths import writable, write_bytes
 from .assignment.assignment import Assignment, load_assignment, to_json
+from .files import write_secret
 from .reasons import ENDED
 from .records import Graded
 
@@ -94,9 +95,9 @@ def write_autograder(assignment: Assignment, path: str | Path, *, unsafe: bool =
         for file in files:
             archive.write(file, f"course/{file.relative_to(ROOT).as_posix()}")
         entry = zipfile.ZipInfo("assignment.json")
-        entry.external_attr = 0o644 << 16
+        entry.external_attr = 0o600 << 16
         archive.writestr(entry, to_json(assignment))
-    write_bytes(path, content.getvalue())
+    write_secret(path, content.getvalue())
 
 
 def student_of(metadata: Path, assignment: Assignment) -> str:

@@ -14,7 +14,7 @@ from ..assignment.assignment import Assignment
 from ..records import Graded, Submission
 from ..reports.class_results import ClassResults
 from ..reports.outputs import write_reports
-from ..sandbox.bubblewrap import course_copy, require_sandbox
+from ..sandbox.bubblewrap import course_copy, require_hidden, require_sandbox
 from ..sandbox.limits import Limits
 from .attempts import run_attempts
 from .finding import scan, submissions_folder
@@ -95,13 +95,17 @@ def grade_folder(
     Before anything else the course's own solutions are graded under the same limits. Raises
     SandboxMissing before anything is read, FileNotFoundError for a folder that is not there or
     empty, InUse where another run writes to `out`, ReferenceFails where the solutions do not have
-    all points, ValueError for fewer than one job and for an `out` among the submissions.
+    all points, ValueError for fewer than one job, an `out` among the submissions, and
+    folders that the sandbox would show.
     """
     if jobs < 1:
         raise ValueError(f"jobs must be at least 1, got {jobs}.")
     limits, out = limits or Limits(), user_path(out, "out")
     if not unsafe and attempt is run_attempts:
         require_sandbox()
+    if not unsafe:
+        require_hidden(submissions, "the folder of submissions")
+        require_hidden(out, "--out")
     found = scan(submissions, [student.id for student in assignment.roster])
     if not found.submissions:
         raise FileNotFoundError(

@@ -91,23 +91,24 @@ def _contents(path: Path, notes: list[str]) -> list[tuple[str, Path, object]]:
         suffix = path.suffix.lower()
         if suffix not in SUFFIXES and os.path.lexists(path):
             raise Unreadable(f"it is a {printable(suffix, 20)} file, not a notebook (.ipynb)")
-        return _archive(path, notes) if suffix == ".zip" else [_file(path)]
+        return (_archive if suffix == ".zip" else _file)(path, path.parent, notes)
     files = list(_walk(path, notes))
     if notebooks := [file for file in files if file.suffix.lower() == ".ipynb"]:
-        return [_file(file) for file in notebooks]
+        return [one for file in notebooks for one in _file(file, path.parent, notes)]
     archives = [file for file in files if file.suffix.lower() == ".zip"]
     if len(archives) != 1 and files:
         listed = ", ".join(repr(printable(file.name, 60)) for file in files[:_LISTED])
         raise Unreadable(f"{NO_NOTEBOOK} but {listed}")
-    return _archive(archives[0], notes) if archives else []
+    return _archive(archives[0], path.parent, notes) if archives else []
 
 
-def _file(path: Path) -> tuple[str, Path, object]:
-    return path.name, path, lambda: read_file(path, NOTEBOOK_BYTES)
+def _file(path: Path, top: Path, notes: list[str]) -> list[tuple[str, Path, object]]:
+    return [(path.name, path, lambda: read_file(path, NOTEBOOK_BYTES, below=top, notes=notes))]
 
 
-def _archive(path: Path, notes: list[str]) -> list[tuple[str, Path, object]]:
-    members, remarks = notebooks_in(read_file(path, ARCHIVE_BYTES), NOTEBOOK_BYTES)
+def _archive(path: Path, top: Path, notes: list[str]) -> list[tuple[str, Path, object]]:
+    content = read_file(path, ARCHIVE_BYTES, below=top, notes=notes)
+    members, remarks = notebooks_in(content, NOTEBOOK_BYTES)
     notes += remarks
     return [(name, path, lambda data=data: data) for name, data in members]
 

@@ -9,6 +9,7 @@ import csv
 import dataclasses
 import io
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -20,6 +21,14 @@ from .class_results import ClassResults
 from .feedback import student_page
 from .overview import index_page
 from .similarity import Pair, similar_pairs
+
+# Where a cell may begin, what is not seen there, and what makes it a formula: ASCII's signs, their
+# full-width, small and raised forms, the minus sign, and those of old programs for commands.
+_FORMULA = re.compile(
+    r"(^|[;\t\n])"
+    r"(?=[\s\u200b-\u200f\u2060\ufeff]*[=+\-@|%"
+    r"\uff1d\uff0b\uff0d\uff20\ufe66\ufe62\ufe63\ufe6b\u207a-\u207c\u2212])"
+)
 
 
 def write_reports(results: ClassResults, out: Path) -> None:
@@ -94,11 +103,12 @@ def similarity_csv(pairs: Sequence[Pair]) -> str:
 
 
 def _csv(rows: Sequence[Sequence[str]]) -> str:
-    """CSV whose cells no spreadsheet takes for formulas."""
+    """CSV whose cells no spreadsheet takes for formulas.
+
+    https://owasp.org/www-community/attacks/CSV_Injection. Where a spreadsheet takes semicolons or
+    tabs for the ends of columns, a formula could begin inside a cell: there too it gets a "'".
+    """
     text = io.StringIO()
-    safe = [
-        [f"'{cell}" if cell[:1] in ("=", "+", "-", "@", "\t", "\r") else cell for cell in row]
-        for row in rows
-    ]
+    safe = [[_FORMULA.sub(r"\1'", cell.replace("\r", "\n")) for cell in row] for row in rows]
     csv.writer(text, lineterminator="\n").writerows(safe)
     return text.getvalue()
