@@ -39,6 +39,7 @@ class Terms:
     inputs: the case's arguments by name; a `t` (B,) among them says at which t a batch is wrong.
     digits: how many significant digits a number that was to be found has to have; None compares it
     by the tolerance.
+    precision: the dtype whose tolerance holds, where that is not the expected output's own.
     parts: what the parts of a tuple are called where `Exercise.call` made it and not the answer; a
     text with a full stop is the whole sentence about a part that is off. The last one is the last
     part's, and the last but one that of all others.
@@ -47,6 +48,7 @@ class Terms:
     tolerance: Tolerance
     inputs: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     digits: int | None = None
+    precision: torch.dtype | None = None
     parts: Sequence[str] = ()
 
     def part(self, index: int, count: int) -> str:
@@ -197,7 +199,7 @@ def _compare_tensors(
         return
     close = (want == have) | (want.isnan() & have.isnan())
     if expected.is_floating_point() or expected.is_complex():
-        rtol, atol = terms.tolerance.limits(expected.dtype)
+        rtol, atol = terms.tolerance.limits(terms.precision or expected.dtype)
         close |= (
             ((want - have).abs() <= atol + rtol * want.abs()) & want.isfinite() & have.isfinite()
         )

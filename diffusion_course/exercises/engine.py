@@ -142,5 +142,14 @@ def _wrong(exercise: Exercise, finding: Finding, mistake: WrongAnswer | None = N
     if mistake is not None:
         message += f"\nThis is a known mistake: {mistake.name}. {mistake.explanation}"
     note = finding.case.note if finding.case is not None else None
-    name, detail = mistake and mistake.name, finding.detail
-    return Result(exercise.id, "wrong", message, finding.check, name, note, detail, finding.case)
+    return Result(
+        exercise.id,
+        "wrong",
+        message,
+        finding.check,
+        mistake and mistake.name,
+        note,
+        finding.detail,
+        mistake.explanation if mistake else "",
+        finding.case,
+    )

@@ -66,8 +66,8 @@ def terms_of(exercise: Exercise, case: Case) -> Terms:
     return Terms(
         exercise.tolerance,
         bound_arguments(exercise, case),
-        exercise.digits if exercise.is_value else None,
-        getattr(exercise.call, "parts", ()),
+        digits=exercise.digits if exercise.is_value else None,
+        parts=getattr(exercise.call, "parts", ()),
     )
 
 

@@ -18,8 +18,10 @@ How to add an exercise
    why it is wrong and does not give the answer away.
 5. A "find the number" exercise has `cases=None` and a reference that returns the number. Its
    arguments come from `parameters`: name -> choices, the lesson uses the first. Write `<<name>>`
-   where statement or stub shows the value. A class gets them spread over its students: offer at
-   least twelve combinations whose answers all differ.
+   where statement or stub shows the value. A number counts when it is right in each digit that it
+   is written with, 3 significant digits at least; where that does not tell it from a wrong one, ask
+   for "4 significant digits" in the statement and set `digits=4`. A class gets them spread over its
+   students: offer at least twelve combinations whose answers all differ.
 6. Add two other correct solutions to `tests/exercise_variants.py` (or a file of the lesson,
    `..._NN.py`) and run `pytest tests/test_exercises.py`. It says which wrong answers the cases
    cannot tell from the reference or from each other.

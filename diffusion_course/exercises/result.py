@@ -17,7 +17,7 @@ class Result:
     check: what failed ("raises", a name of compare.ORDER, "inputs", "random", "time", a property's
     name) or None.
     mistake: the name of the catalogued wrong answer, or None. case: the note of the case that shows
-    it. detail: the first number that is off.
+    it. detail: the first number that is off. explanation: why the mistake is one.
     `inputs` are that case's arguments, and `rerun()` calls the answer with them.
     """
 
@@ -28,6 +28,7 @@ class Result:
     mistake: str | None = None
     case: str | None = None
     detail: str = ""
+    explanation: str = ""
     _case: Case | None = dataclasses.field(default=None, compare=False)
     _exercise: Exercise | None = dataclasses.field(default=None, compare=False)
     _answer: Any = dataclasses.field(default=None, compare=False)

@@ -108,7 +108,7 @@ _of_the_model.typed = True
 def _finite(name: str, latents: Tensor, given: dict) -> None:
     if values_are_free(latents) and not torch.isfinite(latents).all():
         raise ValueError(
-            f"latents are not finite ({describe(latents)}): use a smaller guidance_scale, or"
+            f"latents are not finite, got {describe(latents)}: use a smaller guidance_scale, or"
             " float32 weights."
         )
 

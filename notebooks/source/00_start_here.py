@@ -224,6 +224,9 @@ def forward_step(x_prev, t, betas, noise):
 check("01.1", forward_step)
 
 # %% [markdown]
+# `check(..., show=True)` prints the inputs of the case that failed, too. An answer that has not come back after 60 seconds is stopped;
+# `time_limit=` changes that.
+#
 # Hints come one at a time, three for each exercise.
 
 # %%

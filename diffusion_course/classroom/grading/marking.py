@@ -82,8 +82,7 @@ def _mark_one(
         return Mark(*who, "unanswered", 0, exercise.points, feedback, check=reason)
     mistake = result and result.mistake
     if mistake is not None:
-        wrong = next(one for one in exercise.wrong_answers if one.name == mistake)
-        feedback += f" Known mistake: {wrong.name}. {wrong.explanation}"
+        feedback += f" Known mistake: {mistake}. {result.explanation}"
     check = result.check if result else reason
     return Mark(*who, "wrong", 0, exercise.points, feedback, mistake, check)
 
