@@ -174,6 +174,7 @@ def home(tmp_path, monkeypatch):
     shutil.copytree(data_dir(), folder / "data")
     (folder / "roster.csv").write_text("id\nann\n")
     (folder / "submissions").mkdir()
+    (folder / "submissions" / "ann.ipynb").touch()
     monkeypatch.setenv("HOME", str(folder))
     monkeypatch.setenv("USERPROFILE", str(folder))
     monkeypatch.chdir(here)
@@ -252,7 +253,8 @@ def test_an_assignment_goes_through_a_link_and_follows_the_umask(tmp_path):
         build_assignment("01", tmp_path / "link", manual=False, seed=10**18)
         build_assignment("01", tmp_path / "new", manual=False, seed=10**18)
     assert (tmp_path / "link").is_symlink() and mode(tmp_path / "far") == 0o700
-    assert mode(tmp_path / "new") == 0o750 and mode(tmp_path / "new" / "instructor" / "assignment.json") == 0o640
+    assert mode(tmp_path / "new") == 0o750 and mode(tmp_path / "new" / "student") == 0o750
+    assert mode(tmp_path / "new" / "instructor" / "assignment.json") == 0o600
     assert sorted(path.name for path in tmp_path.iterdir()) == ["far", "link", "new"]
 
 

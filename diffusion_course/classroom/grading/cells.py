@@ -13,12 +13,11 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from ..assignment.sources import CELL_CHARACTERS
 from ..files import Unreadable, printable
 from ..records import Cell
 
 CELLS = 2_000
-# Python takes time that grows with the square of an f-string: a second here, hours for 20 MiB.
-CELL_CHARACTERS = 2**15
 ALL_CHARACTERS = 2**18
 WRITTEN_CHARACTERS = 20_000
 _MANUAL = re.compile(r"manual-(\d\d)-(m\d{1,3})")

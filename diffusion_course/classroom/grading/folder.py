@@ -129,7 +129,7 @@ def grade_folder(
         graded = {student: one for student, one in kept.items() if one is not None}
         waiting = [student for student in read if student not in graded]
 
-        if waiting and attempt is run_attempts:
+        if attempt is run_attempts and any(read[one].problem is None for one in waiting):
             first = next((one.id for one in assignment.roster if one.id in waiting), "")
             given = {"unsafe": unsafe, "course": course, "attempt": attempt}
             if first or not assignment.roster:
