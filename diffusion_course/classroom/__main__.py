@@ -44,6 +44,8 @@ def _add_grade(command: argparse.ArgumentParser) -> None:
     add("--assignment", type=user_path, help=what)
     what = "where the reports go; a run that was stopped goes on there"
     add("--out", required=True, type=user_path, help=what)
+    what = "a student or an exercise to grade again; give it several times for several"
+    add("--regrade", action="append", default=[], metavar="ID", help=what)
     add("--jobs", type=int, default=2, help="submissions at a time (default 2)")
     what = "seconds for one submission (default 60)"
     add("--timeout", type=float, default=60.0, help=what)
@@ -109,6 +111,7 @@ def carry_out(options: argparse.Namespace) -> int:
         jobs=options.jobs,
         limits=limits,
         unsafe=options.unsafe,
+        regrade=options.regrade,
     )
     print(summary)
     return 1 if summary.failed else 0

@@ -16,6 +16,7 @@ from ..reports.class_results import ClassResults
 from ..reports.outputs import write_reports
 from ..sandbox.bubblewrap import course_copy, require_hidden, require_sandbox
 from ..sandbox.limits import Limits
+from .again import merged, regraded
 from .attempts import run_attempts
 from .finding import scan, submissions_folder
 from .gradable import NotGradable, made_gradable, require_reference
@@ -63,13 +64,15 @@ def grade_one(
     unsafe: bool,
     course: Path | None,
     attempt: Attempting,
+    only: Collection[str] = (),
 ) -> Graded:
-    """Grade one submission.
+    """Grade one submission, or `only` some exercises of it.
 
     Raises NotGradable, or LookupError for a student who is not on the roster.
     """
     wanted = hidden_cases(assignment, submission.student)
     submission = made_gradable(submission, [exercise for exercise, _ in wanted])
+    wanted = [one for one in wanted if not only or one[0].id in only]
     attempts, notes = attempt(submission, wanted, limits, unsafe=unsafe, course=course)
     used = [
         f"{one.id} uses the course's {names}"
@@ -88,15 +91,17 @@ def grade_folder(
     limits: Limits | None = None,
     unsafe: bool = False,
     progress: bool = True,
+    regrade: Sequence[str] = (),
     attempt: Attempting = run_attempts,
 ) -> Summary:
     """Grade every submission in a folder into `out`; what the same grader graded before is kept.
 
+    Of that, `regrade` names students and exercises that are graded again.
     Before anything else the course's own solutions are graded under the same limits. Raises
     SandboxMissing before anything is read, FileNotFoundError for a folder that is not there or
     empty, InUse where another run writes to `out`, ReferenceFails where the solutions do not have
-    all points, ValueError for fewer than one job, an `out` among the submissions, and
-    folders that the sandbox would show.
+    all points, ValueError for fewer than one job, an `out` among the submissions,
+    folders that the sandbox would show, and a `regrade` that is no student and no exercise.
     """
     if jobs < 1:
         raise ValueError(f"jobs must be at least 1, got {jobs}.")
@@ -118,6 +123,8 @@ def grade_folder(
             f"--out {out} is inside the folder of submissions, and its files would be taken for"
             " submissions. Name a folder elsewhere."
         )
+    names = [student for student, _ in found.submissions]
+    again, students = regraded(regrade, assignment.exercises, names)
     with hold_folder(out), course_copy() as course:
         journal = Journal(out / "graded", grading_key(assignment, repr((limits, unsafe))))
         started = time.monotonic()
@@ -127,6 +134,7 @@ def grade_folder(
         }
         kept = {student: journal.get(student, one.sha256) for student, one in read.items()}
         graded = {student: one for student, one in kept.items() if one is not None}
+        old = {one: graded.pop(one) for one in list(graded) if again or one in students}
         waiting = [student for student in read if student not in graded]
 
         if attempt is run_attempts and any(read[one].problem is None for one in waiting):
@@ -136,9 +144,10 @@ def grade_folder(
                 require_reference(assignment, first, limits, **given)
 
         def work(student: str) -> None:
-            made = grade_one(
-                assignment, read[student], limits, unsafe=unsafe, course=course, attempt=attempt
-            )
+            only = again if student in old and student not in students else ()
+            given = {"unsafe": unsafe, "course": course, "attempt": attempt, "only": only}
+            made = grade_one(assignment, read[student], limits, **given)
+            made = merged(old[student], made) if only else made
             journal.put(made)
             graded[student] = made
 
