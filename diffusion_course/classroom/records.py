@@ -36,7 +36,8 @@ class Submission:
 
     `written` holds the student's text by the id of a manual question, `unread` says of an answer
     cell that is not among `cells` what it is in, by its `grade_id`. `problem` says why nothing
-    could be read; then there are no cells. `notes` are for the instructor: what was left out, which
+    could be read; then there are no cells. `made_for` is the student for whom the notebook was
+    made, as it says itself. `notes` are for the instructor: what was left out, which
     of several notebooks was read.
     """
 
@@ -47,6 +48,7 @@ class Submission:
     written: Mapping[str, str] = dataclasses.field(default_factory=dict)
     unread: Mapping[str, str] = dataclasses.field(default_factory=dict)
     problem: str | None = None
+    made_for: str = ""
     notes: tuple[str, ...] = ()
 
 

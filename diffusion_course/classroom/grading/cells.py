@@ -29,14 +29,15 @@ _NOTES = 20
 class Notebook:
     """What is used of a notebook.
 
-    `unread` says of an answer cell that is not among `cells` what it is in, `assignment` is the
-    name that its metadata gives, `notes` say what was left out.
+    `unread` says of an answer cell that is not among `cells` what it is in, `assignment`
+    and `student` are what its metadata names, `notes` say what was left out.
     """
 
     cells: tuple[Cell, ...]
     written: Mapping[str, str]
     unread: Mapping[str, str]
     assignment: str | None = None
+    student: str | None = None
     notes: tuple[str, ...] = ()
 
 
@@ -86,7 +87,8 @@ def parse_notebook(content: bytes) -> Notebook:
     ]
     if len(notes) > _NOTES:
         notes[_NOTES:] = [f"and {len(notes) - _NOTES} more remarks"]
-    return Notebook(tuple(code), written, unread, _assignment_name(document), tuple(notes))
+    names = (_own_name(document, "assignment"), _own_name(document, "student"))
+    return Notebook(tuple(code), written, unread, *names, tuple(notes))
 
 
 def _why_unread(kind: str, source: str, room: int) -> str | None:
@@ -164,8 +166,8 @@ def _at(value: Any, *keys: str) -> Any:
     return value
 
 
-def _assignment_name(document: Mapping[str, Any]) -> str | None:
-    found = _at(document, "metadata", "diffusion_course", "assignment")
+def _own_name(document: Mapping[str, Any], key: str) -> str | None:
+    found = _at(document, "metadata", "diffusion_course", key)
     return _sound(found) if isinstance(found, str) and len(found) <= 200 else None
 
 

@@ -19,7 +19,7 @@ from ..sandbox.limits import Limits
 from .again import merged, regraded
 from .attempts import run_attempts
 from .finding import scan, submissions_folder
-from .gradable import NotGradable, made_gradable, require_reference
+from .gradable import NotGradable, made_gradable, named_by_their_notebooks, require_reference
 from .hand_offs import course_names
 from .journal import Journal, grading_key, hold_folder
 from .marking import hidden_cases, mark
@@ -111,8 +111,8 @@ def grade_folder(
     if not unsafe:
         require_hidden(submissions, "the folder of submissions")
         require_hidden(out, "--out")
-    found = scan(submissions, [student.id for student in assignment.roster])
-    if not found.submissions:
+    found = scan(submissions, assignment.roster)
+    if not found.submissions and not found.refused:
         raise FileNotFoundError(
             f"there is no submission in {submissions}: files ID.ipynb or ID.zip, or folders ID."
         )
@@ -123,8 +123,6 @@ def grade_folder(
             f"--out {out} is inside the folder of submissions, and its files would be taken for"
             " submissions. Name a folder elsewhere."
         )
-    names = [student for student, _ in found.submissions]
-    again, students = regraded(regrade, assignment.exercises, names)
     with hold_folder(out), course_copy() as course:
         journal = Journal(out / "graded", grading_key(assignment, repr((limits, unsafe))))
         started = time.monotonic()
@@ -132,8 +130,10 @@ def grade_folder(
             student: read_submission(path, student, assignment=assignment.name)
             for student, path in found.submissions
         }
+        read = named_by_their_notebooks(read, [one.id for one in assignment.roster])
         kept = {student: journal.get(student, one.sha256) for student, one in read.items()}
         graded = {student: one for student, one in kept.items() if one is not None}
+        again, students = regraded(regrade, assignment.exercises, read)
         old = {one: graded.pop(one) for one in list(graded) if again or one in students}
         waiting = [student for student in read if student not in graded]
 
@@ -151,11 +151,13 @@ def grade_folder(
             journal.put(made)
             graded[student] = made
 
-        failed = tuple(sorted(_at_a_time(jobs, work, waiting, progress=progress)))
+        failures = _at_a_time(jobs, work, waiting, progress=progress)
+        unclear = [(student, str(NotGradable(why))) for student, why in found.refused]
+        failed = tuple(sorted([*failures, *unclear]))
         ordered = tuple(graded[student] for student in sorted(graded))
         write_reports(ClassResults(assignment, ordered, read, failed, found.notes), out)
         seconds = time.monotonic() - started
-        return Summary(out, ordered, failed, found.notes, len(waiting) - len(failed), seconds)
+        return Summary(out, ordered, failed, found.notes, len(waiting) - len(failures), seconds)
 
 
 def _at_a_time(

@@ -9,13 +9,15 @@ from __future__ import annotations
 import ast
 import dataclasses
 import re
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 
 from ...exercises.registry import Exercise
 from ..assignment.assignment import Assignment
 from ..assignment.notebooks import SETUP, make_notebook, to_bytes
 from ..assignment.sources import answer_cells, grade_id, parsed
+from ..files import printable
 from ..records import Cell, Submission
 from ..sandbox.limits import Limits
 from .cells import parse_notebook
@@ -63,6 +65,28 @@ def made_gradable(submission: Submission, exercises: Sequence[Exercise]) -> Subm
     if not any(submission.written.values()):
         raise NotGradable("it holds none of this assignment's answers")
     return submission
+
+
+def named_by_their_notebooks(
+    read: Mapping[str, Submission], roster: Collection[str]
+) -> dict[str, Submission]:
+    """Return the submissions by student, a stranger's for the student it was made for.
+
+    That is where the student is on the roster and nothing else is theirs; it is noted, and so is a
+    notebook that was made for another one than hands it in.
+    """
+    claims = Counter(one.made_for for name, one in read.items() if name not in roster)
+    named: dict[str, Submission] = {}
+    for name, one in read.items():
+        whose, notes = one.made_for, one.notes
+        if whose in roster and name not in roster and whose not in read and claims[whose] == 1:
+            file = repr(printable(one.path.name, 80))
+            notes = (*notes, f"{file} is taken for {whose}'s, for whom the notebook was made")
+            name = whose
+        elif whose and whose != name and roster:
+            notes = (*notes, f"the notebook was made for {printable(whose, 80)}")
+        named[name] = dataclasses.replace(one, student=name, notes=notes)
+    return dict(sorted(named.items()))
 
 
 def require_reference(

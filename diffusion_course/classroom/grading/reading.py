@@ -49,6 +49,7 @@ def read_submission(
         notebook.cells,
         notebook.written,
         notebook.unread,
+        made_for=notebook.student or "",
         notes=(*notes, *notebook.notes),
     )
 
