@@ -9,6 +9,7 @@ import dataclasses
 import functools
 import inspect
 import math
+import re
 import sys
 import textwrap
 from collections import Counter
@@ -39,6 +40,8 @@ DROPPED = (
 SHAPES = ("T", "mT", "real", "imag")  # `x.name` becomes `x`
 REDUCTIONS = ("sum", "mean", "prod", "std", "var", "min", "max", "amin", "amax", "norm", "any", "all", "flatten")
 DTYPES = {"float64": "float32", "float32": "float64", "int64": "float32", "long": "float", "bool": "int64"}
+IN_PLACE = {ast.Add: "add_", ast.Sub: "sub_", ast.Mult: "mul_", ast.Div: "div_", ast.Pow: "pow_"}  # `a + b` becomes `a.add_(b)`
+CUT = ("sqrt", "exp", "square", "tanh", "softmax", "mean", "sum")  # `x.name(...)` becomes `x.name(...).detach()`
 PLAIN = ("min", "max", "any", "all")  # of the functions without a module, those that METHODS renames
 # Not changed: types, decorators, names of arguments and their defaults.
 SKIPPED = ("annotation", "returns", "decorator_list", "ctx")
@@ -68,6 +71,10 @@ def _changes(node: ast.expr) -> Iterator[ast.expr | None]:
         yield node.right
         if isinstance(node.op, (ast.Sub, ast.Div, ast.FloorDiv, ast.Pow, ast.MatMult)):
             yield ast.BinOp(node.right, node.op, node.left)
+        if isinstance(node.left, ast.Name) and type(node.op) in IN_PLACE:
+            yield ast.Call(ast.Attribute(node.left, IN_PLACE[type(node.op)], ast.Load()), [node.right], [])
+        if isinstance(node.right, ast.Name) and isinstance(node.op, (ast.Mult, ast.Add)):
+            yield ast.Call(ast.Attribute(node.right, IN_PLACE[type(node.op)], ast.Load()), [node.left], [])
     elif isinstance(node, ast.Compare) and len(node.ops) == 1:
         for kind in OPERATORS.get(type(node.ops[0]), ()):
             yield ast.Compare(node.left, [kind()], node.comparators)
@@ -123,6 +130,8 @@ def _calls(node: ast.Call) -> Iterator[ast.expr]:
             yield ast.Call(ast.Attribute(attribute.value, other, ast.Load()), node.args, node.keywords)
         elif attribute is None and name in PLAIN:
             yield ast.Call(ast.Name(other, ast.Load()), node.args, node.keywords)
+    if is_method and name in CUT:
+        yield ast.Call(ast.Attribute(node, "detach", ast.Load()), [], [])
     if is_method and name in DROPPED:
         yield attribute.value
     elif name in DROPPED + ("reversed", "sorted", "abs", "float", "int", "round", "exp", "sqrt") and len(node.args) == 1:
@@ -163,7 +172,23 @@ def _statements(body: list[ast.stmt], known: set[str]) -> Iterator[tuple[str, li
         if isinstance(one, ast.Return) and isinstance(one.value, (ast.BinOp, ast.Call, ast.Name)):
             other = ast.Return(ast.UnaryOp(ast.USub(), one.value))
             yield _first_line(other), [*before, other, *after]
+        if isinstance(one, ast.Return) and one.value is not None:
+            for value in _returned_otherwise(one.value):
+                other = ast.Return(value)
+                yield _first_line(other), [*before, other, *after]
         known |= targets
+
+
+def _returned_otherwise(value: ast.expr) -> Iterator[ast.expr]:
+    """The result in another dtype, on another device, or with another graph; of a tuple the first part."""
+    parts = value.elts if isinstance(value, ast.Tuple) else [value]
+    for name, args in (
+        ("to", [ast.Attribute(ast.Name("torch", ast.Load()), "float32", ast.Load())]),
+        ("to", [ast.Attribute(ast.Name("torch", ast.Load()), "float64", ast.Load())]),
+        ("half", []), ("cfloat", []), ("to", [ast.Constant("meta")]), ("detach", []), ("requires_grad_", []),
+    ):
+        changed = ast.Call(ast.Attribute(parts[0], name, ast.Load()), args, [])
+        yield ast.Tuple([changed, *parts[1:]], ast.Load()) if isinstance(value, ast.Tuple) else changed
 
 
 def _first_line(node: ast.AST) -> str:
@@ -242,10 +267,11 @@ def mutants(source: str, scope: dict[str, Any], origin: str, name: str) -> list[
         if isinstance(node, ast.FunctionDef):
             node.decorator_list = []
     seen, made, count = {ast.dump(tree)}, [], Counter()
+    arguments = {node.arg for node in ast.walk(tree) if isinstance(node, ast.arg)}
     for line, changed in _edits(tree):
         mark = ast.dump(changed)
-        if mark in seen:
-            continue
+        if mark in seen or not set(re.findall(r"(\w+)\.(?:add|sub|mul|div|pow)_\(", line)) <= arguments:
+            continue  # what is the function's own may be changed in place
         seen.add(mark)
         names = dict(scope)
         try:
@@ -256,6 +282,11 @@ def mutants(source: str, scope: dict[str, Any], origin: str, name: str) -> list[
         count[line] += 1
         made.append(Mutant(origin, line, names[name], count[line]))
     return made
+
+
+def is_of_graphs(mutant: Mutant) -> bool:
+    """Whether only gradients differ: that says something where gradients are asked for."""
+    return ".detach()" in mutant.line or ".requires_grad_()" in mutant.line
 
 
 def mutants_of(function: Callable[..., Any], origin: str) -> list[Mutant]:

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from ..door import beside, checked, floating, positive_int, share, table
-from ..process.kernels import as_alpha_bar, from_x0_and_noise, noise_like, prediction
+from ..process.kernels import from_x0_and_noise, noise_like, prediction
+from ..process.levels import as_alpha_bar
 from ..process.schedules import alpha_bar_at
 from ..validation import check_classes, check_timesteps, describe, values_are_free
 
@@ -27,6 +28,9 @@ def _mixture(name: str, covariances: Tensor, given: dict) -> None:
         wanted = "weights (K,), means (K, D) and covariances (K, D, D)"
         got = "; ".join(map(describe, parts))
         raise ValueError(f"a mixture needs {wanted}, got {got}. They share a dtype.")
+    if weights.dtype.itemsize < 4:
+        got = describe(covariances)
+        raise TypeError(f"{name} must be float32 or float64, whose axes can be found, got {got}.")
     if not values_are_free(covariances):
         return
     if not (weights > 0).all() or abs(weights.sum().item() - 1) > 1e-4:
@@ -36,11 +40,12 @@ def _mixture(name: str, covariances: Tensor, given: dict) -> None:
 
 
 def _no_negative(variances: Tensor) -> Tensor:
-    """Return variances with what is below 0 by rounding set to 0; raise ValueError for more."""
+    """Return variances, those that are 0 up to rounding set to 0; raise ValueError below that."""
     if values_are_free(variances) and variances.min() < -1e-6 * variances.abs().max():
         low = variances.min().item()
         raise ValueError(f"covariances must not have a negative eigenvalue, got {low}.")
-    return variances.clamp(min=0)
+    rounding = variances.shape[-1] * torch.finfo(variances.dtype).eps
+    return torch.where(variances > rounding * variances.abs().amax(), variances, 0.0)
 
 
 def _points(name: str, x: Tensor, given: dict) -> None:
@@ -70,6 +75,8 @@ def _index(name: str, t: object, given: dict) -> None:
     last = len(given["alphas_cumprod"]) - 1
     if not 0 <= t <= last:
         raise ValueError(f"t must lie in 0..{last}, got {t}.")
+    if values_are_free(given["alphas_cumprod"]) and given["alphas_cumprod"][t] == 1:
+        raise ValueError(f"at t = {t} there is no noise to predict: got alphas_cumprod[{t}] = 1.")
 
 
 part, points = (floating, beside("weights")), (floating, _points)
@@ -98,6 +105,7 @@ class GaussianMixture:
         """D, the number of coordinates."""
         return self.means.shape[1]
 
+    @checked()
     def to(
         self, device: torch.device | str | None = None, dtype: torch.dtype | None = None
     ) -> "GaussianMixture":
@@ -127,7 +135,8 @@ class GaussianMixture:
         signal, noise = alpha_bar.to(x.dtype), (1 - alpha_bar).to(x.dtype)
         z = torch.einsum("nkd,kde->nke", x[:, None] - signal.sqrt() * self.means, self._axes)
         variances = signal * self._variances + noise
-        log_density = -0.5 * (z**2 / variances + (2 * math.pi * variances).log()).sum(-1)
+        safe = torch.where(variances > 0, variances, 1.0)
+        log_density = -0.5 * (z**2 / safe + (2 * math.pi * safe).log()).sum(-1)
         return self.weights.log() + log_density, z, variances, signal, noise
 
     def _with_density(self, x: Tensor, alpha_bar: AlphaBar) -> tuple[Tensor, ...]:
@@ -166,7 +175,7 @@ class GaussianMixture:
         """Return p(k | x_t) (N, K), and the means and variances of p(x_0 | x_t, k), (N, K, D)."""
         log_joint, z, variances, signal, noise = self._project(xt, alpha_bar)
         clean = noise == 0  # there x_0 is x_t, also where a component lies on a plane
-        shrink = torch.where(clean, 1.0, self._variances / variances)
+        shrink = torch.where(clean, 1.0, self._variances / torch.where(clean, 1.0, variances))
         pull = torch.einsum("nke,kde->nkd", signal.sqrt() * shrink * z, self._axes)
         shares = torch.where(clean[:, 0], self.weights, log_joint.softmax(1))
         means = torch.where(clean, xt[:, None], self.means + pull)
@@ -206,6 +215,8 @@ class GaussianMixture:
             else:
                 check_timesteps(t, "xt", xt, len(alphas_cumprod))
                 alpha_bar = alphas_cumprod[t]
+            if prediction_type == "sample":  # has a value without noise too
+                return self.posterior_mean(xt, alpha_bar)
             noise = self.noise_prediction(xt, alpha_bar)
             if prediction_type == "epsilon":  # needs no posterior mean
                 return noise

@@ -89,6 +89,8 @@ def with_mode(answer: Callable[..., Any], model: DroppingNetwork, batches: Any) 
         loss = loss.to(dtype)  # a float that went through torch.tensor
     if not isinstance(loss, Tensor):
         return loss
+    if loss.dtype == torch.float32:
+        loss = loss.to(dtype)  # a float that went through torch.tensor
     other = [part.training for part in model.modules()] != modes
     changed = not torch.equal(model.weight.detach(), weight)
     return loss, float(other), float(loss.requires_grad), float(changed)
@@ -117,9 +119,13 @@ def with_gradients(answer: Callable[..., Any], mean: Tensor, *others: Tensor) ->
 def as_numbers(answer: Callable[..., Any], *args: Any) -> Any:
     """Return the answer's list of ids as an int64 tensor.
 
-    What is no list of whole numbers stays as it is, and the check refuses it.
+    What is no list of whole numbers stays as it is, and the check refuses it. Raises TypeError for
+    a tensor of the numbers.
     """
     output = answer(*args)
+    if isinstance(output, (Tensor, np.ndarray)) and output.dtype in (torch.int64, np.int64):
+        if output.ndim == 1 and not getattr(output, "is_meta", False):
+            raise TypeError("a list of int is asked for, got a tensor or an array: see .tolist()")
     if type(output) is list and all(type(i) is int and abs(i) < 2**63 for i in output):
         return torch.tensor(output, dtype=torch.int64)
     return output

@@ -140,7 +140,8 @@ def _too_long(answer: Any, error: TimeLimit, seconds: float) -> Finding:
 def _wrong(exercise: Exercise, finding: Finding, mistake: WrongAnswer | None = None) -> Result:
     message = f"{exercise.id} is not right yet. {finding.message[0].upper()}{finding.message[1:]}"
     if mistake is not None:
-        message += f"\nThis is a known mistake: {mistake.name}. {mistake.explanation}"
+        lead = "This is a known mistake" if mistake.exercise is not None else "It looks like this"
+        message += f"\n{lead}: {mistake.name}. {mistake.explanation}"
     note = finding.case.note if finding.case is not None else None
     return Result(
         exercise.id,

@@ -207,7 +207,7 @@ class PictureDecoder(StandIn):
 
     def forward(self, latents: Tensor) -> Tensor:
         """Return pictures of twice the height and width."""
-        return F.interpolate((latents / self.size).asinh().tanh(), scale_factor=2.0)
+        return F.interpolate(1.4 * (latents / self.size).asinh().tanh(), scale_factor=2.0)
 
 
 def _for_each(x: Tensor, values: Tensor) -> Tensor:

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
 
 from .compare import Terms, difference
-from .definition import Case, Exercise, WrongAnswer
+from .data import clone, plain
+from .definition import Case, Exercise, Tolerance, WrongAnswer
+from .naming.arguments import argument_changes
+from .naming.diagnoses import diagnose
+from .naming.formulas import formula_changes
+from .naming.results import result_changes
+from .surroundings import kept
 from .trial import Outcome, run_case
 
 
@@ -41,7 +49,9 @@ def alike(
     if effects[0] != effects[1]:
         return False
     digits = exercise.digits if exercise.is_value else None
-    terms = Terms(exercise.tolerance, digits=digits, precision=precision)
+    # A number to be found may be asked for to 1 %: too coarse to tell mistakes apart.
+    tolerance = Tolerance(atol=0.0) if exercise.is_value else exercise.tolerance
+    terms = Terms(tolerance, digits=digits, precision=precision)
     return difference(first.output, second.output, terms, any_dtype=any_dtype) is None
 
 
@@ -83,4 +93,93 @@ def name_mistake(
             found.append((agreeing, wrong))
     most = max((agreeing for agreeing, _ in found), default=0)
     best = [wrong for agreeing, wrong in found if agreeing == most]
-    return best[0] if len(best) == 1 else None
+    if best:
+        return best[0] if len(best) == 1 else None
+    trials = list(zip(expected, outcomes, strict=True))
+    if any(one.failure is not None for one in outcomes) or not all(
+        _same_form(want.output, got.output) for want, got in trials
+    ):
+        return None
+    kind = _kind(exercise, cases, expected, outcomes)
+    return kind or diagnose(exercise, cases, expected, outcomes)
+
+
+def _same_form(want: object, got: object) -> bool:
+    """True where two outputs differ in nothing but their numbers."""
+    if isinstance(want, tuple):
+        same = isinstance(got, tuple) and len(want) == len(got)
+        return same and all(map(_same_form, want, got))
+    if isinstance(want, torch.Tensor):
+        same = isinstance(got, torch.Tensor) and want.shape == got.shape
+        return same and want.device == got.device and not got.is_complex()
+    return isinstance(got, (int, float, torch.Tensor)) == isinstance(want, (int, float))
+
+
+def _kind(
+    exercise: Exercise,
+    cases: Sequence[Case],
+    expected: Sequence[Outcome],
+    outcomes: Sequence[Outcome],
+) -> WrongAnswer | None:
+    """Return the simplest mistake of every exercise's that does the same on every case."""
+    if exercise.is_value and not _tells(outcomes[0].output):
+        return None
+    trials = list(zip(cases, expected, outcomes, strict=True))
+    wrong_on = [one for one in trials if not alike(exercise, one[1], one[2], any_dtype=True)]
+    if not wrong_on:
+        return None
+    case, _, got = min(wrong_on, key=lambda one: _size(one[0]))
+    with kept(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for wrong in _kinds(exercise, cases[0]):
+            # The smallest case on which the answer is wrong tells most of them apart, and quickly.
+            if not _agrees(exercise, wrong, case, got):
+                continue
+            runs = (run_case(exercise, wrong.function, one) for one in cases)
+            if all(
+                alike(exercise, one, got, any_dtype=True, precision=_finest(want.output))
+                for one, (_, want, got) in zip(runs, trials, strict=True)
+            ):
+                return wrong
+    return None
+
+
+def _kinds(exercise: Exercise, case: Case) -> Iterator[WrongAnswer]:
+    """Yield the mistakes of every exercise, the simplest first."""
+    yield from result_changes(exercise)
+    if not exercise.is_value:
+        yield from argument_changes(exercise, case)
+    yield from formula_changes(exercise)
+
+
+def _agrees(exercise: Exercise, wrong: WrongAnswer, case: Case, got: Outcome) -> bool:
+    args, kwargs = clone((case.args, dict(case.kwargs)))
+    try:
+        output = (
+            wrong.function(*args, **kwargs)
+            if exercise.call is None
+            else exercise.call(wrong.function, *args, **kwargs)
+        )
+        return alike(
+            exercise,
+            Outcome(plain(output)),
+            dataclasses.replace(got, **_NO_EFFECTS),
+            any_dtype=True,
+        )
+    except Exception:  # most changes of a formula give no formula
+        return False
+
+
+_NO_EFFECTS = {"changed": (), "used_global_random": False, "ignored_generator": False}
+_NO_EFFECTS["reproducible"] = True
+
+
+def _tells(number: object) -> bool:
+    """True where a number has so many digits that it does not agree with another by chance."""
+    digits = re.sub(r"e.*|\D", "", repr(number)).strip("0")
+    return type(number) in (int, float) and len(digits) >= (3 if type(number) is int else 4)
+
+
+def _size(case: Case) -> int:
+    """How many numbers the arguments hold: what differs shows soonest on few."""
+    return sum(one.numel() for one in case.args if isinstance(one, torch.Tensor))

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from ..door import batch, checked, like
-from ..process.kernels import column
+from ..process.levels import column
 from ..validation import check_batch, check_device, describe, values_are_free
 from .autoencoder import check_images
 from .parts import LatentParts, device_of, dtype_of

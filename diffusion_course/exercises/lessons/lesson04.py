@@ -131,7 +131,8 @@ MEAN = Exercise(
     title="The posterior mean",
     statement="""Return the mean of $q(x_{t-1} \\mid x_t, x_0)$. `x0` and `xt` have shape (B, ...),
 `t` (B,) holds indices 0..T-1, each sample has its own; `alphas_cumprod` (T,) is the table. One
-step before index 0 is the clean data.""",
+step before index 0 is the clean data. The result has the dtype of `x0`, whatever the table's
+is.""",
     stub="""def posterior_mean(x0, xt, t, alphas_cumprod):
     ...
 """,
@@ -307,7 +308,7 @@ FROM_NOISE = Exercise(
     statement="""Write the mean of Algorithm 2,
 $\\left(x_t - \\frac{\\beta_t}{\\sqrt{1-\\bar\\alpha_t}}\\hat\\epsilon\\right) / \\sqrt{\\alpha_t}$.
 `xt` and `noise_pred` have shape (B, ...), `t` (B,) holds indices, `betas` (T,) is the only
-table you get.""",
+table you get. The result has the dtype of `xt`, whatever the table's is.""",
     stub="""def mean_from_noise(xt, noise_pred, t, betas):
     ...
 """,
@@ -396,7 +397,8 @@ STEP = Exercise(
     title="One step of ancestral sampling",
     statement="""Take one reverse step: the mean of 04.4 plus `noise` with the variance
 $\\tilde\\beta_t$. Samples at index 0 get no noise. `xt`, `noise_pred` and `noise` have shape
-(B, ...), `t` (B,) may hold different indices, `betas` is (T,).""",
+(B, ...), `t` (B,) may hold different indices, `betas` is (T,). The result has the dtype of
+`xt`, whatever the table's is.""",
     stub="""def reverse_step(xt, noise_pred, t, betas, noise):
     ...
 """,

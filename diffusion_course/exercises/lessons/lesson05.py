@@ -271,9 +271,10 @@ then check it with `count_flops`.""",
             "Without padding the last window would not fit. Padding 1 adds a pixel on each side.",
         ),
         WrongAnswer(
-            "the input channels are forgotten",
+            "the input channels, or one side of the output",
             edit("(in_channels * 3 * 3)", "(3 * 3)"),
-            "Each output number sums over all input channels, not over one.",
+            "Each output number sums over all input channels, and there is one for each place along"
+            " both sides. One of these factors is not in yours.",
         ),
         WrongAnswer(
             "the output channels are forgotten",

@@ -31,6 +31,9 @@ def _diagonal_cases(generator: torch.Generator) -> Iterator[Case]:
         0.5 + torch.rand(2, 4, generator=generator, dtype=torch.float64),
     )
     yield Case((mean, variance[0], mean.clone(), variance[1]), note="equal means")
+    still = variance.clone()
+    still[0, 1] = still[1, 2] = 0
+    yield Case((mean, still[0], mean + 1, still[1]), note="coordinates that do not vary")
 
 
 def frechet_diagonal(mean_a: Tensor, var_a: Tensor, mean_b: Tensor, var_b: Tensor) -> Tensor:
@@ -449,6 +452,9 @@ def _neighbour_cases(generator: torch.Generator) -> Iterator[Case]:
     axis = torch.arange(4, dtype=torch.float64)
     grid = torch.cartesian_prod(axis, axis)[torch.randperm(16, generator=generator)]
     yield Case((grid[:9], grid[7:], 2), note="points on a grid")
+    once = 3 * draw.normal(generator, 4, 2)  # the nearest other point is the same point again
+    real, fake = torch.cat([once, once]), once + 0.1 * draw.normal(generator, 4, 2)
+    yield Case((real, fake, 1), note="points that are there twice")
 
 
 def precision_and_recall(real: Tensor, fake: Tensor, k: int) -> tuple[Tensor, Tensor]:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 
-from ...process import ClassifierFreeGuidance, guided_prediction
+from ...process import guided_prediction
 from .. import draw
 from ..calls import with_sizes
 from ..definition import Case, Exercise, Property, Tolerance, WrongAnswer
@@ -132,6 +132,15 @@ def _outcome_cases(generator: torch.Generator) -> Iterator[Case]:
             (guided.to(dtype), cond_output.to(dtype), uncond_output.to(dtype)),
             note=f"{form}, shape {shape}",
         )
+    yield _balanced_case(generator)
+
+
+def _balanced_case(generator: torch.Generator) -> Case:
+    """The steps add up to 0, so that sums alone say nothing."""
+    uncond_output, half = draw.normal(generator, 4, 2), draw.normal(generator, 2, 2)
+    step = torch.cat([half, -half])
+    cond_output = uncond_output + step
+    return Case((uncond_output + 2.5 * step, cond_output, uncond_output), note="steps that balance")
 
 
 def scale_used(guided: Tensor, cond_output: Tensor, uncond_output: Tensor) -> Tensor:
@@ -295,7 +304,7 @@ they are.""",
 
 def _network_cases(generator: torch.Generator) -> Iterator[Case]:
     for (note, xt, t, _), scale in zip(
-        draw.batches(generator, 30), (3.0, 7.5, 2.0, 0.5, 0.0, 2.0, 1.2, 4.0), strict=True
+        draw.batches(generator, 30), (3.0, 7.5, 2.0, 0.5, 0.0, 2.0, 1.0, 4.0), strict=True
     ):
         cond = torch.randint(4, (len(xt),), generator=generator)
         model = ClassNetwork(4, dtype=xt.dtype)
@@ -305,8 +314,10 @@ def _network_cases(generator: torch.Generator) -> Iterator[Case]:
 def guided_noise(
     model: Callable[..., Tensor], xt: Tensor, t: Tensor, cond: Tensor, scale: float
 ) -> Tensor:
-    """Return the guided prediction from one call on a batch of 2B: the package's wrapper."""
-    return ClassifierFreeGuidance(model, scale)(xt, t, cond)
+    """Return the guided prediction from one call on a batch of 2B, at scale 1 too."""
+    cond_both = torch.cat([torch.full_like(cond, model.null_class), cond])
+    uncond_output, cond_output = model(torch.cat([xt, xt]), torch.cat([t, t]), cond_both).chunk(2)
+    return guided_prediction(cond_output, uncond_output, scale)
 
 
 WRAPPER = Exercise(
@@ -314,8 +325,8 @@ WRAPPER = Exercise(
     lesson=8,
     title="One call for both predictions",
     statement="""Write the guided model. `model(xt, t, cond)` wants `t` and `cond` as int64 tensors
-(B,) and has the attribute `null_class`. Call it **once**, on a batch of 2B, and return the
-guided prediction for `xt` (B, ...) at scale $s$ = `scale`.""",
+(B,) and has the attribute `null_class`. Call it **once**, on a batch of 2B whatever the scale
+is, and return the guided prediction for `xt` (B, ...) at scale $s$ = `scale`.""",
     stub="""def guided_noise(model, xt, t, cond, scale):
     ...
 """,
@@ -468,9 +479,10 @@ def _rescale_cases(generator: torch.Generator) -> Iterator[Case]:
         ((1, 1, 3, 3), torch.float64),
         ((3, 2, 2, 2), torch.float16),
         ((2, 3, 5), torch.float64),
+        ((3, 20), torch.float64),  # there the guided prediction has less spread
     )
     for (shape, dtype), scale, phi in zip(
-        shapes, (7.5, 3.0, 5.0, 4.0, 2.5), (0.7, 1.0, 0.3, 0.5, 0.6), strict=True
+        shapes, (7.5, 3.0, 5.0, 4.0, 2.5, 0.5), (0.7, 1.0, 0.3, 0.5, 0.6, 0.9), strict=True
     ):
         cond_output, uncond_output = (draw.normal(generator, *shape) for _ in range(2))
         width = torch.linspace(0.5, 2.0, shape[0], dtype=torch.float64).reshape(

@@ -27,6 +27,7 @@ def _merge_cases(generator: torch.Generator) -> Iterator[Case]:
     yield Case(([2, 1, 3, 0, 0, 2, 1], (1, 2), 9), note="only the other way round")
     yield Case(([1, 2], (1, 2), 3), note="nothing but the pair")
     yield Case(([6], (6, 6), 7), note="one symbol")
+    yield Case(([1, 2, 2, 1, 2, 2, 3], (1, 2), 1), note="the new number is one of the pair")
     yield Case(([1, 12, 3, 11, 2, 1, 2, 23, 1, 12], (1, 2), 123), note="numbers of two digits")
     for length in (12, 40):
         yield Case((_random_ids(generator, length), (0, 1), 3), note=f"{length} random symbols")

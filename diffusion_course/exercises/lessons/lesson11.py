@@ -255,9 +255,10 @@ TIMES = Exercise(
     lesson=11,
     title="Which steps does image-to-image take?",
     statement="""`times` (n,) are the times of text-to-image, from noise to picture. Image-to-image
-at `strength` takes a share of the steps: $\\lfloor \\text{strength} \\cdot n \\rfloor$ of them,
-here always at least one, and never where a float falls on the other side of a whole number, as
-`0.58 * 50` does. Return the times that it visits, in their order.""",
+at `strength` takes a share of the steps: $\\lfloor \\text{strength} \\cdot n \\rfloor$ of them.
+Return the times that it visits, in their order. In the cases here that is at least one time,
+and the product never falls on the other side of a whole number as a float, as `0.58 * 50`
+does.""",
     stub="""def times_taken(times, strength):
     taken = ...
     return ...
@@ -335,7 +336,7 @@ here always at least one, and never where a float falls on the other side of a w
 
 
 def _mask_cases(generator: torch.Generator) -> Iterator[Case]:
-    levels = (0.01, 0.3, 0.6, 0.95, 0.5, 0.8, 0.0, 1.0)
+    levels = (0.01, 0.3, 0.0, 0.95, 1.0, 0.8, 0.6, 0.4)
     for (note, x, _, noise), level in zip(draw.batches(generator, 5), levels, strict=True):
         known = (0.5 + draw.normal(generator, *x.shape)).to(x.dtype)
         mask = (torch.rand(x.shape, generator=generator) < 0.5).to(x.dtype)
@@ -433,6 +434,9 @@ def _pair_cases(generator: torch.Generator) -> Iterator[Case]:
         yield Case((a.to(dtype), b.to(dtype), weight), note=f"shape {shape}, weight {weight}")
     a = draw.normal(generator, 40)
     yield Case((a, a + 0.7 * draw.normal(generator, 40), 0.5), note="two noises that are alike")
+    for weight in (0.0, 1.0):
+        ends = draw.normal(generator, 5), draw.normal(generator, 5)
+        yield Case((*ends, weight), note=f"weight {weight}")
 
 
 def on_the_arc(a: Tensor, b: Tensor, weight: float) -> Tensor:
@@ -538,6 +542,16 @@ def _code_cases(generator: torch.Generator) -> Iterator[Case]:
             (read, asked),
             note=f"{n} pictures, {wrong_share:.0%} wrong, {unasked:.0%} not asked for",
         )
+    yield _exchanged_codes(generator)
+
+
+def _exchanged_codes(generator: torch.Generator) -> Case:
+    """Two codes of a picture are exchanged: both are wrong, and their sum is right."""
+    asked = torch.randint(0, 5, (12, 10), generator=generator)
+    asked[:, 3] = asked[:, 7] + 1
+    read = asked.clone()
+    read[:5, [3, 7]] = asked[:5, [7, 3]]
+    return Case((read, asked), note="codes in each other's place")
 
 
 def share_right(read: Tensor, asked: Tensor) -> Tensor:

@@ -30,13 +30,13 @@ SCORES = Exercise(
     statement="""The first layers of Stable Diffusion 1.5's U-Net attend from every position of the
 latents to every position, with 8 heads. A picture has <<pixels>> x <<pixels>> pixels, the
 autoencoder's factor is 8. With guidance, in float16: how many GB ($10^9$ bytes) are the scores
-of **one** such layer, all of them at once?""",
+of **one** such layer, all of them at once? Give it to 1 %.""",
     stub="""scores = ...  # GB, for <<pixels>> x <<pixels>> pixels
 """,
     reference=scores_in_gb,
     cases=None,
     parameters={"pixels": (512, 768, 1024, 320, 384, 448, 576, 640, 704, 832, 896, 960)},
-    tolerance=Tolerance(rtol=2e-3, atol=0.0),
+    tolerance=Tolerance(rtol=0.01, atol=0.0),
     hints=(
         (
             "A score belongs to a pair: one query and one key. How many positions have the "
@@ -51,9 +51,10 @@ of **one** such layer, all of them at once?""",
     derivation="lesson 12, 'Attention without scores', (12.2)",
     wrong_answers=(
         WrongAnswer(
-            "guidance is forgotten",
+            "a factor of 2 is missing",
             edit("2 * 8 * positions", "8 * positions"),
-            "The U-Net sees a batch of two: without and with the prompt.",
+            "With guidance the U-Net sees a batch of two, without and with the prompt; and a number"
+            " in float16 has two bytes. One of the two factors is not in your number.",
         ),
         WrongAnswer(
             "one head",
@@ -71,7 +72,10 @@ of **one** such layer, all of them at once?""",
             "The U-Net works on latents, one for 8 x 8 pixels.",
         ),
         WrongAnswer(
-            "four bytes each", edit("scores * 2", "scores * 4"), "A float16 number has two bytes."
+            "a factor of 2 too many",
+            edit("scores * 2", "scores * 4"),
+            "Your number is twice as large: a float16 number has two bytes, not four, and the"
+            " scores are asked for, once.",
         ),
         WrongAnswer(
             "bits instead of bytes", edit("scores * 2", "scores * 16"), "16 bits are two bytes."
