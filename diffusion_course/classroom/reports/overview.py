@@ -26,7 +26,8 @@ def index_page(results: ClassResults, pairs: Sequence[Pair]) -> str:
         notes.append(f"nothing handed in: {', '.join(results.absent)}")
     body = [
         f"<h1>{escape(title)}</h1>",
-        f'<p class="soft">For the instructor: {len(results.graded)} submissions graded.</p>',
+        f'<p class="soft">For the instructor: {len(results.graded)} submissions graded, '
+        f"{len(results.failed)} not gradable.</p>",
         *_failed(results.failed),
         *_students(results),
         *_exercises(results.graded),
