@@ -61,6 +61,8 @@ def _parts(
     parts: list[list[Pair]] = []
     for case, want, got in zip(cases, expected, outcomes, strict=True):
         wants, gots = _as_tuple(want.output), _as_tuple(got.output)
+        if exercise.call is not None and len(wants) == len(gots):  # the rest is what it measured
+            wants, gots = wants[:1], gots[:1]
         if len(wants) != len(gots):
             return []
         for index, (one, other) in enumerate(zip(wants, gots, strict=True)):
