@@ -58,8 +58,10 @@ def _written(function: Callable, parameters: Mapping[str, Parameter], rows: dict
     for name, kind in _kinds(function, parameters).items():
         typed = name in rows and getattr(rows[name][0], "typed", False)  # it says more than a kind
         space |= {f"_plain_{name}": kind.plain, f"_kind_{name}": kind.plainly if typed else kind.of}
-        look = f"{name} = _kind_{name}({name!r}, {name})"
-        lines.append(f"    if type({name}) not in _plain_{name}: {look}")
+        other = f"type({name}) not in _plain_{name}"
+        if kind.number:  # a float that is one passes at once too
+            other = f"({name} != {name}) if type({name}) is float else {other}"
+        lines.append(f"    if {other}: {name} = _kind_{name}({name!r}, {name})")
     lines.append(f"    _given = {{{given}}}")
     for name, row in rows.items():
         guard = f"if {name} is not None: " if parameters[name].default is None else ""

@@ -34,6 +34,7 @@ class Kind(NamedTuple):
 
     plain: frozenset[type]
     of: Callable[[str, Any], Any]
+    number: bool  # a float will do, unless it is nan
 
     def plainly(self, name: str, value: object) -> object:
         """Return numpy's numbers as Python's, and what is of another kind as it came."""
@@ -78,7 +79,7 @@ def held_to(annotation: object, optional: bool = False) -> Kind | None:
         raise TypeError(f"{name} must be {words}, got {describe(value)}. {remedy}".rstrip())
 
     plain = {one for member in members for one in member.plain}
-    return Kind(frozenset(plain | ({type(None)} if optional else set())), of)
+    return Kind(frozenset(plain | ({type(None)} if optional else set())), of, float in asked)
 
 
 def _member(annotation: object) -> _Member | None:

@@ -109,7 +109,10 @@ def check_table(
         )
     if like is not None:
         check_device(name, table, like_name, like)
-    if values_are_free(table) and not (table.min() >= 0 and table.max() <= 1):
+    if not values_are_free(table):
+        return
+    low, high = (end.item() for end in torch.aminmax(table.detach()))
+    if not (low >= 0 and high <= 1):
         i = int((~((table >= 0) & (table <= 1))).nonzero()[0])
         got = f"got {name}[{i}] = {table[i].item()}"
         raise ValueError(f"{name} must lie in [0, 1], {got} ({describe(table)}).")

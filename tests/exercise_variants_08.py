@@ -21,7 +21,7 @@ def _scale_by_a_mask(guided, cond_output, uncond_output):
 def _scale_through_w(guided, cond_output, uncond_output):
     step = (cond_output - uncond_output).flatten()
     w = torch.dot((guided - cond_output).flatten(), step) / torch.dot(step, step)
-    return scale_from_w(w)
+    return torch.tensor(scale_from_w(w.item()), dtype=guided.dtype)
 
 
 def _drop_by_copy(cond, uniform, probability, null_class):

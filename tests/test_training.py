@@ -201,7 +201,7 @@ def test_an_interrupted_write_leaves_the_old_file(tmp_path, monkeypatch):
         ({"batch_size": 2.5}, TypeError, "batch_size must be an int, got float 2.5"),
         ({"ema_decay": 1.5}, ValueError, "ema_decay must lie in"),
         ({"prediction_type": "noise"}, ValueError, "prediction_type must be one of 'epsilon'"),
-        ({"cond": torch.zeros(3, dtype=torch.long)}, ValueError, "cond must have one entry for each sample: got 3 for 64"),
+        ({"cond": torch.zeros(3, dtype=torch.long)}, ValueError, "cond must have one entry for each sample: got 3 for 64 samples of data"),
     ],
 )
 def test_bad_settings(change, error, message):
@@ -516,14 +516,25 @@ def test_a_checkpoint_knows_what_its_run_was_made_of(tmp_path, change, message):
     file, made = tmp_path / "c.safetensors", lambda: MLP(hidden=16, depth=1, num_classes=2)
     given = {"data": small_run()[1], "schedule": SCHEDULE, "cond": torch.arange(64) % 2, "checkpoint": file} | SETTINGS
     next(train(made(), **given))
-    assert len(list(train(made(), resume=True, **given))) == 3
     with pytest.raises(ValueError, match=message):
         next(train(made(), resume=True, **given | change))
+    assert len(list(train(made(), resume=True, **given))) == 3
+
+
+def test_a_finished_run_on_other_data_yields_its_last_state_with_a_warning(tmp_path):
+    model, data = small_run()
+    *_, last = train(model, data, SCHEDULE, checkpoint=tmp_path / "c", **SETTINGS)
+    with pytest.warns(UserWarning, match=r"is of a finished run on other data \(contents of data: .*nothing is trained"):
+        (again,) = train(MLP(hidden=16, depth=1), -data, SCHEDULE, checkpoint=tmp_path / "c", resume=True, **SETTINGS)
+    assert torch.equal(again.ema_model.last.weight, last.ema_model.last.weight)
+    with pytest.raises(ValueError, match="another run"):
+        next(train(model, data, make_schedule("linear", 50), checkpoint=tmp_path / "c", resume=True, **SETTINGS))
 
 
 def test_data_in_another_layout_is_the_same_data():
     x = torch.arange(48.0).reshape(2, 3, 2, 4)
     assert content_of(x) == content_of(x.to(memory_format=torch.channels_last)) == content_of(x.clone().requires_grad_())
+    assert content_of(x[0, 0, 0]) == content_of(torch.stack([x[0, 0, 0]] * 2, -1)[:, 0])
     assert len({content_of(one) for one in (x, -x, x.reshape(6, 8), x.double(), x.bfloat16())}) == 5
 
 

@@ -6,10 +6,6 @@ import re
 
 _ADVICE = (
     (
-        r"with a bool tensor is not supported|Negation, the `-` operator",
-        "A mask is turned round with `~mask`, or logical_not().",
-    ),
-    (
         r"not implemented for '(BFloat16|Half)'",
         "torch lacks this operation in half precision: compute with `x.float()` and cast back at"
         " the end, `.to(x.dtype)`.",

@@ -62,9 +62,9 @@ def first_place(want: torch.Tensor, have: torch.Tensor, wrong: torch.Tensor, nam
     """Show the first number that is off, and how many times the right one it is."""
     index = tuple(wrong.nonzero()[0].tolist())
     right, own = want[index].item(), have[index].item()
-    of = "" if name == "your output" else f" of {name}"
-    spot = f"Index {', '.join(map(str, index))}{of}" if index else name[0].upper() + name[1:]
-    shown = f"{spot} is {own:.4g}"
+    whose = "yours" if name == "your output" else name
+    place = f"At index {index if len(index) > 1 else index[0]} {whose}" if index else whose
+    shown = f"{place[0].upper()}{place[1:]} is {own:.4g}"
     if isinstance(own, complex) or not (own and right and math.isfinite(own / right)):
         return f"{shown}."
     factor = f"{own / right:.3g}"

@@ -31,10 +31,11 @@ def content_of(x: Tensor | None) -> str | None:
     if x is None:
         return None
     digest = hashlib.sha256(f"{x.dtype} {tuple(x.shape)}".encode())
-    digest.update(x.detach().cpu().reshape(-1).view(torch.uint8).numpy())
+    digest.update(x.detach().cpu().reshape(-1).contiguous().view(torch.uint8).numpy())
     return digest.hexdigest()[:16]
 
 
+@checked()
 def save_tensors(
     path: str | Path, tensors: Tensors, metadata: dict | None = None, **options: object
 ) -> None:
@@ -104,6 +105,7 @@ def _few(names: list[str]) -> str:
     return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
+@checked()
 def load_into(module: nn.Module, tensors: Tensors, source: str) -> None:
     """Load all tensors into ``module``, or raise ValueError naming some of each kind of misfit.
 

@@ -6,6 +6,7 @@ import stat
 from contextlib import suppress
 from pathlib import Path
 
+from ..door import checked
 from ..validation import describe
 
 
@@ -49,6 +50,7 @@ def writable(path: str | os.PathLike, name: str = "path") -> Path:
     return target
 
 
+@checked()
 def write_bytes(
     path: str | os.PathLike, content: bytes, *, name: str = "path", trial: bool = False
 ) -> None:

@@ -69,7 +69,8 @@ def _shipped(name: str, value: str, given: dict) -> None:
     files = shipped_files()
     if value not in files:
         names = ", ".join(map(repr, files))
-        raise ValueError(f"name must be one of the shipped weights, got {value!r}; there are {names}.")
+        wanted = "name must be one of the shipped weights"
+        raise ValueError(f"{wanted}, got {value!r}; there are {names}.")
     if "/" in value:
         part = "is a part of a latent model and needs the others: use load_parts()"
         raise ValueError(f"{value!r} {part}.")

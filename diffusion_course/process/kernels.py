@@ -88,11 +88,10 @@ def _level(alpha_bar: Tensor | float, x: Tensor) -> Tensor | float:
 
 
 def mix(a: Tensor | float, x: Tensor, b: Tensor | float, y: Tensor) -> Tensor:
-    """Return a x + b y, added in float32 or wider: in half precision large parts may cancel."""
-    wide = torch.promote_types(x.dtype, torch.float32)
-    x, y, dtype = x.to(wide), y.to(wide), x.dtype
-    mixed = torch.add(a * x, y, alpha=b) if isinstance(b, float) else a * x + b * y
-    return mixed.to(dtype)
+    """Return a x + b y, added in float32 at least: in half precision large parts may cancel."""
+    if x.dtype.itemsize < 4:
+        return mix(a, x.float(), b, y.float()).to(x.dtype)
+    return torch.add(a * x, y, alpha=b) if isinstance(b, float) else a * x + b * y
 
 
 def unmix(z: Tensor, a: Tensor | float, b: Tensor | float, y: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 import copy
 import math
+import warnings
 from dataclasses import asdict, replace
 from functools import cached_property
 from pathlib import Path
@@ -138,16 +139,26 @@ class Run:
         save_tensors(path, tensors, said, name="checkpoint", trial=trial)
 
     def load(self, path: str | Path) -> None:
-        """Take up a checkpoint's state. Raises ValueError for another run's or a damaged one."""
+        """Take up a checkpoint's state. Raises ValueError for another run's or a damaged one.
+
+        A finished run needs its data no more: for other contents of it there is a warning only.
+        """
         tensors, metadata = load_tensors(path)
         theirs = metadata.get("config", {})
-        differ = (
-            f"{k}: {theirs.get(k)!r} there, {v!r} here"
+        differ = {
+            k: f"{k}: {theirs.get(k)!r} there, {v!r} here"
             for k, v in self.identity.items() if theirs.get(k) != v
-        )
-        if differ := "; ".join(differ):
+        }
+        said = f"({'; '.join(differ.values())})"
+        finished = metadata.get("step") == self.config.num_steps
+        if differ and finished and differ.keys() <= {"contents of data", "contents of cond"}:
+            warnings.warn(
+                f"{path} is of a finished run on other data {said}: nothing is trained. Name "
+                "another file to train on this data.", stacklevel=4,
+            )
+        elif differ:
             raise ValueError(
-                f"{path} is a checkpoint of another run ({differ}). Use its settings, schedule and "
+                f"{path} is a checkpoint of another run {said}. Use its settings, schedule and "
                 "data, or another file. None there: a version that did not note it wrote the file."
             )
         part: dict[str, dict[str, Tensor]] = {

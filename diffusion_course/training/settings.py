@@ -100,8 +100,9 @@ def fitting(model: str) -> Check:
         check_device(name, x, "the network's weights", weight)
         if x.dtype != weight.dtype:
             here, there = (str(one.dtype).removeprefix("torch.") for one in (x, weight))
-            cast = "float()" if there == "float32" else f"to(torch.{there})"
-            raise TypeError(f"{name} is {here} and the network {there}. Cast it: {name}.{cast}.")
+            cast = f"{name}.float()" if there == "float32" else f"{name}.to(torch.{there})"
+            unlike = f"{name} is {here} and the network {there}"
+            raise TypeError(f"{unlike}. Cast it: {cast} (got {describe(x)}).")
 
     return fitting
 
@@ -114,6 +115,6 @@ def one_for_each(name: str, cond: object, given: dict) -> None:
     if cond.shape[:1] != data.shape[:1]:
         raise ValueError(
             f"{name} must have one entry for each sample: got {len(cond) if cond.ndim else 'none'} "
-            f"for {len(data)} samples ({describe(cond)})."
+            f"for {len(data)} samples of data ({describe(cond)})."
         )
     check_device(name, cond, "data", data)
