@@ -134,6 +134,8 @@ def _kind(
     wrong_on = [one for one in trials if not alike(exercise, one[1], one[2], any_dtype=True)]
     if not wrong_on:
         return None
+    if not _has_numbers(exercise, outcomes):
+        return None
     case, _, got = min(wrong_on, key=lambda one: _size(one[0]))
     with kept(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -148,6 +150,16 @@ def _kind(
             ):
                 return wrong
     return None
+
+
+def _has_numbers(exercise: Exercise, outcomes: Sequence[Outcome]) -> bool:
+    """True where an answer's numbers are finite and not all 0: those would agree by chance."""
+    outputs = [one.output for one in outcomes]
+    if exercise.call is not None:
+        outputs = [one[0] if isinstance(one, tuple) else one for one in outputs]
+    parts = [part for one in outputs for part in (one if isinstance(one, tuple) else (one,))]
+    tensors = [torch.as_tensor(part) for part in parts if not isinstance(part, (str, dict))]
+    return all(bool(x.isfinite().all()) for x in tensors) and any(bool(x.any()) for x in tensors)
 
 
 def _kinds(exercise: Exercise, case: Case) -> Iterator[WrongAnswer]:

@@ -290,7 +290,7 @@ bits = rate(<<variance>>, <<weight>>)
         ),
         WrongAnswer(
             "no distortion",
-            edit("2 * variance / weight", "variance"),
+            edit("max(0.0, 0.5 * math.log2(2 * variance / weight))", "0.5 * math.log2(variance)"),
             "Without an error that is accepted a number would cost endless bits. Divide by the"
             " distortion.",
         ),
@@ -305,11 +305,6 @@ bits = rate(<<variance>>, <<weight>>)
             "weighted as in the loss",
             edit("0.5 * math.log2", "weight * 0.5 * math.log2"),
             "This is what the KL adds to the loss. The KL itself is asked for.",
-        ),
-        WrongAnswer(
-            "a number of variance 1",
-            edit("2 * variance / weight", "2 / weight"),
-            "That is the lesson's example. Here the variance is another.",
         ),
         WrongAnswer(
             "the weight is squared",

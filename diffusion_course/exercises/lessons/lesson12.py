@@ -83,7 +83,7 @@ of **one** such layer, all of them at once? Give it to 1 %.""",
         WrongAnswer(
             "GiB instead of GB",
             edit("1e9", "2**30"),
-            "You divide by 2^30. The question asks for 10^9 bytes.",
+            "This is the number of GiB, which have 2^30 bytes. A GB has 10^9.",
         ),
         WrongAnswer("in MB", edit("1e9", "1e6"), "A GB is 10^9 bytes, a thousand MB."),
         WrongAnswer("in bytes", edit(" / 1e9", ""), "This is in bytes. The question asks for GB."),
@@ -132,6 +132,11 @@ def _peak_cases(generator: torch.Generator) -> Iterator[Case]:
             (weights.to(dtype), activations.to(dtype), layers.to(dtype)),
             note=f"{size} part{'s' * (size > 1)}",
         )
+    # The largest of each belong to other parts, in no order.
+    mixed = torch.tensor([[2.0, 7.0, 4.0, 1.0, 6.0], [3.0, 1.5, 2.0, 4.0, 0.5]]).double()
+    order = torch.randperm(5, generator=generator)
+    layers = torch.tensor([1.0, 0.5, 2.5, 0.2, 1.5]).double()
+    yield Case((mixed[0, order], mixed[1, order], layers[order]), note="5 parts in no order")
 
 
 def peaks(weights: Tensor, activations: Tensor, largest_layers: Tensor) -> Tensor:
