@@ -9,6 +9,7 @@ import signal
 import sys
 import threading
 import time
+import types
 import warnings
 from decimal import Decimal
 from fractions import Fraction
@@ -551,6 +552,45 @@ def test_another_thread_is_stopped_too_and_nothing_comes_late():
     thread.start()
     thread.join(30)
     assert [one.check for one in results] == ["time", None]
+
+
+CATCHES_ALL = {
+    "a sleep": "    while True:\n        try:\n            time.sleep(100)\n        except:\n            pass\n",
+    "short sleeps": "    while True:\n        try:\n            time.sleep(0.01)\n        except:\n            continue\n",
+    "loops in loops": "    while True:\n        try:\n            while True:\n                try:\n                    sum(range(100))\n"
+                      "                except:\n                    pass\n        except BaseException:\n            y = x\n",
+    "kept": "    found = []\n    while True:\n        try:\n            time.sleep(100)\n        except BaseException as error:\n            found.append(error)\n",
+    "a deaf clock": "    signal.signal(signal.SIGALRM, signal.SIG_IGN)\n    while True:\n        sum(range(100))\n",
+    "a stopped clock": "    signal.setitimer(signal.ITIMER_REAL, 0)\n    while True:\n        try:\n            sum(range(100))\n        except:\n            pass\n",
+}
+
+
+@pytest.mark.parametrize("name", CATCHES_ALL)
+def test_a_loop_that_catches_every_interruption_is_stopped(name):
+    answer = made("import signal, time\ndef double(x, t):\n" + CATCHES_ALL[name])
+    trace = sys.gettrace()
+    result = evaluate(make(), answer, time_limit=0.05)
+    assert result.check == "time" and "was stopped" in result.message
+    assert sys.gettrace() is trace and signal.getitimer(signal.ITIMER_REAL)[0] == 0
+    assert evaluate(make(), lambda x, t: 2 * x, time_limit=5.0).status == "right"
+
+
+def test_a_loop_in_another_thread_that_catches_every_interruption_is_stopped():
+    results, answer = [], made("import time\ndef double(x, t):\n" + CATCHES_ALL["short sleeps"])
+    thread = threading.Thread(target=lambda: results.append(evaluate(make(), answer, time_limit=0.05)), daemon=True)
+    thread.start()
+    thread.join(30)
+    assert [one.check for one in results] == ["time"]
+
+
+def test_code_that_no_interruption_stops_is_told_so(monkeypatch):
+    limit, told = patience._Limit(), []
+    monkeypatch.setattr(limit, "stderr", types.SimpleNamespace(write=told.append))
+    monkeypatch.setattr(limit, "arm", lambda wait: None)
+    for _ in range(2 * patience._MANY):
+        limit.again()
+    assert len(told) == 1 and "interrupt or restart the kernel" in told[0]
+    limit.over = True
 
 
 def test_the_time_limit_is_the_one_given_or_the_environments(monkeypatch):

@@ -78,7 +78,12 @@ class _Step:
     @property
     def is_own(self) -> bool:
         """True in the learner's code, false in a library's and in the course's."""
-        return not self.code.co_filename.startswith((*_LIBRARIES, *_NO_FILES))
+        return is_own(self.code)
+
+
+def is_own(code: types.CodeType) -> bool:
+    """True for the learner's code, false for a library's and the course's."""
+    return not code.co_filename.startswith((*_LIBRARIES, *_NO_FILES))
 
 
 def failure_of(answer: Any, error: BaseException) -> Failure:
@@ -128,7 +133,7 @@ def codes(answer: Any) -> list[types.CodeType]:
                 for name in ("forward", "__call__", "__init__")
                 if isinstance(vars(base).get(name), types.FunctionType)
             ]
-    return [code for code in found if not code.co_filename.startswith((*_LIBRARIES, *_NO_FILES))]
+    return [code for code in found if is_own(code)]
 
 
 def unwritten(answer: Any, stub: str) -> bool:
