@@ -1,8 +1,10 @@
 """What a check does about an answer's surroundings: switches, digits, blanks, names, words, time, ids. On made-up exercises."""
 
+import builtins
 import dataclasses
 import functools
 import linecache
+import math
 import os
 import random
 import re
@@ -635,6 +637,66 @@ def test_every_exception_of_an_answer_but_an_interrupt_is_a_finding():
         assert result.check == "raises" and f"code raises {kind.__name__} in line 2 of it" in result.message
 
 
+PATCHES = {
+    "torch.softmax": lambda: setattr(torch, "softmax", None),
+    "torch.nn.functional.relu": lambda: setattr(torch.nn.functional, "relu", abs),
+    "torch.Tensor.sqrt": lambda: setattr(torch.Tensor, "sqrt", lambda self: self),
+    "torch.Tensor.backward": lambda: delattr(torch.Tensor, "backward"),
+    "numpy.exp": lambda: setattr(np, "exp", 3),
+    "math.sqrt": lambda: setattr(math, "sqrt", abs),
+    "builtins.sum": lambda: setattr(builtins, "sum", max),
+}
+
+
+@pytest.mark.parametrize("name", PATCHES)
+def test_what_an_answer_patches_is_put_back_and_said(name):
+    def answer(x, t):
+        y = 2 * x
+        PATCHES[name]()
+        return y
+
+    before = torch.softmax, torch.nn.functional.relu, torch.Tensor.sqrt, torch.Tensor.backward, np.exp, math.sqrt, sum
+    result = evaluate(make(), answer)
+    assert (torch.softmax, torch.nn.functional.relu, torch.Tensor.sqrt, torch.Tensor.backward, np.exp, math.sqrt, sum) == before
+    assert result.check == "inputs" and f"gives `{name}` another value" in result.message
+    assert evaluate(make(), lambda x, t: 2 * x).status == "right"
+
+
+@pytest.mark.parametrize("owner, name, value", [(torch, "randn", lambda *args: 3), (torch, "tensor", 5), (torch, "equal", None), (torch.Tensor, "clone", 3)])
+def test_a_reader_who_has_patched_torch_is_told_what(owner, name, value, monkeypatch):
+    monkeypatch.setattr(owner, name, value)
+    result = evaluate(make(), lambda x, t: 2 * x)
+    monkeypatch.undo()
+    assert result.status == "unanswered"
+    assert f"07.1 cannot be checked: `torch.{'Tensor.' if owner is torch.Tensor else ''}{name}` is no longer what it was: restart" in result.message
+
+
+def test_an_answer_cannot_close_the_streams(capsys):
+    def answer(x, t):
+        print("seen")
+        sys.stdout.close()
+        sys.stderr.close()
+        return 2 * x
+
+    assert evaluate(make(), answer).status == "right"
+    print("open", file=sys.stderr)
+    assert capsys.readouterr() == ("seen\nseen\n", "open\n")
+
+
+def test_small_things_of_messages():
+    def silent(x, t):
+        raise ValueError
+
+    assert "your code raises ValueError in line 2 of it, without a text." in evaluate(make(), silent).message.replace("Your", "your")
+    assert evaluate(make(), lambda x, t: 0 * -x.abs()).detail.endswith("yours is 0.")
+    close = Terms(Tolerance(), digits=3)
+    assert difference(147456, 147456.4, close).message == "your output, 147456.4, is too large."
+    assert difference(3.14159, -0.0, close).message == "your output, 0, is too small."
+    assert difference(1.04339, 1.08866, close).message == "your output, 1.08866, is too large."
+    loose = Terms(Tolerance(rtol=0.01, atol=0), digits=3)
+    assert difference(1.04339, 1.06, loose).message == "your output, 1.06, is too large by more than 1 %."
+
+
 CATCHES_ALL = {
     "a sleep": "    while True:\n        try:\n            time.sleep(100)\n        except:\n            pass\n",
     "short sleeps": "    while True:\n        try:\n            time.sleep(0.01)\n        except:\n            continue\n",
@@ -685,7 +747,7 @@ def test_the_time_limit_is_the_one_given_or_the_environments(monkeypatch):
         with pytest.raises(ValueError, match="time_limit is a positive number of seconds"):
             patience.chosen_limit(bad)
     monkeypatch.setenv(patience.VARIABLE, "soon")
-    with pytest.raises(ValueError, match="DIFFUSION_COURSE_TIME_LIMIT is a positive number"):
+    with pytest.raises(ValueError, match='DIFFUSION_COURSE_TIME_LIMIT is a positive number of seconds ."off": no limit'):
         patience.chosen_limit(None)
 
 
@@ -702,7 +764,8 @@ def test_sys_exit_is_a_finding_and_an_interrupt_interrupts():
     assert signal.getitimer(signal.ITIMER_REAL)[0] == 0 and time.monotonic() > started
 
 
-@pytest.mark.parametrize("name", ["4.2", 4.2, "04.2 ", " 04.02", "Exercise 4.2", "4,2", "04.2"])
+@pytest.mark.parametrize("name", ["4.2", 4.2, "04.2 ", " 04.02", "Exercise 4.2", "4,2", "04.2", "4.2.", "ex 04.2", "Ex. 4.2", "04-2", "4_2", "4.2)",
+                                  "04.2: Some title", "4.2 Some title", "**Exercise 04.2: Some title**", "4.2 - a title"])
 def test_an_id_may_be_written_in_other_ways(name):
     assert canonical(name) == "04.2" and get_exercise(name).id == "04.2"
 
@@ -718,3 +781,24 @@ def test_a_lesson_lists_its_exercises_and_swapped_arguments_work(fresh, capsys):
     assert exercises.check(off_by_one, "01.1").exercise_id == "01.1"
     exercises.hint("1.4")
     assert "Hint 1 of 3" in capsys.readouterr().out
+
+
+def test_titles_and_names_of_functions_lead_to_an_exercise(fresh, capsys):
+    for one in all_exercises():
+        assert canonical(one.id) == canonical(one.title) == canonical(one.title.lower()) == canonical(one.answer_name) == one.id
+    named = made("def signal_to_noise(t, alphas_cumprod):\n    return t\n", "signal_to_noise")
+    assert get_exercise(named).id == "02.3"
+    assert exercises.check(named, named).exercise_id == exercises.check(named, 2.3).exercise_id == "02.3"
+    exercises.hint(named)
+    assert "Hint 1 of 3" in capsys.readouterr().out
+    for name in ("04.2.1", "4.234", "a 4.2"):
+        with pytest.raises(LookupError):
+            get_exercise(name)
+
+
+@pytest.mark.parametrize("name, words", [("02.9", r"Near it: 02\.\d, 02\.\d, 02\.\d\. Lesson 02 has 02.1 to 02.6"), ("signal to nois", r"Near it: 02\.3 \(Signal-to-noise ratio\)"), (None, "'01.1' to '12.6'"),
+                                         (True, "'01.1' to '12.6'"), ("13.1", "'01.1' to '12.6'"), ([1], "of the type list"), (abs, "of the type builtin"), ("x" * 99, "'01.1' to")])
+def test_no_unknown_id_is_answered_with_a_wall_of_ids(name, words):
+    with pytest.raises(LookupError, match=words) as told:
+        get_exercise(name)
+    assert len(str(told.value)) < 220 and len(re.findall(r"\d\d\.\d", str(told.value))) <= 6

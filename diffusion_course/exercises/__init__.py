@@ -39,7 +39,8 @@ def check(
     Raises LookupError for an unknown id, ValueError for a parameter that is not offered or a time
     limit that is no positive number.
     """
-    if _is_id(answer) and not _is_id(exercise_id):
+    swapped = isinstance(answer, str) or (isinstance(answer, float) and callable(exercise_id))
+    if swapped and _is_id(answer) and not _is_id(exercise_id):
         exercise_id, answer = answer, exercise_id
     wanted, seconds = get_exercise(exercise_id), chosen_limit(time_limit)
     if parameters:
@@ -130,8 +131,9 @@ def reset_progress(exercise_id: str | None = None) -> None:
 
 
 def _is_id(value: Any) -> bool:
-    """True for a text that names an exercise, which no answer is."""
-    return isinstance(value, str) and canonical(value) in {one.id for one in all_exercises()}
+    """True for a text or a number that names an exercise."""
+    known = isinstance(value, (str, float)) and canonical(value)
+    return known in {one.id for one in all_exercises()}
 
 
 def _is_reference(wanted: Exercise, answer: Any) -> bool:

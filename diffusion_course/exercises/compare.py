@@ -153,9 +153,17 @@ def _compare_numbers(expected: float, got: float, terms: Terms, name: str) -> It
         yield Difference("finite", f"{name} is {got}.")
     elif terms.digits is not None and math.isfinite(expected):
         if not is_right(expected, got, terms.digits, terms.tolerance):
-            yield Difference("value", f"{name}, {got:.6g}, {_agreed(expected, got, terms, side)}.")
+            shown = _apart(got, expected)
+            yield Difference("value", f"{name}, {shown}, {_agreed(expected, got, terms, side)}.")
     elif not (got == expected or abs(got - expected) <= _room(expected, terms.tolerance)):
-        yield Difference("value", f"{name}, {got:.6g}, is {side}.")
+        yield Difference("value", f"{name}, {_apart(got, expected)}, is {side}.")
+
+
+def _apart(got: float, expected: float) -> str:
+    """Show a number with as many digits as tell it from the right one; it has no sign at 0."""
+    got += 0  # -0.0 becomes 0.0
+    shown = (f"{got:.{digits}g}" for digits in range(6, 18))
+    return next((text for text in shown if float(text) != float(f"{expected:.6g}")), repr(got))
 
 
 def _room(expected: float, tolerance: Tolerance) -> float:
@@ -164,6 +172,8 @@ def _room(expected: float, tolerance: Tolerance) -> float:
 
 def _agreed(expected: float, got: float, terms: Terms, side: str) -> str:
     """Say to how many digits a number is right, where it is right to some."""
+    if terms.tolerance.rtol > Tolerance().rtol:
+        return f"is {side} by more than {100 * terms.tolerance.rtol:g} %"
     agreed = 0 if isinstance(expected, int) else agreement(expected, got)
     if agreed < 2:
         return f"is {side}"

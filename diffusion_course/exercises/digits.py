@@ -31,11 +31,20 @@ def is_right(expected: float, got: float, digits: int, tolerance: Tolerance) -> 
 
 
 def agreement(expected: float, got: float) -> int:
-    """Return how many significant digits of `expected` a finite `got` agrees to, at most 15."""
+    """Return to how many significant digits a finite `got` agrees with `expected`, at most 15.
+
+    Both read the same when they are rounded to so many digits, or `got` is `expected` rounded.
+    """
     if not expected:
         return 0
-    error, first = abs(Decimal(got) - Decimal(expected)), Decimal(expected).adjusted()
-    return next((n for n in range(15, 0, -1) if error <= _half(first - n + 1, expected)), 0)
+    right, own = Decimal(expected), Decimal(repr(float(got)))
+    first = right.adjusted()
+    error = abs(own - right)
+    for count in range(15, 0, -1):
+        same = f"{float(right):.{count - 1}e}" == f"{float(own):.{count - 1}e}"
+        if same and error <= _half(first - count + 1, expected):
+            return count
+    return 0
 
 
 def _written(value: float) -> Decimal:

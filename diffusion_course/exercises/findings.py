@@ -11,7 +11,7 @@ import torch
 from .advice import advice
 from .compare import ORDER, Terms, difference
 from .definition import Case, Exercise
-from .trial import GRADIENTS, Outcome, bound_arguments
+from .trial import GRADIENTS, PATCHED, Outcome, bound_arguments
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,7 +74,8 @@ def terms_of(exercise: Exercise, case: Case) -> Terms:
 def _raised(exercise: Exercise, case: Case, outcome: Outcome) -> Finding:
     failure = outcome.failure
     text = f"your code raises {failure.type_name}{failure.place and ' ' + failure.place}"
-    lines = [f"{named(case)}{text}: {failure.message}", failure.source and f"    {failure.source}"]
+    told = f"{text}: {failure.message}" if failure.message else f"{text}, without a text."
+    lines = [f"{named(case)}{told}", failure.source and f"    {failure.source}"]
     lines.append(advice(failure.message))
     if not exercise.is_value:
         lines.append(f"Inputs: {_describe(bound_arguments(exercise, case))}.")
@@ -109,6 +110,12 @@ def _side_effect(exercise: Exercise, case: Case, want: Outcome, got: Outcome) ->
 
 
 def _changed(changed: Sequence[str]) -> str:
+    if patched := [name for name in changed if name.startswith(PATCHED)]:
+        names = " and ".join(f"`{name.removeprefix(PATCHED)}`" for name in patched[:4])
+        return (
+            f"your function gives {names} another value, for all that is called after it. It is put"
+            " back; keep what you need under a name of your own."
+        )
     held = [name for name in changed if not name.endswith(GRADIENTS)]
     if held:
         names = " and ".join(f"`{name}`" for name in held)

@@ -47,8 +47,9 @@ def chosen_limit(seconds: float | None) -> float:
     except (TypeError, ValueError):
         value = math.nan
     if not value > 0:
+        none = '"off"' if name == VARIABLE else "math.inf"
         raise ValueError(
-            f"{name} is a positive number of seconds (math.inf: no limit), got {seconds!r}."
+            f"{name} is a positive number of seconds ({none}: no limit), got {seconds!r}."
         )
     return value
 

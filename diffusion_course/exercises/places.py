@@ -61,7 +61,7 @@ def amount(want: torch.Tensor, have: torch.Tensor, wrong: torch.Tensor) -> str:
 def first_place(want: torch.Tensor, have: torch.Tensor, wrong: torch.Tensor, name: str) -> str:
     """Show the first number that is off, and how many times the right one it is."""
     index = tuple(wrong.nonzero()[0].tolist())
-    right, own = want[index].item(), have[index].item()
+    right, own = want[index].item(), have[index].item() + 0  # -0.0 becomes 0.0
     whose = "yours" if name == "your output" else name
     place = f"At index {index if len(index) > 1 else index[0]} {whose}" if index else whose
     shown = f"{place[0].upper()}{place[1:]} is {own:.4g}"

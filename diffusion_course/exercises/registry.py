@@ -75,15 +75,42 @@ def all_exercises(lesson: int | None = None) -> tuple[Exercise, ...]:
 
 
 def canonical(exercise_id: object) -> str:
-    """Return an id as it is written here: "4.2", 4.2 and " 04.2 " mean "04.2".
+    """Return an id as it is written here: "4.2", 4.2, "ex 4-2." and "Exercise 04.2" mean "04.2".
 
-    What is no lesson and number stays as it is, as a text.
+    So do a heading, "4.2: The title", the title alone, and the function that is asked for, or its
+    name. What names no exercise stays as it is, as a text.
     """
     if isinstance(exercise_id, (int, float)) and not isinstance(exercise_id, bool):
         exercise_id = repr(exercise_id)
-    text = str(exercise_id).strip()
-    found = re.fullmatch(r"(?:exercise\s*)?0*(\d{1,2})[.,]\s*(\d{1,2})", text, re.IGNORECASE)
-    return f"{int(found[1]):02d}.{int(found[2])}" if found else text
+    if callable(exercise_id):
+        exercise_id = getattr(exercise_id, "__name__", "")
+    text = exercise_id.strip() if isinstance(exercise_id, str) else ""
+    found = _NUMBER.fullmatch(text)
+    if found:
+        return f"{int(found[1]):02d}.{int(found[2])}"
+    return _by_name().get(_letters(text), text)
+
+
+_NUMBER = re.compile(
+    r"(?:\W*)(?:ex(?:ercise)?\b\.?|exercise)?\s*0*(\d{1,2})\s*[.,\-_]\s*0*(\d{1,2})\b"
+    r"(?:\s*[.):*]*|\s*[:)*,\-\u2013\u2014]\s*\D.*|\.?\s+[^\W\d].*)",
+    re.IGNORECASE | re.DOTALL,
+)
+
+
+def _letters(text: str) -> str:
+    """Return a text with nothing but its letters and digits, to compare names by."""
+    return re.sub(r"[\W_]+", "", text).lower()
+
+
+@functools.cache
+def _by_name() -> dict[str, str]:
+    """Return the ids by title and by the answer's name, where these belong to one exercise only."""
+    found: dict[str, set[str]] = {}
+    for one in _load().values():
+        for name in (one.title, one.answer_name):
+            found.setdefault(_letters(name), set()).add(one.id)
+    return {name: next(iter(ids)) for name, ids in found.items() if len(ids) == 1}
 
 
 def get_exercise(exercise_id: object) -> Exercise:
@@ -91,12 +118,31 @@ def get_exercise(exercise_id: object) -> Exercise:
     exercises, name = _load(), canonical(exercise_id)
     if name in exercises:
         return exercises[name]
-    number = re.fullmatch(r"(?:lesson\s*)?0*(\d{1,2})\.?0?", name, re.IGNORECASE)
+    number = re.fullmatch(r"(?:lesson\s*)?0*(\d{1,2})(?:\.0*)?", name, re.IGNORECASE)
     own = [one.id for one in all_exercises(int(number[1]))] if number else []
     if own:
         raise LookupError(
             f"{exercise_id!r} is a lesson. Name one of its exercises: {', '.join(own)}."
         )
-    near = difflib.get_close_matches(name, exercises, n=6, cutoff=0.5) or list(exercises)
-    shown = exercise_id if isinstance(exercise_id, (str, int, float)) else type(exercise_id)
-    raise LookupError(f"there is no exercise {shown!r}. Near it: {', '.join(sorted(near))}.")
+    plain = isinstance(exercise_id, (str, int, float)) or exercise_id is None
+    shown = f"{exercise_id!r:.60}" if plain else f"of the type {type(exercise_id).__name__}"
+    raise LookupError(f"there is no exercise {shown}. {_near(name)}")
+
+
+def _near(name: str) -> str:
+    """Say which exercises there are, near to a name."""
+    exercises = _load()
+    lesson = re.match(r"(\d\d)\.\d", name)
+    own = [one.id for one in all_exercises(int(lesson[1]))] if lesson else []
+    if own:
+        near = difflib.get_close_matches(name, own, n=3, cutoff=0)
+        return f"Near it: {', '.join(near)}. Lesson {lesson[1]} has {own[0]} to {own[-1]}."
+    names = {_letters(one.title): one.id for one in exercises.values()}
+    names |= {_letters(one.answer_name): one.id for one in exercises.values()}
+    names |= {_letters(one): one for one in exercises}
+    close = difflib.get_close_matches(_letters(name), names, n=6, cutoff=0.6)
+    if close and not re.match(r"[\d.]*$", name):
+        ids = list(dict.fromkeys(names[one] for one in close))[:3]
+        return f"Near it: {', '.join(f'{one} ({exercises[one].title})' for one in ids)}."
+    first, last = list(exercises)[0], list(exercises)[-1]
+    return f"They are called {first!r} to {last!r}; progress() lists them all."

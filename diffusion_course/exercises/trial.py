@@ -17,10 +17,12 @@ import torch
 
 from .data import Foreign, clone, plain, unchanged
 from .definition import Case
+from .libraries import open_streams, put_back, snapshot
 from .patience import TimeLimit
 from .surroundings import kept, random_states
 from .traces import Failure, failure_of
 
+PATCHED = "the library's "  # before a name of torch or numpy that an answer gave another value
 GRADIENTS = ".requires_grad"  # behind the name of an input of which this alone was changed
 
 __all__ = ["Called", "Failure", "Foreign", "Outcome", "bound_arguments", "clone", "run_case"]
@@ -85,12 +87,20 @@ def run_case(
     before = bound_arguments(exercise, case)
     args, kwargs = clone((case.args, dict(case.kwargs)))
     after = bound_arguments(exercise, Case(args, kwargs))
-    output, failure, drew = _call(exercise, answer, args, kwargs, caught, seed=0)
-    changed = tuple(
-        name
-        for name in before
-        if name not in exercise.may_change and not unchanged(before[name], after[name])
-    ) + tuple(f"{name}{GRADIENTS}" for name in before if _switched(before[name], after[name]))
+    libraries = snapshot()
+    try:
+        output, failure, drew = _call(exercise, answer, args, kwargs, caught, seed=0)
+    finally:
+        patched = tuple(f"{PATCHED}{name}" for name in put_back(libraries))
+    changed = (
+        patched
+        + tuple(
+            name
+            for name in before
+            if name not in exercise.may_change and not unchanged(before[name], after[name])
+        )
+        + tuple(f"{name}{GRADIENTS}" for name in before if _switched(before[name], after[name]))
+    )
     generators = [name for name, value in before.items() if isinstance(value, torch.Generator)]
     ignored = any(
         torch.equal(before[name].get_state(), after[name].get_state()) for name in generators
@@ -98,7 +108,10 @@ def run_case(
     same = True
     if (generators or drew) and failure is None:
         args, kwargs = clone((case.args, dict(case.kwargs)))
-        again, _, _ = _call(exercise, answer, args, kwargs, caught, seed=1)
+        try:
+            again, _, _ = _call(exercise, answer, args, kwargs, caught, seed=1)
+        finally:
+            put_back(libraries)
         same = unchanged(output, again)
     return Outcome(output, failure, changed, drew and not same, ignored, drew or same)
 
@@ -134,11 +147,12 @@ def _call(
         started = _as_bytes(random_states())
         output, failure = None, None
         try:
-            output = (
-                answer(*args, **kwargs)
-                if exercise.call is None
-                else exercise.call(answer, *args, **kwargs)
-            )
+            with open_streams():
+                output = (
+                    answer(*args, **kwargs)
+                    if exercise.call is None
+                    else exercise.call(answer, *args, **kwargs)
+                )
             if inspect.iscoroutine(output):
                 output.close()  # else Python warns that nobody waits for it
             output = plain(output)
