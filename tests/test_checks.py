@@ -697,6 +697,17 @@ def test_small_things_of_messages():
     assert difference(1.04339, 1.06, loose).message == "your output, 1.06, is too large by more than 1 %."
 
 
+def test_parameters_in_another_order_or_by_name_only_get_their_own_arguments():
+    def by_name(*, t, x):
+        return 2 * x
+
+    for answer in (lambda t, x: 2 * x, by_name, lambda t, x, scale=2: scale * x, functools.partial(lambda scale, t, x: scale * x, 2)):
+        assert evaluate(make(), answer).status == "right"
+    assert evaluate(make(), lambda t, x: 3 * x).mistake == "tripled"
+    assert evaluate(make(), lambda time, x: 2 * x).status == "wrong"
+    assert evaluate(make(), lambda a, b: 2 * a).status == evaluate(make(), lambda *both: 2 * both[0]).status == "right"
+
+
 CATCHES_ALL = {
     "a sleep": "    while True:\n        try:\n            time.sleep(100)\n        except:\n            pass\n",
     "short sleeps": "    while True:\n        try:\n            time.sleep(0.01)\n        except:\n            continue\n",

@@ -149,7 +149,7 @@ def _call(
         try:
             with open_streams():
                 output = (
-                    answer(*args, **kwargs)
+                    _by_name(exercise, answer, args, kwargs)
                     if exercise.call is None
                     else exercise.call(answer, *args, **kwargs)
                 )
@@ -161,6 +161,21 @@ def _call(
         except caught as error:  # a finding, whatever it is: the check itself does not crash
             output, failure = None, failure_of(answer, error)
         return output, failure, _as_bytes(random_states()) != started
+
+
+def _by_name(exercise: Called, answer: Any, args: tuple, kwargs: dict) -> Any:
+    """Call the answer; by name where it has the parameters that are asked for in another order."""
+    try:
+        own = dict(inspect.signature(answer).parameters)
+    except (TypeError, ValueError):  # such as a function that is written in C
+        return answer(*args, **kwargs)
+    asked = list(exercise.signature.parameters)
+    inside = [name for name in own if name in asked]
+    kinds = {own[name].kind for name in inside}
+    in_order = list(own)[: len(asked)] == asked and inspect.Parameter.KEYWORD_ONLY not in kinds
+    if in_order or len(inside) < len(asked) or inspect.Parameter.POSITIONAL_ONLY in kinds:
+        return answer(*args, **kwargs)
+    return answer(**exercise.signature.bind(*args, **kwargs).arguments)
 
 
 def _as_bytes(states: tuple[Any, ...]) -> tuple[Any, ...]:
