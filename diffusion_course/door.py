@@ -186,5 +186,17 @@ def number(holds: Callable[[float], bool], demand: str) -> Check:
     return check
 
 
+def keywords_of(function: Callable) -> Check:
+    """Return the check for ``**kwargs`` that go on to ``function``: it takes them all."""
+    takes = inspect.signature(function).parameters.values()
+    known = [p.name for p in takes if p.kind is p.KEYWORD_ONLY]
+
+    def keywords(name: str, kwargs: dict[str, Any], given: dict[str, Any]) -> None:
+        if unknown := sorted(kwargs.keys() - set(known)):
+            raise TypeError(f"there is no option {unknown[0]!r}: there are {', '.join(known)}.")
+
+    return _named("keywords", keywords)
+
+
 positive_or_none = number(lambda value: value > 0, "be positive or None")
 share = number(lambda value: 0 <= value <= 1, "lie in [0, 1]")

@@ -26,6 +26,10 @@ ADVICE = {
     "NoiseSchedule": "Make one: make_schedule('linear', 1000).",
     "LatentParts": "Load them: load_parts().",
 }
+WORDS = {
+    "Generator": "a torch.Generator", "Module": "a torch.nn.Module",
+    "Optimizer": "a torch.optim.Optimizer",
+}
 Convert = Callable[[str, Any], Any]  # the value, or NotImplemented where it is of another kind
 
 
@@ -103,9 +107,8 @@ def _member(annotation: object) -> _Member | None:
         return _SIMPLE[abc.Callable]
     if isinstance(annotation, type) and annotation not in (object, Any):
         article = "an" if annotation.__name__[0] in "AEIOU" else "a"
-        module = "torch." if annotation.__module__.partition(".")[0] == "torch" else ""
-        words = f"{article} {module}{annotation.__name__}"
-        return _Member(words.replace("an torch", "a torch"), (annotation,), _if(annotation))
+        words = WORDS.get(annotation.__name__, f"{article} {annotation.__name__}")
+        return _Member(words, (annotation,), DUCKS.get(annotation.__name__) or _if(annotation))
     return None
 
 
@@ -158,6 +161,8 @@ def _sequence(words: str, *each: object, length: int | None = None) -> _Member:
     def convert(name: str, value: object) -> object:
         if isinstance(value, Tensor) and value.ndim and values_are_free(value.detach()):
             value = value.tolist()
+        if isinstance(value, abc.Set):
+            value = tuple(value)
         listed = hasattr(value, "__getitem__") and hasattr(value, "__len__")
         if not listed or isinstance(value, (str, bytes, Mapping, Tensor)):
             return NotImplemented
@@ -176,6 +181,19 @@ def _sequence(words: str, *each: object, length: int | None = None) -> _Member:
     return _Member(words, (), convert)
 
 
+def _call(name: str, value: object) -> object:
+    if isinstance(value, type):
+        got = f"got the class {value.__name__}: make one, {value.__name__}()"
+        raise TypeError(f"{name} must be something to call, {got}.")
+    return value if callable(value) else NotImplemented
+
+
+def _optimizer(name: str, value: object) -> object:
+    steps = all(callable(getattr(value, part, None)) for part in ("step", "zero_grad"))
+    return value if steps else NotImplemented
+
+
+DUCKS = {"Optimizer": _optimizer}  # what wraps one is one
 _SIMPLE: dict[Any, _Member] = {
     Tensor: _Member("a torch.Tensor", (Tensor,), _if(Tensor)),
     float: _Member("a number", (), _number),
@@ -184,10 +202,6 @@ _SIMPLE: dict[Any, _Member] = {
     str: _Member("a string", (str,), _if(str)),
     torch.dtype: _Member("a torch.dtype", (), _dtype),
     torch.device: _Member("a device such as 'cpu'", (torch.device,), _device),
-    abc.Callable: _Member(
-        "something to call",
-        (types.FunctionType,),
-        lambda name, value: value if callable(value) else NotImplemented,
-    ),
+    abc.Callable: _Member("something to call", (types.FunctionType,), _call),
 }
 _SIMPLE[Path] = _SIMPLE[os.PathLike] = _Member("a path", (), _if(os.PathLike))

@@ -76,6 +76,17 @@ def on_cpu(function: Callable) -> Callable:
     return there
 
 
+def exactly(method: Callable) -> Callable:
+    """Return the method with its products in their own dtype, also inside torch.autocast."""
+
+    @functools.wraps(method)
+    def exact(self: object, *args: object) -> object:
+        with torch.autocast(args[0].device.type, enabled=False):
+            return method(self, *args)
+
+    return exact
+
+
 def default_device() -> torch.device:
     """Return the fastest device present: cuda, else mps (Apple), else cpu."""
     if torch.cuda.is_available():

@@ -95,7 +95,8 @@ def check_broadcast(name: str, x: Tensor, like_name: str, like: Tensor) -> None:
     if any(a != b and 1 not in (a, b) for a, b in pairs):
         both = f"got {describe(x)} and {describe(like)}"
         raise ValueError(f"{name} and {like_name} must have shapes that broadcast: {both}.")
-    check_device(name, x, like_name, like)
+    if x.ndim and like.ndim:  # a tensor () may stay on the CPU
+        check_device(name, x, like_name, like)
 
 
 def check_table(

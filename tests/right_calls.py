@@ -1,7 +1,5 @@
 """A right call of every public function of the core: fresh arguments by name, so that one can be replaced."""
 
-from dataclasses import fields
-
 import torch
 from helpers import normal
 
@@ -168,30 +166,4 @@ CALLS |= {
     MIXTURE.best_loss: lambda: {"t": 3, "alphas_cumprod": BAR, "num_samples": 16, "generator": seeded()},
     SCHEDULE.to: lambda: {"device": "cpu", "dtype": torch.float32},
 }
-
-
-def run(**more):
-    return {"model": MLP(hidden=8, depth=1), "data": x(), "schedule": SCHEDULE, "num_steps": 2, "cond": None, "report_every": 1, "checkpoint": None,
-            "checkpoint_every": 1, "resume": False, "batch_size": 2, "learning_rate": 1e-3, "warmup_steps": 1, "ema_decay": 0.9,
-            "max_grad_norm": 1.0, "seed": 0, "precision": "float32", "compile": False, "prediction_type": "epsilon", "weighting": "simple",
-            "cond_dropout": 0.0, **more}
-
-
-def settings():
-    return {name: value for name, value in run().items() if name in {field.name for field in fields(course.TrainConfig)}}
-
-
-def one_step():
-    network = MLP(hidden=8, depth=1)
-    return {"unet": network, "x0": x(), "optimizer": torch.optim.SGD(network.parameters(), lr=0.1), "alphas_cumprod": BAR, "generator": seeded()}
-
-
-EMA = course.EMA(NETWORK)
-CALLS |= {
-    course.train: run,
-    course.TrainConfig: settings,
-    course.train_step: one_step,
-    course.EMA: lambda: {"model": NETWORK, "decay": 0.9},
-    EMA.update: lambda: {"model": NETWORK, "num_updates": 3},
-    course.load_pretrained: lambda: {"name": "digits"},
-}
+CALLS[course.load_pretrained] = lambda: {"name": "digits"}

@@ -22,7 +22,7 @@ def course(tmp_path_factory):
     """A course folder with the source; `run` calls nbgrader there, in an environment of its own."""
     home = tmp_path_factory.mktemp("home")
     folder = home / "course"
-    built = build_assignment(2, folder, seed=424242)
+    built = build_assignment(2, folder, seed=10**18 + 424242)
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])  # nbgrader calls `alembic` by name
     own = {name: str(home / name.lower()) for name in ("JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR", "IPYTHONDIR")}
     environment = os.environ | own | {"PATH": path, "DIFFUSION_COURSE_PROGRESS": "off", "OMP_NUM_THREADS": "1"}

@@ -304,11 +304,12 @@ def test_nan_and_repeated_keys_are_no_reason_to_fail(tmp_path):
 def test_too_much_code_is_left_out_and_the_rest_counts(tmp_path):
     big = code("y = '" + "a" * cells.CELL_CHARACTERS + "'")
     one = read(tmp_path, notebook(code("x = 1"), big, code("z = 1")))
-    assert [cell.source for cell in one.cells] == ["x = 1", "z = 1"] and "cell 2 has 10485" in one.notes[0]
+    assert [cell.source for cell in one.cells] == ["x = 1", "z = 1"] and "cell 2 has 32774 characters" in one.notes[0]
     one = read(tmp_path, notebook(*[code("a = 1")] * 100_000))
     assert len(one.cells) == cells.CELLS and "from cell 2001 on" in one.notes[0]
-    one = read(tmp_path, notebook(*[code("#" * 1_000_000)] * 6))
-    assert len(one.cells) == 4 and "from cell 5 on" in one.notes[0]
+    one = read(tmp_path, notebook(*[code("#" * 32_000)] * 9, code("x = 1", "answer-02-1"), code("#" * 40_000, "answer-02-2")))
+    assert len(one.cells) == 8 and "from cell 9 on" in one.notes[0] and len(one.notes) == 2
+    assert one.unread == {"answer-02-1": "a cell that comes after too much code", "answer-02-2": "a cell with 40000 characters, at most 32768 are read"}
     one = read(tmp_path, notebook(*[code("")] * 100_000, code("x = 1")))
     assert len(one.cells) == 1 and one.notes == ()
     one = read(tmp_path, notebook(*[None] * 100_000, code("x = 1")))
@@ -392,7 +393,7 @@ def test_a_file_exchanged_for_a_link_or_pipe_between_looking_and_opening(tmp_pat
     path, secret, pipe = put(tmp_path / "ann.ipynb"), put(tmp_path / "secret"), tmp_path / "pipe"
     os.mkfifo(pipe)
     looked_at = os.lstat(path)
-    monkeypatch.setattr(os, "lstat", lambda _: looked_at)
+    monkeypatch.setattr(os, "lstat", lambda _, **__: looked_at)
     path.unlink()
     path.symlink_to(secret)
     with pytest.raises(Unreadable, match="cannot be read"):

@@ -65,7 +65,7 @@ def test_alt_has_no_default():
 
 
 def test_show_takes_only_figures():
-    with pytest.raises(TypeError, match="expected a Figure.*got list"):
+    with pytest.raises(TypeError, match="fig must be a Figure.*got list"):
         show([1], alt="a list")
 
 
@@ -282,7 +282,7 @@ def test_progress_says_that_it_stopped(recorded):
 
 @pytest.mark.parametrize("total, error", [(-1, ValueError), (2.5, TypeError), (True, TypeError), (None, TypeError)])
 def test_bad_progress(total, error):
-    with pytest.raises(error, match="Progress needs"):
+    with pytest.raises(error, match="Progress: total must be"):
         Progress(total)
 
 

@@ -484,7 +484,7 @@ BAD_CALLS = [
     (lambda p, i, m: text_to_image(p, ["a", "b"], negative_prompt=["x"] * 3), ValueError, r"negative_prompt must be one for all 2 pictures or one for each of them, got 3"),
     (lambda p, i, m: text_to_image(p, ["a", "b"], latents=torch.zeros(3, 4, 8, 8)), ValueError, r"prompts must be one for all 3 pictures.*got 2"),
     (lambda p, i, m: text_to_image(p, "a", latents=torch.zeros(1, 3, 8, 8)), ValueError, r"latents must have shape \(B, 4, h, w\), got shape \(1, 3, 8, 8\)"),
-    (lambda p, i, m: text_to_image(p, "a", latents=torch.zeros(1, 4, 8, 8), height=32), ValueError, r"latents have the size of the picture: leave out height=32"),
+    (lambda p, i, m: text_to_image(p, "a", latents=torch.zeros(1, 4, 8, 8), height=32), ValueError, r"latents have the size of the picture: leave out height and width, got height=32 and width=None"),
     (lambda p, i, m: text_to_image(p, "a", latents=[0.0]), TypeError, r"latents must be a torch.Tensor or None, got list"),
     (lambda p, i, m: text_to_image(p, "a", height=30), ValueError, r"height must be a positive multiple of 4, the down-sampling, got 30. Use 28 or 32"),
     (lambda p, i, m: text_to_image(p, "a", width=2), ValueError, r"width must be a positive multiple of 4, the down-sampling, got 2. Use 4 or 8"),
@@ -493,18 +493,18 @@ BAD_CALLS = [
     (lambda p, i, m: text_to_image(p, "a", guidance_scale=math.inf), ValueError, r"guidance_scale must be a finite number, got inf"),
     (lambda p, i, m: text_to_image(p, "a", guidance_scale=math.nan), ValueError, r"guidance_scale must be a number, got float nan"),
     (lambda p, i, m: text_to_image(p, "a", guidance_scale="high"), TypeError, r"guidance_scale must be a number, got str 'high'"),
-    (lambda p, i, m: text_to_image(p, "a", guidance_scale=1e30), ValueError, r"latents are not finite .*use a smaller guidance_scale, or float32"),
+    (lambda p, i, m: text_to_image(p, "a", guidance_scale=1e30), ValueError, r"latents are not finite.*use a smaller guidance_scale, or float32"),
     (lambda p, i, m: text_to_image(p, "a", sampler="pndm"), ValueError, r"sampler must be one of 'ddpm', .*got 'pndm'"),
     (lambda p, i, m: text_to_image(p, "a", spacing="karras"), ValueError, r"spacing must be one of 'linspace', .*got 'karras'"),
     (lambda p, i, m: text_to_image(p, "a", num_inference_steps=0), ValueError, r"num_inference_steps must be at least 1, got 0"),
-    (lambda p, i, m: text_to_image(p, "a", num_inference_steps=1001), ValueError, r"num_inference_steps must be at most T = 1000.*got 1001"),
+    (lambda p, i, m: text_to_image(p, "a", num_inference_steps=1001), ValueError, r"num_inference_steps must be at most T = .*1000.*got 1001"),
     (lambda p, i, m: text_to_image(p, "a", num_inference_steps=2.5), TypeError, r"num_inference_steps must be an int, got float 2.5"),
     (lambda p, i, m: image_to_image(p, i, "a", strength=1.1), ValueError, r"strength must be a number in \[0, 1\], the share of the steps to take, got float 1.1"),
     (lambda p, i, m: image_to_image(p, i, "a", strength=-0.1), ValueError, r"strength must be a number in \[0, 1\].*got float -0.1"),
     (lambda p, i, m: image_to_image(p, i, "a", strength=math.nan), ValueError, r"strength must be a number in \[0, 1\].*got float nan"),
     (lambda p, i, m: image_to_image(p, i, "a", strength="weak"), ValueError, r"strength must be a number in \[0, 1\].*got str 'weak'"),
-    (lambda p, i, m: image_to_image(p, i, "a", strength=0.04), ValueError, r"strength=0.04 of 20 steps leaves no step. The least is 0.05; or take more steps"),
-    (lambda p, i, m: image_to_image(p, i, "a", strength=0), ValueError, r"strength=0 of 20 steps leaves no step. The least is 0.05"),
+    (lambda p, i, m: image_to_image(p, i, "a", strength=0.04), ValueError, r"strength leaves no step of 20, got 0.04. The least is 0.05; or take more steps"),
+    (lambda p, i, m: image_to_image(p, i, "a", strength=0), ValueError, r"strength leaves no step of 20, got 0. The least is 0.05"),
     (lambda p, i, m: image_to_image(p, i * 127.5, "a"), ValueError, r"images must lie in \[-1, 1\], got values from .*images / 127.5 - 1"),
     (lambda p, i, m: image_to_image(p, i[:, :1], "a"), ValueError, r"images must have 3 channels, got shape \(2, 1, 32, 32\)"),
     (lambda p, i, m: image_to_image(p, i[0], "a"), ValueError, r"images must have shape \(B, C, H, W\), got shape \(3, 32, 32\)"),
@@ -809,6 +809,23 @@ def test_an_inpainting_unet_is_refused(folder):
     config = json.loads((folder / "unet" / "config.json").read_text(encoding="utf-8"))
     UNet2DConditionModel.from_config({**config, "in_channels": 9}).save_pretrained(folder / "unet")
     with pytest.raises(ValueError, match=r"the unet in .* reads 9 channels, the latents have 4"):
+        load_parts(folder)
+
+
+@pytest.mark.parametrize(
+    ("part", "change", "message"),
+    [("unet", {"num_class_embeds": 10}, "the unet in .* has num_class_embeds=10: this course's tasks do not feed that"),
+     ("unet", {"time_cond_proj_dim": 8}, "time_cond_proj_dim=8"), ("unet", {"out_channels": 8}, "has out_channels=8, the latents 4: it predicts a variance"),
+     ("unet", {"cross_attention_dim": 32}, "cross_attention_dim=32, the text_encoder hidden_size=24"),
+     ("vae", {"shift_factor": 0.1}, "the vae in .* has shift_factor=0.1"), ("vae", {"latents_mean": [0.0] * 4}, "latents_mean=")],
+)
+def test_what_a_network_asks_for_and_is_not_given_is_refused_by_name(folder, part, change, message):
+    import diffusers
+
+    kind = getattr(diffusers, NETWORKS[part])
+    config = json.loads((folder / part / "config.json").read_text(encoding="utf-8"))
+    kind.from_config({**config, **change}).save_pretrained(folder / part)
+    with pytest.raises(ValueError, match=message):
         load_parts(folder)
 
 

@@ -170,10 +170,11 @@ def home(tmp_path, monkeypatch):
     folder, here = tmp_path / "home", tmp_path / "here"
     folder.mkdir()
     here.mkdir()
-    build_assignment("01", folder / "hw", manual=False, seed=1)
+    build_assignment("01", folder / "hw", manual=False, seed=10**18)
     shutil.copytree(data_dir(), folder / "data")
     (folder / "roster.csv").write_text("id\nann\n")
     (folder / "submissions").mkdir()
+    (folder / "submissions" / "ann.ipynb").touch()
     monkeypatch.setenv("HOME", str(folder))
     monkeypatch.setenv("USERPROFILE", str(folder))
     monkeypatch.chdir(here)
@@ -249,15 +250,16 @@ def test_an_assignment_goes_through_a_link_and_follows_the_umask(tmp_path):
     (tmp_path / "far").mkdir(mode=0o700)
     (tmp_path / "link").symlink_to("far")
     with umask(0o027):
-        build_assignment("01", tmp_path / "link", manual=False, seed=1)
-        build_assignment("01", tmp_path / "new", manual=False, seed=1)
+        build_assignment("01", tmp_path / "link", manual=False, seed=10**18)
+        build_assignment("01", tmp_path / "new", manual=False, seed=10**18)
     assert (tmp_path / "link").is_symlink() and mode(tmp_path / "far") == 0o700
-    assert mode(tmp_path / "new") == 0o750 and mode(tmp_path / "new" / "instructor" / "assignment.json") == 0o640
+    assert mode(tmp_path / "new") == 0o750 and mode(tmp_path / "new" / "student") == 0o750
+    assert mode(tmp_path / "new" / "instructor" / "assignment.json") == 0o600
     assert sorted(path.name for path in tmp_path.iterdir()) == ["far", "link", "new"]
 
 
 def test_an_autograder_that_cannot_be_written_is_refused_before_it_is_packed(tmp_path, monkeypatch):
-    build_assignment("01", tmp_path / "hw", manual=False, seed=1)
+    build_assignment("01", tmp_path / "hw", manual=False, seed=10**18)
     monkeypatch.setattr("zipfile.ZipFile", None)
     with pytest.raises(IsADirectoryError, match="must be a file, got the folder"):
         write_autograder(load_assignment(tmp_path / "hw" / "instructor" / "assignment.json"), tmp_path)

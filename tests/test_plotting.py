@@ -132,11 +132,11 @@ def test_bad_images(images, error, message):
 
 
 def test_bad_shapes_elsewhere():
-    with pytest.raises(ValueError, match=r"titles needs 2 entries, got 1"):
+    with pytest.raises(ValueError, match=r"titles needs 2 entries, one for each of images, got 1"):
         plotting.image_grid(torch.zeros(2, 1, 4, 4), titles=["a"])
-    with pytest.raises(ValueError, match=r"rows of one shape"):
+    with pytest.raises(ValueError, match=r"rows must have one shape"):
         plotting.image_strip([torch.zeros(2, 1, 4, 4), torch.zeros(3, 1, 4, 4)])
-    with pytest.raises(ValueError, match=r"y of 'loss' must have shape \(4,\), got \(3,\)"):
+    with pytest.raises(ValueError, match=r"ys\['loss'\] must have one for each of x, \(4,\), got \(3,\)"):
         plotting.lines(range(4), {"loss": [1.0, 2, 3]}, xlabel="x", ylabel="y", title="t")
     with pytest.raises(ValueError, match=r"\(N, 2\), got \(5, 3\)"):
         plotting.scatter_2d(torch.zeros(5, 3), title="t")

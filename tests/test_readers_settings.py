@@ -24,7 +24,7 @@ from diffusion_course import (
     sample_loop,
 )
 
-BUILDERS = {"train", "TrainConfig", "train_step", "EMA", "load_pretrained", "EMA.update", "MLP", "UNet", "Judge", "ResBlock", "Attention", "Conditioning"}  # new layers belong where the reader says
+BUILDERS = {"load_pretrained", "MLP", "UNet", "Judge", "ResBlock", "Attention", "Conditioning"}  # new layers belong where the reader says
 NEEDS_A_NETWORK = {"load_dataset"}
 
 

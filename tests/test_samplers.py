@@ -611,11 +611,10 @@ def test_times_of_neighbouring_levels_need_not_be_neighbours():
     assert [s.t for s in states] == times
 
 
-def test_a_posterior_step_refuses_an_estimate_of_another_shape_or_dtype():
+def test_a_posterior_step_refuses_an_estimate_of_another_shape():
     x, move = torch.ones(3, 2), Transition(NOISY, LESS)
-    for wrong in (torch.ones(1, 2), torch.ones(3, 2).double()):
-        with pytest.raises((TypeError, ValueError), match="x0_pred must have the"):
-            SAMPLERS["ddpm"](lambda xt, level, wrong=wrong: Estimate(wrong, xt), x, move)
+    with pytest.raises(ValueError, match="x0_pred must have the"):
+        SAMPLERS["ddpm"](lambda xt, level: Estimate(torch.ones(1, 2), xt), x, move)
 
 
 def test_eta_may_come_from_numpy():

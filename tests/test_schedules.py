@@ -189,7 +189,7 @@ def test_betas_may_fall():
         (lambda: cosine_betas(10, max_beta=1.5), ValueError, r"max_beta=1\.5"),
         (lambda: rescale_zero_terminal_snr(f64(0.1)), ValueError, r"at least 2 steps, got shape \(1,\)"),
         (lambda: rescale_zero_terminal_snr(f64(1.0, 0.1)), ValueError, r"betas\[0\] = 1\.0"),
-        (lambda: make_schedule("linear", 1, zero_terminal_snr=True), ValueError, "at least 2 steps"),
+        (lambda: make_schedule("linear", 1, zero_terminal_snr=True), ValueError, "num_train_timesteps must be at least 2 with zero_terminal_snr, got 1"),
     ],
 )
 def test_refused_arguments(call, error, message):

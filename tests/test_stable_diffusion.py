@@ -152,7 +152,7 @@ def test_an_id_that_is_gone_is_answered_with_its_mirror(gone, mirror, when):
 )
 def test_what_is_neither_an_id_nor_a_folder(text, capsys):
     with pytest.raises(
-        ValueError, match="there is no folder .* it is no id on the hub, which has the form owner/name. Known ids: 'stable"
+        ValueError, match="model must be a folder or an id on the hub, owner/name, got .*: there is no such folder. Known ids: 'stable"
     ):
         load_stable_diffusion(text, device="cpu")
 
@@ -592,7 +592,7 @@ def test_the_savings_are_switched_on_and_off(tiny, capsys):
 
 def test_the_names_of_schedulers_are_those_of_the_samplers(tiny):
     assert list(SCHEDULERS) == list(SAMPLERS)
-    with pytest.raises(ValueError, match="scheduler must be one of 'ddpm'"):
+    with pytest.raises(ValueError, match="name must be one of 'ddpm'"):
         make_scheduler("unipc", {})
 
 

@@ -198,7 +198,7 @@ def test_a_folder_saved_by_transformers_is_read(tmp_path, tokenizer, vocabulary)
 def test_wrong_input_is_named(tmp_path, vocabulary):
     with pytest.raises(TypeError, match="captions must be a list of strings, got str 'a star'"):
         train_vocabulary("a star", tmp_path)
-    with pytest.raises(TypeError, match="text must be one string, got int 3"):
+    with pytest.raises(TypeError, match="captions must hold strings, got int 3 at index 1"):
         train_vocabulary(["a star", 3], tmp_path)
     with pytest.raises(ValueError, match="at least 514 .* got 300"):
         train_vocabulary(["a star"], tmp_path, vocab_size=300)

@@ -30,7 +30,7 @@ def _add_build(command: argparse.ArgumentParser) -> None:
     add("--title", help="what the notebook is headed")
     what = "CSV with the column id: each student gets numbers of their own"
     add("--roster", type=user_path, help=what)
-    what = "secret; with the same one the same files are built (drawn if left out)"
+    what = "secret, 19 digits; with the same one the same files are built (drawn if left out)"
     add("--seed", type=int, help=what)
     what = "without the questions that a person marks"
     add("--no-manual", action="store_true", help=what)
@@ -44,6 +44,8 @@ def _add_grade(command: argparse.ArgumentParser) -> None:
     add("--assignment", type=user_path, help=what)
     what = "where the reports go; a run that was stopped goes on there"
     add("--out", required=True, type=user_path, help=what)
+    what = "a student or an exercise to grade again; give it several times for several"
+    add("--regrade", action="append", default=[], metavar="ID", help=what)
     add("--jobs", type=int, default=2, help="submissions at a time (default 2)")
     what = "seconds for one submission (default 60)"
     add("--timeout", type=float, default=60.0, help=what)
@@ -93,10 +95,14 @@ def carry_out(options: argparse.Namespace) -> int:
     import torch
 
     from .grading.folder import grade_folder
+    from .sandbox.bubblewrap import require_hidden
     from .sandbox.limits import Limits
 
     torch.set_num_threads(1)
-    assignment = load_assignment(options.assignment or find_assignment(options.submissions))
+    path = options.assignment or find_assignment(options.submissions)
+    assignment = load_assignment(path)
+    if not options.unsafe:
+        require_hidden(path, "the assignment")
     limits = Limits(seconds=options.timeout, memory_mib=options.memory)
     summary = grade_folder(
         assignment,
@@ -105,6 +111,7 @@ def carry_out(options: argparse.Namespace) -> int:
         jobs=options.jobs,
         limits=limits,
         unsafe=options.unsafe,
+        regrade=options.regrade,
     )
     print(summary)
     return 1 if summary.failed else 0

@@ -16,6 +16,8 @@ from typing import Any
 
 from ..files.paths import writable, write_bytes
 from .assignment.assignment import Assignment, load_assignment, to_json
+from .files import write_secret
+from .reasons import ENDED
 from .records import Graded
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -53,14 +55,17 @@ def results(graded: Graded) -> dict[str, Any]:
     return {"score": graded.points, "tests": tests, "stdout_visibility": "hidden"}
 
 
-def refusal() -> dict[str, Any]:
+def refusal(why: str = "") -> dict[str, Any]:
     """Return results.json for a submission that could not be graded.
 
-    It tells the student so; the reason goes to stdout.
+    It tells the student so, with the reason where that lies in what was handed in; other reasons go
+    to stdout.
     """
+    again = "Hand in the notebook as Jupyter saves it, with the answers in the cells that were made"
+    told = f"{why}\n{again} for them." if why else "Your instructor has been told why."
     return {
         "score": 0,
-        "output": "This could not be graded. Your instructor has been told why.",
+        "output": f"This could not be graded. {told}",
         "stdout_visibility": "hidden",
     }
 
@@ -90,9 +95,9 @@ def write_autograder(assignment: Assignment, path: str | Path, *, unsafe: bool =
         for file in files:
             archive.write(file, f"course/{file.relative_to(ROOT).as_posix()}")
         entry = zipfile.ZipInfo("assignment.json")
-        entry.external_attr = 0o644 << 16
+        entry.external_attr = 0o600 << 16
         archive.writestr(entry, to_json(assignment))
-    write_bytes(path, content.getvalue())
+    write_secret(path, content.getvalue())
 
 
 def student_of(metadata: Path, assignment: Assignment) -> str:
@@ -110,6 +115,7 @@ def main(arguments: list[str], home: Path = Path("/autograder")) -> int:
     """Grade /autograder/submission into /autograder/results/results.json."""
     from .grading.attempts import run_attempts
     from .grading.folder import grade_one
+    from .grading.gradable import NotGradable, require_reference
     from .grading.reading import read_submission
     from .sandbox.limits import Limits
 
@@ -119,9 +125,14 @@ def main(arguments: list[str], home: Path = Path("/autograder")) -> int:
         student = student_of(home / "submission_metadata.json", assignment)
         submission = read_submission(home / "submission", student, assignment=assignment.name)
         unsafe = "--unsafe" in arguments
-        graded = grade_one(
-            assignment, submission, Limits(), unsafe=unsafe, course=None, attempt=run_attempts
-        )
+        given = {"unsafe": unsafe, "course": None, "attempt": run_attempts}
+        graded = grade_one(assignment, submission, Limits(), **given)
+        if any(one.check in ENDED for one in graded.marks):  # or is it this container?
+            require_reference(assignment, student, Limits(), **given)
+    except NotGradable as error:
+        print(error)
+        write_bytes(out, json.dumps(refusal(error.why)).encode())
+        return 1
     except Exception as error:  # the instructor reads stdout; the student must not
         print(f"{type(error).__name__}: {error}")
         write_bytes(out, json.dumps(refusal()).encode())

@@ -34,8 +34,10 @@ class Cell:
 class Submission:
     """A submission as read.
 
-    `written` holds the student's text by the id of a manual question. `problem` says why nothing
-    could be read; then there are no cells. `notes` are for the instructor: what was left out, which
+    `written` holds the student's text by the id of a manual question, `unread` says of an answer
+    cell that is not among `cells` what it is in, by its `grade_id`. `problem` says why nothing
+    could be read; then there are no cells. `made_for` is the student for whom the notebook was
+    made, as it says itself. `notes` are for the instructor: what was left out, which
     of several notebooks was read.
     """
 
@@ -44,7 +46,9 @@ class Submission:
     sha256: str
     cells: tuple[Cell, ...] = ()
     written: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    unread: Mapping[str, str] = dataclasses.field(default_factory=dict)
     problem: str | None = None
+    made_for: str = ""
     notes: tuple[str, ...] = ()
 
 

@@ -11,68 +11,15 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from ..door import beside, checked, floating, positive_int, share, table
-from ..process.kernels import as_alpha_bar, from_x0_and_noise, noise_like, prediction
+from ..door import checked, floating, positive_int, share, table
+from ..process.kernels import from_x0_and_noise, noise_like, prediction
+from ..process.levels import as_alpha_bar
 from ..process.schedules import alpha_bar_at
-from ..validation import check_classes, check_timesteps, describe, values_are_free
+from ..seeds import exactly
+from ..validation import check_classes, check_timesteps, values_are_free
+from .demands import class_of_each, index_of, no_negative, part, points, mixture_parts, readable
 
 AlphaBar = Tensor | float
-
-
-def _mixture(name: str, covariances: Tensor, given: dict) -> None:
-    parts = weights, means, _ = given["weights"], given["means"], covariances
-    k, d = means.shape if means.ndim == 2 else (0, 0)
-    fits = k >= 1 and weights.shape == (k,) and covariances.shape == (k, d, d)
-    if not fits or len({x.dtype for x in parts}) > 1:
-        wanted = "weights (K,), means (K, D) and covariances (K, D, D)"
-        got = "; ".join(map(describe, parts))
-        raise ValueError(f"a mixture needs {wanted}, got {got}. They share a dtype.")
-    if not values_are_free(covariances):
-        return
-    if not (weights > 0).all() or abs(weights.sum().item() - 1) > 1e-4:
-        raise ValueError(f"weights must be positive and sum to 1, got {weights.tolist()}.")
-    if (covariances - covariances.mT).abs().max() > 1e-5 * covariances.abs().max():
-        raise ValueError(f"covariances must be symmetric, got {covariances.tolist()}.")
-
-
-def _no_negative(variances: Tensor) -> Tensor:
-    """Return variances with what is below 0 by rounding set to 0; raise ValueError for more."""
-    if values_are_free(variances) and variances.min() < -1e-6 * variances.abs().max():
-        low = variances.min().item()
-        raise ValueError(f"covariances must not have a negative eigenvalue, got {low}.")
-    return variances.clamp(min=0)
-
-
-def _points(name: str, x: Tensor, given: dict) -> None:
-    means = given["self"].means
-    if x.ndim != 2 or x.shape[1] != means.shape[1]:
-        wanted = f"{name} must hold points of shape (N, {means.shape[1]})"
-        raise ValueError(f"{wanted}, got {describe(x)}.")
-    if (x.dtype, x.device) != (means.dtype, means.device):
-        both = f"{describe(x)} and {describe(means)}"
-        use = f"Use mixture.to({name}.device, {name}.dtype)"
-        raise ValueError(f"{name} and the mixture differ: got {both}. {use}.")
-
-
-def _class_of_each(name: str, classes: Sequence[int], given: dict) -> None:
-    labels, k = [int(c) for c in classes], len(given["self"].weights)
-    if len(labels) != k or set(labels) != set(range(len(set(labels)))):
-        wanted = f"a class 0..C-1 for each of the {k} components, every class at least once"
-        raise ValueError(f"classes must name {wanted}, got {labels}.")
-
-
-def _readable(name: str, alphas_cumprod: Tensor, given: dict) -> None:
-    if alphas_cumprod.is_meta:
-        raise ValueError(f"{name} must hold values, got {describe(alphas_cumprod)}.")
-
-
-def _index(name: str, t: object, given: dict) -> None:
-    last = len(given["alphas_cumprod"]) - 1
-    if not 0 <= t <= last:
-        raise ValueError(f"t must lie in 0..{last}, got {t}.")
-
-
-part, points = (floating, beside("weights")), (floating, _points)
 
 
 class GaussianMixture:
@@ -84,11 +31,11 @@ class GaussianMixture:
     or TypeError otherwise.
     """
 
-    @checked(weights=floating, means=part, covariances=(*part, _mixture))
+    @checked(weights=floating, means=part, covariances=(*part, mixture_parts))
     def __init__(self, weights: Tensor, means: Tensor, covariances: Tensor) -> None:
         self.weights, self.means, self.covariances = weights, means, covariances
         variances, self._axes = torch.linalg.eigh(covariances)  # (K, D, D): columns are axes
-        self._variances = _no_negative(variances)  # (K, D)
+        self._variances = no_negative(variances)  # (K, D)
 
     def __repr__(self) -> str:
         return f"GaussianMixture({len(self.weights)} components, {self.dim}-D)"
@@ -98,6 +45,7 @@ class GaussianMixture:
         """D, the number of coordinates."""
         return self.means.shape[1]
 
+    @checked()
     def to(
         self, device: torch.device | str | None = None, dtype: torch.dtype | None = None
     ) -> "GaussianMixture":
@@ -119,6 +67,7 @@ class GaussianMixture:
         z = noise_like(self.means.new_empty(n, self.dim), generator) * self._variances.sqrt()[k]
         return self.means[k] + torch.einsum("nij,nj->ni", self._axes[k], z)
 
+    @exactly
     def _project(self, x: Tensor, alpha_bar: AlphaBar) -> tuple[Tensor, ...]:
         """Return log(weights[k] N_k(x)) (N, K); x minus each component's noised mean, along the
         component's axes, and the noised variances there (N, K, D); abar and 1 - abar (N, 1, 1).
@@ -127,7 +76,8 @@ class GaussianMixture:
         signal, noise = alpha_bar.to(x.dtype), (1 - alpha_bar).to(x.dtype)
         z = torch.einsum("nkd,kde->nke", x[:, None] - signal.sqrt() * self.means, self._axes)
         variances = signal * self._variances + noise
-        log_density = -0.5 * (z**2 / variances + (2 * math.pi * variances).log()).sum(-1)
+        safe = torch.where(variances > 0, variances, 1.0)
+        log_density = -0.5 * (z**2 / safe + (2 * math.pi * safe).log()).sum(-1)
         return self.weights.log() + log_density, z, variances, signal, noise
 
     def _with_density(self, x: Tensor, alpha_bar: AlphaBar) -> tuple[Tensor, ...]:
@@ -152,6 +102,7 @@ class GaussianMixture:
         log_joint, *_ = self._with_density(xt, alpha_bar)
         return log_joint.softmax(1)
 
+    @exactly
     def _score(self, xt: Tensor, alpha_bar: AlphaBar) -> tuple[Tensor, Tensor]:
         log_joint, z, variances, _, noise = self._with_density(xt, alpha_bar)
         pull = -torch.einsum("nke,kde->nkd", z / variances, self._axes)
@@ -162,11 +113,12 @@ class GaussianMixture:
         """Return grad_x log p(x_t) (N, D): -S^{-1} (x - m) of each component, by responsibility."""
         return self._score(xt, alpha_bar)[0]
 
+    @exactly
     def _posteriors(self, xt: Tensor, alpha_bar: AlphaBar) -> tuple[Tensor, Tensor, Tensor]:
         """Return p(k | x_t) (N, K), and the means and variances of p(x_0 | x_t, k), (N, K, D)."""
         log_joint, z, variances, signal, noise = self._project(xt, alpha_bar)
         clean = noise == 0  # there x_0 is x_t, also where a component lies on a plane
-        shrink = torch.where(clean, 1.0, self._variances / variances)
+        shrink = torch.where(clean, 1.0, self._variances / torch.where(clean, 1.0, variances))
         pull = torch.einsum("nke,kde->nkd", signal.sqrt() * shrink * z, self._axes)
         shares = torch.where(clean[:, 0], self.weights, log_joint.softmax(1))
         means = torch.where(clean, xt[:, None], self.means + pull)
@@ -179,6 +131,7 @@ class GaussianMixture:
         return (weights[..., None] * means).sum(1)
 
     @checked(xt=points)
+    @exactly
     def posterior_covariance(self, xt: Tensor, alpha_bar: AlphaBar) -> Tensor:
         """Return Cov[x_0 | x_t] (N, D, D): within components plus between their means."""
         weights, means, variances = self._posteriors(xt, alpha_bar)
@@ -206,6 +159,8 @@ class GaussianMixture:
             else:
                 check_timesteps(t, "xt", xt, len(alphas_cumprod))
                 alpha_bar = alphas_cumprod[t]
+            if prediction_type == "sample":  # has a value without noise too
+                return self.posterior_mean(xt, alpha_bar)
             noise = self.noise_prediction(xt, alpha_bar)
             if prediction_type == "epsilon":  # needs no posterior mean
                 return noise
@@ -214,7 +169,7 @@ class GaussianMixture:
 
         return exact
 
-    @checked(alphas_cumprod=table, prediction_type=prediction, classes=_class_of_each)
+    @checked(alphas_cumprod=table, prediction_type=prediction, classes=class_of_each)
     def conditional_model(
         self, alphas_cumprod: Tensor, classes: Sequence[int], prediction_type: str = "epsilon"
     ) -> Callable[..., Tensor]:
@@ -239,7 +194,7 @@ class GaussianMixture:
         exact.null_class = null
         return exact
 
-    @checked(alphas_cumprod=(table, _readable), t=_index, num_samples=positive_int)
+    @checked(alphas_cumprod=(table, readable), t=index_of, num_samples=positive_int)
     def best_loss(
         self, t: int, alphas_cumprod: Tensor, *, num_samples: int = 4096,
         generator: torch.Generator | None = None,

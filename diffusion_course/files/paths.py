@@ -32,7 +32,9 @@ def writable(path: str | os.PathLike, name: str = "path") -> Path:
     Raises IsADirectoryError for a folder; PermissionError for a file without leave to write, for
     root too, whom the system would let through; OSError for a pipe, a socket or a disk.
     """
-    path = user_path(path, name)
+    text, path = str(path), user_path(path, name)
+    if text.endswith(("/", os.sep)):
+        raise IsADirectoryError(f"{name} must be a file, got the folder {text}. Add a file name.")
     target = Path(os.path.realpath(path))
     try:
         mode = path.stat().st_mode
@@ -66,7 +68,9 @@ def write_bytes(
             target.write_bytes(content)
         return
     mode = 0o666 if old is None else stat.S_IMODE(old.st_mode)
-    temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
+    temporary = target.with_name(f".{secrets.token_hex(6)}.part")
+    if trial and old:  # what is there takes its own place: some places let no file be replaced
+        content = target.read_bytes()
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
     try:
         with open(os.open(temporary, flags, mode), "wb") as file:
@@ -77,7 +81,10 @@ def write_bytes(
             with suppress(OSError, AttributeError):  # of another owner; Windows has none
                 os.chown(temporary, old.st_uid, old.st_gid)
             os.chmod(temporary, mode)
-        if not trial:
+        if old or not trial:
             os.replace(temporary, target)
+    except OSError as error:
+        said = f"{name}={path} cannot be written: {error.strerror or error}"
+        raise type(error)(error.errno, f"{said}. Name a file in a folder of yours.") from error
     finally:
         temporary.unlink(missing_ok=True)

@@ -10,6 +10,7 @@ from torch import nn
 from .. import models
 from ..door import checked
 from ..process.schedules import NoiseSchedule, make_schedule
+from ..seeds import on_cpu
 from .checkpoints import load_into, load_tensors
 from .paths import user_path
 
@@ -81,6 +82,7 @@ def _shipped(name: str, value: str, given: dict) -> None:
 
 
 @checked(name=_shipped)
+@on_cpu
 def load_pretrained(name: str) -> nn.Module:
     """Return the shipped network of this name, in evaluation mode on the CPU.
 
@@ -89,6 +91,6 @@ def load_pretrained(name: str) -> nn.Module:
     """
     entry = shipped_files()[name]
     tensors, _ = load_tensors(entry.path, sha256=entry.sha256)
-    model = getattr(models, entry.model)(**entry.config)
+    model = getattr(models, entry.model)(**entry.config).float()
     load_into(model, tensors, entry.path.name)
     return model.eval()

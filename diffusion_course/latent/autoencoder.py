@@ -13,7 +13,9 @@ from torch import Tensor, nn
 from ..door import batch, checked, finite, like, number
 from ..process.kernels import noise_like
 from ..process.losses import gaussian_kl
-from ..validation import check_batch, check_finite, describe, values_are_free, widest_float
+from ..validation import (
+    check_batch, check_device, check_finite, describe, values_are_free, widest_float,
+)
 
 
 class AutoencoderLoss(NamedTuple):
@@ -52,6 +54,8 @@ def check_images(name: str, images: object) -> None:
 
 def _pictures(name: str, images: object, given: dict) -> None:
     check_images(name, images)
+    if (weight := next(given["vae"].parameters(), None)) is not None:
+        check_device(name, images, "vae", weight)
 
 
 _pictures.typed = True
@@ -113,7 +117,12 @@ def psnr(images: Tensor, references: Tensor) -> Tensor:
     return 10 * torch.log10(4 / squared.reshape(len(images), -1).mean(1))
 
 
-@checked(latents=(batch, finite))
+def _with_values(name: str, latents: Tensor, given: dict) -> None:
+    if latents.is_meta:
+        raise ValueError(f"latents have no values to measure, got {describe(latents)}.")
+
+
+@checked(latents=(batch, _with_values, finite))
 def latent_scaling(latents: Tensor) -> float:
     """Return 1 / std of ``latents`` (N, ...): times it, all numbers together have std 1.
 
@@ -124,7 +133,7 @@ def latent_scaling(latents: Tensor) -> float:
     std = latents.detach().to(widest_float(latents.device)).std(correction=0).item()
     if not std > 0:
         raise ValueError(
-            f"latents are all equal ({describe(latents)}), so no factor gives them standard"
+            f"latents are all equal, got {describe(latents)}: no factor gives them standard"
             " deviation 1."
         )
     return 1 / std

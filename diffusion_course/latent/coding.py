@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from ..door import batch, checked, like
-from ..process.kernels import column
+from ..process.levels import column
 from ..validation import check_batch, check_device, describe, values_are_free
 from .autoencoder import check_images
 from .parts import LatentParts, device_of, dtype_of
@@ -108,7 +108,7 @@ _of_the_model.typed = True
 def _finite(name: str, latents: Tensor, given: dict) -> None:
     if values_are_free(latents) and not torch.isfinite(latents).all():
         raise ValueError(
-            f"latents are not finite ({describe(latents)}): use a smaller guidance_scale, or"
+            f"latents are not finite, got {describe(latents)}: use a smaller guidance_scale, or"
             " float32 weights."
         )
 

@@ -11,6 +11,7 @@ from torch import Tensor
 from ..kinds import held_to
 from ..sampling.loop import SAMPLERS, SampleState
 from ..sampling.solvers import Step
+from .coding import check_texts
 from .starts import Prompts
 
 
@@ -39,7 +40,9 @@ class Drawing:
     def __post_init__(self) -> None:
         """Hold each setting to its annotation, as the door does with arguments."""
         for one in fields(self):
-            if one.name == "negative_prompt":  # the model's own check says more
+            if one.name == "negative_prompt":  # texts are told from words by their own check
+                if not (self.negative_prompt is None or isinstance(self.negative_prompt, Tensor)):
+                    check_texts(one.name, self.negative_prompt)
                 continue
             if (kind := held_to(one.type, one.default is None)) is not None:
                 object.__setattr__(self, one.name, kind.of(one.name, getattr(self, one.name)))

@@ -108,6 +108,49 @@ def load_network(folder: Path, dtype: torch.dtype, advice: str) -> nn.Module:
     return nn.Module.to(network, dtype=dtype).eval()
 
 
+# What a network may ask for that the tasks do not give it, and the values that ask for nothing
+UNFED = {
+    "unet": dict.fromkeys(
+        ("class_embed_type", "num_class_embeds", "addition_embed_type", "encoder_hid_dim_type",
+         "time_cond_proj_dim"),
+        (None,),
+    ),
+    "vae": {"shift_factor": (None, 0), "latents_mean": (None,), "latents_std": (None,)},
+    "text_encoder": {"use_attention_mask": (None, False)},
+}
+
+
+def check_networks(networks: dict[str, nn.Module], folder: Path) -> None:
+    """Raise ValueError for networks that want what the tasks do not give, or do not fit together.
+
+    It names the field of the configuration and its value.
+    """
+    for part, fields in UNFED.items():
+        for field, nothing in fields.items():
+            if (value := getattr(networks[part].config, field, None)) not in nothing:
+                raise ValueError(
+                    f"the {part} in {folder} has {field}={value!r}: this course's tasks do not feed"
+                    " that, and would draw other pictures. Load a model for text-to-image."
+                )
+    unet, latents = networks["unet"].config, networks["vae"].config.latent_channels
+    if latents != unet.in_channels:
+        raise ValueError(
+            f"the unet in {folder} reads {unet.in_channels} channels, the latents have {latents}:"
+            " it wants a mask or a picture as well. Load a model for text-to-image."
+        )
+    if latents != unet.out_channels:
+        raise ValueError(
+            f"the unet in {folder} has out_channels={unet.out_channels}, the latents {latents}: it"
+            " predicts a variance as well, which this course's samplers do not read."
+        )
+    wide, told = networks["text_encoder"].config.hidden_size, unet.cross_attention_dim
+    if isinstance(told, int) and told != wide:
+        raise ValueError(
+            f"the unet in {folder} has cross_attention_dim={told}, the text_encoder"
+            f" hidden_size={wide}. They are of two models."
+        )
+
+
 def load_tokenizer(folder: Path, vocab_size: int, advice: str) -> object:
     """Return the CLIPTokenizer in a folder, with no more tokens than the text encoder knows."""
     from transformers import CLIPTokenizer

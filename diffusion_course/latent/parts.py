@@ -160,12 +160,7 @@ def load_parts(
     if path is None:
         folders.check_shipped(advice)
     networks = {part: folders.load_network(folder / part, dtype, advice) for part in NETWORKS}
+    folders.check_networks(networks, folder)
     vocab_size = networks["text_encoder"].config.vocab_size
     tokenizer = folders.load_tokenizer(folder / "tokenizer", vocab_size, advice)
-    latents, read = networks["vae"].config.latent_channels, networks["unet"].config.in_channels
-    if latents != read:
-        raise ValueError(
-            f"the unet in {folder} reads {read} channels, the latents have {latents}: it wants a"
-            " mask or a picture as well. Load a model for text-to-image."
-        )
     return LatentParts(**networks, tokenizer=tokenizer, **process).to(device=device)

@@ -64,9 +64,10 @@ SCHEDULERS = {  # this course's names of samplers -> diffusers' class and its se
 
 
 def _scheduler(name: str, value: str, given: dict) -> None:
-    one_of(*SCHEDULERS)("scheduler", value, given)
+    one_of(*SCHEDULERS)(name, value, given)
 
 
+@checked()
 def find_checkpoint(model: str) -> tuple[tuple[str, ...], str, str]:
     """Return (ids to try in order, licence, note) for an id or name.
 
@@ -84,8 +85,8 @@ def find_checkpoint(model: str) -> tuple[tuple[str, ...], str, str]:
     if not is_id or model.startswith((".", "~")):
         known = ", ".join(repr(one.ids[0]) for one in CHECKPOINTS.values())
         raise ValueError(
-            f"there is no folder {model!r}, and it is no id on the hub, which has the form"
-            f" owner/name. Known ids: {known}; the shipped model is {MINIATURE!r}."
+            f"model must be a folder or an id on the hub, owner/name, got {model!r}: there is no"
+            f" such folder. Known ids: {known}; the shipped model is {MINIATURE!r}."
         )
     return (model,), f"unknown, read https://huggingface.co/{model}", ""
 

@@ -130,7 +130,7 @@ def read_scheduler(config: Mapping[str, object]) -> dict[str, object]:
 
 
 def _check_choice(settings: dict, name: str, choices: tuple[str, ...]) -> None:
-    if settings[name] not in choices:
+    if not isinstance(settings[name], str) or settings[name] not in choices:
         demand = f"{name} must be one of {', '.join(map(repr, choices))}"
         raise ValueError(f"{demand}, got {describe(settings[name])}.")
 

@@ -79,6 +79,7 @@ def noised(latents: Tensor, noise: Tensor, level: Level) -> Tensor:
 
 
 def a_mask_of_the_images(name: str, mask: object, given: dict) -> None:
+    """The door's check of ``latent_mask``."""
     images, got = given["images"], describe(mask)
     height, width = images.shape[2:]
     known = isinstance(mask, Tensor) and (mask.is_floating_point() or mask.dtype in WHOLE)

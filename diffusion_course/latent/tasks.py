@@ -36,7 +36,7 @@ _of_the_model.typed = True
 
 def _alone(name: str, latents: Tensor, given: dict) -> None:
     if (size := (given["height"], given["width"])) != (None, None):
-        out = "leave out height={} and width={}".format(*size)
+        out = "leave out height and width, got height={} and width={}".format(*size)
         raise ValueError(f"latents have the size of the picture: {out}.")
 
 
@@ -100,7 +100,7 @@ def _steps_taken(n: int, strength: float) -> int:
     if (taken := int(n * strength)) < 1:
         least = math.ceil(1e4 / n) / 1e4
         raise ValueError(
-            f"strength={strength} of {n} steps leaves no step. The least is {least:g}; or take more"
+            f"strength leaves no step of {n}, got {strength}. The least is {least:g}; or take more"
             " steps."
         )
     return taken
@@ -228,6 +228,9 @@ def _keeping(step: Step, z: Tensor, noise: Tensor, repaint: Tensor) -> Step:
         denoise: Denoise, xt: Tensor, move: Transition, **options: object
     ) -> SamplerStep:
         taken = step(denoise, xt, move, **options)
+        if not isinstance(taken, SamplerStep):
+            got = describe(taken)
+            raise TypeError(f"sampler must return a SamplerStep, with x_prev, got {got}.")
         known = z if move.then.t is None else noised(z, noise, move.then)
         return taken._replace(x_prev=torch.where(repaint, taken.x_prev, known))
 

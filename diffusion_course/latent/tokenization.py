@@ -4,6 +4,7 @@ import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
+from numbers import Integral
 
 import regex
 from torch import Tensor
@@ -31,9 +32,21 @@ def _room_for_both_ends(name: str, n: int, given: dict) -> None:
 
 def _known(name: str, ids: Iterable[int] | Tensor, given: dict) -> None:
     tokens = given["vocabulary"].tokens
+    if isinstance(ids, (str, bytes, dict)) or not isinstance(ids, (Tensor, Iterable)):
+        raise TypeError(f"ids must be a list or a tensor of ids, got {describe(ids)}.")
+    if isinstance(ids, Tensor) and (ids.is_meta or ids.is_floating_point() or ids.is_complex()):
+        raise TypeError(f"ids must be whole numbers, got {describe(ids)}.")
+    for one in () if isinstance(ids, Tensor) or not hasattr(ids, "__len__") else ids:
+        if isinstance(one, Tensor) and one.ndim == 0 and not one.is_floating_point():
+            continue
+        if not isinstance(one, Integral) or isinstance(one, bool):
+            raise TypeError(f"ids must be whole numbers, got {describe(one)} in {describe(ids)}.")
     if unknown := [i for i in numbers(ids) if i not in tokens]:
         size = f"the vocabulary of {len(tokens)} tokens"
         raise ValueError(f"ids must lie in {size}, got {unknown[0]}.")
+
+
+_known.typed = True
 
 
 @dataclass(frozen=True)
@@ -82,12 +95,14 @@ def split_words(text: str) -> list[str]:
     return [word for part in parts for word in regex.findall(_WORD, part)]
 
 
+@checked()
 def word_symbols(word: str) -> list[str]:
     """Return what merging starts from: a symbol for each UTF-8 byte, ``</w>`` at the last."""
     symbols = [byte_alphabet()[byte] for byte in word.encode("utf-8", errors="replace")]
     return [*symbols[:-1], symbols[-1] + END_OF_WORD] if symbols else []
 
 
+@checked()
 def merge_pair(symbols: Sequence[str], pair: tuple[str, str]) -> list[str]:
     """Return the symbols with every occurrence of ``pair`` joined, from left to right."""
     merged: list[str] = []
@@ -99,6 +114,7 @@ def merge_pair(symbols: Sequence[str], pair: tuple[str, str]) -> list[str]:
     return merged
 
 
+@checked()
 def bpe(word: str, ranks: dict[tuple[str, str], int]) -> list[str]:
     """Return the tokens of one word.
 

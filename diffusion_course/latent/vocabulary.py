@@ -2,8 +2,11 @@
 
 import json
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from numbers import Integral
 from pathlib import Path
+
+from torch import Tensor
 
 from ..door import checked, positive_int
 from ..files.paths import user_path, write_bytes
@@ -20,6 +23,18 @@ from .tokenization import (
 )
 
 
+def _some_or_none(name: str, n: int, given: dict) -> None:
+    if n < 0:
+        raise ValueError(f"{name} must be at least 0, got {n}.")
+
+
+def _counts(name: str, word_counts: dict[str, int], given: dict) -> None:
+    for word, n in word_counts.items():
+        if not isinstance(word, str) or isinstance(n, bool) or not isinstance(n, Integral):
+            raise TypeError(f"{name} must give each word a whole number, got {word!r}: {n!r}.")
+
+
+@checked(word_counts=_counts, num_merges=_some_or_none)
 def learn_merges(word_counts: dict[str, int], num_merges: int) -> list[tuple[str, str]]:
     """Return up to ``num_merges`` pairs, in the order of merging.
 
@@ -45,6 +60,11 @@ def _list(name: str, captions: object, given: dict) -> None:
     if isinstance(captions, str):
         got = describe(captions)
         raise TypeError(f"captions must be a list of strings, got {got}. One caption: [caption].")
+    if isinstance(captions, (Tensor, Mapping)) or not isinstance(captions, Iterable):
+        raise TypeError(f"captions must be a list of strings, got {describe(captions)}.")
+    for i, caption in enumerate(captions if hasattr(captions, "__len__") else ()):
+        if not isinstance(caption, str):
+            raise TypeError(f"captions must hold strings, got {describe(caption)} at index {i}.")
 
 
 _list.typed = True
@@ -93,6 +113,7 @@ def train_vocabulary(
     return vocabulary
 
 
+@checked()
 def load_vocabulary(folder: str | Path) -> Vocabulary:
     """Read the vocabulary in a tokenizer folder.
 

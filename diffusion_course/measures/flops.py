@@ -97,7 +97,7 @@ class _Counter(TorchFunctionMode):
 
 def _flops_by_name(model: nn.Module, inputs: tuple) -> dict[str, int]:
     """Run the network once and return the cost of each module's own operations by its full name."""
-    counter = _Counter()
+    counter, model = _Counter(), getattr(model, "_orig_mod", model)  # what is compiled counts once
     with ExitStack() as stack:
         for name, module in model.named_modules():
             enter = lambda *_, name=name: counter.running.append(name)  # noqa: E731
@@ -136,6 +136,7 @@ def flops_by_module(model: nn.Module, *inputs: Any, depth: int = 1) -> dict[str,
     What the network does itself, outside its modules, has the name "". The entries add up to the
     totals of ``count_parameters`` (of a network that is trained whole) and ``count_flops``.
     """
+    model = getattr(model, "_orig_mod", model)
     costs, flops = {}, _flops_by_name(model, inputs)
     for name, module in model.named_modules():
         short = ".".join(name.split(".")[:depth])

@@ -72,7 +72,8 @@ def extract_features(
 
 def _rows(name: str, features: Tensor, given: dict) -> None:
     a, b = given["features_a"], given["features_b"]
-    if features.ndim != 2 or len(features) < 2 or features.shape[1] != a.shape[1]:
+    fits = features.ndim == 2 and len(features) >= 2 and features.shape[1:] == a.shape[1:]
+    if not fits or features.shape[1] == 0:
         wanted = f"{name} must hold features: shapes (N, D) and (M, D) with N, M >= 2"
         raise ValueError(f"{wanted}, got {describe(a)} and {describe(b)}.")
 
@@ -136,14 +137,14 @@ def frechet_infinity(
     most N / 2, since a line through neighbouring sizes extrapolates their noise. Raises ValueError
     if there are too few samples for that, and as ``frechet_distance``.
     """
-    n, share = len(features_a), len(features_b) / len(features_a)
+    n = len(features_a)
     smallest = _smallest_size(features_a, min_size)
     a, b = (_shuffled(x, generator).cpu() for x in (features_a, features_b))
     steps = [i / (num_sizes - 1) for i in range(num_sizes)]
     sizes = [round(1 / ((1 - i) / smallest + i / n)) for i in steps]
     distances = []
     for size in sizes:
-        pieces = list(zip(a.split(size), b.split(int(size * share)), strict=False))[: n // size]
+        pieces = list(zip(a.split(size), b.split(size * len(b) // n), strict=False))[: n // size]
         distances.append(mean(frechet_distance(*pair) for pair in pieces))
     slope, value = linear_regression([1 / size for size in sizes], distances)
     distances = torch.tensor(distances, dtype=torch.float64, device="cpu")

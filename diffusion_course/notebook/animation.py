@@ -13,12 +13,17 @@ from matplotlib.figure import Figure
 from PIL import Image, features
 from torch import Tensor
 
+from ..door import checked
+from ..validation import describe
+from .arguments import labels, only, words
 from .display import check_alt, png_bytes
 from .images import image_grid
 
 MOST_BYTES = 400_000  # of the stored HTML: a lesson has several figures and opens on a phone
 QUALITIES = (None, 90, 75, 60, 45, 30)  # None: without loss
 MOST_STILL_BYTES = 60_000
+MOST_SECONDS = 600.0
+GRID = ("columns", "titles", "row_labels", "title", "scale")  # the options of image_grid
 HOLD = 1.0  # seconds that the last frame stays
 
 
@@ -35,6 +40,7 @@ class Animation:
     frames of several sizes, missing alt text, or more than 400 kB.
     """
 
+    @checked(titles=labels)
     def __init__(
         self,
         frames: Iterable[Any],
@@ -48,21 +54,36 @@ class Animation:
         **options: Any,
     ):
         self.alt = check_alt(alt)
+        if isinstance(frames, (str, bytes)) or not isinstance(frames, Iterable):
+            raise TypeError(
+                f"frames must be a list of pictures or Figures, got {describe(frames)}."
+            )
+        if getattr(frames, "ndim", 1) == 0:
+            raise ValueError(f"frames must have an axis of frames, got {describe(frames)}.")
+        only(options, GRID, "Animation")
         frames = [frame if draw is None else draw(frame) for frame in frames]
         if not frames:
-            raise ValueError("Animation needs at least one frame, got none.")
+            raise ValueError("Animation: frames needs at least one frame, got none.")
         if titles is not None and len(titles) != len(frames):
             raise ValueError(
-                f"Animation: titles needs {len(frames)} entries, one per frame, got {len(titles)}."
+                f"Animation: titles needs {len(frames)} entries, one for each of frames, got"
+                f" {len(titles)}."
             )
-        if seconds <= 0 or repeat < 0:
+        if not 0 < seconds < MOST_SECONDS or repeat < 0:
             raise ValueError(
-                f"Animation: seconds must be > 0 and repeat >= 0, got {seconds} and {repeat}."
+                f"Animation: seconds must be > 0, below {MOST_SECONDS:g}, and repeat >= 0, got"
+                f" {seconds} and {repeat}."
             )
-        titles = titles or [None] * len(frames)
+        if isinstance(still, int) and not -len(frames) <= still < len(frames):
+            raise ValueError(
+                f"still must be the index of one of {len(frames)} frames, got {still}."
+            )
+        titles = [None] * len(frames) if titles is None else list(titles)
+        for i, title in enumerate(titles):
+            words(f"titles[{i}]", "" if title is None else title)
         drawn = [
-            png_bytes(_figure(frame, title, options))
-            for frame, title in zip(frames, titles, strict=True)
+            png_bytes(_figure(frame, title, options, f"frames[{i}]" if draw is None else "draw"))
+            for i, (frame, title) in enumerate(zip(frames, titles, strict=True))
         ]
         self.still = png_bytes(still) if isinstance(still, Figure) else drawn[still]
         self._images = [Image.open(io.BytesIO(png)).convert("RGB") for png in drawn]
@@ -129,7 +150,7 @@ def _smallest_loss(images: list[Image.Image], room: int, **options: Any) -> tupl
     return ("image/webp" if webp else "image/png"), buffer.getvalue()
 
 
-def _figure(frame: Any, title: str | None, options: dict[str, Any]) -> Figure:
+def _figure(frame: Any, title: str | None, options: dict[str, Any], source: str) -> Figure:
     """Return a frame as a Figure."""
     if isinstance(frame, Figure):
         if title is not None or options:
@@ -140,7 +161,10 @@ def _figure(frame: Any, title: str | None, options: dict[str, Any]) -> Figure:
         return frame
     if not isinstance(frame, torch.Tensor):
         raise TypeError(
-            "Animation: a frame must be a tensor of pictures (N, C, H, W) or a Figure, got"
-            f" {type(frame).__name__}."
+            f"Animation: {source} must give a frame, a tensor of pictures (N, C, H, W) or a Figure,"
+            f" got {describe(frame)}."
         )
-    return image_grid(frame, **({"title": title} if title is not None else {}), **options)
+    try:
+        return image_grid(frame, **({"title": title} if title is not None else {}), **options)
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"Animation: {source}: {error}") from None

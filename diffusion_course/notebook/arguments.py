@@ -56,6 +56,15 @@ def vector(name: str, value: Any, length: int | None = None) -> np.ndarray:
     return found
 
 
+def as_long_as(name: str, value: Any, other: str, length: int) -> np.ndarray:
+    """Return numbers (N,) as an array, one for each of another argument; raises ValueError."""
+    found = array(name, value)
+    if found.shape != (length,):
+        shape = f"({length},)"
+        raise ValueError(f"{name} must have one for each of {other}, {shape}, got {found.shape}.")
+    return found
+
+
 def points(name: str, value: Any) -> np.ndarray:
     """Return points (N, 2) as an array; raises ValueError for another shape, NaN or infinity."""
     found = array(name, value)
@@ -91,7 +100,9 @@ def each_word(name: str) -> Check:
     """Return the check for texts in a list."""
 
     def each(argument: str, value: Any, given: Any) -> None:
-        labels(argument, value)
+        labels(argument, [] if value is None else value)
+        if value is None:
+            raise TypeError(f"{argument} must be a list of labels, got None.")
         for i, one in enumerate(value):
             words(f"{name}[{i}]", one)
 

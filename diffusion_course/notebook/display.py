@@ -8,12 +8,14 @@ import io
 import sys
 import time
 from collections.abc import Iterable, Iterator
+from numbers import Integral, Real
 from typing import Any
 
 import matplotlib
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from ..validation import describe
 from .look import CourseFigure
 
 
@@ -30,7 +32,7 @@ def png_bytes(fig: Figure) -> bytes:
     """Return `fig` as PNG, without date and version: one figure, one row of bytes."""
     if not isinstance(fig, Figure):
         raise TypeError(
-            f"expected a Figure, as plotting functions return, got {type(fig).__name__}."
+            f"fig must be a Figure, as plotting functions return, got {type(fig).__name__}."
         )
     canvas = fig.canvas if isinstance(fig.canvas, FigureCanvasAgg) else FigureCanvasAgg(fig)
     if isinstance(fig, CourseFigure):  # its settings of formulas are always the same
@@ -100,13 +102,25 @@ class Progress:
     def __init__(
         self, total: int | Iterable, label: str = "progress", *, unit: str = "step", interval=0.2
     ):
+        for name, text in (("label", label), ("unit", unit)):
+            if not isinstance(text, str):
+                raise TypeError(f"{name} must be a string, got {describe(text)}.")
+        if isinstance(interval, bool) or not isinstance(interval, Real) or not interval >= 0:
+            raise ValueError(
+                f"interval must be a number of seconds >= 0, got {describe(interval)}."
+            )
+        if isinstance(total, (str, bytes)) or getattr(total, "ndim", 1) == 0:
+            raise TypeError(f"total must be a number of steps or a list, got {describe(total)}.")
         self.items = total if isinstance(total, Iterable) else None
         if self.items is not None:
             total = len(self.items) if hasattr(self.items, "__len__") else None
-        elif isinstance(total, bool) or not isinstance(total, int):
-            raise TypeError(f"Progress needs a number of steps or an iterable, got {total!r}.")
+        elif isinstance(total, bool) or not isinstance(total, Integral):
+            wanted = "total must be a number of steps or an iterable"
+            raise TypeError(f"Progress: {wanted}, got {describe(total)}.")
+        else:
+            total = int(total)
         if total is not None and total < 0:
-            raise ValueError(f"Progress needs a number of steps >= 0, got {total}.")
+            raise ValueError(f"Progress: total must be a number of steps >= 0, got {total}.")
         self.total, self.label, self.unit, self.interval = total, label, unit, interval
         self.done, self.message, self.state = 0, "", "running"
         self._handle = self._bar = None
@@ -155,7 +169,11 @@ class Progress:
 
     def update(self, steps: int = 1, message: str | None = None) -> None:
         """Count `steps` more as done; `message` replaces the text at the end of the line."""
-        self.done += steps
+        if isinstance(steps, bool) or not isinstance(steps, Integral) or steps < 0:
+            raise TypeError(f"steps must be a whole number >= 0, got {describe(steps)}.")
+        if not (message is None or isinstance(message, str)):
+            raise TypeError(f"message must be a string or None, got {describe(message)}.")
+        self.done += int(steps)
         self.message = self.message if message is None else message
         if self._bar is not None:
             self._bar.set_postfix_str(self.message, refresh=False)

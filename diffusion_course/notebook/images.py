@@ -75,10 +75,13 @@ def _mosaic(rows: Sequence[Tensor], cell_titles, column_labels, row_labels, titl
     return fig
 
 
-def _check_labels(name: str, labels: Sequence | None, count: int) -> None:
+def _check_labels(name: str, labels: Sequence | None, count: int, each: str) -> list | None:
+    """Return the labels as a list; raises TypeError or ValueError for others than `count`."""
     are_labels(name, labels)
     if labels is not None and len(labels) != count:
-        raise ValueError(f"{name} needs {count} entries, got {len(labels)}: {list(labels)!r}.")
+        got = f"got {len(labels)}: {list(labels)!r}"
+        raise ValueError(f"{name} needs {count} entries, one for each of {each}, {got}.")
+    return None if labels is None else list(labels)
 
 
 @checked(columns=positive_int, scale=inches, title=words)
@@ -99,8 +102,8 @@ def image_grid(
     """
     shown = _images(images)
     rows = list(shown.split(max(1, min(columns, len(shown)))))
-    _check_labels("titles", titles, len(shown))
-    _check_labels("row_labels", row_labels, len(rows))
+    titles = _check_labels("titles", titles, len(shown), "images")
+    row_labels = _check_labels("row_labels", row_labels, len(rows), "the rows of images")
     return _mosaic(rows, titles, None, row_labels, title, scale)
 
 
@@ -115,9 +118,13 @@ def image_strip(
 ) -> Figure:
     """Draw rows of images, such as x_t over t: a list of (N, C, H, W), or one for one row."""
     each = [rows] if isinstance(rows, Tensor) else rows
+    if not isinstance(each, (list, tuple)):
+        raise TypeError(
+            f"rows must be a tensor of pictures or a list of them, got {describe(rows)}."
+        )
     shown = [_images(row, f"rows[{i}]" if each is rows else "rows") for i, row in enumerate(each)]
     if not shown or any(row.shape != shown[0].shape for row in shown):
         raise ValueError(f"rows must have one shape, got {[tuple(row.shape) for row in shown]}.")
-    _check_labels("column_labels", column_labels, len(shown[0]))
-    _check_labels("row_labels", row_labels, len(shown))
+    column_labels = _check_labels("column_labels", column_labels, len(shown[0]), "rows[0]")
+    row_labels = _check_labels("row_labels", row_labels, len(shown), "rows")
     return _mosaic(shown, None, column_labels, row_labels, title, scale)

@@ -5,13 +5,17 @@ from __future__ import annotations
 import base64
 import html
 import itertools
+import math
 import traceback
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from numbers import Integral, Real
 from typing import Any
 
+import numpy as np
 from matplotlib.figure import Figure
 
+from ..validation import describe
 from .display import check_alt, in_notebook, png_bytes
 
 CACHED_PICTURES = 128
@@ -28,21 +32,36 @@ def _control(name: str, spec: Any):
         low, high = sorted((spec[0], spec[-1]))
         return widgets.IntSlider(value=spec[0], min=low, max=high, step=abs(spec.step), **options)
     if isinstance(spec, list) and spec:
-        numbers = all(isinstance(value, (int, float)) for value in spec)
+        numbers = all(isinstance(value, Real) for value in spec)
         choice = widgets.SelectionSlider if numbers else widgets.Dropdown
         return choice(options=spec, value=spec[0], **options)
-    if isinstance(spec, tuple) and len(spec) in (2, 3) and spec[0] < spec[1]:
-        slider = (
-            widgets.IntSlider
-            if all(isinstance(value, int) for value in spec)
-            else widgets.FloatSlider
+    if _is_range(spec):
+        whole = all(isinstance(value, Integral) for value in spec)
+        slider, spec = (
+            (widgets.IntSlider, [int(value) for value in spec])
+            if whole
+            else (widgets.FloatSlider, [float(value) for value in spec])
         )
         step = {"step": spec[2]} if len(spec) == 3 else {}
         return slider(value=spec[0], min=spec[0], max=spec[1], **step, **options)
     raise ValueError(
-        f"Explorer: control {name!r} cannot be made from {spec!r}; use (low, high), (low, high,"
-        " step), a range, a list of choices, or an ipywidgets control."
+        f"Explorer: control {name!r} must be (low, high), (low, high, step), a range, a list of"
+        f" choices, or an ipywidgets control, got {describe(spec)}."
     )
+
+
+def _is_range(spec: Any) -> bool:
+    """Whether `spec` is (low, high) or (low, high, step) with numbers that a slider can go."""
+    if not isinstance(spec, tuple) or len(spec) not in (2, 3):
+        return False
+    if not all(isinstance(one, Real) and not isinstance(one, bool) for one in spec):
+        return False
+    rises = spec[0] < spec[1] and (len(spec) == 2 or spec[2] > 0)
+    return rises and all(math.isfinite(one) for one in spec)
+
+
+def _plain(value: Any) -> Any:
+    return value.item() if isinstance(value, np.generic) else value
 
 
 def _allowed(control, value: Any) -> bool:
@@ -52,7 +71,8 @@ def _allowed(control, value: Any) -> bool:
             option[1] if isinstance(option, tuple) else option for option in control.options
         ]
     if hasattr(control, "min"):
-        return isinstance(value, (int, float)) and control.min <= value <= control.max
+        number = isinstance(value, Real) and not isinstance(value, bool)
+        return number and control.min <= value <= control.max
     return True
 
 
@@ -93,6 +113,13 @@ class Explorer:
     ):
         import ipywidgets as widgets
 
+        for name, one in (("draw", draw), ("alt", alt)):
+            if not callable(one) and not (name == "alt" and one is None):
+                raise TypeError(f"{name} must be a function of the controls, got {describe(one)}.")
+        if not isinstance(ahead, bool):
+            raise TypeError(f"ahead must be True or False, got {describe(ahead)}.")
+        if start is not None and not isinstance(start, Mapping):
+            raise TypeError(f"start must be a dictionary of values, got {describe(start)}.")
         if not controls:
             raise ValueError(
                 "Explorer needs a control, for example Explorer(draw, t=(0, 999, 10))."
@@ -141,11 +168,11 @@ class Explorer:
                     f"Explorer has no control {name!r}; it has {', '.join(self._controls)}."
                 )
             if not _allowed(self._controls[name], value):
-                raise ValueError(f"Explorer: control {name!r} cannot be set to {value!r}.")
+                raise ValueError(f"Explorer: control {name!r} does not go there, got {value!r}.")
         self._hold = True
         try:
             for name, value in values.items():
-                self._controls[name].value = value
+                self._controls[name].value = _plain(value)
         finally:
             self._hold = False
         self._redraw()
@@ -156,6 +183,11 @@ class Explorer:
         if key not in self._kept:
             result = self._draw(**values)
             fig, alt = (result, self._describe(**values)) if self._describe else self._pair(result)
+            if not isinstance(fig, Figure):
+                got = describe(fig)
+                raise TypeError(
+                    f"Explorer: draw must return a Figure where alt= is given, got {got}."
+                )
             self._kept[key] = png_bytes(fig), check_alt(alt)
             if len(self._kept) > CACHED_PICTURES:
                 self._kept.popitem(last=False)

@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 
 from ..door import checked, positive_int
 from ..validation import describe
-from .arguments import all_finite, array, by_panel, finite_number, inches, vector, words
+from .arguments import all_finite, array, as_long_as, by_panel, finite_number, inches, vector, words
 from .images import image_grid, image_strip
 from .look import COLORS, course_style
 from .planes import scatter_2d, vector_field
@@ -88,7 +88,7 @@ def lines(
                 levels.append((float(y), label, color))
             continue
         xs = vector(f"x of ys[{label!r}]", xs)
-        y = vector(f"ys[{label!r}]", y, len(xs))
+        y = as_long_as(f"ys[{label!r}]", y, "x", len(xs))
         ax.plot(xs, y, color=color, label=label)
         there = np.isfinite(y) & np.isfinite(xs) & ((y > 0) | (not logy)) & ((xs > 0) | (not logx))
         if there.any():
@@ -180,7 +180,7 @@ def histogram_against_density(
         height = counts / (len(values) * (edges[1] - edges[0]))
         bars = ax.stairs(height, edges, fill=True, color="#BBBBBB")
         (curve,) = ax.plot(
-            grid, vector(f"density{where}", density[name], len(grid)), color=COLORS[0]
+            grid, as_long_as(f"density{where}", density[name], "grid", len(grid)), color=COLORS[0]
         )
     fig.legend(
         [bars, curve],

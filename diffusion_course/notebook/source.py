@@ -33,7 +33,7 @@ def source_text(*objects: Any, docstring: bool = False) -> str:
     """Return what `show_source` shows; raises TypeError for an object without Python source."""
     if not objects:
         raise TypeError(
-            "show_source() needs a function or a class, for example show_source(q_sample)."
+            "show_source() needs a function or a class, got none: show_source(q_sample)."
         )
     parts, above = [], (None, "")
     for obj in objects:

@@ -13,7 +13,7 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
 from ..door import checked, positive_int
-from .arguments import each_word, inches, labels, only, room, words
+from .arguments import each_word, inches, only, room, words
 from .look import COLORS, CourseFigure, course_style
 
 __all__ = [
@@ -83,7 +83,7 @@ def spread(positions: list[float], gap: float) -> list[float]:
 
 
 @checked(
-    titles=(labels, each_word("titles")),
+    titles=each_word("titles"),
     heading=words,
     width=inches,
     height=inches,

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from ..door import batch, beside, checked, like, number, one_of, share
 from ..seeds import draw
 from ..validation import check_device, describe, values_are_free
-from .kernels import column
+from .levels import column
 from .losses import call_model
 
 convention = one_of("cond", "uncond")

@@ -5,17 +5,19 @@ the input's dtype. Coefficients are computed in the table's dtype (float64 if yo
 last.
 """
 
-import math
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from ..door import (
-    batch, broadcasts, checked, falling, finite, floating, like, one_of, table_beside, timesteps,
+    batch, broadcasts, checked, finite, floating, like, one_of, table_beside, timesteps,
 )
 from ..seeds import draw
-from ..validation import check_device, check_floating, describe, values_are_free, widest_float
+from .levels import (
+    column, determines, has_score, level_beside, scales, to_less_noise,
+    to_less_noise_at,
+)
 from .schedules import previous_alpha_bar
 
 PREDICTION_TYPES = ("epsilon", "sample", "v_prediction", "score")
@@ -30,61 +32,10 @@ class Posterior(NamedTuple):
     log_variance_clipped: Tensor
 
 
-def column(values: Tensor, like: Tensor) -> Tensor:
-    """Return values (B,) shaped (B, 1, ..., 1), so that they broadcast over ``like`` (B, ...)."""
-    return values.reshape(-1, *(1,) * (like.ndim - 1))
-
-
 @checked()
 def noise_like(x: Tensor, generator: torch.Generator | None = None) -> Tensor:
     """Return noise from N(0, I) with the shape, dtype and device of ``x``."""
     return draw(torch.randn, x.shape, generator=generator, device=x.device, dtype=x.dtype)
-
-
-def _check_level(name: str, alpha_bar: float) -> None:
-    """Raise ValueError unless the number ``alpha_bar`` lies in [0, 1]."""
-    if not 0 <= alpha_bar <= 1:
-        raise ValueError(f"{name} must lie in [0, 1], got values from {alpha_bar} to {alpha_bar}.")
-
-
-def as_alpha_bar(alpha_bar: Tensor | float, xt: Tensor, name: str = "alpha_bar") -> Tensor:
-    """Return ``alpha_bar`` (a number, () or (B,)) as a tensor that broadcasts over ``xt``.
-
-    Raises TypeError or ValueError for another shape, dtype or device, or values outside [0, 1].
-    """
-    if isinstance(alpha_bar, (int, float)):
-        _check_level(name, alpha_bar)
-        return torch.full((), float(alpha_bar), dtype=widest_float(xt.device), device=xt.device)
-    check_floating(name, alpha_bar)
-    check_device(name, alpha_bar, "xt", xt)
-    given = alpha_bar
-    if alpha_bar.ndim == 1 and xt.ndim > 1:
-        alpha_bar = column(alpha_bar, xt)
-    sides = zip(alpha_bar.shape, xt.shape, strict=False)
-    if alpha_bar.ndim not in (0, xt.ndim) or any(a not in (1, b) for a, b in sides):
-        raise ValueError(
-            f"{name} must be one number or one for each sample of xt, got {describe(given)} "
-            f"for xt with {describe(xt)}."
-        )
-    if values_are_free(alpha_bar) and not ((alpha_bar >= 0) & (alpha_bar <= 1)).all():
-        low, high = alpha_bar.min().item(), alpha_bar.max().item()
-        raise ValueError(f"{name} must lie in [0, 1], got values from {low} to {high}.")
-    return alpha_bar
-
-
-def scales(alpha_bar: Tensor | float, x: Tensor) -> tuple[Tensor, Tensor] | tuple[float, float]:
-    """Return (sqrt(abar), sqrt(1 - abar)): tensors with the dtype of x, or two numbers."""
-    if isinstance(alpha_bar, float):
-        return math.sqrt(alpha_bar), math.sqrt(1 - alpha_bar)
-    return alpha_bar.sqrt().to(x.dtype), (1 - alpha_bar).sqrt().to(x.dtype)
-
-
-def _level(alpha_bar: Tensor | float, x: Tensor) -> Tensor | float:
-    """Return a float as it is, anything else as a tensor that broadcasts over x, both checked."""
-    if isinstance(alpha_bar, float):
-        _check_level("alpha_bar", alpha_bar)
-        return alpha_bar
-    return as_alpha_bar(alpha_bar, x)
 
 
 def mix(a: Tensor | float, x: Tensor, b: Tensor | float, y: Tensor) -> Tensor:
@@ -137,19 +88,7 @@ def q_sample(
     return signal_scale * x0 + noise_scale * noise
 
 
-def _to_less_noise(name: str, alpha_bar_prev: Tensor, given: dict) -> None:
-    alpha_bar = given["alpha_bar"]
-    if not (values_are_free(alpha_bar) and values_are_free(alpha_bar_prev)):
-        return
-    if not ((alpha_bar >= 0) & (alpha_bar < alpha_bar_prev) & (alpha_bar_prev <= 1)).all():
-        raise ValueError(
-            "a reverse step needs 0 <= alpha_bar < alpha_bar_prev <= 1 (it goes to less noise), "
-            f"got alpha_bar from {alpha_bar.min().item()} to {alpha_bar.max().item()} and "
-            f"alpha_bar_prev from {alpha_bar_prev.min().item()} to {alpha_bar_prev.max().item()}."
-        )
-
-
-@checked(alpha_bar_prev=(broadcasts("alpha_bar"), _to_less_noise))
+@checked(alpha_bar_prev=(broadcasts("alpha_bar"), to_less_noise))
 def posterior_coefficients(
     alpha_bar: Tensor, alpha_bar_prev: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
@@ -170,8 +109,8 @@ def posterior_coefficients(
 
 
 @checked(
-    x0=batch, xt=like("x0"), alphas_cumprod=(table_beside("x0"), falling),
-    t=timesteps("x0", of="alphas_cumprod"),
+    x0=batch, xt=like("x0"), alphas_cumprod=table_beside("x0"),
+    t=(timesteps("x0", of="alphas_cumprod"), to_less_noise_at),
 )
 def q_posterior(x0: Tensor, xt: Tensor, t: Tensor, alphas_cumprod: Tensor) -> Posterior:
     """Return q(x_{t-1} | x_t, x_0), the reverse step that knows x_0 (arXiv 2006.11239, eq. 6, 7).
@@ -184,42 +123,13 @@ def q_posterior(x0: Tensor, xt: Tensor, t: Tensor, alphas_cumprod: Tensor) -> Po
     then = column(previous_alpha_bar(alphas_cumprod)[t], x0)
     coef_x0, coef_xt, variance = posterior_coefficients(now, then)
     mean = coef_x0.to(x0.dtype) * x0 + coef_xt.to(x0.dtype) * xt
-    log_variance = variance.clamp(min=1e-20).log()
+    wide = torch.promote_types(variance.dtype, torch.float32)  # 1e-20 is 0 in half precision
+    log_variance = variance.to(wide).clamp(min=1e-20).log()
     return Posterior(mean, variance.to(x0.dtype), log_variance.to(x0.dtype))
 
 
-def _is_lost(alpha_bar: object, x: Tensor, at: int) -> bool:
-    """Whether abar is ``at`` (0: no signal, 1: no noise) in the dtype of x, if free to read."""
-    if isinstance(alpha_bar, Tensor):
-        readable = alpha_bar.is_floating_point() and values_are_free(alpha_bar)
-        return readable and bool((scales(alpha_bar, x)[at] == 0).any())
-    return isinstance(alpha_bar, (int, float)) and alpha_bar == at
-
-
-def _determines(name: str, alpha_bar: object, given: dict) -> None:
-    """At abar = 0 x_t says nothing of x_0, at abar = 1 nothing of the noise: only v has both."""
-    prediction_type = given["prediction_type"]
-    if prediction_type == "v_prediction":
-        return
-    empty = 1 if prediction_type == "sample" else 0
-    if _is_lost(alpha_bar, given["xt"], empty):
-        what = "the noise" if empty else "x0"
-        raise ValueError(
-            f"at alpha_bar = {empty} prediction_type={prediction_type!r} does not determine "
-            f"{what}: use 'v_prediction' there (got alpha_bar {describe(alpha_bar)})."
-        )
-
-
-def _has_score(name: str, alpha_bar: object, given: dict) -> None:
-    if given["prediction_type"] == "score" and _is_lost(alpha_bar, given["x0"], 1):
-        raise ValueError(
-            "at alpha_bar = 1 there is no noise and the score of a single sample is not defined"
-            f" (got alpha_bar {describe(alpha_bar)})."
-        )
-
-
 @checked(
-    prediction_type=prediction, xt=floating, model_output=like("xt"), alpha_bar=_determines
+    prediction_type=prediction, xt=floating, model_output=like("xt"), alpha_bar=determines
 )
 def to_x0_and_noise(
     model_output: Tensor, xt: Tensor, alpha_bar: Tensor | float, prediction_type: str
@@ -232,7 +142,7 @@ def to_x0_and_noise(
     ValueError for an unknown type, a shape or device that differs from xt, abar = 0 with "epsilon"
     or "score" (pure noise says nothing about x_0), or abar = 1 with "sample".
     """
-    a, b = scales(_level(alpha_bar, xt), xt)
+    a, b = scales(level_beside(alpha_bar, xt), xt)
     if prediction_type == "v_prediction":
         return mix(a, xt, -b, model_output), mix(b, xt, a, model_output)
     if prediction_type == "sample":
@@ -241,7 +151,7 @@ def to_x0_and_noise(
     return unmix(xt, a, b, noise), noise
 
 
-@checked(prediction_type=prediction, x0=floating, noise=like("x0"), alpha_bar=_has_score)
+@checked(prediction_type=prediction, x0=floating, noise=like("x0"), alpha_bar=has_score)
 def from_x0_and_noise(
     x0: Tensor, noise: Tensor, alpha_bar: Tensor | float, prediction_type: str
 ) -> Tensor:
@@ -250,7 +160,7 @@ def from_x0_and_noise(
     x0, noise: (B, ...). Raises ValueError for an unknown type, differing shapes, or "score" at
     abar = 1, where a single sample has none.
     """
-    a, b = scales(_level(alpha_bar, x0), x0)
+    a, b = scales(level_beside(alpha_bar, x0), x0)
     if prediction_type == "v_prediction":
         return a * noise - b * x0
     if prediction_type == "score":
@@ -260,7 +170,7 @@ def from_x0_and_noise(
 
 @checked(
     source=prediction, target=prediction, xt=batch, value=like("xt"),
-    alphas_cumprod=(table_beside("xt"), falling), t=timesteps("xt", of="alphas_cumprod"),
+    alphas_cumprod=table_beside("xt"), t=timesteps("xt", of="alphas_cumprod"),
 )
 def convert_prediction(
     value: Tensor, xt: Tensor, t: Tensor, alphas_cumprod: Tensor, *, source: str, target: str

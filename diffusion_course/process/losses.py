@@ -15,11 +15,12 @@ from ..door import (
     table_beside, timesteps,
 )
 from ..seeds import draw
-from ..validation import check_timesteps, describe
+from ..validation import check_timesteps, describe, values_are_free
 from .kernels import (
-    column, from_x0_and_noise, noise_like, posterior_coefficients, prediction, q_posterior,
-    q_sample, to_x0_and_noise,
+    from_x0_and_noise, noise_like, posterior_coefficients, prediction, q_posterior, q_sample,
+    to_x0_and_noise,
 )
+from .levels import column
 from .schedules import previous_alpha_bar, snr
 
 WEIGHTINGS = ("simple", "min_snr", "elbo")
@@ -64,9 +65,19 @@ def _indices(name: str, t: object, given: dict) -> None:
     check_timesteps(t, "t", t, len(given["alphas_cumprod"]))
 
 
+def _finite_weight(name: str, t: Tensor, given: dict) -> None:
+    bars, predicts = given["alphas_cumprod"], given["prediction_type"]
+    unbound = given["weighting"] == "elbo" and predicts in ("epsilon", "score")
+    if unbound and values_are_free(t) and values_are_free(bars) and (bars[t] == 0).any():
+        raise ValueError(
+            f"{name} must leave out alpha_bar = 0 (got alphas_cumprod[t] = 0), where the bound's "
+            f"weight of {predicts!r} is infinite: predict 'v_prediction' or 'sample'."
+        )
+
+
 @checked(
     weighting=one_of(*WEIGHTINGS), prediction_type=prediction, variance_type=variances,
-    alphas_cumprod=table, t=(_indices, beside("alphas_cumprod")),
+    alphas_cumprod=table, t=(_indices, beside("alphas_cumprod"), _finite_weight),
     gamma=number(lambda value: value > 0, "be positive"),
 )
 def loss_weight(
@@ -85,8 +96,10 @@ def loss_weight(
     abar, then = alphas_cumprod[t], previous_alpha_bar(alphas_cumprod)[t]
     if weighting == "simple":
         return torch.ones_like(abar)
+    if weighting == "min_snr" and prediction_type == "sample":
+        return snr(abar).clamp(max=gamma)
     if weighting == "min_snr":  # of the error of epsilon, times what makes it another's
-        capped = {"sample": snr(abar), "v_prediction": abar, "score": 1 - abar}
+        capped = {"v_prediction": abar, "score": 1 - abar}
         return (gamma / snr(abar)).clamp(max=1.0) * capped.get(prediction_type, 1.0)
     coef_x0, _, beta_tilde = posterior_coefficients(abar, then)
     small = (t > 0) & (variance_type == "fixed_small")
@@ -139,7 +152,7 @@ def gaussian_kl(
 
 
 @checked(num_dims=positive_int)
-def bits_per_dim(nats: Tensor, num_dims: int) -> Tensor:
+def bits_per_dim(nats: Tensor | float, num_dims: int) -> Tensor | float:
     """Return nats per sample as bits per dimension: nats / (num_dims ln 2), for num_dims >= 1."""
     return nats / (num_dims * math.log(2))
 

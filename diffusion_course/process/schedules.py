@@ -5,6 +5,7 @@ float64 on the CPU until you move them: small differences of numbers near 1 matt
 """
 
 import copy
+import inspect
 import math
 from dataclasses import dataclass, field
 
@@ -87,6 +88,12 @@ def sigmoid_betas(
     return torch.sigmoid(u) * (beta_end - beta_start) + beta_start
 
 
+BUILDERS = {
+    "linear": linear_betas, "scaled_linear": scaled_linear_betas, "cosine": cosine_betas,
+    "sigmoid": sigmoid_betas,
+}
+
+
 def _proper(name: str, betas: Tensor, given: object = None) -> None:
     """Raise ValueError for a beta outside (0, 1), other than a last one of 1."""
     if betas.is_meta or not values_are_free(betas := betas.detach().cpu()):
@@ -142,7 +149,19 @@ def _within(name: str, t: Tensor, given: dict) -> None:
         raise ValueError(f"t must lie in [0, {last}] for {describe(bars)}, {got}.")
 
 
-@checked(alphas_cumprod=table, t=(floating, beside("alphas_cumprod"), _within))
+def _between_finite(name: str, t: Tensor, given: dict) -> None:
+    bars = given["alphas_cumprod"]
+    last = len(bars) - 1
+    if values_are_free(t) and values_are_free(bars) and bars[-1] == 0:
+        between = t[(t > last - 1) & (t < last)]
+        if len(between):
+            raise ValueError(
+                f"{name} must not lie between {last - 1} and {last}, where the table ends in pure "
+                f"noise: sigma is infinite at its end. Got {between[0].item()}."
+            )
+
+
+@checked(alphas_cumprod=table, t=(floating, beside("alphas_cumprod"), _within, _between_finite))
 def alpha_bar_at(alphas_cumprod: Tensor, t: Tensor) -> Tensor:
     """Return abar at fractional times t, the shape of t: sigma is linear between two indices.
 
@@ -186,8 +205,9 @@ class NoiseSchedule:
             object.__setattr__(self, name, values)
 
     def __repr__(self) -> str:
-        last = self.alphas_cumprod[-1].sqrt().item()
-        size = f"T={self.num_train_timesteps}, sqrt(abar_T)={last:.6g}"
+        size = f"T={self.num_train_timesteps}"
+        if not self.betas.is_meta:
+            size += f", sqrt(abar_T)={self.alphas_cumprod[-1].sqrt().item():.6g}"
         return f"NoiseSchedule({self.name!r}, {size})"
 
     @property
@@ -226,7 +246,19 @@ class NoiseSchedule:
         return moved
 
 
-@checked(name=one_of(*SCHEDULES))
+def _of_that_schedule(name: str, settings: dict, given: dict) -> None:
+    takes = list(inspect.signature(BUILDERS[given["name"]]).parameters)[1:]
+    if unknown := sorted(settings.keys() - set(takes)):
+        has = f"it has {', '.join(takes)}"
+        raise TypeError(f"schedule {given['name']!r} has no setting {unknown[0]!r}: {has}.")
+    if given["zero_terminal_snr"] and given["num_train_timesteps"] < 2:
+        raise ValueError(
+            "num_train_timesteps must be at least 2 with zero_terminal_snr, got "
+            f"{given['num_train_timesteps']}."
+        )
+
+
+@checked(name=one_of(*SCHEDULES), num_train_timesteps=positive_int, kwargs=_of_that_schedule)
 def make_schedule(
     name: str = "linear", num_train_timesteps: int = 1000, *, zero_terminal_snr: bool = False,
     **kwargs: float,
@@ -236,11 +268,7 @@ def make_schedule(
     ``kwargs`` go to the function of that name (``linear_betas`` ...). ``zero_terminal_snr``
     rescales the result. Raises ValueError for an unknown name.
     """
-    builders = {
-        "linear": linear_betas, "scaled_linear": scaled_linear_betas, "cosine": cosine_betas,
-        "sigmoid": sigmoid_betas,
-    }
-    betas = builders[name](num_train_timesteps, **kwargs)
+    betas = BUILDERS[name](num_train_timesteps, **kwargs)
     if zero_terminal_snr:
         betas, name = rescale_zero_terminal_snr(betas), f"{name} (zero terminal SNR)"
     return NoiseSchedule(betas, name)

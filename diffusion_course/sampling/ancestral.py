@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 
-from ..door import checked, falling, like, table
+from ..door import checked, falling, keywords_of, like, table
 from ..process.losses import Model, variances
 from ..validation import check_device, values_are_free
 from .loop import first_weight, iterate_levels, make_denoise, start
@@ -57,7 +57,7 @@ def p_sample_iter(
     return ((state.t, state.x, state.x0_pred) for state in states)
 
 
-@checked()
+@checked(kwargs=keywords_of(p_sample_iter))
 def p_sample_loop(
     unet: Model, shape: tuple[int, ...], betas: Tensor, alphas: Tensor, alphas_cumprod: Tensor,
     *, callback: Callable[[int, Tensor, Tensor], None] | None = None, **kwargs: object,

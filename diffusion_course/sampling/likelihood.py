@@ -7,12 +7,12 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ..door import batch, checked, finite, one_of, positive_int
+from ..door import batch, checked, finite, keywords_of, one_of, positive_int
 from ..process.kernels import from_x0_and_noise, prediction, to_x0_and_noise
 from ..process.losses import Model, call_model
 from ..process.schedules import NoiseSchedule
 from ..seeds import draw
-from ..validation import widest_float
+from ..validation import describe, widest_float
 from .timesteps import sigma_of
 
 TRACES = ("exact", "hutchinson")
@@ -49,8 +49,22 @@ def _divergence(
     return total / num_probes
 
 
+def _with_signal(name: str, schedule: NoiseSchedule, given: dict) -> None:
+    if sum(a > 0 for a in schedule.alphas_cumprod.tolist()) < 1:
+        raise ValueError(f"{name} must have an index with signal, abar > 0, got {schedule!r}.")
+
+
+def _outside_inference_mode(name: str, x0: Tensor, given: dict) -> None:
+    if torch.is_inference_mode_enabled():
+        raise ValueError(
+            f"the divergence at {name} needs derivatives, which torch.inference_mode() forbids: "
+            f"call this outside of it (got {describe(x0)})."
+        )
+
+
 @checked(
-    x0=(batch, finite), num_steps=positive_int, num_probes=positive_int, trace=one_of(*TRACES),
+    x0=(batch, finite, _outside_inference_mode), schedule=_with_signal,
+    num_steps=positive_int, num_probes=positive_int, trace=one_of(*TRACES),
     prediction_type=prediction,
 )
 def ode_terms(
@@ -136,7 +150,7 @@ def _time_of(sigma: float, table: list[float]) -> float:
     return 0.0 if i < 0 else i + (sigma - table[i]) / (table[i + 1] - table[i])
 
 
-@checked()
+@checked(kwargs=keywords_of(ode_terms))
 def ode_log_likelihood(
     model: Model, x0: Tensor, schedule: NoiseSchedule, **kwargs: object
 ) -> Tensor:

@@ -4,6 +4,7 @@
 import inspect
 from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
+from numbers import Integral, Real
 from typing import NamedTuple
 
 import torch
@@ -48,13 +49,17 @@ def make_denoise(
     """Return ``denoise(xt, level) -> Estimate``: one call of the model, read for x0 and noise.
 
     model: ``model(xt, t[, cond])``. ``clip_x0``: clamp x0 to [-clip_x0, clip_x0]; the noise is then
-    computed again from x_t, so that the two still agree. level.t: a number or a tensor (B,). Raises
-    ValueError for an unknown type or clip_x0 <= 0; called, as ``to_x0_and_noise``.
+    computed again from x_t, so that the two still agree. level.t: a number or a tensor (B,). The
+    estimate is float32 at least. Raises ValueError for an unknown type or clip_x0 <= 0; called, as
+    ``to_x0_and_noise``.
     """
 
     def denoise(xt: Tensor, level: Level) -> Estimate:
         t, alpha_bar = level if isinstance(level.t, Tensor) else _with_tensors([level], xt)[0]
-        x0, noise = to_x0_and_noise(call_model(model, xt, t, cond), xt, alpha_bar, prediction_type)
+        output = call_model(model, xt, t, cond)
+        if xt.dtype.itemsize < 4:  # an estimate of x0 may be larger than half precision holds
+            xt, output = xt.float(), output.float()
+        x0, noise = to_x0_and_noise(output, xt, alpha_bar, prediction_type)
         if clip_x0 is not None:
             x0, noise = to_x0_and_noise(x0.clamp(-clip_x0, clip_x0), xt, alpha_bar, "sample")
         return Estimate(x0, noise)
@@ -64,13 +69,15 @@ def make_denoise(
 
 def _with_tensors(levels: Sequence[Level], x: Tensor) -> list[Level]:
     """Return the levels with their numbers t as tensors (B,) beside x, int64 if all are whole."""
-    numbers = [level.t for level in levels if isinstance(level.t, (int, float))]
-    whole = all(isinstance(t, int) for t in numbers)
+    numbers = [level.t for level in levels if isinstance(level.t, Real)]
+    whole = all(isinstance(t, Integral) for t in numbers)
     dtype = torch.int64 if whole else torch.promote_types(x.dtype, torch.float32)
     on_cpu = torch.tensor(numbers, dtype=dtype, device="cpu")
     on_device = on_cpu.to(x.device, non_blocking=True)  # one transfer
     rows = iter(on_device[:, None].repeat(1, len(x)).unbind())
-    return [Level(next(rows), a) if isinstance(t, (int, float)) else Level(t, a) for t, a in levels]
+    bars = [a if isinstance(a, Tensor) else float(a) for _, a in levels]
+    times = [next(rows) if isinstance(t, Real) else t for t, _ in levels]
+    return list(map(Level, times, bars))
 
 
 def _step_of(sampler: str | Step) -> Step:
@@ -83,15 +90,30 @@ def _step_of(sampler: str | Step) -> Step:
 def _options_of_the_step(name: str, sampler: str | Step, given: dict) -> None:
     """Raise TypeError for an option that the step does not know, and as its door for others."""
     step, options = _step_of(sampler), given["options"]
-    offered = list(inspect.signature(step).parameters.values())[3:]
-    if any(p.kind is p.VAR_KEYWORD for p in offered):
+    try:
+        takes = list(inspect.signature(step).parameters.values())
+    except ValueError:  # some builtins have none
+        takes = []
+    if any(p.kind is p.VAR_KEYWORD for p in takes):
         return
-    known = [p.name for p in offered]
+    if len(takes) < 3 and not any(p.kind is p.VAR_POSITIONAL for p in takes):
+        raise TypeError(f"{name} must take (denoise, xt, move), got {describe(sampler)}.")
+    known = [p.name for p in takes[3:]]
     if unknown := sorted(options.keys() - set(known)):
         has = f"it has {', '.join(known)}" if known else "it has none"
         raise TypeError(f"sampler {sampler!r} has no option {unknown[0]!r}: {has}.")
-    if hold := getattr(step, "hold", None):
-        hold(**options)
+    if hasattr(step, "checks"):  # a door of this package
+        step.hold(**options)
+
+
+def _is_a_step(found: object, x: Tensor) -> None:
+    """Raise unless a step returned a state like x and an estimate."""
+    if not isinstance(found, (tuple, list)) or len(found) != 2 or not hasattr(found[1], "x0"):
+        wanted = "sampler must return a SamplerStep(x_prev, estimate)"
+        raise TypeError(f"{wanted}, got {describe(found)}.")
+    if not isinstance(found[0], Tensor) or found[0].shape != x.shape:
+        got = describe(found[0])
+        raise ValueError(f"sampler must return an x_prev of the shape of {describe(x)}, got {got}.")
 
 
 def _from_now_to_next(name: str, levels: Sequence[Level], given: dict) -> None:
@@ -115,11 +137,10 @@ def iterate_levels(
         move = Transition(now, then, before, None, generator)
         with without_gradients:
             found = step(denoise, x, move, **options)
-        if not isinstance(found, tuple) or len(found) != 2:
-            raise TypeError(f"sampler must return a SamplerStep, got {describe(found)}.")
-        x, estimate = found
+        _is_a_step(found, x)
+        x, estimate = found[0].to(x.dtype), found[1]
         before = now, estimate
-        yield SampleState(i + 1, len(levels) - 1, levels[i].t, x, estimate.x0)
+        yield SampleState(i + 1, len(levels) - 1, levels[i].t, x, estimate.x0.to(x.dtype))
 
 
 def first_weight(model: object) -> Tensor | None:
@@ -182,8 +203,8 @@ def sample_iter(
             check_device(name, other, "x_init", x)
     states = iterate_levels(denoise, x, levels, sampler=sampler, generator=generator, **options)
     to_x0_and_noise.hold(prediction_type=prediction_type, xt=x, alpha_bar=levels[0].alpha_bar)
-    if hold := getattr(step, "hold", None):
-        hold(xt=x, move=Transition(*levels[:2]))
+    if hasattr(step, "checks"):
+        step.hold(xt=x, move=Transition(*levels[:2]))
     return states
 
 

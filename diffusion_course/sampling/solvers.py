@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 from ..door import Check, batch, checked, number
-from ..process.kernels import as_alpha_bar, mix, noise_like
+from ..process.kernels import mix, noise_like
+from ..process.levels import as_alpha_bar
 from ..process.losses import variances
 from ..validation import check_alike, values_are_free
 from .reverse import draw_posterior
@@ -160,7 +161,9 @@ def heun_step(denoise: Denoise, xt: Tensor, move: Transition) -> SamplerStep:
     """Go by the mean of the slopes at both ends of an Euler step (arXiv 2206.00364, Algorithm 1).
 
     xhat' = xhat + (sigma' - sigma) (noise_pred + noise_pred') / 2: second order, two calls of the
-    network; the step to clean data is Euler's, one call. Arguments and errors as ``euler_step``.
+    network; the step to clean data is Euler's, one call. The second slope's rounding is multiplied
+    by sigma: in half precision an "epsilon" network needs a start below the noisiest levels, or
+    another sampler. Arguments and errors as ``euler_step``.
     """
     estimate, sigma, sigma_then = denoise(xt, move.now), *_sigmas(move)
     root, root_then = math.sqrt(move.now.alpha_bar), math.sqrt(move.then.alpha_bar)
@@ -200,6 +203,7 @@ def posterior_step(
 ) -> SamplerStep:
     """Draw from the posterior at the estimate: ``ddpm_step`` between any two levels."""
     estimate = denoise(xt, move.now)
+    xt = xt.to(estimate.x0.dtype)
     levels = (as_alpha_bar(level.alpha_bar, xt) for level in move[:2])
     step = draw_posterior(estimate.x0, xt, *levels, move.noise, variance_type, move.generator)
     return SamplerStep(step.x_prev, estimate)

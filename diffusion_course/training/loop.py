@@ -97,7 +97,15 @@ REPORTS = {
 }
 
 
-@checked(settings=_known, **REPORTS)
+def _outside_inference_mode(name: str, model: nn.Module, given: dict) -> None:
+    if torch.is_inference_mode_enabled():
+        raise ValueError(
+            f"{name} cannot be trained inside torch.inference_mode(), which forbids gradients: call"
+            f" train outside of it (got {type(model).__name__})."
+        )
+
+
+@checked(settings=_known, model=_outside_inference_mode, **REPORTS)
 def train(
     model: nn.Module, data: Tensor, schedule: NoiseSchedule, *, num_steps: int,
     cond: Tensor | None = None, report_every: int = 50, checkpoint: str | Path | None = None,
@@ -173,3 +181,4 @@ def run_training(
             trainer.save(checkpoint)
         if report:
             yield state()
+            trainer.model.train()  # a reader may have looked at it in evaluation mode

@@ -159,8 +159,17 @@ class Run:
         elif differ:
             raise ValueError(
                 f"{path} is a checkpoint of another run {said}. Use its settings, schedule and "
-                "data, or another file. None there: a version that did not note it wrote the file."
+                "data, or another file. None there: the file, of an older version or no checkpoint,"
+                " does not say."
             )
+        try:
+            self._take_up(path, tensors, metadata)
+        except (KeyError, IndexError, TypeError, AttributeError, RuntimeError) as error:
+            damaged = f"{path} is no whole checkpoint of a run ({error!r})"
+            raise ValueError(f"{damaged}. Delete it and train again.") from error
+
+    def _take_up(self, path: str | Path, tensors: dict[str, Tensor], metadata: dict) -> None:
+        """Set networks, optimiser, random states and counts to what the file holds."""
         part: dict[str, dict[str, Tensor]] = {
             name: {} for name in ("model", "ema", "optimizer", "random", "loss")
         }
@@ -208,7 +217,7 @@ class Trainer(Run):
             )
         config = replace(config, precision=resolve_precision(data, config.precision))
         self.data, self.cond = set_layout(model, data.detach()), cond
-        same = {"schedule": schedule.name, "T": len(schedule.betas), "data": list(data.shape)}
+        same = {"T": len(schedule.betas), "data": list(data.shape)}
         # The table in float32: another machine's may differ in its last digit.
         same |= {"contents of schedule": schedule.alphas_cumprod.float()}
         same |= {"contents of data": self.data, "contents of cond": cond}

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from numbers import Real
 
 import numpy as np
 from torch import Tensor, nn
@@ -9,32 +10,35 @@ from torch import Tensor, nn
 from ..door import Check, number, one_of, positive_or_none, share
 from ..process.kernels import prediction
 from ..process.losses import WEIGHTINGS
+from ..seeds import MAX_SEED
 from ..validation import check_device, describe
 from .precision import PRECISIONS
 
 
-def at_least(least: int) -> Check:
-    """Return the check for an int of at least ``least``."""
+def at_least(least: int, most: float = math.inf) -> Check:
+    """Return the check for an int from ``least`` to ``most``."""
 
     def at_least(name: str, value: object, given: dict) -> None:
         if isinstance(value, bool) or not isinstance(value, int):
             raise TypeError(f"{name} must be an int, got {describe(value)}.")
-        if value < least:
-            raise ValueError(f"{name} must be at least {least}, got {value}.")
+        if not least <= value <= most:
+            up_to = "" if most == math.inf else f" and at most {most}"
+            raise ValueError(f"{name} must be at least {least}{up_to}, got {value}.")
 
     return at_least
 
 
 def flag(name: str, value: object, given: dict) -> None:
     """Raise TypeError unless the value is True or False."""
-    if not isinstance(value, bool):
+    if not isinstance(value, (bool, np.bool_)):
         raise TypeError(f"{name} must be True or False, got {describe(value)}.")
 
 
 SETTINGS = {
     "num_steps": at_least(1), "batch_size": at_least(1), "warmup_steps": at_least(0),
     "learning_rate": number(lambda rate: 0 < rate < math.inf, "be positive and finite"),
-    "ema_decay": number(lambda decay: 0 <= decay < 1, "lie in [0, 1)"), "seed": at_least(0),
+    "ema_decay": number(lambda decay: 0 <= decay < 1, "lie in [0, 1)"),
+    "seed": at_least(0, MAX_SEED),
     "max_grad_norm": positive_or_none, "cond_dropout": share, "compile": flag,
     "precision": one_of(*PRECISIONS), "prediction_type": prediction,
     "weighting": one_of(*WEIGHTINGS),
@@ -72,6 +76,8 @@ class TrainConfig:
             value = getattr(self, name)
             if isinstance(value, (np.generic, np.ndarray, Tensor)) and math.prod(value.shape) == 1:
                 object.__setattr__(self, name, value := value.item())
+            if isinstance(value, Real) and not isinstance(value, int):  # a Fraction too
+                object.__setattr__(self, name, value := float(value))
             if name != "max_grad_norm" or value is not None:
                 check(name, value, {})
 

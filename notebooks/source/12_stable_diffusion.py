@@ -401,7 +401,7 @@ for dtype in (torch.float64, torch.float16, torch.bfloat16):
 #
 # $$2 \cdot h \cdot N^2 \cdot \text{bytes per number} \tag{12.2}$$
 #
-# At $p = 512$ and $h = 8$ in float16 these are 0.54 GB, and the softmax makes as much again. Doubling the side multiplies them by 16.
+# At $p = 512$ and $h = 8$ in float16 these are 0.537 GB, and the softmax makes as much again. Doubling the side multiplies them by 16.
 # Two ways out: compute one head at a time (attention slicing), or never write the scores down. The second is what torch's `scaled_dot_product_attention` does
 # ([documentation](https://pytorch.org/docs/stable/generated/torch.nn.functional.scaled_dot_product_attention.html); the idea: FlashAttention, [arXiv 2205.14135](https://arxiv.org/abs/2205.14135)), and what diffusers calls by default.
 

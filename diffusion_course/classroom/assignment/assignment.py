@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from ...exercises.registry import Exercise, get_exercise
-from ...files.paths import user_path, write_bytes
+from ...files.paths import user_path
+from ..files import write_secret
 from ..records import Student
 from .manual import get_question
 from .roster import id_problem
@@ -155,8 +156,11 @@ def to_json(assignment: Assignment) -> bytes:
 
 
 def save_assignment(assignment: Assignment, path: str | Path) -> None:
-    """Write `assignment` as JSON, whole or not at all. Raises as `files.paths.writable` does."""
-    write_bytes(path, to_json(assignment))
+    """Write `assignment` as JSON that its owner alone can read, whole or not at all.
+
+    Raises as `files.paths.writable` does.
+    """
+    write_secret(path, to_json(assignment))
 
 
 def load_assignment(path: str | Path) -> Assignment:

@@ -21,6 +21,7 @@ from .manual import all_questions
 from .notebooks import make_notebook, to_bytes
 from .roster import read_roster
 
+WEAKEST_SEED = 10**18
 # nbgrader's own stub raises an error below the student's answer; this one does not.
 _NBGRADER_CONFIG = """# nbgrader reads this when it is run in this folder.
 # In a course of your own, copy these lines.
@@ -85,9 +86,10 @@ def build_assignment(
     """Write an assignment of these lessons into the new folder `out` and return what was built.
 
     lessons: 2, "02", "02,04" or several of these; name: of the notebook, letters, digits, - and _;
-    roster: a CSV file with the column id; seed: secret, from 0 on, drawn if it is None; manual:
-    with the questions that a person marks. The folder is written whole or not at all. Raises
-    FileExistsError if `out` is there and not empty, and what `read_roster`, `parse_lessons` and
+    roster: a CSV file with the column id; seed: secret, of at least 19 digits, drawn if it is None;
+    manual: with the questions that a person marks. The folder is written whole or not at all, and
+    what is in `instructor/` is for its owner only. Raises FileExistsError if `out` is there and not
+    empty, ValueError for a seed that can be guessed, and what `read_roster`, `parse_lessons` and
     `Assignment` raise.
     """
     numbers = parse_lessons(lessons)
@@ -99,9 +101,15 @@ def build_assignment(
         title=title or f"Lesson{'s' if len(padded) > 1 else ''} {', '.join(padded)}",
         exercises=exercises,
         manual=questions if manual else (),
-        seed=secrets.randbits(62) if seed is None else seed,
+        seed=WEAKEST_SEED + secrets.randbelow(8 * WEAKEST_SEED) if seed is None else seed,
         roster=() if roster is None else read_roster(roster),
     )
+    if assignment.seed < WEAKEST_SEED:
+        raise ValueError(
+            f"the seed {seed} can be guessed: trying all dates until one's own numbers come out"
+            " takes a moment, and gives everybody's. Please leave --seed out: one of 19 digits is"
+            " drawn, and assignment.json keeps it. To build the same again give that one."
+        )
     out = user_path(out, "out")
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise FileExistsError(
@@ -132,6 +140,7 @@ def _write(assignment: Assignment, folder: Path) -> tuple[str, ...]:
             _save(folder / target / student / file, content)
     save_assignment(assignment, folder / "instructor" / "assignment.json")
     _save(folder / "instructor" / "hidden_cases.md", describe_cases(assignment).encode("utf-8"))
+    (folder / "instructor").chmod(0o700)
     if assignment.has_own_numbers:
         return (NO_SOURCE,)
     _save(folder / "source" / assignment.name / file, to_bytes(make_notebook(assignment, "source")))

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import ast
-import functools
 import re
-from collections.abc import Sequence
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
 
 from ...exercises.registry import Exercise
 from ...exercises.syntax import parse
 from ..records import Submission
 
+# Of a cell. Python takes time that grows with the square of an f-string: a second here, hours for
+# 20 MiB.
+CELL_CHARACTERS = 2**15
+KEPT_CHARACTERS = 2**19  # whose trees are remembered: about 100 MiB at the worst
+_ENTRY = 100  # what a text without characters counts
 _IMPORTS = (ast.Import, ast.ImportFrom)
 _FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 
@@ -20,13 +26,47 @@ def grade_id(exercise_id: str) -> str:
     return f"answer-{exercise_id.replace('.', '-')}"
 
 
-@functools.lru_cache(256)
+class _Kept:
+    """A function of a text that remembers what it returned, for texts of so many characters."""
+
+    def __init__(self, function: Callable[[str], ast.Module]) -> None:
+        self.__wrapped__ = function
+        self._lock, self._trees, self._size = threading.Lock(), OrderedDict(), 0
+
+    def __call__(self, source: str) -> ast.Module:
+        with self._lock:
+            if source in self._trees:
+                self._trees.move_to_end(source)
+                return self._trees[source]
+        tree = self.__wrapped__(source)
+        with self._lock:
+            if source not in self._trees:
+                self._trees[source], self._size = tree, self._size + len(source) + _ENTRY
+            while self._size > KEPT_CHARACTERS:
+                old, _ = self._trees.popitem(last=False)
+                self._size -= len(old) + _ENTRY
+        return tree
+
+    def characters(self) -> int:
+        """The characters of the texts that are remembered."""
+        return sum(map(len, self._trees))
+
+    def cache_clear(self) -> None:
+        """Forget all."""
+        with self._lock:
+            self._trees.clear()
+            self._size = 0
+
+
+@_Kept
 def parsed(source: str) -> ast.Module:
     """The syntax tree of a cell, without its magics and shell lines.
 
-    It is empty where the cell has none.
+    It is empty where the cell has none, or more than CELL_CHARACTERS.
     """
     for text in (source, re.sub(r"(?m)^([ \t]*)[%!?].*$", r"\1pass", source)):
+        if len(text) > CELL_CHARACTERS:
+            break
         try:
             return parse(text)
         except (SyntaxError, ValueError, RecursionError, MemoryError):
@@ -66,18 +106,17 @@ def answer_sources(submission: Submission, exercise: Exercise) -> list[str]:
 
 def left_blank(source: str) -> bool:
     """Whether a cell still holds a `...` that is no index, or raises NotImplementedError."""
-    nodes = list(ast.walk(parsed(source)))
-    indices = {
-        id(part)
-        for node in nodes
-        if isinstance(node, ast.Subscript)
-        for part in ast.walk(node.slice)
-    }
-    marks = (
-        isinstance(node, ast.Constant) and node.value is ... and id(node) not in indices
-        for node in nodes
-    )
-    return any(marks) or any(getattr(node, "id", None) == "NotImplementedError" for node in nodes)
+    waiting: list[tuple[ast.AST, bool]] = [(parsed(source), False)]
+    while waiting:
+        node, in_index = waiting.pop()
+        if isinstance(node, ast.Constant) and node.value is ... and not in_index:
+            return True
+        if getattr(node, "id", None) == "NotImplementedError":
+            return True
+        index = node.slice if isinstance(node, ast.Subscript) else None
+        children = ast.iter_child_nodes(node)
+        waiting += [(child, in_index or child is index) for child in children]
+    return False
 
 
 def defined_names(source: str) -> list[str]:
@@ -98,10 +137,10 @@ def needed(own: Sequence[str], others: Sequence[str], answers: Sequence[str] = (
         for one in sources
         for node in parsed(one).body
     ]
-    best: dict[str, int] = {}
-    for rank, node in ranked:
+    makers: dict[str, list[tuple[int, int]]] = {}  # of each name: rank and number of a statement
+    for index, (rank, node) in enumerate(ranked):
         for name in _defined(node):
-            best[name] = min(rank, best.get(name, rank))
+            makers.setdefault(name, []).append((rank, index))
     mine = {name for one in own for node in parsed(one).body for name in _defined(node)}
     waiting = {name for one in own for name in _loaded(parsed(one))} - mine
     kept: set[int] = set()
@@ -109,11 +148,12 @@ def needed(own: Sequence[str], others: Sequence[str], answers: Sequence[str] = (
     while waiting:
         name = waiting.pop()
         seen.add(name)
-        for index, (rank, node) in enumerate(ranked):
-            if index not in kept and rank == best.get(name) and name in _defined(node):
+        best = min(makers.get(name, ()), default=(0, 0))[0]
+        for rank, index in makers.get(name, ()):
+            if rank == best and index not in kept:
                 kept.add(index)
-                waiting |= _loaded(node) - mine - seen
-    kept |= {index for index, (_, node) in enumerate(ranked) if "*" in _defined(node)}
+                waiting |= _loaded(ranked[index][1]) - mine - seen
+    kept |= {index for _, index in makers.get("*", ())}
     return "\n".join(_text(node) for index, (_, node) in enumerate(ranked) if index in kept)
 
 

@@ -13,14 +13,15 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from ..assignment.sources import CELL_CHARACTERS
 from ..files import Unreadable, printable
 from ..records import Cell
 
 CELLS = 2_000
-CELL_CHARACTERS = 2**20
-ALL_CHARACTERS = 4 * 2**20
+ALL_CHARACTERS = 2**18
 WRITTEN_CHARACTERS = 20_000
 _MANUAL = re.compile(r"manual-(\d\d)-(m\d{1,3})")
+OPEN = re.compile(r"\.\.\.[ \t]*$|NotImplementedError", re.MULTILINE)  # not written yet
 _NOTES = 20
 
 
@@ -28,12 +29,15 @@ _NOTES = 20
 class Notebook:
     """What is used of a notebook.
 
-    `assignment` is the name that its metadata gives, `notes` say what was left out.
+    `unread` says of an answer cell that is not among `cells` what it is in, `assignment`
+    and `student` are what its metadata names, `notes` say what was left out.
     """
 
     cells: tuple[Cell, ...]
     written: Mapping[str, str]
+    unread: Mapping[str, str]
     assignment: str | None = None
+    student: str | None = None
     notes: tuple[str, ...] = ()
 
 
@@ -46,8 +50,9 @@ def parse_notebook(content: bytes) -> Notebook:
     document = _load(content, notes)
     code: list[Cell] = []
     written: dict[str, str] = {}
+    unread: dict[str, str] = {}
     seen: Counter[str] = Counter()
-    characters = 0
+    room = ALL_CHARACTERS
     for number, cell in enumerate(_raw_cells(document), start=1):
         kind, source = _kind_and_source(cell)
         if source is None:
@@ -59,18 +64,22 @@ def parse_notebook(content: bytes) -> Notebook:
             seen[grade_id] += 1
         if manual:
             _add_written(written, f"{manual[1]}.{manual[2]}", source, notes)
-        if kind != "code" or not source.strip():
+        if not source.strip():
             continue
-        characters += len(source) if len(source) <= CELL_CHARACTERS else 0
-        if len(source) > CELL_CHARACTERS:
+        room = min(room, 0) if len(code) >= CELLS else room
+        if (why := _why_unread(kind, source, room)) is None:
+            code.append(Cell(source, grade_id))
+            room -= len(source)
+            continue
+        if (grade_id or "").startswith("answer-") and (kind == "code" or not OPEN.search(source)):
+            unread.setdefault(grade_id, why)
+        if kind == "code" and len(source) > CELL_CHARACTERS:
             notes.append(f"cell {number} has {len(source)} characters and is left out")
-        elif len(code) >= CELLS or characters > ALL_CHARACTERS:
+        elif kind == "code" and room >= 0:
+            room = -1  # no later cell fits, and this is told once
             notes.append(
                 f"the code cells from cell {number} on are left out: there is too much code"
             )
-            break
-        else:
-            code.append(Cell(source, grade_id))
     notes += [
         f"{count} cells have the grade_id {printable(name, 60)!r}"
         for name, count in seen.items()
@@ -78,7 +87,17 @@ def parse_notebook(content: bytes) -> Notebook:
     ]
     if len(notes) > _NOTES:
         notes[_NOTES:] = [f"and {len(notes) - _NOTES} more remarks"]
-    return Notebook(tuple(code), written, _assignment_name(document), tuple(notes))
+    names = (_own_name(document, "assignment"), _own_name(document, "student"))
+    return Notebook(tuple(code), written, unread, *names, tuple(notes))
+
+
+def _why_unread(kind: str, source: str, room: int) -> str | None:
+    """What a cell is that is not read as code, or None for one that is."""
+    if len(source) > CELL_CHARACTERS:
+        return f"a cell with {len(source)} characters, at most {CELL_CHARACTERS} are read"
+    if kind != "code":
+        return "a cell of text: make it a code cell (in Jupyter select it and press Y)"
+    return "a cell that comes after too much code" if len(source) > room else None
 
 
 def _load(content: bytes, notes: list[str]) -> Mapping[str, Any]:
@@ -147,8 +166,8 @@ def _at(value: Any, *keys: str) -> Any:
     return value
 
 
-def _assignment_name(document: Mapping[str, Any]) -> str | None:
-    found = _at(document, "metadata", "diffusion_course", "assignment")
+def _own_name(document: Mapping[str, Any], key: str) -> str | None:
+    found = _at(document, "metadata", "diffusion_course", key)
     return _sound(found) if isinstance(found, str) and len(found) <= 200 else None
 
 

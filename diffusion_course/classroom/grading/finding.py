@@ -1,30 +1,42 @@
 """Find the submissions in a folder: who handed in, and where it is. Nothing is followed.
 
 A folder may hold `ID.ipynb`, `ID.zip` or folders `ID/` with a notebook somewhere inside; nbgrader's
-`submitted/ID/NAME/NAME.ipynb`; or Gradescope's `submission_N/` with `submission_metadata.yml`,
-which says whose they are.
+`submitted/ID/NAME/NAME.ipynb`; what Canvas and Moodle give for download; or Gradescope's
+`submission_N/` with `submission_metadata.yml`, which says whose they are.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import os
+from collections.abc import Collection
 from pathlib import Path
 
 from ...files.paths import user_path
 from ..files import is_folder, is_link, printable, read_file
+from ..records import Student
+from .downloads import handed_in
 
 _LIST_BYTES = 20 * 2**20  # of Gradescope's list of submissions
+# Not notebooks, and still handed in as answers; `roster.csv` and the like are the instructor's.
+HANDED_IN = tuple(
+    ".py .html .htm .pdf .txt .md .rst .doc .docx .odt .rtf .json .rar .7z .tar .gz .tgz .bz2 .xz"
+    " .png .jpg .jpeg".split()
+)
 _ID = 2_000  # characters of a student id, more than a file name can have
 _GRADESCOPE = "submission_metadata.yml"
 
 
 @dataclasses.dataclass(frozen=True)
 class Found:
-    """The submissions of a folder, one for each student id, and notes on what was left out."""
+    """The submissions of a folder, one for each student id, and notes on what was left out.
+
+    `refused` holds (student, why) of those who handed in files of which none can be chosen.
+    """
 
     submissions: tuple[tuple[str, Path], ...]
     notes: tuple[str, ...] = ()
+    refused: tuple[tuple[str, str], ...] = ()
 
 
 def find_submissions(folder: str | os.PathLike) -> list[tuple[str, Path]]:
@@ -32,14 +44,8 @@ def find_submissions(folder: str | os.PathLike) -> list[tuple[str, Path]]:
     return list(scan(folder).submissions)
 
 
-def scan(folder: str | os.PathLike) -> Found:
-    """Find the submissions in `folder`, sorted by student id.
-
-    The id is the name of file or folder, with whatever cannot be printed spelled as an escape. A
-    path may be a link or a folder without a notebook: `reading.read_submission` says so. Of two
-    submissions with one id, the file comes before the folder and the folder before the zip. Raises
-    FileNotFoundError or NotADirectoryError for `folder` itself.
-    """
+def submissions_folder(folder: str | os.PathLike) -> Path:
+    """Return the folder that holds the submissions: `folder`, or nbgrader's `submitted` in it."""
     folder = user_path(folder, "folder")
     if not folder.exists():
         raise FileNotFoundError(f"there is no folder {printable(str(folder))}.")
@@ -47,9 +53,22 @@ def scan(folder: str | os.PathLike) -> Found:
         raise NotADirectoryError(
             f"{printable(str(folder))} is not a folder. Give the folder that holds the submissions."
         )
-    if is_folder(folder / "submitted"):
-        folder = folder / "submitted"
+    return folder / "submitted" if is_folder(folder / "submitted") else folder
+
+
+def scan(folder: str | os.PathLike, roster: Collection[Student] = ()) -> Found:
+    """Find the submissions in `folder`, sorted by student id.
+
+    The id is the name of file or folder, with whatever cannot be printed spelled as an escape. A
+    path may be a link, a folder without a notebook or, where its name ends as what people hand in
+    or is on the `roster`, another kind of file: `reading.read_submission` says so. Of two
+    submissions with one id, the file comes before the folder and the folder before the zip. Raises
+    FileNotFoundError or NotADirectoryError for `folder` itself.
+    """
+    folder = submissions_folder(folder)
     notes: list[str] = []
+    refused: list[tuple[str, str]] = []
+    ids = {student.id for student in roster}
     owners = _gradescope_owners(folder / _GRADESCOPE, notes)
     found: dict[str, list[tuple[int, str, Path]]] = {}
     for name in sorted(os.listdir(folder)):
@@ -61,13 +80,23 @@ def scan(folder: str | os.PathLike) -> Found:
             rank, stem = 1, name if suffix not in (".ipynb", ".zip") else path.stem
         elif suffix in (".ipynb", ".zip"):
             rank, stem = 0 if suffix == ".ipynb" else 2, path.stem
+        elif suffix in HANDED_IN or path.stem in ids:
+            rank, stem = 3, path.stem.removesuffix(".ipynb")
         else:
             notes.append(f"{shown!r} is no submission and is left out")
             continue
+        download = None if stem in ids else handed_in(name, roster)
+        if download is not None:
+            stem = download.student
+            if download.is_late:
+                notes.append(f"{printable(stem, 80)} handed in late, says Canvas")
         found.setdefault(owners.get(stem) or printable(stem, _ID), []).append((rank, name, path))
     for student, several in found.items():
         several.sort()
-        if len(several) > 1:
+        if len(several) > 1 and several[0][0] == several[1][0]:
+            names = ", ".join(repr(printable(name, 80)) for _, name, _ in several[:5])
+            refused.append((student, f"there are {len(several)} files ({names}). Keep one"))
+        elif len(several) > 1:
             taken, *rest = (repr(printable(name, 80)) for _, name, _ in several)
             notes.append(
                 f"{student} has {len(several)} submissions: {taken} is read, {', '.join(rest)}"
@@ -77,7 +106,10 @@ def scan(folder: str | os.PathLike) -> Found:
     for student in sorted(found):
         if (other := alike.setdefault(student.casefold(), student)) != student:
             notes.append(f"the student ids {other!r} and {student!r} differ in capitals only")
-    return Found(tuple((student, found[student][0][2]) for student in sorted(found)), tuple(notes))
+    for student, _ in refused:
+        del found[student]
+    chosen = tuple((student, found[student][0][2]) for student in sorted(found))
+    return Found(chosen, tuple(notes), tuple(refused))
 
 
 def _gradescope_owners(path: Path, notes: list[str]) -> dict[str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import time
 from collections.abc import Callable, Collection, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
@@ -13,10 +14,12 @@ from ..assignment.assignment import Assignment
 from ..records import Graded, Submission
 from ..reports.class_results import ClassResults
 from ..reports.outputs import write_reports
-from ..sandbox.bubblewrap import course_copy, require_sandbox
+from ..sandbox.bubblewrap import course_copy, require_hidden, require_sandbox
 from ..sandbox.limits import Limits
+from .again import merged, regraded
 from .attempts import run_attempts
-from .finding import scan
+from .finding import scan, submissions_folder
+from .gradable import NotGradable, made_gradable, named_by_their_notebooks, require_reference
 from .hand_offs import course_names
 from .journal import Journal, grading_key, hold_folder
 from .marking import hidden_cases, mark
@@ -47,7 +50,7 @@ class Summary:
             lines[0] += f"; {mean:.1f} points in the mean, before the manual questions"
         if self.new:
             lines.append(f"{60 * self.new / self.seconds:.1f} submissions a minute")
-        lines += [f"could not be graded: {student}: {why}" for student, why in self.failed]
+        lines += [f"not gradable: {student}: {why}" for student, why in self.failed]
         return "\n".join(
             [*lines, *self.notes, f"reports: {self.out / 'index.html'}, {self.out / 'grades.csv'}"]
         )
@@ -61,11 +64,15 @@ def grade_one(
     unsafe: bool,
     course: Path | None,
     attempt: Attempting,
+    only: Collection[str] = (),
 ) -> Graded:
-    """Grade one submission; raises LookupError for a student who is not on the roster."""
+    """Grade one submission, or `only` some exercises of it.
+
+    Raises NotGradable, or LookupError for a student who is not on the roster.
+    """
     wanted = hidden_cases(assignment, submission.student)
-    if submission.problem is not None:
-        return mark(assignment, submission, wanted, {})
+    submission = made_gradable(submission, [exercise for exercise, _ in wanted])
+    wanted = [one for one in wanted if not only or one[0].id in only]
     attempts, notes = attempt(submission, wanted, limits, unsafe=unsafe, course=course)
     used = [
         f"{one.id} uses the course's {names}"
@@ -84,19 +91,38 @@ def grade_folder(
     limits: Limits | None = None,
     unsafe: bool = False,
     progress: bool = True,
+    regrade: Sequence[str] = (),
     attempt: Attempting = run_attempts,
 ) -> Summary:
     """Grade every submission in a folder into `out`; what the same grader graded before is kept.
 
-    Raises SandboxMissing before anything is read, FileNotFoundError for the folder, InUse where
-    another run writes to `out`, ValueError for fewer than one job.
+    Of that, `regrade` names students and exercises that are graded again.
+    Before anything else the course's own solutions are graded under the same limits. Raises
+    SandboxMissing before anything is read, FileNotFoundError for a folder that is not there or
+    empty, InUse where another run writes to `out`, ReferenceFails where the solutions do not have
+    all points, ValueError for fewer than one job, an `out` among the submissions,
+    folders that the sandbox would show, and a `regrade` that is no student and no exercise.
     """
     if jobs < 1:
         raise ValueError(f"jobs must be at least 1, got {jobs}.")
     limits, out = limits or Limits(), user_path(out, "out")
     if not unsafe and attempt is run_attempts:
         require_sandbox()
-    found = scan(submissions)
+    if not unsafe:
+        require_hidden(submissions, "the folder of submissions")
+        require_hidden(out, "--out")
+    found = scan(submissions, assignment.roster)
+    if not found.submissions and not found.refused:
+        raise FileNotFoundError(
+            f"there is no submission in {submissions}: files ID.ipynb or ID.zip, or folders ID."
+        )
+    if Path(os.path.realpath(out)).is_relative_to(
+        os.path.realpath(submissions_folder(submissions))
+    ):
+        raise ValueError(
+            f"--out {out} is inside the folder of submissions, and its files would be taken for"
+            " submissions. Name a folder elsewhere."
+        )
     with hold_folder(out), course_copy() as course:
         journal = Journal(out / "graded", grading_key(assignment, repr((limits, unsafe))))
         started = time.monotonic()
@@ -104,22 +130,34 @@ def grade_folder(
             student: read_submission(path, student, assignment=assignment.name)
             for student, path in found.submissions
         }
+        read = named_by_their_notebooks(read, [one.id for one in assignment.roster])
         kept = {student: journal.get(student, one.sha256) for student, one in read.items()}
         graded = {student: one for student, one in kept.items() if one is not None}
+        again, students = regraded(regrade, assignment.exercises, read)
+        old = {one: graded.pop(one) for one in list(graded) if again or one in students}
         waiting = [student for student in read if student not in graded]
 
+        if attempt is run_attempts and any(read[one].problem is None for one in waiting):
+            first = next((one.id for one in assignment.roster if one.id in waiting), "")
+            given = {"unsafe": unsafe, "course": course, "attempt": attempt}
+            if first or not assignment.roster:
+                require_reference(assignment, first, limits, **given)
+
         def work(student: str) -> None:
-            made = grade_one(
-                assignment, read[student], limits, unsafe=unsafe, course=course, attempt=attempt
-            )
+            only = again if student in old and student not in students else ()
+            given = {"unsafe": unsafe, "course": course, "attempt": attempt, "only": only}
+            made = grade_one(assignment, read[student], limits, **given)
+            made = merged(old[student], made) if only else made
             journal.put(made)
             graded[student] = made
 
-        failed = tuple(sorted(_at_a_time(jobs, work, waiting, progress=progress)))
+        failures = _at_a_time(jobs, work, waiting, progress=progress)
+        unclear = [(student, str(NotGradable(why))) for student, why in found.refused]
+        failed = tuple(sorted([*failures, *unclear]))
         ordered = tuple(graded[student] for student in sorted(graded))
         write_reports(ClassResults(assignment, ordered, read, failed, found.notes), out)
         seconds = time.monotonic() - started
-        return Summary(out, ordered, failed, found.notes, len(waiting) - len(failed), seconds)
+        return Summary(out, ordered, failed, found.notes, len(waiting) - len(failures), seconds)
 
 
 def _at_a_time(
@@ -132,7 +170,7 @@ def _at_a_time(
         for future in _shown(futures, progress=progress):
             try:
                 future.result()
-            except LookupError as error:
+            except (LookupError, NotGradable) as error:
                 failed.append((futures[future], str(error.args[0])))
             # One submission must not end the run, and must not become a silent zero.
             except Exception as error:

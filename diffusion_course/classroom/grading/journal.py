@@ -9,11 +9,14 @@ import dataclasses
 import hashlib
 import json
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
 import psutil
+import torch
 
 from ...files.paths import write_bytes
 from ..assignment.assignment import Assignment
@@ -30,13 +33,13 @@ class InUse(RuntimeError):
 def grading_key(assignment: Assignment, settings: str) -> str:
     """Return a digest of everything besides the submission that marks depend on.
 
-    That is the assignment, the settings, and the text of the exercises and of the grader.
+    That is the assignment, the settings, the whole package, and the versions of what it runs on.
     """
-    digest = hashlib.sha256(repr((dataclasses.astuple(assignment), settings)).encode())
-    for folder in ("exercises", "classroom"):
-        for path in sorted((PACKAGE / folder).rglob("*")):
-            if path.suffix in (".py", ".md"):
-                digest.update(path.read_bytes())
+    versions = (sys.version, torch.__version__, np.__version__)
+    digest = hashlib.sha256(repr((dataclasses.astuple(assignment), settings, versions)).encode())
+    for path in sorted(PACKAGE.rglob("*")):
+        if path.suffix in (".py", ".md"):
+            digest.update(repr((str(path.relative_to(PACKAGE)), path.read_bytes())).encode())
     return digest.hexdigest()
 
 

@@ -12,6 +12,7 @@ from ..assignment.assignment import Assignment
 from ..assignment.manual import get_question
 from ..reasons import UNANSWERED, Reason, told
 from ..records import Attempt, Graded, Mark, Submission
+from .disclosed import told_of_failure
 
 # Running a reference sets and restores the global random state, which all threads share.
 ONE_AT_A_TIME = threading.Lock()
@@ -50,7 +51,7 @@ def mark(
             attempt = Attempt(reason=Reason.UNREADABLE, detail=submission.problem)
         else:
             attempt = attempts.get(exercise.id, Attempt(reason=Reason.TIME))
-        marks.append(_mark_one(exercise, cases, attempt))
+        marks.append(_mark_one(submission, exercise, cases, attempt))
         if exercise.is_value and marks[-1].status == "wrong" and attempt.outcomes:
             own_notes += _number_of_another(
                 assignment, submission.student, exercise, attempt.outcomes[0].output
@@ -65,12 +66,14 @@ def mark(
     )
 
 
-def _mark_one(exercise: Exercise, cases: Sequence[Case], attempt: Attempt) -> Mark:
+def _mark_one(
+    submission: Submission, exercise: Exercise, cases: Sequence[Case], attempt: Attempt
+) -> Mark:
     """The mark of one exercise."""
     reason, detail, result = attempt.reason, attempt.detail, None
     if reason is None:
         result = verdict(exercise, cases, attempt.outcomes)
-        reason, detail = _why(exercise, result, attempt.outcomes)
+        reason, detail = _why(submission, exercise, result, attempt.outcomes)
     who = (exercise.id, exercise.title)
     if reason is None:
         return Mark(*who, "right", exercise.points, exercise.points, "Right.")
@@ -85,7 +88,7 @@ def _mark_one(exercise: Exercise, cases: Sequence[Case], attempt: Attempt) -> Ma
 
 
 def _why(
-    exercise: Exercise, result: Result, outcomes: Sequence[Outcome]
+    submission: Submission, exercise: Exercise, result: Result, outcomes: Sequence[Outcome]
 ) -> tuple[Reason | None, str]:
     """The reason that a verdict names, and its detail; None where the answer is right."""
     if result.status == "right":
@@ -99,9 +102,7 @@ def _why(
     if reason is not Reason.CALL_RAISED:
         return reason, ""
     failure = next(outcome.failure for outcome in outcomes if outcome.failure is not None)
-    of = f" of `{failure.where}`" if failure.where else ""
-    line = f" in {'' if of else 'its '}line {failure.line}{of}" if failure.line else ""
-    return reason, f"{failure.type_name}{line}"
+    return reason, told_of_failure(failure, submission, exercise.answer_name)
 
 
 def _number_of_another(

@@ -10,9 +10,12 @@ from pathlib import Path
 from ..files import Unreadable, is_link, printable, read_file
 from ..records import Submission
 from .archives import ARCHIVE_BYTES, notebooks_in
-from .cells import Notebook, parse_notebook
+from .cells import OPEN, Notebook, parse_notebook
 
 NOTEBOOK_BYTES = 20 * 2**20
+SUFFIXES = (".ipynb", ".zip")  # of what is read
+NO_NOTEBOOK = "it holds no notebook (a file that ends in .ipynb)"
+_LISTED = 5
 _CANDIDATES = 20  # notebooks of one submission that are looked at
 _DEPTH, _ENTRIES = 6, 2_000  # of the folders in one submission
 
@@ -40,7 +43,14 @@ def read_submission(
     if len(candidates) > 1:
         notes.append(f"of {len(candidates)} notebooks {printable(name, 80)!r} is read")
     return Submission(
-        student_id, where, sha256, notebook.cells, notebook.written, notes=(*notes, *notebook.notes)
+        student_id,
+        where,
+        sha256,
+        notebook.cells,
+        notebook.written,
+        notebook.unread,
+        made_for=notebook.student or "",
+        notes=(*notes, *notebook.notes),
     )
 
 
@@ -54,7 +64,7 @@ def _candidates(path: Path, notes: list[str], digest: hashlib._Hash) -> Iterator
     """
     contents = _contents(path, notes)
     if not contents:
-        raise Unreadable("it holds no notebook (a file that ends in .ipynb)")
+        raise Unreadable(NO_NOTEBOOK)
     if len(contents) > _CANDIDATES:
         raise Unreadable(
             f"it holds {len(contents)} notebooks, at most {_CANDIDATES} are looked at. Keep the one"
@@ -79,20 +89,27 @@ def _contents(path: Path, notes: list[str]) -> list[tuple[str, Path, object]]:
     if is_link(path):
         raise Unreadable("it is a symbolic link, which is not followed")
     if not os.path.isdir(path):
-        return _archive(path, notes) if path.suffix.lower() == ".zip" else [_file(path)]
+        suffix = path.suffix.lower()
+        if suffix not in SUFFIXES and os.path.lexists(path):
+            raise Unreadable(f"it is a {printable(suffix, 20)} file, not a notebook (.ipynb)")
+        return (_archive if suffix == ".zip" else _file)(path, path.parent, notes)
     files = list(_walk(path, notes))
     if notebooks := [file for file in files if file.suffix.lower() == ".ipynb"]:
-        return [_file(file) for file in notebooks]
+        return [one for file in notebooks for one in _file(file, path.parent, notes)]
     archives = [file for file in files if file.suffix.lower() == ".zip"]
-    return _archive(archives[0], notes) if len(archives) == 1 else []
+    if len(archives) != 1 and files:
+        listed = ", ".join(repr(printable(file.name, 60)) for file in files[:_LISTED])
+        raise Unreadable(f"{NO_NOTEBOOK} but {listed}")
+    return _archive(archives[0], path.parent, notes) if archives else []
 
 
-def _file(path: Path) -> tuple[str, Path, object]:
-    return path.name, path, lambda: read_file(path, NOTEBOOK_BYTES)
+def _file(path: Path, top: Path, notes: list[str]) -> list[tuple[str, Path, object]]:
+    return [(path.name, path, lambda: read_file(path, NOTEBOOK_BYTES, below=top, notes=notes))]
 
 
-def _archive(path: Path, notes: list[str]) -> list[tuple[str, Path, object]]:
-    members, remarks = notebooks_in(read_file(path, ARCHIVE_BYTES), NOTEBOOK_BYTES)
+def _archive(path: Path, top: Path, notes: list[str]) -> list[tuple[str, Path, object]]:
+    content = read_file(path, ARCHIVE_BYTES, below=top, notes=notes)
+    members, remarks = notebooks_in(content, NOTEBOOK_BYTES)
     notes += remarks
     return [(name, path, lambda data=data: data) for name, data in members]
 
@@ -148,13 +165,32 @@ def _choose(
     tests = (
         lambda one: assignment is not None and one[2].assignment == assignment,
         lambda one: assignment is not None and Path(one[0]).stem == assignment,
-        lambda one: any((cell.grade_id or "").startswith("answer-") for cell in one[2].cells),
+        lambda one: bool(_answers(one[2])),
         lambda one: len(good) == 1,
     )
-    for test in tests:
-        if len(fitting := [one for one in good if test(one)]) == 1:
+    for number, test in enumerate(tests):
+        fitting = [one for one in good if test(one)]
+        if len(fitting) > 1 and number == 0:
+            good = fitting  # which of them the name cannot say: copies keep what is in them
+            break
+        if len(fitting) == 1:
+            _must_not_be_blank(fitting[0], good)
             return fitting[0]
-    names = ", ".join(repr(printable(one[0], 60)) for one in good[:5])
+    names = ", ".join(repr(printable(one[0], 60)) for one in good[:_LISTED])
     raise Unreadable(
         f"it holds {len(good)} notebooks that may be the answer ({names}). Keep the one to grade"
     )
+
+
+def _answers(notebook: Notebook) -> list[str]:
+    return [cell.source for cell in notebook.cells if (cell.grade_id or "").startswith("answer-")]
+
+
+def _must_not_be_blank(chosen: _Candidate, good: list[_Candidate]) -> None:
+    """Raise Unreadable where nothing is answered in the one that was chosen, and in another is."""
+    answers = _answers(chosen[2])
+    if answers and all(map(OPEN.search, answers)):
+        for other in good:
+            if not all(map(OPEN.search, _answers(other[2]))):
+                names = (printable(chosen[0], 60), printable(other[0], 60))
+                raise Unreadable(f"{names[0]!r} is blank and {names[1]!r} is not. Keep the latter")

@@ -16,6 +16,7 @@ from ..assignment.sources import (
 )
 from ..reasons import Reason
 from ..records import Attempt, Cell, Submission
+from .disclosed import exception_name
 
 NumberedCells = list[tuple[int, Cell]]
 
@@ -78,7 +79,7 @@ class Task:
             or defines(self.submission.cells[index].source, exercise.answer_name)
         ]
         if raised:
-            return Attempt(reason=Reason.CELL_RAISED, detail=raised[-1])
+            return Attempt(reason=Reason.CELL_RAISED, detail=exception_name(raised[-1]))
         sources = answer_sources(self.submission, exercise)
         if names := [name for source in sources for name in defined_names(source)]:
             return Attempt(reason=Reason.RENAMED, detail=names[0][:80])

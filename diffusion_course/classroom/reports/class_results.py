@@ -26,5 +26,5 @@ class ClassResults:
     @property
     def absent(self) -> list[str]:
         """The students of the roster who handed in nothing."""
-        there = self.submissions
+        there = {*self.submissions, *(student for student, _ in self.failed)}
         return [one.id for one in self.assignment.roster if one.id not in there]

@@ -9,21 +9,33 @@ import csv
 import dataclasses
 import io
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
 from ...files.paths import write_bytes
 from ..assignment.assignment import Assignment
-from ..files import safe_name
+from ..files import printable, safe_name
 from ..records import Graded
 from .class_results import ClassResults
 from .feedback import student_page
 from .overview import index_page
 from .similarity import Pair, similar_pairs
 
+# Where a cell may begin, what is not seen there, and what makes it a formula: ASCII's signs, their
+# full-width, small and raised forms, the minus sign, and those of old programs for commands.
+_FORMULA = re.compile(
+    r"(^|[;\t\n])"
+    r"(?=[\s\u200b-\u200f\u2060\ufeff]*[=+\-@|%"
+    r"\uff1d\uff0b\uff0d\uff20\ufe66\ufe62\ufe63\ufe6b\u207a-\u207c\u2212])"
+)
+
 
 def write_reports(results: ClassResults, out: Path) -> None:
-    """Write all reports into `out`, each file whole; the same grades give the same bytes."""
+    """Write all reports into `out`, each file whole; the same grades give the same bytes.
+
+    Pages of students who have none any more are removed.
+    """
     graded = results.graded
     read = {one.student: results.submissions[one.student] for one in graded}
     pairs = similar_pairs(results.assignment, read)
@@ -43,6 +55,9 @@ def write_reports(results: ClassResults, out: Path) -> None:
     }
     for name, text in texts.items():
         write_bytes(out / name, text.encode("utf-8"))
+    for old in (out / "feedback").glob("*.html"):  # of a submission that is gone or not gradable
+        if f"feedback/{old.name}" not in pages:
+            old.unlink()
 
 
 def results_json(results: ClassResults) -> str:
@@ -72,8 +87,8 @@ def grades_csv(
         cells = [points.get(name, "") for name in (*assignment.exercises, *assignment.manual)]
         rows[one.student] = [one.student, "graded", *cells, f"{one.points:g}", maximum]
     empty = [""] * (len(columns) - 3)
-    for student, _ in failed:
-        rows[student] = [student, "not graded", *empty, maximum]
+    for student, why in failed:
+        rows[student] = [student, f"not gradable: {printable(why, 500)}", *empty, maximum]
     for student in assignment.roster:
         rows.setdefault(student.id, [student.id, "nothing handed in", *empty, maximum])
     return _csv([columns, *(rows[student] for student in sorted(rows))])
@@ -88,11 +103,12 @@ def similarity_csv(pairs: Sequence[Pair]) -> str:
 
 
 def _csv(rows: Sequence[Sequence[str]]) -> str:
-    """CSV whose cells no spreadsheet takes for formulas."""
+    """CSV whose cells no spreadsheet takes for formulas.
+
+    https://owasp.org/www-community/attacks/CSV_Injection. Where a spreadsheet takes semicolons or
+    tabs for the ends of columns, a formula could begin inside a cell: there too it gets a "'".
+    """
     text = io.StringIO()
-    safe = [
-        [f"'{cell}" if cell[:1] in ("=", "+", "-", "@", "\t", "\r") else cell for cell in row]
-        for row in rows
-    ]
+    safe = [[_FORMULA.sub(r"\1'", cell.replace("\r", "\n")) for cell in row] for row in rows]
     csv.writer(text, lineterminator="\n").writerows(safe)
     return text.getvalue()

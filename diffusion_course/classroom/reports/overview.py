@@ -26,7 +26,8 @@ def index_page(results: ClassResults, pairs: Sequence[Pair]) -> str:
         notes.append(f"nothing handed in: {', '.join(results.absent)}")
     body = [
         f"<h1>{escape(title)}</h1>",
-        f'<p class="soft">For the instructor: {len(results.graded)} submissions graded.</p>',
+        f'<p class="soft">For the instructor: {len(results.graded)} submissions graded, '
+        f"{len(results.failed)} not gradable.</p>",
         *_failed(results.failed),
         *_students(results),
         *_exercises(results.graded),
@@ -40,8 +41,8 @@ def index_page(results: ClassResults, pairs: Sequence[Pair]) -> str:
 def _failed(failed: Sequence[tuple[str, str]]) -> list[str]:
     if not failed:
         return []
-    rows = [[_line(student), _line(why, 400)] for student, why in failed]
-    return ["<h2>Could not be graded</h2>", table(["student", "why"], rows)]
+    rows = [[_line(student), _line(why, 500)] for student, why in failed]
+    return ["<h2>Not gradable</h2>", table(["student", "why"], rows)]
 
 
 def _students(results: ClassResults) -> list[str]:

@@ -20,7 +20,7 @@ from collections.abc import Mapping, Sequence
 from ...exercises.registry import Exercise
 from ...exercises.syntax import parse
 from ..assignment.assignment import Assignment
-from ..assignment.sources import answer_sources
+from ..assignment.sources import CELL_CHARACTERS, answer_sources
 from ..records import Submission
 
 WINDOW = 8  # nodes of the syntax tree in one fingerprint
@@ -44,11 +44,13 @@ def features(source: str) -> set[tuple[str, str]]:
     """Return what can be told of an answer, as pairs of kind and text.
 
     Kinds are "shape" (of its syntax), "whole" (all of that), "name" (of its variables), "comment",
-    and "text" where it is no Python.
+    and "text" where it is no Python or very long.
     """
     try:
-        tree = parse(source)
+        tree = parse(source) if len(source) <= CELL_CHARACTERS else None
     except (SyntaxError, ValueError, RecursionError, MemoryError):
+        tree = None
+    if tree is None:
         return {("text", line.strip()) for line in source.splitlines() if len(line.strip()) >= 12}
     found = {
         ("name", node.id)

@@ -116,6 +116,22 @@ def _prefixes() -> list[Path]:
     return found
 
 
+def shown_by(path: str | os.PathLike) -> Path | None:
+    """Return the folder through which the sandbox would show `path`, or None."""
+    real = os.path.realpath(path)
+    tops = [Path("/usr"), *_prefixes(), DATA]
+    return next((top for top in tops if Path(real).is_relative_to(os.path.realpath(top))), None)
+
+
+def require_hidden(path: str | os.PathLike, what: str) -> None:
+    """Raise ValueError for a path that every submission could read."""
+    if (top := shown_by(path)) is not None:
+        raise ValueError(
+            f"{what} {path} lies below {top}, which the sandbox shows: a submission could read it."
+            " Keep it elsewhere, say in your home folder."
+        )
+
+
 def _installed_copies(shown: list[Path]) -> list[Path]:
     """Folders of this package in what the sandbox shows: they would show the answers."""
     folders = {PACKAGE, *(Path(folder).resolve() / PACKAGE.name for folder in sys.path)}

@@ -26,6 +26,7 @@ class AttentionWeights:
     heads: int
 
     @classmethod
+    @checked()
     def of(cls, module: nn.Module) -> Self:
         """Read them, without a copy, from diffusers' ``Attention`` or CLIP's ``CLIPAttention``.
 
@@ -78,6 +79,31 @@ def split_heads(x: Tensor, heads: int) -> Tensor:
     return x.unflatten(-1, (heads, -1)).transpose(1, 2)
 
 
+def _alike_in_dtype(name: str, x: Tensor, other: str, like: Tensor) -> None:
+    if x.dtype != like.dtype:
+        got = f"{describe(x)} and {describe(like)}"
+        raise TypeError(f"{name} must have the dtype of {other}, got {got}. Cast one.")
+
+
+def _for_scores(name: str, mask: Tensor, like: Tensor, shape: tuple[int, ...]) -> None:
+    """Raise unless ``mask`` can be added to scores (B, heads, N, L)."""
+    if mask.dtype == torch.bool or not mask.is_floating_point():
+        raise TypeError(
+            f"mask is added to the scores, 0 to look and -inf not to: it must be floating, got"
+            f" {describe(mask)}. From True to look: torch.where({name}, 0.0, -torch.inf)."
+        )
+    check_device(name, mask, "x", like)
+    sides = zip(reversed(mask.shape), reversed(shape), strict=False)
+    if mask.ndim > len(shape) or any(a not in (1, b) for a, b in sides):
+        demand = f"(B, heads, N, L) = {shape}"
+        raise ValueError(f"mask must broadcast to the scores {demand}, got {describe(mask)}.")
+
+
+def _of_these_scores(name: str, mask: Tensor, given: dict) -> None:
+    queries, keys = given["queries"], given["keys"]
+    _for_scores(name, mask, queries, (*queries.shape[:3], keys.shape[2]))
+
+
 def _of_the_queries(name: str, keys: Tensor, given: dict) -> None:
     queries = given["queries"]
     b, heads, _, d = queries.shape if queries.ndim == 4 else (0,) * 4
@@ -86,9 +112,12 @@ def _of_the_queries(name: str, keys: Tensor, given: dict) -> None:
             "queries (B, heads, N, d) and keys (B, heads, L, d) must agree in B, heads and d, "
             f"got {describe(queries)} and {describe(keys)}."
         )
+    _alike_in_dtype("keys", keys, "queries", queries)
 
 
-@checked(queries=batch, keys=(batch, beside("queries"), _of_the_queries))
+@checked(
+    queries=batch, keys=(batch, beside("queries"), _of_the_queries), mask=_of_these_scores
+)
 def attention_probabilities(
     queries: Tensor, keys: Tensor, mask: Tensor | None = None
 ) -> Tensor:
@@ -122,6 +151,11 @@ def _of_these_widths(name: str, weights: AttentionWeights, given: dict) -> None:
         if tokens.shape[-1] != weight.shape[1]:
             channels = f"{weight.shape[1]} channels for these weights"
             raise ValueError(f"{tokens_name} must have {channels}, got {describe(tokens)}.")
+        check_device(tokens_name, tokens, "weights", weight)
+        _alike_in_dtype(tokens_name, tokens, "weights", weight)
+    if (mask := given["mask"]) is not None:
+        shape = len(given["x"]), weights.heads, given["x"].shape[1], context.shape[1]
+        _for_scores("mask", mask, given["x"], shape)
 
 
 @checked(x=batch, context=_tokens, weights=_of_these_widths)

@@ -15,6 +15,13 @@ from .formula import attention_probabilities, check_plain, split_heads
 HALVES = ("conditional", "unconditional")
 
 
+def _a_tokenizer(name: str, tokenizer: object, given: dict) -> None:
+    if not (callable(tokenizer) and hasattr(tokenizer, "model_max_length")):
+        got = describe(tokenizer)
+        raise TypeError(f"tokenizer must be one of transformers', as parts.tokenizer, got {got}.")
+
+
+@checked(tokenizer=_a_tokenizer)
 def word_positions(tokenizer: Any, prompt: str, word: str) -> list[list[int]]:
     """Return the token positions of each occurrence of a word or phrase in the prompt.
 
@@ -30,25 +37,36 @@ def word_positions(tokenizer: Any, prompt: str, word: str) -> list[list[int]]:
     if not found:
         read = tokenizer.decode(ids, skip_special_tokens=True)
         reads = f"as the model reads it ({tokenizer.model_max_length} tokens): {read!r}"
-        raise ValueError(f"{word!r} is no word of the prompt {reads}.")
+        raise ValueError(f"word must be one of the prompt {reads}, got {word!r}.")
     return found
 
 
 def _parts_to_keep(name: str, keep: Collection[str], given: dict) -> None:
+    if isinstance(keep, (str, Tensor, dict)) or not isinstance(keep, Collection):
+        raise TypeError(f"keep must be a list of 'step' and 'head', got {describe(keep)}.")
     for one in keep:
         check_choice(name, one, ("step", "head"))
 
 
-_parts_to_keep.typed = True
-
-
 def _list(name: str, prompts: object, given: dict) -> None:
-    if isinstance(prompts, str) or not prompts:
+    texts = isinstance(prompts, (list, tuple)) and all(isinstance(one, str) for one in prompts)
+    if not texts or not prompts:
         got = describe(prompts)
         raise TypeError(f"prompts must be a list with one prompt for each picture, got {got}.")
 
 
-_list.typed = True
+_parts_to_keep.typed = _list.typed = True
+
+
+def _a_size(name: str, size: tuple[int, int], given: dict) -> None:
+    if min(size) < 1:
+        raise ValueError(f"size must be (height, width), both at least 1, got {size}.")
+
+
+def _with_parts(name: str, parts: object, given: dict) -> None:
+    if not hasattr(parts, "unet"):
+        got = describe(parts)
+        raise TypeError(f"parts must have a unet, a tokenizer and a vae, got {got}. load_parts().")
 
 
 class AttentionMaps:
@@ -67,7 +85,7 @@ class AttentionMaps:
     called on another number of rows.
     """
 
-    @checked(half=one_of(*HALVES), keep=_parts_to_keep, prompts=_list)
+    @checked(half=one_of(*HALVES), keep=_parts_to_keep, prompts=_list, parts=_with_parts)
     def __init__(
         self, parts: Any, prompts: Sequence[str], *, half: str = "conditional",
         keep: Collection[str] = (),
@@ -100,6 +118,7 @@ class AttentionMaps:
         self._hook.remove()
         self._hook = None
 
+    @checked(size=_a_size)
     def of(
         self, word: str | int, *, picture: int = 0, occurrence: int | None = None, layers: str = "",
         step: int | None = None, head: int | None = None, size: tuple[int, int] | None = None,
@@ -123,6 +142,7 @@ class AttentionMaps:
             maps.append(F.interpolate(grid, size=size or self.picture_size, mode="bilinear")[0, 0])
         return torch.stack(maps).mean(0)
 
+    @checked()
     def mass(
         self, *, picture: int = 0, layers: str = "", step: int | None = None,
         head: int | None = None,
@@ -134,6 +154,7 @@ class AttentionMaps:
         means = self._means(layers, step, head)
         return torch.stack([shares[picture].mean(0) for shares in means.values()]).mean(0)
 
+    @checked()
     def tokens(self, picture: int = 0) -> list[str]:
         """Return the token at each position of a picture's prompt, padding included."""
         tokenizer = self.parts.tokenizer

@@ -15,6 +15,8 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from ...door import checked
+
 
 class LiveBytes(TorchDispatchMode):
     """Counts the bytes of the tensors that were made inside a ``with`` block and are alive.
@@ -70,6 +72,7 @@ class Peak(NamedTuple):
     bytes: int
 
 
+@checked()
 def measure_peak(function: Callable[[], Any], device: torch.device | str = "cpu") -> Peak:
     """Call ``function()`` and return its result and the most bytes that it held on ``device``.
 

@@ -145,9 +145,9 @@ def _configs(model: object) -> dict[str, dict]:
             for name, config in configs.items()
         }
     if missing := [name for name in PARTS[:3] if name not in found]:
-        lacks = f"there is no configuration of {' and '.join(missing)} in {describe(model)}"
+        lacks = f"got {describe(model)} without a configuration of {' and '.join(missing)}"
         raise ValueError(
-            f"{lacks}. Pass a pipeline, a folder in diffusers' layout, or a dict with unet, vae and"
-            " text_encoder."
+            "model must be a pipeline, a folder in diffusers' layout, or a dict with unet, vae and"
+            f" text_encoder, {lacks}."
         )
     return found
