@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import linecache
 import os
 import random
 import re
@@ -9,6 +10,7 @@ import signal
 import sys
 import threading
 import time
+import types
 import warnings
 from decimal import Decimal
 from fractions import Fraction
@@ -306,8 +308,6 @@ BLANKS = {
 
 @pytest.mark.parametrize("name", BLANKS)
 def test_a_blank_is_the_dots_or_the_raise_of_the_learners_own(name, tmp_path, monkeypatch):
-    import linecache
-
     monkeypatch.setitem(linecache.cache, "<cell>", (1, None, BLANKS[name].splitlines(True), "<cell>"))
     result = evaluate(make(), made(BLANKS[name]))
     assert result.status == "unanswered", result.message
@@ -551,6 +551,127 @@ def test_another_thread_is_stopped_too_and_nothing_comes_late():
     thread.start()
     thread.join(30)
     assert [one.check for one in results] == ["time", None]
+
+
+HELPED = "def double(x, t):\n    def helper(y):\n        {body}\n    {end}\n"
+
+
+@pytest.mark.parametrize("source, words", [
+    (HELPED.format(body="pass", end="return helper(x)"), "returns None: what stands behind its `return` is None."),
+    (HELPED.format(body="return 2 * y", end="z = helper(x)"), "returns None: its `return` is missing."),
+    ("def double(x, t):\n    y = 2 * x\n    return None\n", "returns None: write behind its `return` what is asked for."),
+    ("def double(x, t):\n    y = 2 * x\n    return\n", "returns None: write behind its `return` what is asked for."),
+    ("def double(x, t):\n    if len(x) > 9:\n        return 2 * x\n", "no `return` with a value is reached"),
+    ("double = lambda x, t: x.__setitem__(0, 1)\n", "Your function returns None."),
+])
+def test_why_nothing_comes_back_is_read_in_the_learners_own_function(source, words, monkeypatch):
+    monkeypatch.setitem(linecache.cache, "<cell>", (1, None, source.splitlines(True), "<cell>"))
+    result = evaluate(make(), made(source))
+    assert result.status == "wrong" and words in result.message, result.message
+    assert ("is missing" in result.message) == ("is missing" in words)
+
+
+def test_a_return_in_one_branch_only_is_said():
+    result = evaluate(make(), made("def double(x, t):\n    if len(x) > 1:\n        return 2 * x\n"))
+    assert result.check == "type" and result.message.endswith("Its `return` stands in one branch only: on another way nothing comes back.")
+    assert "branch" not in evaluate(make(), lambda x, t: 2 * x if len(x) > 1 else None).message
+
+
+def test_a_part_that_is_still_open_is_named():
+    pair = make(reference=lambda x, t: (x + 1, 2 * x), stub="def double(x, t):\n    more = x + 1\n    twice = ...\n    return more, twice\n")
+    assert evaluate(pair, lambda x, t: (x + 1, ...)).message == (
+        "07.1 not answered yet: the second part (`twice`) of what it returns is still `...`; hint('07.1') helps.")
+    assert evaluate(pair, lambda x, t: [..., 2 * x]).status == evaluate(pair, lambda x, t: (..., ...)).status == "unanswered"
+    assert "Replace the `...`" in evaluate(pair, lambda x, t: (..., ...)).message
+    assert "entry 'b'" in evaluate(make(reference=lambda x, t: {"a": x, "b": x}), lambda x, t: {"a": x, "b": ...}).message
+
+
+def test_the_dots_are_spoken_of_only_where_they_are():
+    def tried(x, t):
+        if len(x) > 1:
+            return 2 * x
+        raise NotImplementedError("one row")
+
+    result = evaluate(make(), tried)
+    assert result.check == "raises" and "NotImplementedError in line 4 of it: one row" in result.message
+    assert "in the place of the `raise`" in evaluate(make(), made(BLANKS["raise"])).message
+    assert evaluate(make(), None).message.startswith("07.1 not answered yet. You pass None. Pass your answer")
+    assert "you pass Python's own `print`" in evaluate(make(), print).message.replace("You", "you")
+    assert "not a value: you pass 3." in evaluate(make(), 3).message
+
+
+async def waiting(x, t):
+    return 2 * x
+
+
+async def yielding_and_waiting(x, t):
+    yield 2 * x
+
+
+def yielding(x, t):
+    yield 2 * x
+
+
+@pytest.mark.parametrize("answer, words", [
+    (Forward, "pass an instance, check('07.1', Forward())"), (yielding, "use `return`, not `yield`"), (waiting, "write `def` alone"),
+    (yielding_and_waiting, "use `return`, not `yield`"), (torch, "the module `torch`"), (lambda x, t: waiting(x, t), "is an object of type coroutine"),
+])
+def test_classes_generators_and_coroutines_are_told_apart_from_functions(answer, words):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        result = evaluate(make(), answer)
+    assert result.check == "type" and words in result.message
+
+
+def test_every_exception_of_an_answer_but_an_interrupt_is_a_finding():
+    class Own(BaseException):
+        pass
+
+    for kind in (Own, GeneratorExit, BaseException, SystemExit):
+        def answer(x, t, kind=kind):
+            raise kind
+
+        result = evaluate(make(), answer)
+        assert result.check == "raises" and f"code raises {kind.__name__} in line 2 of it" in result.message
+
+
+CATCHES_ALL = {
+    "a sleep": "    while True:\n        try:\n            time.sleep(100)\n        except:\n            pass\n",
+    "short sleeps": "    while True:\n        try:\n            time.sleep(0.01)\n        except:\n            continue\n",
+    "loops in loops": "    while True:\n        try:\n            while True:\n                try:\n                    sum(range(100))\n"
+                      "                except:\n                    pass\n        except BaseException:\n            y = x\n",
+    "kept": "    found = []\n    while True:\n        try:\n            time.sleep(100)\n        except BaseException as error:\n            found.append(error)\n",
+    "a deaf clock": "    signal.signal(signal.SIGALRM, signal.SIG_IGN)\n    while True:\n        sum(range(100))\n",
+    "a stopped clock": "    signal.setitimer(signal.ITIMER_REAL, 0)\n    while True:\n        try:\n            sum(range(100))\n        except:\n            pass\n",
+}
+
+
+@pytest.mark.parametrize("name", CATCHES_ALL)
+def test_a_loop_that_catches_every_interruption_is_stopped(name):
+    answer = made("import signal, time\ndef double(x, t):\n" + CATCHES_ALL[name])
+    trace = sys.gettrace()
+    result = evaluate(make(), answer, time_limit=0.05)
+    assert result.check == "time" and "was stopped" in result.message
+    assert sys.gettrace() is trace and signal.getitimer(signal.ITIMER_REAL)[0] == 0
+    assert evaluate(make(), lambda x, t: 2 * x, time_limit=5.0).status == "right"
+
+
+def test_a_loop_in_another_thread_that_catches_every_interruption_is_stopped():
+    results, answer = [], made("import time\ndef double(x, t):\n" + CATCHES_ALL["short sleeps"])
+    thread = threading.Thread(target=lambda: results.append(evaluate(make(), answer, time_limit=0.05)), daemon=True)
+    thread.start()
+    thread.join(30)
+    assert [one.check for one in results] == ["time"]
+
+
+def test_code_that_no_interruption_stops_is_told_so(monkeypatch):
+    limit, told = patience._Limit(), []
+    monkeypatch.setattr(limit, "stderr", types.SimpleNamespace(write=told.append))
+    monkeypatch.setattr(limit, "arm", lambda wait: None)
+    for _ in range(2 * patience._MANY):
+        limit.again()
+    assert len(told) == 1 and "interrupt or restart the kernel" in told[0]
+    limit.over = True
 
 
 def test_the_time_limit_is_the_one_given_or_the_environments(monkeypatch):

@@ -10,7 +10,10 @@ cases and reference are open to the reader.
 
 from __future__ import annotations
 
+import dataclasses
+import inspect
 import math
+import types
 from collections.abc import Sequence
 from typing import Any
 
@@ -22,8 +25,9 @@ from .mistakes import name_mistake
 from .patience import TimeLimit, within
 from .result import Result
 from .surroundings import kept
-from .traces import failure_of, prints, unwritten
+from .traces import failure_of
 from .trial import Outcome, run_case
+from .written import nothing_comes_back, open_part, some_end_without, unwritten
 
 __all__ = ["CannotJudge", "Result", "evaluate", "judge", "make_cases"]
 
@@ -48,10 +52,9 @@ def evaluate(
     `time_limit` is in seconds, for all cases together. It prints nothing.
     """
     if answer is None or answer is ...:
-        return _unanswered(exercise)
-    if not exercise.is_value and not callable(answer):
-        text = f"Pass the function itself, check({exercise.id!r}, {exercise.answer_name}), not a"
-        return _wrong(exercise, Finding("type", f"{text} value."))
+        return _unanswered(exercise, *((" You pass None.", _PASS) if answer is None else ()))
+    if told := _is_no_answer(exercise, answer):
+        return _wrong(exercise, Finding("type", told))
     function = (lambda **_: answer) if exercise.is_value else answer
     with kept():
         cases = make_cases(exercise, seed)
@@ -66,6 +69,9 @@ def evaluate(
             result = judge(exercise, cases, outcomes)
         except CannotJudge as error:
             return Result(exercise.id, "unanswered", f"{exercise.id} cannot be checked: {error}")
+        if result.check == "type" and any(one.output is None for one in outcomes):
+            text = result.message + some_end_without(answer)
+            result = dataclasses.replace(result, message=text)
     return result.with_trial(exercise, answer, cases)
 
 
@@ -74,9 +80,16 @@ def judge(exercise: Exercise, cases: Sequence[Case], outcomes: Sequence[Outcome]
 
     Raises CannotJudge where the reference fails on one of the cases.
     """
-    open_places = [one.failure for one in outcomes if one.failure is not None and one.is_blank]
-    if open_places or all(outcome.is_blank for outcome in outcomes):
+    raised = [one.failure for one in outcomes if one.failure is not None and one.is_blank]
+    stubs = [one for one in raised if one.type_name == "NotImplementedError"]
+    if all(outcome.is_blank for outcome in outcomes) or len(stubs) < len(raised):
+        if raised and len(stubs) == len(raised):
+            return _unanswered(exercise, todo="Write your code in the place of the `raise`")
         return _unanswered(exercise)
+    for outcome in outcomes:
+        if part := open_part(outcome.output, exercise.render(exercise.stub)):
+            text = f"{exercise.id} not answered yet: {part} of what it returns is still `...`;"
+            return Result(exercise.id, "unanswered", f"{text} hint({exercise.id!r}) helps.")
     if len(outcomes) > 1 and any(outcome.output is ... for outcome in outcomes):
         return _unanswered(exercise, " A `...` is what it still returns in one of the cases.")
     with kept():
@@ -109,9 +122,37 @@ def _numpy_cannot(case: Case, outcome: Outcome) -> bool:
     )
 
 
-def _unanswered(exercise: Exercise, note: str = "") -> Result:
+def _is_no_answer(exercise: Exercise, answer: Any) -> str:
+    """Say what is handed in where that cannot be an answer; "" where it may be one."""
+    call = f"check({exercise.id!r}, {exercise.answer_name})"
+    if isinstance(answer, types.ModuleType):
+        return f"you pass the module `{answer.__name__}`. Pass what you have written: {call}."
+    builtin = isinstance(answer, (types.BuiltinFunctionType, type))
+    if builtin and getattr(answer, "__module__", None) == "builtins":
+        return f"you pass Python's own `{answer.__name__}`. Pass what you have written: {call}."
+    if isinstance(answer, type) and any(
+        isinstance(getattr(answer, name, None), types.FunctionType)
+        for name in ("forward", "__call__")
+    ):
+        name = answer.__name__
+        return f"you pass the class `{name}`: pass an instance, check({exercise.id!r}, {name}())."
+    if not exercise.is_value and not callable(answer):
+        shown = "one" if isinstance(answer, torch.Tensor) else f"{answer!r:.60}"
+        text = f"Pass the function itself, {call}, not a value"
+        return f"{text}." if shown == "one" else f"{text}: you pass {shown}."
+    if inspect.isasyncgenfunction(answer) or inspect.isgeneratorfunction(answer):
+        return "your function is a generator: use `return`, not `yield`."
+    if inspect.iscoroutinefunction(answer):
+        return "your function begins with `async def`: write `def` alone."
+    return ""
+
+
+_REPLACE, _PASS = "Replace the `...`", "Pass your answer"
+
+
+def _unanswered(exercise: Exercise, note: str = "", todo: str = _REPLACE) -> Result:
     message = (
-        f"{exercise.id} not answered yet.{note} Replace the `...` and run the cell again;"
+        f"{exercise.id} not answered yet.{note} {todo} and run the cell again;"
         f" hint({exercise.id!r}) helps."
     )
     return Result(exercise.id, "unanswered", message)
@@ -121,10 +162,7 @@ def _without_return(exercise: Exercise, answer: Any) -> Result:
     """The verdict on a function that always returns None: a stub, or one that forgets to return."""
     if exercise.is_value or unwritten(answer, exercise.render(exercise.stub)):
         return _unanswered(exercise)
-    text = "your function returns None: its `return` is missing."
-    if prints(answer):
-        text += " It prints, and what is printed is seen but does not come back."
-    return _wrong(exercise, Finding("type", text))
+    return _wrong(exercise, Finding("type", nothing_comes_back(answer)))
 
 
 def _too_long(answer: Any, error: TimeLimit, seconds: float) -> Finding:

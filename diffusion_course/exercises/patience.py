@@ -7,13 +7,23 @@ import ctypes
 import math
 import os
 import signal
+import sys
 import threading
-from collections.abc import Iterator
+import types
+from collections.abc import Callable, Iterator
 from typing import Any
+
+from .traces import is_own
 
 VARIABLE = "DIFFUSION_COURSE_TIME_LIMIT"
 SECONDS = 60.0
-_AGAIN = 1.0  # seconds after which it is tried again: an `except:` may have caught it
+_AGAIN = 0.05  # seconds after which it is tried again: an `except:` may have caught it
+_GRACE = 0.5  # seconds that the alarm clock has before the watching thread helps
+_MANY = 60  # tries after which a word is said
+_WORD = (
+    "\nThis code catches every interruption, so that the check cannot stop it: interrupt or restart"
+    " the kernel. A bare `except:` catches too much; name the exception that you expect.\n"
+)
 
 
 class TimeLimit(BaseException):
@@ -47,23 +57,91 @@ def chosen_limit(seconds: float | None) -> float:
 def within(seconds: float) -> Iterator[None]:
     """Raise TimeLimit in the body when the time is over; math.inf sets no limit.
 
-    In a program's main thread the alarm clock does it; in another thread, or where there is none, a
-    thread that watches. Code that is inside one long call of a library ends when that returns.
+    In a program's main thread the alarm clock does it, and a thread that watches where the code has
+    stopped the clock; in another thread, or where there is no clock, that thread alone. Code that
+    is inside one long call of a library ends when that returns. Code that catches the interruption
+    gets it again, on the next line that it comes to.
     """
     if not math.isfinite(seconds):
         yield
-    elif hasattr(signal, "setitimer") and (threading.current_thread() is threading.main_thread()):
-        with _alarm(seconds):
-            yield
-    else:
-        with _watched(seconds):
-            yield
+        return
+    alarm = hasattr(signal, "setitimer") and threading.current_thread() is threading.main_thread()
+    limit, trace = _Limit(), sys.gettrace()
+    try:
+        with _alarm(limit, seconds) if alarm else contextlib.nullcontext():
+            with _watched(limit, seconds + _GRACE if alarm else seconds):
+                yield
+    finally:
+        limit.over = True
+        if sys.gettrace() == limit.trace:
+            sys.settrace(trace)
+
+
+class _Limit:
+    """One time limit: its own exception, which comes back where it was caught."""
+
+    def __init__(self) -> None:
+        self.over, self.tries, self.wait = False, 0, 0
+        self.home, self.thread = _caller(), threading.get_ident()
+        self.stderr = sys.stderr
+        lost = self.lost
+        self.kind = type("TimeLimit", (TimeLimit,), {"__del__": lambda error: lost()})
+
+    def lost(self) -> None:
+        """The exception was caught and is gone: raise it on the line that comes next."""
+        if not self.over and threading.get_ident() == self.thread:
+            self.arm(0)
+
+    def again(self) -> None:
+        """Count a try; the later ones also raise where an `except` has caught and kept them."""
+        self.tries += 1
+        if self.tries > 1:
+            self.arm(self.tries % 8)
+        if self.tries == _MANY:
+            with contextlib.suppress(Exception):
+                self.stderr.write(_WORD)
+
+    def arm(self, wait: int) -> None:
+        """Raise on the line after the next `wait` ones of the learner's own code."""
+        frames = list(_above(self.home))
+        if frames:
+            self.wait = wait
+            for frame in frames:
+                frame.f_trace = self.trace
+            sys.settrace(self.trace)
+
+    def trace(self, frame: Any, event: str, value: Any) -> Callable[..., Any] | None:
+        if self.over or not is_own(frame.f_code):
+            return None
+        if event == "line":
+            self.wait -= 1
+            if self.wait < 0:
+                raise self.kind
+        return self.trace
+
+
+def _caller() -> types.FrameType:
+    """The frame of the `with` statement."""
+    frame = sys._getframe()
+    while frame.f_code.co_filename in (__file__, contextlib.__file__):
+        frame = frame.f_back
+    return frame
+
+
+def _above(home: types.FrameType) -> Iterator[types.FrameType]:
+    """Yield the frames of the learner's own code that `home` has called, the innermost first."""
+    frame = sys._getframe()
+    while frame is not None and frame is not home:
+        if is_own(frame.f_code):
+            yield frame
+        frame = frame.f_back
 
 
 @contextlib.contextmanager
-def _alarm(seconds: float) -> Iterator[None]:
+def _alarm(limit: _Limit, seconds: float) -> Iterator[None]:
     def ring(number: int, frame: Any) -> None:
-        raise TimeLimit
+        limit.again()
+        raise limit.kind
 
     left, handler = signal.getitimer(signal.ITIMER_REAL), signal.getsignal(signal.SIGALRM)
     signal.signal(signal.SIGALRM, ring)
@@ -72,14 +150,15 @@ def _alarm(seconds: float) -> Iterator[None]:
         yield
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
+        limit.over = True
         signal.signal(signal.SIGALRM, handler if handler is not None else signal.SIG_DFL)
         if left[0]:  # another clock was running: it goes on, a little late
             signal.setitimer(signal.ITIMER_REAL, *left)
 
 
 @contextlib.contextmanager
-def _watched(seconds: float) -> Iterator[None]:
-    number, over, lock = threading.get_ident(), threading.Event(), threading.Lock()
+def _watched(limit: _Limit, seconds: float) -> Iterator[None]:
+    over, lock = threading.Event(), threading.Lock()
     raise_in = ctypes.pythonapi.PyThreadState_SetAsyncExc
 
     def watch() -> None:
@@ -87,7 +166,7 @@ def _watched(seconds: float) -> Iterator[None]:
         while not over.wait(pause):
             with lock:
                 if not over.is_set():
-                    raise_in(ctypes.c_ulong(number), ctypes.py_object(TimeLimit))
+                    raise_in(ctypes.c_ulong(limit.thread), ctypes.py_object(limit.kind))
             pause = _AGAIN
 
     watcher = threading.Thread(target=watch, daemon=True)
@@ -97,5 +176,5 @@ def _watched(seconds: float) -> Iterator[None]:
     finally:
         with lock:
             over.set()
-            raise_in(ctypes.c_ulong(number), None)  # one that is on its way
+            raise_in(ctypes.c_ulong(limit.thread), None)  # one that is on its way
         watcher.join()

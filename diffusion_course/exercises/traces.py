@@ -4,18 +4,14 @@ what is left.
 
 from __future__ import annotations
 
-import ast
-import contextlib
 import dataclasses
 import dis
 import functools
-import inspect
 import linecache
 import os
 import re
 import site
 import sysconfig
-import textwrap
 import types
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,7 +21,6 @@ import numpy as np
 import torch
 
 from ..door import FILE
-from .syntax import parse
 
 _ROOMS = [str(Path(__file__).resolve().parents[1])]
 _ROOMS += [os.path.dirname(module.__file__) for module in (torch, np)]
@@ -34,7 +29,6 @@ _ROOMS += site.getsitepackages()
 _LIBRARIES = tuple(f"{folder}{os.sep}" for one in _ROOMS for folder in (one, os.path.realpath(one)))
 _NO_FILES = ("<frozen ", "<__array_function__", FILE)
 _NOT_A_STUB = re.compile(r"^einsum\(")  # torch calls the dots in its pattern an ellipsis
-_NOTHING = set("RESUME NOP LOAD_CONST RETURN_CONST RETURN_VALUE CACHE COPY_FREE_VARS".split())
 _SHOWN = 100
 
 
@@ -78,7 +72,12 @@ class _Step:
     @property
     def is_own(self) -> bool:
         """True in the learner's code, false in a library's and in the course's."""
-        return not self.code.co_filename.startswith((*_LIBRARIES, *_NO_FILES))
+        return is_own(self.code)
+
+
+def is_own(code: types.CodeType) -> bool:
+    """True for the learner's code, false for a library's and the course's."""
+    return not code.co_filename.startswith((*_LIBRARIES, *_NO_FILES))
 
 
 def failure_of(answer: Any, error: BaseException) -> Failure:
@@ -91,7 +90,7 @@ def failure_of(answer: Any, error: BaseException) -> Failure:
         home = next((code for code in known if step.code in _family(code)), step.code)
         first, source = _first_line(home), linecache.getline(step.code.co_filename, step.line)
         # The answer itself is "it"; a method of the learner's class has a name.
-        where = "" if home is _code_of(answer) else home.co_name
+        where = "" if home is code_of(answer) else home.co_name
         source = source.strip()[:_SHOWN]
         place = {"line": max(step.line - first + 1, 1), "where": where, "source": source}
     message = first_line_of(error)
@@ -128,41 +127,7 @@ def codes(answer: Any) -> list[types.CodeType]:
                 for name in ("forward", "__call__", "__init__")
                 if isinstance(vars(base).get(name), types.FunctionType)
             ]
-    return [code for code in found if not code.co_filename.startswith((*_LIBRARIES, *_NO_FILES))]
-
-
-def unwritten(answer: Any, stub: str) -> bool:
-    """True where the answer does nothing, is the stub, or has a `...` left that stands alone."""
-    given = set()
-    for before in ("", "import torch\n"):  # Python calls methods of an imported name in another way
-        scope: dict[str, Any] = {"torch": torch, "numpy": np}
-        with contextlib.suppress(Exception):
-            exec(compile(before + stub, "<the stub>", "exec"), scope)
-        given |= {code.co_code for value in scope.values() for code in codes(value)}
-    return all(
-        code.co_code in given or _does_nothing(code) or _has_open_line(code)
-        for code in codes(answer)
-        if code.co_name != "__init__"
-    )
-
-
-def prints(answer: Any) -> bool:
-    """True where the answer calls `print`."""
-    return any("print" in code.co_names for code in codes(answer))
-
-
-def _does_nothing(code: types.CodeType) -> bool:
-    return {step.opname for step in dis.get_instructions(code)} <= _NOTHING
-
-
-def _has_open_line(code: types.CodeType) -> bool:
-    """True where a line of the function's text is `...` alone; Python compiles it to nothing."""
-    try:
-        tree = parse(textwrap.dedent(inspect.getsource(code)))
-    except (OSError, SyntaxError, TypeError, ValueError):
-        return False
-    lines = (node.value for node in ast.walk(tree) if isinstance(node, ast.Expr))
-    return any(isinstance(line, ast.Constant) and line.value is ... for line in lines)
+    return [code for code in found if is_own(code)]
 
 
 def _attribute(value: Any, name: str) -> Any:
@@ -177,7 +142,7 @@ def _plain_code(value: Any) -> types.CodeType | None:
     return code if isinstance(code, types.CodeType) else None
 
 
-def _code_of(answer: Any) -> types.CodeType | None:
+def code_of(answer: Any) -> types.CodeType | None:
     """The code of what was handed in as a function, under its decorators and partials."""
     for _ in range(20):
         inner = [_attribute(answer, name) for name in ("__wrapped__", "func", "__func__")]

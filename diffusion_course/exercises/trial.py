@@ -17,6 +17,7 @@ import torch
 
 from .data import Foreign, clone, plain, unchanged
 from .definition import Case
+from .patience import TimeLimit
 from .surroundings import kept, random_states
 from .traces import Failure, failure_of
 
@@ -48,8 +49,17 @@ class Outcome:
         Then it returns None or `...`, or trips over a `...` of its own.
         """
         if self.failure is None:
-            return self.output is None or self.output is ...
+            return self.output is None or _is_open(self.output)
         return self.failure.blank
+
+
+def _is_open(output: Any) -> bool:
+    """True for a `...`, and for a tuple or dictionary that holds nothing else."""
+    if isinstance(output, dict):
+        output = tuple(output.values())
+    return output is ... or (
+        isinstance(output, tuple) and len(output) > 0 and all(map(_is_open, output))
+    )
 
 
 class Called(Protocol):
@@ -65,12 +75,12 @@ def run_case(
     answer: Callable[..., Any],
     case: Case,
     *,
-    caught: tuple[type[BaseException], ...] = (Exception, SystemExit),
+    caught: tuple[type[BaseException], ...] = (BaseException,),
 ) -> Outcome:
     """Call `answer` on clones of the case's arguments and return what happened.
 
     The caller's process is left as it was (`surroundings.kept`). Exceptions that are not `caught`
-    come through.
+    come through, and KeyboardInterrupt and TimeLimit always do.
     """
     before = bound_arguments(exercise, case)
     args, kwargs = clone((case.args, dict(case.kwargs)))
@@ -129,7 +139,11 @@ def _call(
                 if exercise.call is None
                 else exercise.call(answer, *args, **kwargs)
             )
+            if inspect.iscoroutine(output):
+                output.close()  # else Python warns that nobody waits for it
             output = plain(output)
+        except (KeyboardInterrupt, TimeLimit):
+            raise
         except caught as error:  # a finding, whatever it is: the check itself does not crash
             output, failure = None, failure_of(answer, error)
         return output, failure, _as_bytes(random_states()) != started
