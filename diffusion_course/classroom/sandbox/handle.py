@@ -54,10 +54,11 @@ class WorkerHandle:
     ) -> None:
         self.limits, self.unsafe = limits, unsafe
         self.forks = not unsafe or CAN_FORK
-        self.process = start_worker(course, folder, limits.disk_mib, unsafe=unsafe)
+        started = start_worker(course, folder, limits.disk_mib, unsafe=unsafe)
+        self.process, self._to_worker, self._from_worker = started
         self._heard, self._is_over = bytearray(), False
         self._own: list[psutil.Process] = []  # its processes before any run
-        self._frames = FrameReader(self.process.stdout)
+        self._frames = FrameReader(self._from_worker)
         self._watch = Watch(self.process, limits, sandboxed=not unsafe)
         try:
             self._begin(modules)
@@ -108,7 +109,7 @@ class WorkerHandle:
             time.sleep(PAUSE)
         self._frames.close()
         self._watch.join()
-        self.process.stdin.close()
+        self._to_worker.close()
 
     def _begin(self, modules: tuple[str, ...]) -> None:
         limits = {
@@ -129,7 +130,7 @@ class WorkerHandle:
         self._watch.overdue = time.monotonic() + START_SECONDS
         try:
             while rest:
-                rest = rest[os.write(self.process.stdin.fileno(), rest) :]
+                rest = rest[os.write(self._to_worker.fileno(), rest) :]
         except OSError:
             raise self._end() from None
         finally:
@@ -182,6 +183,11 @@ class WorkerHandle:
 
 
 def _control_message(data: bytes) -> tuple[Any, ...]:
-    """A message of the first process, which is one frame."""
+    """A message of the first process, which is one frame: a tuple that begins with a word."""
+    if len(data) < HEADER.size:
+        raise ProtocolError("the first process said less than a message")
     length, _ = HEADER.unpack(data[: HEADER.size])
-    return decode(data[HEADER.size : HEADER.size + length], b"")
+    said = decode(data[HEADER.size : HEADER.size + length], b"")
+    if type(said) is not tuple or not said or type(said[0]) is not str:
+        raise ProtocolError("the first process says a tuple that begins with a word")
+    return said
