@@ -10,10 +10,11 @@ import time
 import pytest
 import torch
 
-from diffusion_course.classroom.sandbox.decoding import decode, receive
 from diffusion_course.classroom.grading.marking import verdict
 from diffusion_course.classroom.reasons import Reason
+from diffusion_course.classroom.sandbox import handle
 from diffusion_course.classroom.sandbox.conversation import have_answer_called, have_cells_executed
+from diffusion_course.classroom.sandbox.decoding import decode, receive
 from diffusion_course.classroom.sandbox.handle import RunEnded, WorkerHandle
 from diffusion_course.classroom.sandbox.limits import Limits
 from diffusion_course.classroom.sandbox.outcomes import decode_outcome, encode_outcome
@@ -268,7 +269,7 @@ def test_damaged_frames_end_that_run_and_nothing_else():
     right = run_case(exercise, exercise.reference, cases[0])
     outputs = [right.output, (1.5, {"a": 2**70}), torch.rand(3, dtype=torch.complex64), Foreign("a"), math.nan, "text", {}, ()]
     ended = 0
-    for count in range(1500):
+    for _ in range(1500):
         outcome = encode_outcome(Outcome(rng.choice(outputs), rng.choice([None, Failure("E", "m", 1)])))
         talk = [bytearray(one) for _, one in said(("cell", 0), ("cells", ((0, "E"),)), ("found",))]
         talk += [bytearray(outcome), bytearray(encode(("done", 0)))]
@@ -284,3 +285,52 @@ def test_damaged_frames_end_that_run_and_nothing_else():
         except RunEnded as error:
             ended += error.reason in (Reason.INTERFERED, Reason.NOT_DATA, Reason.CRASH)
     assert ended > 500
+
+
+# Deadlines: time stands still except where the test moves it, so nothing here waits.
+
+
+class Endless:
+    """Frames that never end; each takes a second."""
+
+    def __init__(self, clock, *frames_):
+        self.clock, self.frames, self.count = clock, frames_, 0
+
+    def next(self, seconds):
+        self.clock.now += 1
+        self.count += 1
+        assert self.count < 2000, "it listens for ever"
+        return self.frames[min(self.count, len(self.frames)) - 1]
+
+
+class Clock:
+    now = 100.0
+
+    def monotonic(self):
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    made = Clock()
+    monkeypatch.setattr(time, "monotonic", made.monotonic)
+    return made
+
+
+def endless(clock, *frames_):
+    made = hearing()
+    made._frames = Endless(clock, *frames_)
+    return made
+
+
+def test_cells_that_are_announced_for_ever_end_with_the_time(clock):
+    one = endless(clock, *said(("cell", 0)))
+    with pytest.raises(RunEnded) as caught:
+        have_cells_executed(one, [(0, type("Cell", (), {"source": ""}))], [], clock.now + 30)
+    assert caught.value.reason is Reason.TIME and clock.now < 140
+
+
+@pytest.mark.parametrize("frame", [(CONTROL, encode(("ended", 0))), (0, b"x"), (CONTROL, encode(("ended", "x")))], ids=["ended", "a run's", "odd"])
+def test_a_clean_up_that_is_answered_for_ever_ends_with_its_time(clock, frame):
+    assert endless(clock, frame).clean() is False
+    assert clock.now <= 100 + handle.CLEAN_SECONDS + 2

@@ -11,11 +11,13 @@ from pathlib import Path
 import psutil
 import pytest
 
+from diffusion_course.classroom.grading import attempts
 from diffusion_course.classroom.grading.attempts import run_attempts
+from diffusion_course.classroom.grading.selection import Task
 from diffusion_course.classroom.reasons import Reason
 from diffusion_course.classroom.records import Cell, Submission
 from diffusion_course.classroom.sandbox import bubblewrap as sandbox
-from diffusion_course.classroom.sandbox import handle
+from diffusion_course.classroom.sandbox import handle, watch
 from diffusion_course.classroom.sandbox.bubblewrap import (
     SandboxMissing,
     bubblewrap_arguments,
@@ -384,7 +386,77 @@ def test_a_worker_that_was_killed_says_so(course, tmp_path):
         one.close()
 
 
+STOPS = "import os, signal\nos.kill(os.getppid(), signal.SIGSTOP)\nwhile True: pass"
+
+
+@needs_sandbox
+def test_a_run_that_stops_the_first_process_is_ended_and_so_is_the_worker(course, tmp_path, monkeypatch):
+    """It is seen, and nobody waits for an answer of a process that stands still."""
+    one = WorkerHandle(course, tmp_path, LIMITS)
+    try:
+        with pytest.raises(RunEnded) as caught:  # whether it could still pass on that the cell began is chance
+            have_cells_executed(one, [(7, Cell(STOPS))], [], soon())
+        assert caught.value.reason is Reason.INTERFERED
+        monkeypatch.setattr(one, "_control", None)
+        assert not one.clean()
+    finally:
+        one.close()
+    assert not any(map(is_alive, one._own)) and not one._frames.is_alive()
+
+
+@needs_sandbox
+def test_a_pipe_that_is_full_holds_nobody_up(course, tmp_path, monkeypatch):
+    """The first process stands still, seen or not, and never reads again."""
+    monkeypatch.setattr(watch, "are_stopped", lambda processes: False)
+    monkeypatch.setattr(handle, "WRITE_SECONDS", 0.5)
+    one = WorkerHandle(course, tmp_path, LIMITS)
+    try:
+        one._own[-1].suspend()
+        with pytest.raises(RunEnded) as caught:
+            one.send("x" * 2**20)
+        assert caught.value.reason is Reason.TIME and not one.clean()
+    finally:
+        one.close()
+    assert not any(map(is_alive, one._own))
+
+
 # Attempts.
+
+
+def test_no_wait_is_longer_than_a_minute():
+    assert max(handle.START_SECONDS, handle.WRITE_SECONDS, handle.CLEAN_SECONDS) <= 60
+
+
+class Slow:
+    """Stands for the reused worker: each time that it is asked for takes a minute and ends with a crash."""
+
+    def __init__(self, limits):
+        self.limits, self.now, self.asked = limits, 1000.0, 0
+
+    def monotonic(self):
+        return self.now
+
+    def get(self, by):
+        self.asked += 1
+        took = min(60, max(by - self.now, 0))
+        self.now += took
+        return self, took
+
+    def start(self, cells, specs):
+        raise RunEnded(Reason.CRASH)
+
+
+def test_a_submission_has_a_ceiling_whatever_happens(monkeypatch):
+    limits = Limits(seconds=30)
+    worker = Slow(limits)
+    monkeypatch.setattr(time, "monotonic", worker.monotonic)
+    wanted = [(one, make_cases(one)[:1]) for one in all_exercises()[:20]]
+    attempting = attempts._Attempting(Task(submission((None, "x = 1")), wanted), worker)
+    attempting.together()
+    attempting.apart()
+    assert worker.now <= 1000 + limits.ceiling and worker.asked < 20
+    assert set(attempting.attempts) == {one.id for one, _ in wanted}
+    assert {one.reason for one in attempting.attempts.values()} <= {Reason.CRASH, Reason.TIME}
 
 
 @needs_sandbox

@@ -32,6 +32,17 @@ def is_alive(process: psutil.Process) -> bool:
         return False
 
 
+def are_stopped(processes: Iterable[psutil.Process]) -> bool:
+    """Whether one of them stands still, as after SIGSTOP."""
+    for one in processes:
+        try:
+            if one.status() in (psutil.STATUS_STOPPED, psutil.STATUS_TRACING_STOP):
+                return True
+        except psutil.Error:
+            continue
+    return False
+
+
 def count_tasks() -> int:
     """How many tasks the machine has, threads too; 0 where /proc does not tell."""
     try:
