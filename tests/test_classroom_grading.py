@@ -19,7 +19,7 @@ from attacks import HONEST
 from diffusion_course.classroom.__main__ import find_assignment, main
 from diffusion_course.classroom.assignment.assignment import Assignment, save_assignment
 from diffusion_course.classroom.assignment.build import build_assignment
-from diffusion_course.classroom.grading.folder import grade_folder
+from diffusion_course.classroom.grading.folder import grade_folder, grade_one
 from diffusion_course.classroom.grading.hand_offs import course_names
 from diffusion_course.classroom.grading.journal import InUse, hold_folder
 from diffusion_course.classroom.grading.marking import ONE_AT_A_TIME, hidden_cases, mark
@@ -162,6 +162,28 @@ def test_the_courses_functions_in_an_answer_are_noticed():
     exercise = all_exercises(2)[0]
     cells = (Cell("from diffusion_course import q_sample as q, check\nimport diffusion_course as dc"), Cell("def jump(*a):\n    return q(*a)", "answer-02-1"))
     assert course_names(Submission("ann", Path("x"), "0", cells), exercise) == "q_sample"
+
+
+@pytest.mark.parametrize(("helper", "answer", "names"), [
+    ("from diffusion_course import *", "def jump(*a):\n    return q_sample(*a)", "q_sample"), ("from diffusion_course import *", "def jump(*a):\n    return q(*a)", ""),
+    ("", "def jump(*a):\n    return __import__('diffusion_course.process').q_sample(*a)", "diffusion_course"),
+    ("from diffusion_course.process import *", "def jump(*a):\n    return q_sample(*a)", "q_sample"),
+    ("from diffusion_course import *\ndef snr(x):\n    return x", "def jump(*a):\n    return snr(*a)", ""),
+])
+def test_a_hand_off_is_seen_in_the_text(helper, answer, names):
+    cells = (Cell(helper), Cell(answer, "answer-02-1"))
+    assert course_names(Submission("ann", Path("x"), "0", cells), all_exercises(2)[0]) == names
+
+
+def test_what_an_answer_called_is_noted_for_the_instructor():
+    one = assignment(exercises=("02.1",))
+    cells = (Cell("def jump(*a):\n    return q_sample(*a)", "answer-02-1"),)
+
+    def attempt(submission, wanted, limits, **options):
+        return {"02.1": Attempt(reason=Reason.TIME, used=("q_sample", "snr"))}, ()
+
+    made = grade_one(one, Submission("ann", Path("x"), "0", cells), Limits(), unsafe=False, course=None, attempt=attempt)
+    assert "02.1 uses the course's q_sample, snr" in made.notes
 
 
 @pytest.fixture

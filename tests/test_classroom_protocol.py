@@ -280,11 +280,23 @@ def test_damaged_frames_end_that_run_and_nothing_else():
         one = hearing(*zip(kinds, map(bytes, talk), strict=True))
         try:
             have_cells_executed(one, [(0, cell)], [exercise], soon())
-            state, outcomes = have_answer_called(one, 0, cases, soon())
+            state, outcomes, _ = have_answer_called(one, 0, cases, soon())
             assert verdict(exercise, cases, outcomes).status in ("right", "wrong", "unanswered", "raises") or state != "found"
         except RunEnded as error:
             ended += error.reason in (Reason.INTERFERED, Reason.NOT_DATA, Reason.CRASH)
     assert ended > 500
+
+
+@pytest.mark.parametrize("names", [(), (1,), ("a" * 10**4,) * 50, "text", None, torch.rand(2), ("<b>\n",)], ids=range(7))
+def test_what_an_answer_is_said_to_call_is_names_or_nothing(names):
+    exercise = get_exercise("02.3")
+    one = hearing(*said(("found",), (1.0, None, (), False, False, True), ("used", names), ("done", 0)))
+    try:
+        used = have_answer_called(one, 0, make_cases(exercise)[:1], soon())[2]
+    except RunEnded as error:
+        assert error.reason is Reason.INTERFERED
+    else:
+        assert len(used) <= 20 and all(len(name) <= 80 and set(name) <= set("ab?") for name in used)
 
 
 # Deadlines: time stands still except where the test moves it, so nothing here waits.

@@ -74,7 +74,7 @@ def inside(worker, code):
     assert worker.clean()
     source = f"def signal_to_noise(alphas_cumprod):\n    return result\n{code}"
     failures = have_cells_executed(worker, [(0, Cell(source))], [SLOPE], soon())
-    state, (outcome, *_) = have_answer_called(worker, 0, make_cases(SLOPE)[:1], soon())
+    state, (outcome, *_), _ = have_answer_called(worker, 0, make_cases(SLOPE)[:1], soon())
     assert (failures, state, outcome.failure) == ({}, "found", None)
     return outcome.output
 
@@ -172,7 +172,7 @@ result += [path for path in PLACES if os.path.exists(path)]
 def test_the_worker_has_its_own_side_of_the_classroom_and_no_more(course):
     folder = course / "diffusion_course" / "classroom"
     there = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
-    worker = ("call_spec", "decoding", "execution", "outcomes", "pipes", "protocol", "restrictions", "worker")
+    worker = ("call_spec", "decoding", "execution", "outcomes", "pipes", "protocol", "record", "restrictions", "worker")
     assert there == {"__init__.py", "sandbox/__init__.py", *(f"sandbox/{name}.py" for name in worker)}
     assert not list(course.rglob("lesson*"))
 
@@ -420,6 +420,54 @@ def test_a_pipe_that_is_full_holds_nobody_up(course, tmp_path, monkeypatch):
     assert not any(map(is_alive, one._own))
 
 
+# What an answer calls of the course.
+
+
+def called(worker, helper, answer, exercise="02.1"):
+    """The state of an answer, and what it called of the package."""
+    assert worker.clean()
+    exercise = get_exercise(exercise)
+    have_cells_executed(worker, [(0, Cell(helper)), (1, Cell(answer))], [exercise], soon())
+    state, outcomes, used = have_answer_called(worker, 0, make_cases(exercise)[:2], soon())
+    assert not outcomes or judge(exercise, make_cases(exercise)[:2], outcomes).status == "right"
+    return state, used
+
+
+CALLS = "def jump(*a):\n    return {}(*a)\n"
+
+
+@needs_sandbox
+@pytest.mark.parametrize(("helper", "answer"), [
+    ("from diffusion_course import *", CALLS.format("q_sample")), ("", CALLS.format("__import__('diffusion_course').q_sample")),
+    ("import diffusion_course.process.kernels", "import sys\n" + CALLS.format("sys.modules['diffusion_course.process.kernels'].q_sample")),
+    ("from diffusion_course import q_sample as mine\nothers = [mine]", CALLS.format("others[0]")),
+    ("import importlib", CALLS.format("getattr(importlib.import_module('diffusion' + '_course'), 'q_' + 'sample')")),
+    ("from diffusion_course import q_sample", "import types\nmine = types.FunctionType(q_sample.__code__.replace(co_filename='x', co_qualname='y'), q_sample.__globals__)\nmine.__kwdefaults__ = q_sample.__kwdefaults__\n" + CALLS.format("mine")),
+    ("from diffusion_course import q_sample", "import types\njump = types.FunctionType(q_sample.__code__.replace(co_filename='x'), q_sample.__globals__)\njump.__kwdefaults__ = q_sample.__kwdefaults__\n"),
+    ("from diffusion_course import q_sample\nimport threading", "def jump(*a):\n    made = []\n    one = threading.Thread(target=lambda: made.append(q_sample(*a)))\n    one.start()\n    one.join()\n    return made[0]\n"),
+], ids=["star", "__import__", "sys.modules", "alias", "spelled", "renamed inside", "renamed", "thread"])
+def test_a_hand_off_is_recorded_however_it_is_written(worker, helper, answer):
+    state, used = called(worker, helper, answer)
+    assert state == "found" and "q_sample" in used
+
+
+@needs_sandbox
+def test_an_answer_of_ones_own_has_no_record(worker):
+    assert called(worker, "import torch", HONEST["02.1"]) == ("found", ())
+    assert called(worker, "import torch\nfrom diffusion_course import q_sample\nq_sample", HONEST["02.1"]) == ("found", ())
+
+
+IMPORTABLE = {one.id: one.reference.__name__ for one in all_exercises() if str(getattr(one.reference, "__module__", "")).startswith("diffusion_course.process")}
+
+
+@needs_sandbox
+@pytest.mark.parametrize(("exercise", "name"), IMPORTABLE.items())
+def test_a_reference_that_can_be_imported_is_the_courses_own(worker, exercise, name):
+    answer = get_exercise(exercise).answer_name
+    for helper, text in ((f"from diffusion_course import {name} as one", f"{answer} = one"), ("import diffusion_course", f"{answer} = diffusion_course.{name}.__wrapped__")):
+        assert called(worker, helper, text, exercise) == ("course", ())
+
+
 # Attempts.
 
 
@@ -464,8 +512,10 @@ def test_a_submission_has_a_ceiling_whatever_happens(monkeypatch):
 def test_every_solution_is_right_through_the_sandbox():
     exercises = all_exercises()
     cells = [(None, "import math\nimport torch"), *((f"answer-{one.id.replace('.', '-')}", one.solution_source()) for one in exercises)]
-    statuses, notes = attempted(cells, [one.id for one in exercises], Limits(seconds=300))
-    assert {one.id: status for one, status in zip(exercises, statuses, strict=True) if status != "right"} == {} and notes == ()
+    wanted = [(one, make_cases(one, 1234)) for one in exercises]
+    made, notes = run_attempts(submission(*cells), wanted, Limits(seconds=300))
+    wrong = {one.id: made[one.id].reason for one, cases in wanted if judge(one, cases, made[one.id].outcomes).status != "right"}
+    assert wrong == {} and notes == () and {name: one.used for name, one in made.items() if one.used} == {}
 
 
 @needs_sandbox

@@ -161,11 +161,11 @@ class _Attempting:
     ) -> Attempt:
         _, cases = self.task.wanted[position]
         try:
-            state, outcomes = have_answer_called(worker, position, cases, until)
+            state, outcomes, used = have_answer_called(worker, position, cases, until)
         except AnswerEnded as error:
             return self._ended(error, self._id(position))
         if state == "found":
-            return Attempt(outcomes)
+            return Attempt(outcomes, used=used)
         if state in NOT_FOUND:
             return Attempt(reason=NOT_FOUND[state])
         return self.task.not_found(position, failures)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from ...files.paths import user_path
 from ..assignment.assignment import Assignment
-from ..records import Graded, Submission
+from ..records import Attempt, Graded, Submission
 from ..reports.class_results import ClassResults
 from ..reports.outputs import write_reports
 from ..sandbox.bubblewrap import course_copy, require_hidden, require_sandbox
@@ -77,9 +77,15 @@ def grade_one(
     used = [
         f"{one.id} uses the course's {names}"
         for one, _ in wanted
-        if (names := course_names(submission, one))
+        if (names := _used(course_names(submission, one), attempts.get(one.id)))
     ]
     return mark(assignment, submission, wanted, attempts, (*notes, *used))
+
+
+def _used(by_text: str, attempt: Attempt | None) -> str:
+    """What an answer uses of the course, by its text and by what it called."""
+    called = attempt.used if attempt is not None else ()
+    return ", ".join(sorted({*filter(None, by_text.split(", ")), *called}))
 
 
 def grade_folder(

@@ -25,7 +25,8 @@ from .confinement import refusing_filter
 PACKAGE = Path(__file__).resolve().parents[2]
 DATA = PACKAGE.parent / "data"
 COURSE = "/course"
-WORKER = ("call_spec", "decoding", "execution", "outcomes", "pipes", "protocol", "restrictions")
+WORKER = ("call_spec", "decoding", "execution", "outcomes", "pipes", "protocol")
+WORKER += ("record", "restrictions")
 # What the worker sees of the folders that hold more than it may know; of the others it sees all.
 KEPT = {
     "classroom": {"__init__.py", "sandbox"},
