@@ -201,6 +201,36 @@ def table(out):
     return list(csv.DictReader(io.StringIO((out / "grades.csv").read_text())))
 
 
+def test_who_ran_out_of_time_beside_others_runs_once_more_alone(homework, tmp_path):
+    """What the machine had to do for others is not held against a student."""
+    running, seen = set(), []
+
+    def attempt(submission, wanted, limits, **options):
+        running.add(submission.student)
+        seen.append((submission.student, frozenset(running)))
+        tries = [student for student, _ in seen].count(submission.student)
+        running.remove(submission.student)
+        if submission.student == "ann" and tries == 1:
+            return {one.id: Attempt(reason=Reason.TIME) for one, _ in wanted}, ()
+        return {one.id: Attempt(tuple(run_case(one, one.reference, case) for case in cases)) for one, cases in wanted}, ()
+
+    made = grade_folder(assignment(), homework, tmp_path / "out", jobs=2, progress=False, attempt=attempt)
+    assert {one.student: one.points for one in made.graded}["ann"] == assignment().max_points
+    assert [student for student, _ in seen].count("ann") == 2 and seen[-1] == ("ann", {"ann"}) and [student for student, _ in seen].count("bob") == 1
+    assert made.new == len(made.graded)
+
+
+def test_with_one_job_nobody_runs_twice(homework, tmp_path):
+    seen = []
+
+    def attempt(submission, wanted, limits, **options):
+        seen.append(submission.student)
+        return {one.id: Attempt(reason=Reason.TIME) for one, _ in wanted}, ()
+
+    grade_folder(assignment(), homework, tmp_path / "out", jobs=1, progress=False, attempt=attempt)
+    assert len(seen) == len(set(seen))
+
+
 class Page(HTMLParser):
     """Collects the tags of a page and where its links and sources point."""
 

@@ -6,6 +6,7 @@ import struct
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import psutil
@@ -17,7 +18,7 @@ from diffusion_course.classroom.grading.selection import Task
 from diffusion_course.classroom.reasons import Reason
 from diffusion_course.classroom.records import Cell, Submission
 from diffusion_course.classroom.sandbox import bubblewrap as sandbox
-from diffusion_course.classroom.sandbox import handle, watch
+from diffusion_course.classroom.sandbox import cores, handle, watch
 from diffusion_course.classroom.sandbox.bubblewrap import (
     SandboxMissing,
     bubblewrap_arguments,
@@ -418,6 +419,34 @@ def test_a_pipe_that_is_full_holds_nobody_up(course, tmp_path, monkeypatch):
     finally:
         one.close()
     assert not any(map(is_alive, one._own))
+
+
+@needs_sandbox
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity") or len(os.sched_getaffinity(0)) < 2, reason="one core, nothing to share")
+def test_a_job_has_its_own_cores_and_no_run_takes_those_of_others(course, tmp_path):
+    """Forty processes of one student slow down that student."""
+    every = os.sched_getaffinity(0)
+    first, second = cores.shares(2)
+    assert first and second and not first & second and first | second == every and cores.shares(len(every) + 1) == []
+    code = """import os
+result = []
+for wanted in (range(os.cpu_count()), *([one] for one in range(os.cpu_count()))):
+    try:
+        os.sched_setaffinity(0, wanted)
+    except OSError:
+        pass
+    result += os.sched_getaffinity(0)
+if os.fork() == 0:
+    os._exit(0)
+result = sorted(set(result))
+"""
+    with ThreadPoolExecutor(1, initializer=cores.keep_to, initargs=(iter([second]),)) as pool:
+        one = pool.submit(WorkerHandle, course, tmp_path, LIMITS).result()
+        try:
+            assert pool.submit(os.sched_getaffinity, 0).result() == every
+            assert set(inside(one, code)) == second
+        finally:
+            one.close()
 
 
 # What an answer calls of the course.

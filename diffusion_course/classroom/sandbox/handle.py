@@ -19,6 +19,7 @@ import psutil
 from ..reasons import Reason
 from .bubblewrap import start_worker
 from .call_spec import CallSpec
+from .cores import own_cores
 from .decoding import decode, receive
 from .limits import Limits
 from .processes import descendants, is_alive, kill_all
@@ -60,7 +61,8 @@ class WorkerHandle:
     ) -> None:
         self.limits, self.unsafe = limits, unsafe
         self.forks = not unsafe or CAN_FORK
-        started = start_worker(course, folder, limits.disk_mib, unsafe=unsafe)
+        with own_cores():
+            started = start_worker(course, folder, limits.disk_mib, unsafe=unsafe)
         self.process, self._to_worker, self._from_worker = started
         self._heard, self._is_over = bytearray(), False
         self._own: list[psutil.Process] = []  # its processes before any run
