@@ -354,6 +354,35 @@ except OSError:
 
 
 @needs_sandbox
+def test_calls_that_pin_pages_are_refused(worker):
+    """Pages that a pipe holds are counted for no process."""
+    code = """import ctypes, errno, os
+libc = ctypes.CDLL(None, use_errno=True)
+read, write = os.pipe()
+result = []
+for name, arguments in (("vmsplice", (write, 0, 0, 0)), ("splice", (read, None, write, None, 0, 0)), ("tee", (read, write, 0, 0))):
+    ctypes.set_errno(0)
+    if getattr(libc, name)(*arguments) != -1 or ctypes.get_errno() != errno.EPERM:
+        result.append(name)
+"""
+    assert inside(worker, code) == ()
+
+
+@needs_sandbox
+@pytest.mark.parametrize("place", ["/tmp", "/dev/shm"])
+def test_files_of_no_size_are_counted(course, tmp_path, monkeypatch, place):
+    monkeypatch.setattr(watch, "MOST_FILES", 500)
+    one = WorkerHandle(course, tmp_path, LIMITS)
+    code = f"import time\nfor number in range(1000):\n    open(f'{place}/{{number}}', 'w').close()\ntime.sleep(20)"
+    try:
+        with pytest.raises(RunEnded) as caught:
+            have_cells_executed(one, [(0, Cell(code))], [], soon(15))
+        assert caught.value.reason is Reason.MEMORY
+    finally:
+        one.close()
+
+
+@needs_sandbox
 def test_the_sandbox_ends_with_its_grader(course, tmp_path):
     code = f"""import sys, time
 from pathlib import Path

@@ -41,6 +41,10 @@ REFUSED = (
     ("setns", 308, 268),
     ("open_by_handle_at", 304, 265),
     ("personality", 135, 92),
+    ("vmsplice", 278, 75),
+    ("splice", 275, 76),
+    ("tee", 276, 77),
+    ("io_setup", 206, 0),
     ("sched_setaffinity", 203, 122),
 )
 PRLIMIT = {"x86_64": 302, "aarch64": 261}

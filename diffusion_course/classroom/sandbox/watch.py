@@ -14,11 +14,12 @@ import psutil
 
 from ..reasons import Reason
 from .limits import Limits
-from .processes import are_stopped, count_tasks, descendants, kill_all, memory_of
+from .processes import are_stopped, count_tasks, descendants, files_of, kill_all, memory_of
 from .protocol import CONTROL, FRAME, MAX_FRAME, RUN
 
 PAUSE, LONG_PAUSE = 0.02, 0.2
 CLOSE_SECONDS = 2.0
+PLACES, MOST_FILES = ("/tmp", "/dev/shm"), 20_000  # each takes memory that is not its size
 WAITING_FRAMES = 1024  # read and not yet asked for; more stay in the pipe
 
 
@@ -103,6 +104,8 @@ class Watch:
                 self.end(Reason.PROCESSES)
             elif are_stopped(self.own):
                 self.end(Reason.INTERFERED)
+            elif self._sandboxed and files_of(self.own[-1:], PLACES) > MOST_FILES:
+                self.end(Reason.MEMORY)
             elif sum(map(memory_of, below)) > self._limits.memory_mib * 2**20:
                 self.end(Reason.MEMORY)
             usual = max(usual, count_tasks() - len(below)) if are_many else usual
