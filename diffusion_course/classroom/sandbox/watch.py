@@ -104,7 +104,7 @@ class Watch:
                 self.end(Reason.PROCESSES)
             elif are_stopped(self.own):
                 self.end(Reason.INTERFERED)
-            elif self._sandboxed and files_of(self.own[-1:], PLACES) > MOST_FILES:
+            elif self._sandboxed and files_of(self.own[:1], PLACES) > MOST_FILES:
                 self.end(Reason.MEMORY)
             elif sum(map(memory_of, below)) > self._limits.memory_mib * 2**20:
                 self.end(Reason.MEMORY)
