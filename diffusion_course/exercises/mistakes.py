@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import re
 import warnings
 from collections.abc import Iterator, Sequence
@@ -13,7 +14,7 @@ import torch
 from .compare import Terms, difference
 from .data import clone, plain
 from .definition import Case, Exercise, Tolerance, WrongAnswer
-from .naming.arguments import argument_changes
+from .naming.arguments import argument_changes, other_parameters
 from .naming.diagnoses import diagnose
 from .naming.formulas import formula_changes
 from .naming.results import result_changes
@@ -96,12 +97,17 @@ def name_mistake(
     if best:
         return best[0] if len(best) == 1 else None
     trials = list(zip(expected, outcomes, strict=True))
-    if any(one.failure is not None for one in outcomes) or not all(
-        _same_form(want.output, got.output) for want, got in trials
-    ):
+    plainly = all(_same_form(want.output, got.output) for want, got in trials)
+    if not plainly or any(_has_effects(want, got) for want, got in trials):
         return None
     kind = _kind(exercise, cases, expected, outcomes)
     return kind or diagnose(exercise, cases, expected, outcomes)
+
+
+def _has_effects(want: Outcome, got: Outcome) -> bool:
+    """True where something else than the numbers is wrong with a call."""
+    effects = got.failure or got.changed or (got.used_global_random > want.used_global_random)
+    return bool(effects or got.ignored_generator > want.ignored_generator or not got.reproducible)
 
 
 def _same_form(want: object, got: object) -> bool:
@@ -128,6 +134,8 @@ def _kind(
     wrong_on = [one for one in trials if not alike(exercise, one[1], one[2], any_dtype=True)]
     if not wrong_on:
         return None
+    if not _has_numbers(exercise, outcomes):
+        return None
     case, _, got = min(wrong_on, key=lambda one: _size(one[0]))
     with kept(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -144,12 +152,24 @@ def _kind(
     return None
 
 
+def _has_numbers(exercise: Exercise, outcomes: Sequence[Outcome]) -> bool:
+    """True where an answer's numbers are finite and not all 0: those would agree by chance."""
+    outputs = [one.output for one in outcomes]
+    if exercise.call is not None:
+        outputs = [one[0] if isinstance(one, tuple) else one for one in outputs]
+    parts = [part for one in outputs for part in (one if isinstance(one, tuple) else (one,))]
+    tensors = [torch.as_tensor(part) for part in parts if not isinstance(part, (str, dict))]
+    return all(bool(x.isfinite().all()) for x in tensors) and any(bool(x.any()) for x in tensors)
+
+
 def _kinds(exercise: Exercise, case: Case) -> Iterator[WrongAnswer]:
     """Yield the mistakes of every exercise, the simplest first."""
     yield from result_changes(exercise)
-    if not exercise.is_value:
+    if exercise.is_value:
+        yield from other_parameters(exercise)
+    else:
         yield from argument_changes(exercise, case)
-    yield from formula_changes(exercise)
+        yield from formula_changes(exercise)
 
 
 def _agrees(exercise: Exercise, wrong: WrongAnswer, case: Case, got: Outcome) -> bool:
@@ -160,6 +180,8 @@ def _agrees(exercise: Exercise, wrong: WrongAnswer, case: Case, got: Outcome) ->
             if exercise.call is None
             else exercise.call(wrong.function, *args, **kwargs)
         )
+        if exercise.is_value and not math.isfinite(output):
+            return False
         return alike(
             exercise,
             Outcome(plain(output)),

@@ -133,12 +133,12 @@ def codes(answer: Any) -> list[types.CodeType]:
 
 def unwritten(answer: Any, stub: str) -> bool:
     """True where the answer does nothing, is the stub, or has a `...` left that stands alone."""
-    scope: dict[str, Any] = {}
-    for module in (torch, np):
-        scope[module.__name__] = module
-    with contextlib.suppress(Exception):
-        exec(compile(stub, "<the stub>", "exec"), scope)
-    given = {code.co_code for value in scope.values() for code in codes(value)}
+    given = set()
+    for before in ("", "import torch\n"):  # Python calls methods of an imported name in another way
+        scope: dict[str, Any] = {"torch": torch, "numpy": np}
+        with contextlib.suppress(Exception):
+            exec(compile(before + stub, "<the stub>", "exec"), scope)
+        given |= {code.co_code for value in scope.values() for code in codes(value)}
     return all(
         code.co_code in given or _does_nothing(code) or _has_open_line(code)
         for code in codes(answer)

@@ -362,6 +362,12 @@ of steps.""",
             edit("left *= 1 - beta", "left *= beta"),
             "beta is the share of new noise. What is left of the signal is the rest.",
         ),
+        WrongAnswer(
+            "an exponential in the place of the product",
+            lambda beta, share: math.ceil(-math.log(share) / beta),
+            "exp(-n beta) is near (1 - beta)^n for a small beta, but a step takes its share of"
+            " what is left: use 1 - beta itself.",
+        ),
     ),
 )
 

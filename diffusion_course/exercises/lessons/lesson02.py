@@ -384,6 +384,41 @@ $u = 0, 1/T, \\dots, 1$, and $\\beta$ of a step from the ratio of the two neighb
             ),
             "This is the running product. The betas of the single steps are asked for.",
         ),
+        WrongAnswer(
+            "the offset alone is divided",
+            edit("(u + offset) / (1 + offset)", "(u + offset / (1 + offset))"),
+            "Brackets: the sum u + s is divided by 1 + s.",
+        ),
+        WrongAnswer(
+            "cut from below",
+            edit("max=max_beta", "min=max_beta"),
+            "`max_beta` is the most that a beta may be: clamp(max=...).",
+        ),
+        WrongAnswer(
+            "differences instead of ratios",
+            edit("1 - f[1:] / f[:-1]", "f[:-1] - f[1:]"),
+            "beta is the share that a step takes of what is left: divide by the level before it.",
+        ),
+        WrongAnswer(
+            "a sine",
+            edit("torch.cos(", "torch.sin("),
+            "alpha_bar falls from 1 to 0: that is a cosine of an angle from 0 to a right angle.",
+        ),
+        WrongAnswer(
+            "an angle in degrees",
+            edit("torch.pi / 2)", "90)"),
+            "torch's cosine takes radians. A right angle is pi / 2.",
+        ),
+        WrongAnswer(
+            "the cap of the linear schedule",
+            edit("max=max_beta", "max=0.02"),
+            "0.02 is the last beta of the linear schedule. The cap is `max_beta`.",
+        ),
+        WrongAnswer(
+            "max_beta as a factor",
+            edit(".clamp(max=max_beta)", " * max_beta"),
+            "`max_beta` cuts off what is larger. It does not stretch the others.",
+        ),
     ),
 )
 
@@ -442,6 +477,50 @@ factor = signal_left(<<num_steps>>)
             "the schedule with T = 1000",
             edit("0.02, num_steps", "0.02, 1000"),
             "This is what the full 1000 steps leave. Fewer steps with the same ends leave more.",
+        ),
+        WrongAnswer(
+            "every step with the largest beta",
+            edit(
+                "torch.linspace(1e-4, 0.02, num_steps, dtype=torch.float64)",
+                "torch.full((num_steps,), 0.02, dtype=torch.float64)",
+            ),
+            "All steps have beta = 0.02 in yours. The schedule begins much lower.",
+        ),
+        WrongAnswer(
+            "the first steps of the full schedule",
+            edit(
+                "0.02, num_steps, dtype=torch.float64)",
+                "0.02, 1000, dtype=torch.float64)[:num_steps]",
+            ),
+            "You stop the schedule of 1000 steps early. Here the fewer steps run through all of"
+            " its range, from 1e-4 to 0.02.",
+        ),
+        WrongAnswer(
+            "the betas are subtracted",
+            edit("(1 - betas).prod().sqrt()", "(1 - betas.sum())"),
+            "Each step takes a share of what is left: multiply the factors 1 - beta.",
+        ),
+        WrongAnswer(
+            "in percent",
+            edit("return (1", "return 100 * (1"),
+            "The factor itself is asked for, a number below 1.",
+        ),
+        WrongAnswer(
+            "the signal-to-noise ratio",
+            edit(
+                "return (1 - betas).prod().sqrt()",
+                "kept = (1 - betas).prod()\n    return (kept / (1 - kept))",
+            ),
+            "This is the ratio of the two variances. The factor on x_0 is asked for.",
+        ),
+        WrongAnswer(
+            "the scaled-linear schedule",
+            edit(
+                "torch.linspace(1e-4, 0.02, num_steps, dtype=torch.float64)",
+                "torch.linspace(1e-2, 0.02**0.5, num_steps, dtype=torch.float64) ** 2",
+            ),
+            "There the roots of the betas are evenly spaced, as in Stable Diffusion. Here the"
+            " betas are.",
         ),
     ),
 )

@@ -186,6 +186,29 @@ table `alphas_cumprod` (T,) alone.""",
             "An error of x_0 is an error of the noise divided by the root of the SNR. The "
             "noise's error is asked for.",
         ),
+        WrongAnswer(
+            "the plain loss",
+            edit(
+                "return (1 - alpha) / (2 * alpha * (1 - alpha_bar))",
+                "return torch.ones_like(alpha)",
+            ),
+            "All weights are 1: that is L_simple. The bound weighs the noise levels differently.",
+        ),
+        WrongAnswer(
+            "weights of mean 1",
+            edit(
+                "return (1 - alpha) / (2 * alpha * (1 - alpha_bar))",
+                "weight = (1 - alpha) / (2 * alpha * (1 - alpha_bar))\n    return weight /"
+                " weight.mean()",
+            ),
+            "You divide by the mean of the weights. The bound's own weights are asked for, as"
+            " they are.",
+        ),
+        WrongAnswer(
+            "the neighbour in the batch",
+            edit("before[t]", "torch.cat([torch.ones_like(alpha_bar[:1]), alpha_bar[:-1]])"),
+            "The level before t stands in the table, not at the place before it in the batch.",
+        ),
     ),
 )
 
@@ -262,6 +285,50 @@ noise_guess = best_noise(<<alpha_bar>>, <<x_t>>)
             edit("return (share", "return -((1 - alpha_bar) ** -0.5) * (share"),
             "This is the gradient of the log-density. The noise is that "
             "times -sqrt(1 - alpha_bar).",
+        ),
+        WrongAnswer(
+            "the noise of the unlikelier value",
+            edit("(share * noise).sum()", "noise[1]"),
+            "This bets all on x_0 = -1, although x_t lies nearer to what +1 gives.",
+        ),
+        WrongAnswer(
+            "the two weights are swapped",
+            edit("(share * noise)", "(share.flip(0) * noise)"),
+            "You weigh each explanation with the probability of the other one.",
+        ),
+        WrongAnswer(
+            "the half is missing in the exponent",
+            edit("(-(noise**2) / 2)", "(-(noise**2))"),
+            "The standard normal density has minus half of the square in its exponent.",
+        ),
+        WrongAnswer(
+            "signal and noise levels are swapped",
+            edit("    x0 =", "    alpha_bar = 1 - alpha_bar\n    x0 ="),
+            "alpha_bar is the share of the signal. You take it for the noise's.",
+        ),
+        WrongAnswer(
+            "the factors without their roots",
+            edit("alpha_bar**0.5 * x0", "alpha_bar * x0").then(
+                "(1 - alpha_bar) ** 0.5", "(1 - alpha_bar)"
+            ),
+            "x_t is made with sqrt(alpha_bar) and sqrt(1 - alpha_bar): solve that for the noise.",
+        ),
+        WrongAnswer(
+            "the tanh is not divided by the variance",
+            lambda alpha_bar, x_t: (
+                (x_t - alpha_bar**0.5 * math.tanh(alpha_bar**0.5 * x_t)) / (1 - alpha_bar) ** 0.5
+            ),
+            "In E[x_0 | x_t] the argument of tanh is sqrt(alpha_bar) x_t over the variance 1 -"
+            " alpha_bar.",
+        ),
+        WrongAnswer(
+            "the tanh is divided by the deviation",
+            lambda alpha_bar, x_t: (
+                (x_t - alpha_bar**0.5 * math.tanh(alpha_bar**0.5 * x_t / (1 - alpha_bar) ** 0.5))
+                / (1 - alpha_bar) ** 0.5
+            ),
+            "In E[x_0 | x_t] the argument of tanh is sqrt(alpha_bar) x_t over the variance 1 -"
+            " alpha_bar, without a root.",
         ),
     ),
 )

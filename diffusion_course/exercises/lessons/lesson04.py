@@ -279,6 +279,16 @@ index = first_index(<<num_train_timesteps>>, <<share>>)
             "At this index the ratio is still below the mark. You want "
             "the first one at or above it.",
         ),
+        WrongAnswer(
+            "counted from there on",
+            edit("return int((ratio >= share).nonzero()[0])", "return int((ratio >= share).sum())"),
+            "This is how many indices fulfil it. The first of them is asked for.",
+        ),
+        WrongAnswer(
+            "the last index of the table",
+            edit(".nonzero()[0]", ".nonzero()[-1]"),
+            "From the first such index on all fulfil it. You give the last of them.",
+        ),
     ),
 )
 

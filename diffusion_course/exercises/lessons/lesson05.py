@@ -304,6 +304,39 @@ then check it with `count_flops`.""",
             "You add one operation for each output number. That is fair, but the "
             "convention leaves the bias out.",
         ),
+        WrongAnswer(
+            "the number of weights",
+            edit(
+                "2 * (side * side * out_channels) * (in_channels * 3 * 3)",
+                "out_channels * (in_channels * 3 * 3)",
+            ),
+            "That is how many numbers the layer stores, without the bias. Each is used at every"
+            " output pixel.",
+        ),
+        WrongAnswer(
+            "one addition less",
+            edit(
+                "2 * (side * side * out_channels) * (in_channels * 3 * 3)",
+                "(side * side * out_channels) * (2 * in_channels * 3 * 3 - 1)",
+            ),
+            "A sum of n products has n - 1 additions, that is true. By the convention a"
+            " multiply-add counts as 2 throughout.",
+        ),
+        WrongAnswer(
+            "one column too many",
+            edit("(size + 2 * 1 - 3) // 2 + 1", "(size + 2 * 1 - 3) // 2 + 2"),
+            "Your output has one row and one column more than the layer's.",
+        ),
+        WrongAnswer(
+            "in millions",
+            edit("return 2 *", "return 1e-6 * 2 *"),
+            "The number of FLOPs itself is asked for.",
+        ),
+        WrongAnswer(
+            "the stride halves one side only",
+            edit("(side * side * out", "(size * side * out"),
+            "The stride acts along both sides, so a quarter of the positions is left.",
+        ),
     ),
 )
 

@@ -234,6 +234,40 @@ each and use (07.6). Return a tensor with one number.""",
             edit("return gap", "return torch.sqrt(gap").then("roots.sum()", "roots.sum())"),
             "The literature quotes the square. Leave the root out.",
         ),
+        WrongAnswer(
+            "the eigenvalues without their root",
+            edit("clamp(min=0).sqrt()", "clamp(min=0)"),
+            "R is the root of the product of the covariances: its eigenvalues are the roots of"
+            " theirs.",
+        ),
+        WrongAnswer(
+            "the distance of the means is not squared",
+            edit(" ** 2).sum()", " ** 2).sum().sqrt()"),
+            "(07.6) has the squared length of the difference of the means.",
+        ),
+        WrongAnswer(
+            "the mean over the coordinates of the means",
+            edit(" ** 2).sum()", " ** 2).mean()"),
+            "A squared length is a sum over coordinates.",
+        ),
+        WrongAnswer(
+            "not centred",
+            edit(
+                "features_a.T.cov(), features_b.T.cov()",
+                "(features_a.T @ features_a) / (len(features_a) - 1), (\n        features_b.T @"
+                " features_b\n    ) / (len(features_b) - 1)",
+            ),
+            "These are second moments. A covariance is taken about the mean.",
+        ),
+        WrongAnswer(
+            "the roots of the eigenvalues are compared",
+            edit(
+                "- 2 * roots.sum()",
+                "- 2 * (torch.linalg.eigvalsh(cov_a).clamp(min=0).sqrt() *"
+                " torch.linalg.eigvalsh(cov_b).clamp(min=0).sqrt()).sum()",
+            ),
+            "You pair the axes of both by their length. They point in different directions.",
+        ),
     ),
 )
 
@@ -315,6 +349,29 @@ one of <<d_large>>. Which distance does (07.10) give for endless sets?""",
             "one more doubling instead of infinity",
             edit("slope / n_large", "slope / (2 * n_large)"),
             "You halve the bias once more. At infinity it is gone.",
+        ),
+        WrongAnswer(
+            "a straight line in N, not in 1 / N",
+            edit("(1 / n_small - 1 / n_large)", "(n_small - n_large)").then(
+                "d_large - slope / n_large", "d_large - slope * n_large"
+            ),
+            "The bias is a number divided by N. You continue a line over N to N = 0.",
+        ),
+        WrongAnswer(
+            "the small set's distance with the large set's bias",
+            edit("d_large - slope", "d_small - slope"),
+            "The bias at n_large belongs to the distance that was measured there.",
+        ),
+        WrongAnswer(
+            "the mean of both",
+            edit("d_large - slope / n_large", "(d_small + d_large) / 2"),
+            "Both measurements are too large, so their mean is too.",
+        ),
+        WrongAnswer(
+            "the difference of both",
+            edit("d_large - slope / n_large", "d_small - d_large"),
+            "This is how much of the bias goes from one size to the other, not what is left at"
+            " the end.",
         ),
     ),
 )
@@ -729,6 +786,49 @@ bits_per_dimension = bits(<<nats>>, <<side>>)
             "the channels are not counted",
             edit("3 * side**2", "side**2"),
             "A dimension is one colour value: each pixel has three.",
+        ),
+        WrongAnswer(
+            "bits of the whole picture",
+            edit(
+                "-nats / (dimensions * math.log(2)) + math.log2(127.5)",
+                "-nats / math.log(2) + dimensions * math.log2(127.5)",
+            ),
+            "This is for all values of a picture together. Divide by their number.",
+        ),
+        WrongAnswer(
+            "the unit is divided by the dimensions too",
+            edit(
+                "-nats / (dimensions * math.log(2)) + math.log2(127.5)",
+                "(-nats / math.log(2) + math.log2(127.5)) / dimensions",
+            ),
+            "The offset is there once for each value, so it is not divided by their number.",
+        ),
+        WrongAnswer(
+            "nats in one part and bits in the other",
+            edit("(dimensions * math.log(2))", "dimensions"),
+            "The offset is in bits and the rest in nats: divide by ln 2.",
+        ),
+        WrongAnswer(
+            "multiplied by ln 2",
+            edit("-nats / (dimensions * math.log(2))", "-nats / dimensions * math.log(2)"),
+            "A nat is more than a bit: the number of bits is larger. Divide by ln 2.",
+        ),
+        WrongAnswer(
+            "no scaling, and the sign of the log-density",
+            edit("-nats", "nats").then(" + math.log2(127.5)", ""),
+            "Two things: a code's length is minus the log-density, and the unit is that of the"
+            " scaled pixels.",
+        ),
+        WrongAnswer(
+            "one side of the picture",
+            edit("side**2", "side"),
+            "A picture of this side has side * side pixels.",
+        ),
+        WrongAnswer(
+            "the decimal logarithm of 2",
+            edit("math.log(2)", "math.log10(2)"),
+            "Nats are made with the natural logarithm, so they are divided by the natural"
+            " logarithm of 2.",
         ),
     ),
 )

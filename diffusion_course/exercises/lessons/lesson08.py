@@ -468,6 +468,27 @@ deviation** do its end points have?""",
             "The predictions lie on a line, their spreads do not. "
             "Integrate the ODE, as before (08.8).",
         ),
+        WrongAnswer(
+            "the other variance is left out",
+            edit(" * b ** (1 - s)", ""),
+            "The geometric mean has both variances: b with the power 1 - s.",
+        ),
+        WrongAnswer(
+            "the sign of 1 - s",
+            edit("b ** (1 - s)", "b ** (s - 1)"),
+            "The weights s and 1 - s add up to 1. Beyond s = 1 the second is negative: b stands"
+            " below the line.",
+        ),
+        WrongAnswer(
+            "the root is taken twice",
+            edit(") ** 0.5", ") ** 0.25"),
+            "One root makes a deviation of a variance.",
+        ),
+        WrongAnswer(
+            "variances taken for deviations",
+            edit(") ** 0.5", ") ** 2"),
+            "What is given are variances already: you square where a root belongs.",
+        ),
     ),
 )
 

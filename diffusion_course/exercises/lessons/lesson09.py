@@ -281,6 +281,49 @@ bits = rate(<<variance>>, <<weight>>)
             edit("max(0.0, 0.5 * math.log2(2 * variance / weight))", "weight / 2"),
             "This is the mean squared error that is left. The question asks what the number costs.",
         ),
+        WrongAnswer(
+            "in decibels",
+            edit(
+                "0.5 * math.log2(2 * variance / weight)", "10 * math.log10(2 * variance / weight)"
+            ),
+            "This is the ratio in decibels. A rate in bits is half of its logarithm to the base 2.",
+        ),
+        WrongAnswer(
+            "no distortion",
+            edit("max(0.0, 0.5 * math.log2(2 * variance / weight))", "0.5 * math.log2(variance)"),
+            "Without an error that is accepted a number would cost endless bits. Divide by the"
+            " distortion.",
+        ),
+        WrongAnswer(
+            "nats times ln 2",
+            edit(
+                "math.log2(2 * variance / weight)", "math.log(2 * variance / weight) * math.log(2)"
+            ),
+            "A nat is more than a bit: divide nats by ln 2.",
+        ),
+        WrongAnswer(
+            "weighted as in the loss",
+            edit("0.5 * math.log2", "weight * 0.5 * math.log2"),
+            "This is what the KL adds to the loss. The KL itself is asked for.",
+        ),
+        WrongAnswer(
+            "the weight is squared",
+            edit("2 * variance / weight", "2 * variance / weight**2"),
+            "The distortion is half of the weight itself.",
+        ),
+        WrongAnswer(
+            "upside down",
+            edit(
+                "max(0.0, 0.5 * math.log2(2 * variance / weight))",
+                "0.5 * math.log2(weight / (2 * variance))",
+            ),
+            "The distortion stands below the line: a smaller error costs more bits.",
+        ),
+        WrongAnswer(
+            "a decimal logarithm",
+            edit("math.log2", "math.log10"),
+            "Bits need the logarithm to the base 2.",
+        ),
     ),
 )
 
@@ -469,6 +512,31 @@ $\\bar\\alpha$ = `alpha_bar` (a number), and return the decoded picture.""",
             edit("alpha_bar**0.5", "alpha_bar").then("(1 - alpha_bar) ** 0.5", "(1 - alpha_bar)"),
             "Without roots the variance of the mix is not kept. See lesson 02.",
         ),
+        WrongAnswer(
+            "1 - sqrt(alpha_bar) for the noise",
+            edit("(1 - alpha_bar) ** 0.5", "(1 - alpha_bar**0.5)"),
+            "The two factors do not add up to 1; their squares do.",
+        ),
+        WrongAnswer(
+            "the pictures are multiplied",
+            edit("factor * encode(images)", "encode(factor * images)"),
+            "The factor belongs to the latents, and the encoder is not linear.",
+        ),
+        WrongAnswer(
+            "the factor of Stable Diffusion",
+            edit("factor * encode", "0.18215 * encode").then("noised / factor", "noised / 0.18215"),
+            "0.18215 is one model's factor. Take the `factor` that is given.",
+        ),
+        WrongAnswer(
+            "the latents are cut",
+            edit("decode(noised / factor)", "decode((noised / factor).clamp(-1, 1))"),
+            "Nothing asks for a cut: latents may be as large as they are.",
+        ),
+        WrongAnswer(
+            "the pictures are moved to [0, 1]",
+            edit("encode(images)", "encode((images + 1) / 2)"),
+            "The encoder takes the pictures as they are.",
+        ),
     ),
 )
 
@@ -570,6 +638,45 @@ together, a tensor of shape ().""",
             edit("(square - overall**2)", "variance[0]"),
             "The paper did that, and it is why 0.18215 has chance in its "
             "digits. You have all batches.",
+        ),
+        WrongAnswer(
+            "the plain mean of the variances",
+            edit("(square - overall**2)", "variance.mean()"),
+            "Two things: batches count by their size, and different means spread wider together.",
+        ),
+        WrongAnswer(
+            "the spread of the means is not weighted",
+            edit(
+                "    square = (count * (variance + mean**2)).sum() / total\n    return (square -"
+                " overall**2)",
+                "    within = (count * variance).sum() / total\n    return (within + ((mean -"
+                " overall) ** 2).mean())",
+            ),
+            "A small batch's mean counts less than a large one's, also in how far the means are"
+            " apart.",
+        ),
+        WrongAnswer(
+            "the plain mean of the factors",
+            edit("(square - overall**2) ** -0.5", "variance.rsqrt().mean()"),
+            "A factor for each batch, averaged, is not the factor of all of them.",
+        ),
+        WrongAnswer(
+            "deviations are added",
+            edit(
+                "    square = (count * (variance + mean**2)).sum() / total\n    return (square -"
+                " overall**2) ** -0.5",
+                "    within = (count * variance).sum() / total\n    between = (count * (mean -"
+                " overall) ** 2).sum() / total\n    return 1 / (within**0.5 + between**0.5)",
+            ),
+            "The spread within and the spread of the means add up as variances.",
+        ),
+        WrongAnswer(
+            "divided by the number of batches",
+            edit(
+                "    square = (count * (variance + mean**2)).sum() / total",
+                "    square = (count * (variance + mean**2)).sum() / len(count)",
+            ),
+            "Sums over numbers are divided by how many numbers there are, not by how many batches.",
         ),
     ),
 )

@@ -47,6 +47,26 @@ def merge_ids(ids: list[int], pair: Pair, new: int) -> list[int]:
     return merged
 
 
+def _merge_again(ids: list[int], pair: Pair, new: int) -> list[int]:
+    merged: list[int] = []
+    for symbol in ids:
+        if merged and (merged[-1], symbol) == tuple(pair):
+            merged[-1] = new
+        else:
+            merged.append(symbol)
+    return merged
+
+
+def _merge_in_twos(ids: list[int], pair: Pair, new: int) -> list[int]:
+    parts = [ids[i : i + 2] for i in range(0, len(ids), 2)]
+    return [one for part in parts for one in ([new] if tuple(part) == tuple(pair) else part)]
+
+
+def _merge_as_text(ids: list[int], pair: Pair, new: int) -> list[int]:
+    text = ", ".join(map(str, ids)).replace(f"{pair[0]}, {pair[1]}", str(new))
+    return [int(one) for one in text.split(", ")]
+
+
 def _merge_overlapping(ids: list[int], pair: Pair, new: int) -> list[int]:
     hits = [i for i in range(len(ids) - 1) if (ids[i], ids[i + 1]) == pair]
     return [new if i in hits else x for i, x in enumerate(ids) if i in hits or i - 1 not in hits]
@@ -115,6 +135,59 @@ a symbol that has been merged is used up. `ids` is a list of int, `pair` a tuple
             "You replace the two symbols wherever they are. They have to be "
             "neighbours, in this order.",
         ),
+        WrongAnswer(
+            "the last symbol is lost",
+            edit("while i < len(ids):", "while i < len(ids) - 1:"),
+            "Your loop ends before the last symbol. Where that is not part of a pair it has to be"
+            " kept.",
+        ),
+        WrongAnswer(
+            "the pair turned round",
+            edit("== tuple(pair):", "== tuple(pair)[::-1]:"),
+            "You look for the second symbol before the first.",
+        ),
+        WrongAnswer(
+            "the first symbol is kept beside the new one",
+            edit("            merged.append(new)", "            merged += [ids[i], new]"),
+            "The new symbol stands for both of them.",
+        ),
+        WrongAnswer(
+            "one symbol too many is used up",
+            edit("i += 2", "i += 3"),
+            "A pair uses up two symbols. Yours swallows the one after it.",
+        ),
+        WrongAnswer(
+            "only the first symbol is compared",
+            edit("tuple(ids[i : i + 2]) == tuple(pair)", "ids[i] == pair[0]"),
+            "The neighbour has to be the pair's second symbol.",
+        ),
+        WrongAnswer(
+            "nothing is merged",
+            edit("== tuple(pair):", "== list(pair):"),
+            "You return the symbols as they were. Is a list compared with a tuple? They are never"
+            " equal.",
+        ),
+        WrongAnswer(
+            "a merged symbol is merged again",
+            _merge_again,
+            "In your loop the symbol that was just made can be part of the next pair. It is used"
+            " up.",
+        ),
+        WrongAnswer(
+            "every second place only",
+            _merge_in_twos,
+            "You go on by two symbols everywhere, so a pair at an odd place is missed.",
+        ),
+        WrongAnswer(
+            "found in the text of the numbers",
+            _merge_as_text,
+            "In a text 1 is found inside 12 too. Compare the numbers themselves.",
+        ),
+        WrongAnswer(
+            "from right to left",
+            lambda ids, pair, new: merge_ids(ids[::-1], pair[::-1], new)[::-1],
+            "Where three equal symbols stand in a row it matters: the pair on the left goes first.",
+        ),
     ),
 )
 
@@ -130,6 +203,9 @@ def _tokenize_cases(generator: torch.Generator) -> Iterator[Case]:
         ([0, 1, 2, 2, 0, 1], [(2, 2), (1, 2), (2, 0), (0, 1), (6, 3), (7, 6)]),
         note="a late merge of two early ones",
     )
+    # First, last, earliest, latest and most frequent all lead to another end.
+    around = [(0, 1), (1, 2), (2, 0), (2, 2)]
+    yield Case(([0, 1, 2, 2, 0, 2, 1, 2, 0], around), note="every order ends elsewhere")
     chain = [(1, 2), (3, 0), (0, 0), (2, 2), (4, 1), (1, 1), (2, 0), (5, 5), (7, 2), (11, 0)]
     yield Case(([1, 2, 0, 1, 2, 0, 0, 0], chain), note="symbols of two digits")
     for length in (8, 25):
@@ -146,6 +222,31 @@ def tokenize(ids: list[int], merges: Sequence[Pair], first: int = 3) -> list[int
             return ids
         k, pair = min(found)
         ids = merge_ids(ids, pair, first + k)
+
+
+def _in_one_pass(ids: list[int], merges: Sequence[Pair]) -> list[int]:
+    out: list[int] = []
+    i = 0
+    while i < len(ids):
+        pair = tuple(ids[i : i + 2])
+        out.append(3 + merges.index(pair) if pair in merges else ids[i])
+        i += 2 if pair in merges else 1
+    return out
+
+
+def _once_each(ids: list[int], merges: Sequence[Pair]) -> list[int]:
+    ids = list(ids)
+    for k, pair in enumerate(merges):
+        places = [i for i in range(len(ids) - 1) if (ids[i], ids[i + 1]) == pair]
+        if places:
+            ids[places[0] : places[0] + 2] = [3 + k]
+    return ids
+
+
+def _list_backwards(ids: list[int], merges: Sequence[Pair]) -> list[int]:
+    for k in reversed(range(len(merges))):
+        ids = merge_ids(ids, merges[k], 3 + k)
+    return list(ids)
 
 
 def _leftmost_first(ids: list[int], merges: Sequence[Pair]) -> list[int]:
@@ -232,6 +333,44 @@ list.""",
             "numbered from the wrong place",
             edit("return ids", "return [i if i < 3 else i + 1 for i in ids]"),
             "The first merge makes the symbol 3, one after the symbols 0, 1 and 2.",
+        ),
+        WrongAnswer(
+            "numbered from 0",
+            edit("[3 + k]", "[k]"),
+            "0, 1 and 2 are the symbols of the word. The first merge makes 3.",
+        ),
+        WrongAnswer(
+            "numbered one too high",
+            edit("[3 + k]", "[4 + k]"),
+            "The first pair of the list becomes the symbol 3.",
+        ),
+        WrongAnswer(
+            "numbered by what is in the word",
+            edit("[3 + k]", "[max(3, max(ids) + 1)]"),
+            "The new symbol's number is the pair's place in the list, plus 3, whatever is in the"
+            " word.",
+        ),
+        WrongAnswer(
+            "one pass over the word",
+            _in_one_pass,
+            "You join from left to right and never look back. A new symbol may form a pair with"
+            " the one before it.",
+        ),
+        WrongAnswer(
+            "one place for each pair",
+            _once_each,
+            "You go through the list once and join each pair at its first place only. Join it"
+            " wherever it stands.",
+        ),
+        WrongAnswer(
+            "the list from its end",
+            _list_backwards,
+            "You go through the list of merges backwards. The earliest has priority.",
+        ),
+        WrongAnswer(
+            "the last symbol is lost",
+            edit("            return ids", "            return ids[:-1]"),
+            "One symbol is missing at the end.",
         ),
     ),
 )

@@ -108,6 +108,56 @@ $[0, 1]$, as a screen wants them.""",
             "You make the batch's smallest value black and its largest white. Then a picture "
             "depends on its neighbours.",
         ),
+        WrongAnswer(
+            "the latents are cut",
+            edit(
+                "decode(latents / scaling_factor).clamp(-1, 1)",
+                "decode((latents / scaling_factor).clamp(-1, 1))",
+            ),
+            "It is the picture whose values have to be cut. Latents may be as large as they are.",
+        ),
+        WrongAnswer(
+            "a sigmoid instead of a cut",
+            edit(
+                "(decode(latents / scaling_factor).clamp(-1, 1) + 1) / 2",
+                "decode(latents / scaling_factor).sigmoid()",
+            ),
+            "A sigmoid bends all values. Those between -1 and 1 are moved as they are.",
+        ),
+        WrongAnswer(
+            "a tanh instead of a cut",
+            edit(".clamp(-1, 1)", ".tanh()"),
+            "tanh bends all values. Those between -1 and 1 are moved as they are.",
+        ),
+        WrongAnswer(
+            "one is added, not halved",
+            edit(
+                "(decode(latents / scaling_factor).clamp(-1, 1) + 1) / 2",
+                "(decode(latents / scaling_factor) + 1).clamp(0, 1)",
+            ),
+            "[-1, 1] is twice as wide as [0, 1]: halve after adding 1.",
+        ),
+        WrongAnswer(
+            "halved before it is cut",
+            edit(
+                "(decode(latents / scaling_factor).clamp(-1, 1) + 1) / 2",
+                "(decode(latents / scaling_factor) / 2).clamp(-1, 1) + 0.5",
+            ),
+            "Cut first: half of a value is no longer beyond 1 when the value is.",
+        ),
+        WrongAnswer(
+            "the factor of Stable Diffusion",
+            edit("latents / scaling_factor", "latents / 0.18215"),
+            "0.18215 is one model's factor. Take the `scaling_factor` that is given.",
+        ),
+        WrongAnswer(
+            "the sign is lost",
+            edit(
+                "(decode(latents / scaling_factor).clamp(-1, 1) + 1) / 2",
+                "decode(latents / scaling_factor).abs().clamp(max=1)",
+            ),
+            "-1 is black and 1 is white. The absolute value makes both white.",
+        ),
     ),
 )
 
@@ -330,6 +380,37 @@ does.""",
             edit("times[len(times) - taken :]", "times[times < 1000 * strength]"),
             "You compare times with strength times T. The question is for a share of the steps, "
             "whatever their times are.",
+        ),
+        WrongAnswer(
+            "the times are scaled",
+            lambda times, strength: times * strength,
+            "You keep all times and make them smaller. Fewer of the same times are asked for.",
+        ),
+        WrongAnswer(
+            "the last time is left out",
+            edit("times[len(times) - taken :]", "times[len(times) - taken : -1]"),
+            "The chain has to end at the picture: the last time belongs to it.",
+        ),
+        WrongAnswer(
+            "one window too early",
+            edit("times[len(times) - taken :]", "times[len(times) - taken - 1 : -1]"),
+            "Your window begins one time too early and misses the last one.",
+        ),
+        WrongAnswer(
+            "places instead of times",
+            edit(
+                "return times[len(times) - taken :]",
+                "return torch.arange(len(times) - taken, len(times)).to(times.dtype)",
+            ),
+            "These are places in the list. The times that stand there are asked for.",
+        ),
+        WrongAnswer(
+            "spread over the whole chain",
+            lambda times, strength: times[
+                torch.linspace(0, len(times) - 1, int(len(times) * strength)).round().long()
+            ],
+            "You take every so many of all times. Image-to-image takes the last ones, one after"
+            " the other.",
         ),
     ),
 )

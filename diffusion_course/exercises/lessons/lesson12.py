@@ -83,7 +83,31 @@ of **one** such layer, all of them at once? Give it to 1 %.""",
         WrongAnswer(
             "GiB instead of GB",
             edit("1e9", "2**30"),
-            "You divide by 2^30. The question asks for 10^9 bytes.",
+            "This is the number of GiB, which have 2^30 bytes. A GB has 10^9.",
+        ),
+        WrongAnswer("in MB", edit("1e9", "1e6"), "A GB is 10^9 bytes, a thousand MB."),
+        WrongAnswer("in bytes", edit(" / 1e9", ""), "This is in bytes. The question asks for GB."),
+        WrongAnswer(
+            "cross-attention",
+            edit("positions * positions", "positions * 77"),
+            "Those are the scores against 77 tokens of text. Here every position attends to every"
+            " position.",
+        ),
+        WrongAnswer(
+            "the area is divided by 8 once",
+            edit("(pixels // 8) ** 2", "pixels**2 // 8"),
+            "The autoencoder divides each side by 8, so the area by 64.",
+        ),
+        WrongAnswer(
+            "three colours",
+            edit("2 * 8 * positions", "3 * 2 * 8 * positions"),
+            "The latents' channels are what is compared; they do not multiply the number of"
+            " scores.",
+        ),
+        WrongAnswer(
+            "the factor of another autoencoder",
+            edit("pixels // 8", "pixels // 4"),
+            "This autoencoder makes one latent of 8 x 8 pixels, not of 4 x 4.",
         ),
     ),
 )
@@ -108,6 +132,11 @@ def _peak_cases(generator: torch.Generator) -> Iterator[Case]:
             (weights.to(dtype), activations.to(dtype), layers.to(dtype)),
             note=f"{size} part{'s' * (size > 1)}",
         )
+    # The largest of each belong to other parts, in no order.
+    mixed = torch.tensor([[2.0, 7.0, 4.0, 1.0, 6.0], [3.0, 1.5, 2.0, 4.0, 0.5]]).double()
+    order = torch.randperm(5, generator=generator)
+    layers = torch.tensor([1.0, 0.5, 2.5, 0.2, 1.5]).double()
+    yield Case((mixed[0, order], mixed[1, order], layers[order]), note="5 parts in no order")
 
 
 def peaks(weights: Tensor, activations: Tensor, largest_layers: Tensor) -> Tensor:
@@ -268,6 +297,27 @@ of each sample's numbers, (B,), in float32, right also where squares leave float
             "the sum instead of the mean",
             edit(".mean(1)", ".sum(1)"),
             "You add up squares. Divide by how many there are.",
+        ),
+        WrongAnswer(
+            "the mean's size",
+            edit(".square().mean(1).sqrt()", ".mean(1).abs()"),
+            "This is the size of the mean. The mean of squares is another number: signs do not"
+            " cancel in it.",
+        ),
+        WrongAnswer(
+            "a small number is added",
+            edit(".mean(1).sqrt()", ".mean(1).add(1e-5).sqrt()"),
+            "A layer adds such a number so as not to divide by 0. Here it hides small inputs.",
+        ),
+        WrongAnswer(
+            "divided by n - 1",
+            edit(".square().mean(1)", ".square().sum(1).div(x[0].numel() - 1)"),
+            "That is for a variance about a mean that was fitted. A mean of squares divides by n.",
+        ),
+        WrongAnswer(
+            "divided by the size of the batch",
+            edit(".mean(1)", ".sum(1).div(len(x))"),
+            "Each sample's sum is divided by how many numbers the sample has.",
         ),
     ),
 )
@@ -479,6 +529,71 @@ the left one.""",
             "the mix is added, not shared",
             edit("(1 - share) * left", "left").then("share * right", "right"),
             "The two shares have to add up to 1, else the middle becomes too bright.",
+        ),
+        WrongAnswer(
+            "the share reaches 1",
+            edit(
+                "torch.arange(overlap, dtype=left.dtype) / overlap",
+                "torch.linspace(0, 1, overlap, dtype=left.dtype)",
+            ),
+            "Your last shared column is all from the right tile. The share at column i is i /"
+            " overlap, so it stays below 1.",
+        ),
+        WrongAnswer(
+            "the share begins one column later",
+            edit(
+                "torch.arange(overlap, dtype=left.dtype) / overlap",
+                "(torch.arange(overlap, dtype=left.dtype) + 1) / overlap",
+            ),
+            "You count the columns from 1. The share at the first is 0.",
+        ),
+        WrongAnswer(
+            "the share has one gap more",
+            edit(
+                "torch.arange(overlap, dtype=left.dtype) / overlap",
+                "(torch.arange(overlap, dtype=left.dtype) + 1) / (overlap + 1)",
+            ),
+            "You divide the way into overlap + 1 pieces. The share at column i is i / overlap.",
+        ),
+        WrongAnswer(
+            "the share at the columns' middles",
+            edit(
+                "torch.arange(overlap, dtype=left.dtype) / overlap",
+                "(torch.arange(overlap, dtype=left.dtype) + 0.5) / overlap",
+            ),
+            "You take the share at the middle of each column. At column i it is i / overlap.",
+        ),
+        WrongAnswer(
+            "the roots of the shares",
+            edit("(1 - share) * left", "(1 - share).sqrt() * left").then(
+                "share * right", "share.sqrt() * right"
+            ),
+            "Roots of shares are for independent signals. Here both tiles show the same, and the"
+            " shares add up to 1.",
+        ),
+        WrongAnswer(
+            "a cosine in the place of a line",
+            edit(
+                "torch.arange(overlap, dtype=left.dtype) / overlap",
+                "0.5 - 0.5 * torch.cos(torch.pi * torch.arange(overlap, dtype=left.dtype) /"
+                " overlap)",
+            ),
+            "Your share follows a cosine. It is to grow in equal steps.",
+        ),
+        WrongAnswer(
+            "the left tile's first columns in the mix",
+            edit("left[..., -overlap:]", "left[..., :overlap]"),
+            "The columns that both show are the last ones of the left tile.",
+        ),
+        WrongAnswer(
+            "the right tile's last columns in the mix",
+            edit("right[..., :overlap]", "right[..., -overlap:]"),
+            "The columns that both show are the first ones of the right tile.",
+        ),
+        WrongAnswer(
+            "the left columns mirrored",
+            edit("left[..., -overlap:]", "left[..., -overlap:].flip(-1)"),
+            "The shared columns of the left tile come in their own order.",
         ),
     ),
 )

@@ -36,6 +36,23 @@ def argument_changes(exercise: Exercise, case: Case) -> Iterator[WrongAnswer]:
             yield _changed(exercise, words, why, (kept, lost), lambda x, y: (x, x))
 
 
+def other_parameters(exercise: Exercise) -> Iterator[WrongAnswer]:
+    """Yield the right numbers for the other parameters that the exercise has."""
+    from ..registry import get_exercise  # which imports the lessons, and they what is here
+
+    choices = get_exercise(exercise.id).parameters
+    for name, value in exercise.chosen.items():
+        for other in choices[name]:
+            if other != value:
+                why = f"Your number is the right one for {name} = {other}. Here it is {value}."
+                change = {name: other}
+                yield WrongAnswer(
+                    f"another `{name}`",
+                    lambda c=change, **given: exercise.reference(**given | c),
+                    why,
+                )
+
+
 def _changed(
     exercise: Exercise, name: str, why: str, changed: Sequence[str], change: Callable[..., tuple]
 ) -> WrongAnswer:

@@ -61,6 +61,8 @@ def _parts(
     parts: list[list[Pair]] = []
     for case, want, got in zip(cases, expected, outcomes, strict=True):
         wants, gots = _as_tuple(want.output), _as_tuple(got.output)
+        if exercise.call is not None and len(wants) == len(gots):  # the rest is what it measured
+            wants, gots = wants[:1], gots[:1]
         if len(wants) != len(gots):
             return []
         for index, (one, other) in enumerate(zip(wants, gots, strict=True)):
@@ -168,7 +170,7 @@ def _affine(pairs: Sequence[Pair]) -> Said:
 
 
 def _constant(pairs: Sequence[Pair]) -> Said:
-    if len(faulty(pairs)) < 2:
+    if len(faulty(pairs)) < 2 or not any(bool(pair.got.any()) for pair in pairs):
         return None
     for pair in faulty(pairs):
         if pair.got.numel() < 4 or not torch.allclose(
@@ -181,6 +183,7 @@ def _constant(pairs: Sequence[Pair]) -> Said:
 TESTS: tuple[Callable[[Sequence[Pair]], Said], ...] = (
     _constant,
     sum_for_mean,
+    _nearly,
     reordered,
     cut_off,
     only_an_end,
@@ -189,6 +192,5 @@ TESTS: tuple[Callable[[Sequence[Pair]], Said], ...] = (
     factor_of_an_argument,
     _shares,
     factor_of_a_sample,
-    _nearly,
     _goes_wrong_later,
 )

@@ -25,6 +25,12 @@ _WHOLE: tuple[tuple[str, str, Change], ...] = (
     ("one too few", "the right one minus 1", lambda r: r - 1),
     ("the result has no sign", "right but for the sign of what is negative", lambda r: r.abs()),
 )
+# Other numbers agree too easily with what somebody found in another way.
+OF_A_NUMBER = (
+    *("the sign of the result", "the square of the result", "the root of the result"),
+    "one over the result",
+)
+OF_A_COUNT = ("one too many", "one too few")
 _TENSORS: tuple[tuple[str, str, Change], ...] = (
     ("negative values are cut off", "right but 0 for what is negative", lambda r: r.clamp(min=0)),
     ("the result is cut to [-1, 1]", "right but cut off at -1 and 1", lambda r: r.clamp(-1, 1)),
@@ -55,7 +61,9 @@ _LAST_AXES: tuple[tuple[str, str, Change], ...] = (
 def result_changes(exercise: Exercise) -> Iterator[WrongAnswer]:
     """Yield the right answer with its result changed, the simplest change first."""
     for name, words, change in _WHOLE:
-        yield _changed(exercise, name, words, change)
+        whole = exercise.is_value and isinstance(exercise.reference(**exercise.chosen), int)
+        if not exercise.is_value or name in OF_A_NUMBER or (whole and name in OF_A_COUNT):
+            yield _changed(exercise, name, words, change)
     if exercise.is_value:
         return
     for axes, changes in ((0, _TENSORS), (1, _ROWS), (2, _LAST_AXES)):
