@@ -162,7 +162,7 @@ def grade_folder(
         failures = _at_a_time(jobs, work, waiting, progress=progress)
         if jobs > 1:  # beside others they had less of the machine than was theirs
             late = [one for one in waiting if one in graded and _ran_out_of_time(graded[one])]
-            failures += _at_a_time(1, work, late, progress=progress)
+            _at_a_time(1, work, late, progress=progress)  # if it fails, what was first stands
         unclear = [(student, str(NotGradable(why))) for student, why in found.refused]
         failed = tuple(sorted([*failures, *unclear]))
         ordered = tuple(graded[student] for student in sorted(graded))
