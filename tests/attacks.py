@@ -75,6 +75,16 @@ for fd in range(3, 64):
     except OSError:
         pass
 """
+FORGE_FRAMES = """import glob, os, struct
+for path in glob.glob("/proc/[0-9]*/fd/*"):
+    try:
+        if os.readlink(path).startswith("pipe:"):
+            end = os.open(path, os.O_WRONLY | os.O_NONBLOCK)
+            os.write(end, struct.pack("<BI", 1, 3) + b"abc")
+            os.write(end, struct.pack("<BI", 0, 2**16) + b"x" * 2**16)
+    except OSError:
+        pass
+"""
 SEARCH = """import os
 found = []
 for top in ("/", os.path.expanduser("~"), os.getcwd()):
@@ -256,6 +266,7 @@ def jump(x0, t, alphas_cumprod, noise):
     Attack("sys.modules replaced", CHEATED, returning("x0", "import sys, types\nfor name in list(sys.modules):\n    if name.startswith('diffusion_course'): sys.modules[name] = types.ModuleType(name)")),
     Attack("forged messages in a cell", CHEATED, FORGE + returning("x0")),
     Attack("forged messages in the answer", CHEATED, "def jump(x0, t, alphas_cumprod, noise):\n" + "\n".join("    " + line for line in FORGE.splitlines()) + "\n    return x0\n"),
+    Attack("forged frames in the pipes of other processes", ALL_RIGHT, before=FORGE_FRAMES),
     Attack("every descriptor closed", CHEATED, returning("x0", "import os\nos.closerange(0, 256)")),
     Attack("NaN", CHEATED, returning("x0 * float('nan')")),
     Attack("infinity", CHEATED, returning("x0 * float('inf')")),

@@ -12,6 +12,9 @@ EVEN = "it divides without a remainder"
 GIVEN = "the noise is given, and comes back as it is"
 NO_GRAPH = "an outcome holds values without their gradients"
 LEADING = "further leading axes broadcast"
+WIDE = "it is float64 already"
+OWN = "it is changed in place, and is no argument of the answer"
+NO_GRAPH_THERE = "inside no_grad there is no graph"
 STRICT = "the lists that are zipped are equally long, or the longer one's rest is not needed"
 
 EQUIVALENT = {
@@ -42,6 +45,11 @@ EQUIVALENT = {
     },
     "02.2": {
         "reference: return (1 - betas).cumprod(-1)": ONE_AXIS,
+        "reference: return (1 - betas).cumprod(0).to(torch.float64)": WIDE,
+    },
+    "02.4": {
+        "reference: return (1 - f[1:] / f[:-1]).clamp(max=max_beta).to(torch.float64)": WIDE,
+        "solution: return (1 - f[1:] / f[:-1]).clamp(max=max_beta).to(torch.float64)": WIDE,
     },
     "02.5": {
         "reference: return make_schedule('linear', num_steps).alphas_cumprod[-1].sqrt()": NUMBER,
@@ -60,6 +68,8 @@ EQUIVALENT = {
         "solution: roots = (1 - betas).cumprod(-1).sqrt()": ONE_AXIS,
         "solution: roots = (roots[-1] - roots) * roots[0] / (roots[0] - roots[-1])": "the sign changes, and the square follows",
         "solution: roots = (roots - roots[-1]) * roots[0] / (roots[-1] - roots[0])": "the sign changes, and the square follows",
+        "reference: return (1 - alphas).to(torch.float64)": WIDE,
+        "solution: return (1 - torch.cat([alpha_bar[:1], alpha_bar[1:] / alpha_bar[:-1]])).to(torch.float64)": WIDE,
     },
     "03.1": {
         "reference: return noise_pred / -1 / (1 - alpha_bar).sqrt()": "both are the other sign",
@@ -67,6 +77,8 @@ EQUIVALENT = {
     "03.2": {
         "solution: before = torch.cat([torch.ones_like(alphas_cumprod[:1]), alphas_cumprod])": UNREAD,
         "solution: before = torch.cat([torch.ones_like(alphas_cumprod[:1]), alphas_cumprod[:]])": UNREAD,
+        "reference: return loss_weight(t, alphas_cumprod, weighting='elbo', variance_type='fixed_large').to(torch.float64)": WIDE,
+        "solution: return ((1 - alpha) / (2 * alpha * (1 - alpha_bar))).to(torch.float64)": WIDE,
     },
     "03.3": {
         "solution: x0 = torch.tensor([1.0, -1.0])": ROUNDING,
@@ -80,6 +92,8 @@ EQUIVALENT = {
         "solution: alpha_bar = alphas_cumprod[t].to(x0.dtype).reshape(-1, *[1])": "the exercise is about points (B, 2)",
         "solution: alpha_bar = alphas_cumprod[t].to(x0.dtype).reshape(-1, *[1] * 1)": "the exercise is about points (B, 2)",
         "solution: loss = ((noise - model(xt, t)) ** 2).mean()": SQUARED,
+        "solution: xt = alpha_bar.sqrt().detach() * x0 + (1 - alpha_bar).sqrt() * noise": "the table of levels wants no gradients",
+        "solution: xt = alpha_bar.sqrt() * x0 + (1 - alpha_bar).sqrt().detach() * noise": "the table of levels wants no gradients",
     },
     "04.2": {
         "solution: previous = torch.cat([alphas_cumprod.new_ones(1), alphas_cumprod])": UNREAD,
@@ -110,9 +124,13 @@ EQUIVALENT = {
         "reference: scale = 1 / (1 - beta).sqrt()": "betas and samples have one dtype here",
         "reference: share = beta / (1 - alpha_bar).sqrt()": "betas and samples have one dtype here",
         "solution: alphas_cumprod = (1 - betas).cumprod(-1)": ONE_AXIS,
+        "reference: return scale * xt.sub_(share * noise_pred)": OWN,
+        "reference: return scale * (xt - noise_pred.mul_(share))": OWN,
     },
     "05.1": {
         "solution: half = dim / 2": EVEN,
+        "reference: return timestep_embedding(t, dim).to(torch.float32)": "float32 is asked for",
+        "solution: return torch.cat([angles.cos(), angles.sin()], 1).to(torch.float32)": "float32 is asked for",
     },
     "05.3": {
         "reference: side = (size + 2 / 1 - 3) // 2 + 1": "the same number",
@@ -138,6 +156,18 @@ EQUIVALENT = {
         "reference: error = batch['noise'] - model(batch['xt'], batch['t'])": SQUARED,
         "solution: error = batch['noise'] - model(batch['xt'], batch['t'])": SQUARED,
         "solution: errors.append(error)": "all batches have the same axes after the first",
+        "reference: return (total / count).to(torch.float32)": "a float32 loss counts as the number in it",
+        "reference: return (total / count).detach()": NO_GRAPH_THERE,
+        "reference: total, count = (total + (error ** 2).sum().detach(), count + error.numel())": NO_GRAPH_THERE,
+        "solution: return torch.cat(errors).square().mean().to(torch.float32)": "a float32 loss counts as the number in it",
+        "solution: return torch.cat(errors).square().mean().detach()": NO_GRAPH_THERE,
+        "solution: return torch.cat(errors).square().detach().mean()": NO_GRAPH_THERE,
+    },
+    "06.2": {
+        "reference: return (1 - alpha_bar / torch.cat([alpha_bar[1:], alpha_bar.new_ones(1)])).to(torch.float64)": WIDE,
+    },
+    "06.3": {
+        "reference: return euler.to(torch.float64)": WIDE,
     },
     "06.4": {
         "reference: times = inference_timesteps(len(alphas_cumprod), n, 'trailing')": NUMBER,
@@ -147,6 +177,7 @@ EQUIVALENT = {
         "solution: levels = [*alphas_cumprod[times], 1.0]": NUMBER,
         "solution: for t, now, then in zip(times, levels, levels[1:]):": STRICT,
         "solution: for t, now, then in zip(times, levels[:], levels[1:]):": STRICT,
+        "reference: return alpha_bar_prev ** 0.5 * x0_pred + noise_pred.mul_((1 - alpha_bar_prev) ** 0.5)": OWN,
     },
     "06.6": {
         "reference: times = timesteps": NUMBER,
@@ -158,6 +189,7 @@ EQUIVALENT = {
         "solution: for t, then in zip(times[:], times[1:]):": STRICT,
         "solution: now, after = (alphas_cumprod[t], alphas_cumprod[then].item())": NUMBER,
         "solution: now, after = (alphas_cumprod[t].item(), alphas_cumprod[then])": NUMBER,
+        "reference: return alpha_bar_prev ** 0.5 * x0_pred + noise_pred.mul_((1 - alpha_bar_prev) ** 0.5)": OWN,
     },
     "07.1": {
         "reference: return ((mean_b - mean_a) ** 2).sum() + ((var_a.sqrt() - var_b.sqrt()) ** 2).sum()": SQUARED,
@@ -167,19 +199,27 @@ EQUIVALENT = {
         "reference: return torch.tensor(frechet_distance(features_b, features_a), dtype=features_a.dtype)": SYMMETRIC,
         "solution: gap = ((features_b.mean(0) - features_a.mean(0)) ** 2).sum()": SQUARED,
         "solution: roots = torch.linalg.eigvals(cov_b @ cov_a).real.clamp(min=0).sqrt()": SYMMETRIC,
+        "reference: return torch.tensor(frechet_distance(features_a, features_b), dtype=features_a.dtype).to(torch.float64)": WIDE,
+        "solution: return (gap + cov_a.trace() + cov_b.trace() - 2 * roots.sum()).to(torch.float64)": WIDE,
     },
     "07.4": {
         "reference: return over_pairs(x) + over_pairs(y) - 2 * kernel(y, x).mean()": SYMMETRIC,
+        "reference: return (over_pairs(x) + over_pairs(y) - 2 * kernel(x, y).mean()).to(torch.float64)": WIDE,
+        "reference: return ((a @ b.T / a.shape[1] + 1) ** 3).to(torch.float64)": WIDE,
+        "reference: return ((table.sum() - table.diagonal().sum()) / (len(a) * (len(a) - 1))).to(torch.float32)": "the tables are float64, and the sum that follows is",
+        "reference: return ((table.sum() - table.diagonal().sum()) / (len(a) * (len(a) - 1))).to(torch.float64)": WIDE,
     },
     "07.5": {
         "reference: radius = torch.cdist(centres, centres).kthvalue(k + 1).values": "distances among the centres are symmetric",
         "reference: radius = torch.cdist(centres, centres).kthvalue(k + 1, dim=0).values": "distances among the centres are symmetric",
     },
     "07.6": {
-        "reference: x = x.requires_grad_()": NO_GRAPH,
         "reference: total = torch.zeros(len(x))": "it is zero, and a sum has the wider dtype",
         "reference: total = total + (row / z).flatten(1).sum(1)": "the probes are 1 and -1",
         "reference: return total / len(probes)": NO_GRAPH,
+    },
+    "09.1": {
+        "reference: return (mean + (0.5 * log_variance).exp() * noise).requires_grad_()": "it has a graph already",
     },
     "09.2": {
         "reference: zero = torch.zeros(())": NUMBER,
@@ -198,6 +238,8 @@ EQUIVALENT = {
     },
     "09.6": {
         "reference: return (share * (variance + (overall - mean) ** 2)).sum() ** (-0.5)": SQUARED,
+        "reference: return ((share * (variance + (mean - overall) ** 2)).sum() ** (-0.5)).to(torch.float64)": WIDE,
+        "solution: return ((square - overall ** 2) ** (-0.5)).to(torch.float64)": WIDE,
     },
     "10.2": {
         "reference: found = [(rank[pair], pair) for pair in zip(ids, ids[1:]) if pair in rank]": "only pairs are looked at, and the shorter list has them all",
@@ -227,13 +269,25 @@ EQUIVALENT = {
         "solution: shares = (q @ k.transpose(-1, 2) / q.shape[-1] ** 0.5).softmax(-1)": "keys have four axes",
         "solution: return (shares @ v).transpose(2, 1).flatten(2)": EITHER_WAY,
     },
+    "11.3": {
+        "solution: taken = int(round(len(times) * strength, 10))": "every other number of places rounds as well",
+        "solution: taken = int(round(len(times) * strength, 8))": "every other number of places rounds as well",
+        "solution: taken = int(round(len(times) * strength, 18))": "every other number of places rounds as well",
+    },
     "11.5": {
         "reference: return slerp(a[None], b[None], weight)[-1]": ONE_AXIS,
+    },
+    "11.6": {
+        "reference: return faithful(read, asked).all(1).double().mean().to(torch.float64)": WIDE,
+        "solution: return right.all(1).double().mean().to(torch.float64)": WIDE,
     },
     "12.1": {
         "reference: positions = (pixels / 8) ** 2": EVEN,
         "reference: return scores * 2 / 1000000001.0": ROUNDING,
         "reference: return scores * 2 / 999999999.0": ROUNDING,
+    },
+    "12.3": {
+        "reference: return x.float().flatten(1).square().mean(1).sqrt().to(torch.float32)": "float32 is asked for",
     },
     "12.4": {
         "solution: scores = query[part] @ key[part].transpose(2, 1) / query.shape[-1] ** 0.5": EITHER_WAY,

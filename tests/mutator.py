@@ -55,6 +55,7 @@ class Mutant:
     line: str
     function: Callable[..., Any]
     number: int = 1
+    of_graphs: bool = False  # only gradients differ: that says something where gradients are asked for
 
     @property
     def name(self) -> str:
@@ -229,6 +230,14 @@ def _put(node: ast.AST, field: str, place: int | None, value: ast.AST | None) ->
         getattr(node, field)[place] = value
 
 
+def _written(statement: ast.stmt) -> Iterator[str]:
+    """The first line of a statement, and how it reads with its result in brackets, as a method is called on it."""
+    yield _first_line(statement)
+    if isinstance(statement, ast.Return) and statement.value is not None:
+        value = statement.value.elts[0] if isinstance(statement.value, ast.Tuple) else statement.value
+        yield f"return ({ast.unparse(value)})"
+
+
 def _without_checks(tree: ast.Module) -> ast.Module:
     """The tree without `raise`, calls of validation and docstrings, whose changes are no wrong formula."""
     for node in ast.walk(tree):
@@ -267,6 +276,7 @@ def mutants(source: str, scope: dict[str, Any], origin: str, name: str) -> list[
         if isinstance(node, ast.FunctionDef):
             node.decorator_list = []
     seen, made, count = {ast.dump(tree)}, [], Counter()
+    lines = {text for node in ast.walk(tree) if isinstance(node, ast.stmt) for text in _written(node)}
     arguments = {node.arg for node in ast.walk(tree) if isinstance(node, ast.arg)}
     for line, changed in _edits(tree):
         mark = ast.dump(changed)
@@ -280,13 +290,9 @@ def mutants(source: str, scope: dict[str, Any], origin: str, name: str) -> list[
         except (SyntaxError, ValueError, TypeError):  # it cannot even be defined
             continue
         count[line] += 1
-        made.append(Mutant(origin, line, names[name], count[line]))
+        of_graphs = any(line.replace(added, "", 1) in lines for added in (".detach()", ".requires_grad_()") if added in line)
+        made.append(Mutant(origin, line, names[name], count[line], of_graphs))
     return made
-
-
-def is_of_graphs(mutant: Mutant) -> bool:
-    """Whether only gradients differ: that says something where gradients are asked for."""
-    return ".detach()" in mutant.line or ".requires_grad_()" in mutant.line
 
 
 def mutants_of(function: Callable[..., Any], origin: str) -> list[Mutant]:

@@ -19,7 +19,7 @@ from attacks import HONEST
 from diffusion_course.classroom.__main__ import find_assignment, main
 from diffusion_course.classroom.assignment.assignment import Assignment, save_assignment
 from diffusion_course.classroom.assignment.build import build_assignment
-from diffusion_course.classroom.grading.folder import grade_folder
+from diffusion_course.classroom.grading.folder import grade_folder, grade_one
 from diffusion_course.classroom.grading.hand_offs import course_names
 from diffusion_course.classroom.grading.journal import InUse, hold_folder
 from diffusion_course.classroom.grading.marking import ONE_AT_A_TIME, hidden_cases, mark
@@ -164,6 +164,28 @@ def test_the_courses_functions_in_an_answer_are_noticed():
     assert course_names(Submission("ann", Path("x"), "0", cells), exercise) == "q_sample"
 
 
+@pytest.mark.parametrize(("helper", "answer", "names"), [
+    ("from diffusion_course import *", "def jump(*a):\n    return q_sample(*a)", "q_sample"), ("from diffusion_course import *", "def jump(*a):\n    return q(*a)", ""),
+    ("", "def jump(*a):\n    return __import__('diffusion_course.process').q_sample(*a)", "diffusion_course"),
+    ("from diffusion_course.process import *", "def jump(*a):\n    return q_sample(*a)", "q_sample"),
+    ("from diffusion_course import *\ndef snr(x):\n    return x", "def jump(*a):\n    return snr(*a)", ""),
+])
+def test_a_hand_off_is_seen_in_the_text(helper, answer, names):
+    cells = (Cell(helper), Cell(answer, "answer-02-1"))
+    assert course_names(Submission("ann", Path("x"), "0", cells), all_exercises(2)[0]) == names
+
+
+def test_what_an_answer_called_is_noted_for_the_instructor():
+    one = assignment(exercises=("02.1",))
+    cells = (Cell("def jump(*a):\n    return q_sample(*a)", "answer-02-1"),)
+
+    def attempt(submission, wanted, limits, **options):
+        return {"02.1": Attempt(reason=Reason.TIME, used=("q_sample", "snr"))}, ()
+
+    made = grade_one(one, Submission("ann", Path("x"), "0", cells), Limits(), unsafe=False, course=None, attempt=attempt)
+    assert "02.1 uses the course's q_sample, snr" in made.notes
+
+
 @pytest.fixture
 def homework(tmp_path):
     folder = tmp_path / "handed"
@@ -177,6 +199,36 @@ def homework(tmp_path):
 
 def table(out):
     return list(csv.DictReader(io.StringIO((out / "grades.csv").read_text())))
+
+
+def test_who_ran_out_of_time_beside_others_runs_once_more_alone(homework, tmp_path):
+    """What the machine had to do for others is not held against a student."""
+    running, seen = set(), []
+
+    def attempt(submission, wanted, limits, **options):
+        running.add(submission.student)
+        seen.append((submission.student, frozenset(running)))
+        tries = [student for student, _ in seen].count(submission.student)
+        running.remove(submission.student)
+        if submission.student == "ann" and tries == 1:
+            return {one.id: Attempt(reason=Reason.TIME) for one, _ in wanted}, ()
+        return {one.id: Attempt(tuple(run_case(one, one.reference, case) for case in cases)) for one, cases in wanted}, ()
+
+    made = grade_folder(assignment(), homework, tmp_path / "out", jobs=2, progress=False, attempt=attempt)
+    assert {one.student: one.points for one in made.graded}["ann"] == assignment().max_points
+    assert [student for student, _ in seen].count("ann") == 2 and seen[-1] == ("ann", {"ann"}) and [student for student, _ in seen].count("bob") == 1
+    assert made.new == len(made.graded)
+
+
+def test_with_one_job_nobody_runs_twice(homework, tmp_path):
+    seen = []
+
+    def attempt(submission, wanted, limits, **options):
+        seen.append(submission.student)
+        return {one.id: Attempt(reason=Reason.TIME) for one, _ in wanted}, ()
+
+    grade_folder(assignment(), homework, tmp_path / "out", jobs=1, progress=False, attempt=attempt)
+    assert len(seen) == len(set(seen))
 
 
 class Page(HTMLParser):

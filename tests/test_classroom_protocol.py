@@ -3,12 +3,20 @@
 import io
 import json
 import math
+import queue
 import random
+import time
 
 import pytest
 import torch
 
+from diffusion_course.classroom.grading.marking import verdict
+from diffusion_course.classroom.reasons import Reason
+from diffusion_course.classroom.sandbox import handle
+from diffusion_course.classroom.sandbox.conversation import have_answer_called, have_cells_executed
 from diffusion_course.classroom.sandbox.decoding import decode, receive
+from diffusion_course.classroom.sandbox.handle import RunEnded, WorkerHandle
+from diffusion_course.classroom.sandbox.limits import Limits
 from diffusion_course.classroom.sandbox.outcomes import decode_outcome, encode_outcome
 from diffusion_course.classroom.sandbox.protocol import (
     CONTROL,
@@ -23,7 +31,7 @@ from diffusion_course.classroom.sandbox.protocol import (
 )
 from diffusion_course.exercises import given
 from diffusion_course.exercises.engine import judge, make_cases
-from diffusion_course.exercises.registry import Case, all_exercises
+from diffusion_course.exercises.registry import Case, all_exercises, get_exercise
 from diffusion_course.exercises.trial import Failure, Foreign, Outcome, run_case
 
 
@@ -193,3 +201,148 @@ def test_damaged_messages_give_a_protocol_error_or_plain_data():
 def test_what_is_no_outcome_is_refused(value):
     with pytest.raises(ProtocolError):
         decode_outcome(value)
+
+
+# Frames as a worker may send them. What was said before, the grader's side of the pipe takes and forgets.
+
+
+class Silent:
+    """Stands for the watch: nothing was ended by it."""
+
+    cause = None
+
+    def wait(self):
+        pass
+
+    def end(self, cause):
+        pass
+
+
+def hearing(*sent_frames):
+    """A handle that hears these frames, and then the end of the pipe."""
+    made = object.__new__(WorkerHandle)
+    made.limits, made.unsafe, made.forks = Limits(seconds=5), False, True
+    made._heard, made._is_over, made._own, made._watch = bytearray(), False, [], Silent()
+    made._frames = queue.Queue()
+    made._frames.next = lambda seconds: made._frames.get(timeout=0)
+    made._write = lambda kind, data: None
+    for one in (*sent_frames, None):
+        made._frames.put(one)
+    return made
+
+
+def said(*values):
+    """What a run says, in one frame for each message."""
+    return [(0, encode(value)) for value in values]
+
+
+def soon():
+    return time.monotonic() + 5
+
+
+TALK = said(("cell", 0), ("cells", ())) + said(("found",), (torch.rand(4), None, (), False, False, True), ("done", 0))
+CONTROLS = [b"", b"abc", b"x" * 15, b"x" * 16, b"x" * 40, encode(()), encode(3), encode(None), encode({"a": 1}), encode("ended"), encode(("ended",)),
+            encode(("ended", torch.rand(2))), encode((torch.rand(2), 1)), encode(((), ())), encode(("ended", -(10**200))), encode(("ended", 10**400))]
+
+
+@pytest.mark.parametrize("data", CONTROLS, ids=range(len(CONTROLS)))
+def test_no_control_frame_raises_out_of_the_grader(data):
+    cell = type("Cell", (), {"source": ""})
+    for before in range(len(TALK)):
+        one = hearing(*TALK[:before], (CONTROL, data))
+        exercise = get_exercise("02.3")
+        with pytest.raises((RunEnded, ProtocolError)):
+            have_cells_executed(one, [(0, cell)], [exercise], soon())
+            have_answer_called(one, 0, make_cases(exercise)[:1], soon())
+        assert hearing((CONTROL, data)).clean() is False
+
+
+@pytest.mark.parametrize("failure", [torch.rand(2), torch.rand(1), torch.zeros(1), 0, "", (), {}, False], ids=range(8))
+def test_a_failure_that_is_none_is_refused_whatever_its_truth(failure):
+    with pytest.raises(ProtocolError):
+        decode_outcome((1.0, failure, (), False, False, True))
+
+
+def test_damaged_frames_end_that_run_and_nothing_else():
+    exercise, rng = get_exercise("02.3"), random.Random(1)
+    cases, cell = make_cases(exercise)[:1], type("Cell", (), {"source": ""})
+    right = run_case(exercise, exercise.reference, cases[0])
+    outputs = [right.output, (1.5, {"a": 2**70}), torch.rand(3, dtype=torch.complex64), Foreign("a"), math.nan, "text", {}, ()]
+    ended = 0
+    for _ in range(1500):
+        outcome = encode_outcome(Outcome(rng.choice(outputs), rng.choice([None, Failure("E", "m", 1)])))
+        talk = [bytearray(one) for _, one in said(("cell", 0), ("cells", ((0, "E"),)), ("found",))]
+        talk += [bytearray(outcome), bytearray(encode(("done", 0)))]
+        for _ in range(rng.randint(1, 3)):
+            one = rng.choice(talk)
+            one[rng.randrange(16 * (rng.random() < 0.2) or len(one))] = rng.randrange(256)
+        kinds = [CONTROL if rng.random() < 0.03 else 0 for _ in talk]
+        one = hearing(*zip(kinds, map(bytes, talk), strict=True))
+        try:
+            have_cells_executed(one, [(0, cell)], [exercise], soon())
+            state, outcomes, _ = have_answer_called(one, 0, cases, soon())
+            assert verdict(exercise, cases, outcomes).status in ("right", "wrong", "unanswered", "raises") or state != "found"
+        except RunEnded as error:
+            ended += error.reason in (Reason.INTERFERED, Reason.NOT_DATA, Reason.CRASH)
+    assert ended > 500
+
+
+@pytest.mark.parametrize("names", [(), (1,), ("a" * 10**4,) * 50, "text", None, torch.rand(2), ("<b>\n",)], ids=range(7))
+def test_what_an_answer_is_said_to_call_is_names_or_nothing(names):
+    exercise = get_exercise("02.3")
+    one = hearing(*said(("found",), (1.0, None, (), False, False, True), ("used", names), ("done", 0)))
+    try:
+        used = have_answer_called(one, 0, make_cases(exercise)[:1], soon())[2]
+    except RunEnded as error:
+        assert error.reason is Reason.INTERFERED
+    else:
+        assert len(used) <= 20 and all(len(name) <= 80 and set(name) <= set("ab?") for name in used)
+
+
+# Deadlines: time stands still except where the test moves it, so nothing here waits.
+
+
+class Endless:
+    """Frames that never end; each takes a second."""
+
+    def __init__(self, clock, *frames_):
+        self.clock, self.frames, self.count = clock, frames_, 0
+
+    def next(self, seconds):
+        self.clock.now += 1
+        self.count += 1
+        assert self.count < 2000, "it listens for ever"
+        return self.frames[min(self.count, len(self.frames)) - 1]
+
+
+class Clock:
+    now = 100.0
+
+    def monotonic(self):
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    made = Clock()
+    monkeypatch.setattr(time, "monotonic", made.monotonic)
+    return made
+
+
+def endless(clock, *frames_):
+    made = hearing()
+    made._frames = Endless(clock, *frames_)
+    return made
+
+
+def test_cells_that_are_announced_for_ever_end_with_the_time(clock):
+    one = endless(clock, *said(("cell", 0)))
+    with pytest.raises(RunEnded) as caught:
+        have_cells_executed(one, [(0, type("Cell", (), {"source": ""}))], [], clock.now + 30)
+    assert caught.value.reason is Reason.TIME and clock.now < 140
+
+
+@pytest.mark.parametrize("frame", [(CONTROL, encode(("ended", 0))), (0, b"x"), (CONTROL, encode(("ended", "x")))], ids=["ended", "a run's", "odd"])
+def test_a_clean_up_that_is_answered_for_ever_ends_with_its_time(clock, frame):
+    assert endless(clock, frame).clean() is False
+    assert clock.now <= 100 + handle.CLEAN_SECONDS + 2

@@ -6,16 +6,19 @@ import struct
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import psutil
 import pytest
 
+from diffusion_course.classroom.grading import attempts
 from diffusion_course.classroom.grading.attempts import run_attempts
+from diffusion_course.classroom.grading.selection import Task
 from diffusion_course.classroom.reasons import Reason
 from diffusion_course.classroom.records import Cell, Submission
 from diffusion_course.classroom.sandbox import bubblewrap as sandbox
-from diffusion_course.classroom.sandbox import handle
+from diffusion_course.classroom.sandbox import cores, handle, watch
 from diffusion_course.classroom.sandbox.bubblewrap import (
     SandboxMissing,
     bubblewrap_arguments,
@@ -72,7 +75,7 @@ def inside(worker, code):
     assert worker.clean()
     source = f"def signal_to_noise(alphas_cumprod):\n    return result\n{code}"
     failures = have_cells_executed(worker, [(0, Cell(source))], [SLOPE], soon())
-    state, (outcome, *_) = have_answer_called(worker, 0, make_cases(SLOPE)[:1], soon())
+    state, (outcome, *_), _ = have_answer_called(worker, 0, make_cases(SLOPE)[:1], soon())
     assert (failures, state, outcome.failure) == ({}, "found", None)
     return outcome.output
 
@@ -170,7 +173,7 @@ result += [path for path in PLACES if os.path.exists(path)]
 def test_the_worker_has_its_own_side_of_the_classroom_and_no_more(course):
     folder = course / "diffusion_course" / "classroom"
     there = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
-    worker = ("call_spec", "decoding", "execution", "outcomes", "pipes", "protocol", "restrictions", "worker")
+    worker = ("call_spec", "decoding", "execution", "outcomes", "pipes", "protocol", "record", "restrictions", "worker")
     assert there == {"__init__.py", "sandbox/__init__.py", *(f"sandbox/{name}.py" for name in worker)}
     assert not list(course.rglob("lesson*"))
 
@@ -220,6 +223,25 @@ result = [os.readlink(f"/proc/self/fd/{name}") for name in os.listdir("/proc/sel
 """
     kinds = [one.partition(":")[0] for one in inside(worker, code)]
     assert kinds.count("socket") == 1 and "pipe" not in kinds
+
+
+@needs_sandbox
+def test_no_process_of_the_sandbox_shows_a_pipe_to_the_grader(worker):
+    """The first process is bubblewrap's and can be looked into: what the grader speaks through was its stdin and stdout."""
+    code = """import os, struct
+result = []
+for process in filter(str.isdigit, os.listdir("/proc")):
+    for number in range(64):
+        path = f"/proc/{process}/fd/{number}"
+        try:
+            kind = os.readlink(path)
+        except OSError:
+            continue
+        if kind.startswith("pipe:"):
+            os.write(os.open(path, os.O_WRONLY | os.O_NONBLOCK), struct.pack("<BI", 1, 3) + b"abc")
+            result.append(f"{path} {kind}")
+"""
+    assert inside(worker, code) == ()
 
 
 def run_filter(program, machine, call, argument=0):
@@ -332,6 +354,35 @@ except OSError:
 
 
 @needs_sandbox
+def test_calls_that_pin_pages_are_refused(worker):
+    """Pages that a pipe holds are counted for no process."""
+    code = """import ctypes, errno, os
+libc = ctypes.CDLL(None, use_errno=True)
+read, write = os.pipe()
+result = []
+for name, arguments in (("vmsplice", (write, 0, 0, 0)), ("splice", (read, None, write, None, 0, 0)), ("tee", (read, write, 0, 0))):
+    ctypes.set_errno(0)
+    if getattr(libc, name)(*arguments) != -1 or ctypes.get_errno() != errno.EPERM:
+        result.append(name)
+"""
+    assert inside(worker, code) == ()
+
+
+@needs_sandbox
+@pytest.mark.parametrize("place", ["/tmp", "/dev/shm"])
+def test_files_of_no_size_are_counted(course, tmp_path, monkeypatch, place):
+    monkeypatch.setattr(watch, "MOST_FILES", 500)
+    one = WorkerHandle(course, tmp_path, LIMITS)
+    code = f"import time\nfor number in range(1000):\n    open(f'{place}/{{number}}', 'w').close()\ntime.sleep(20)"
+    try:
+        with pytest.raises(RunEnded) as caught:
+            have_cells_executed(one, [(0, Cell(code))], [], soon(15))
+        assert caught.value.reason is Reason.MEMORY
+    finally:
+        one.close()
+
+
+@needs_sandbox
 def test_the_sandbox_ends_with_its_grader(course, tmp_path):
     code = f"""import sys, time
 from pathlib import Path
@@ -365,7 +416,153 @@ def test_a_worker_that_was_killed_says_so(course, tmp_path):
         one.close()
 
 
+STOPS = "import os, signal\nos.kill(os.getppid(), signal.SIGSTOP)\nwhile True: pass"
+
+
+@needs_sandbox
+def test_a_run_that_stops_the_first_process_is_ended_and_so_is_the_worker(course, tmp_path, monkeypatch):
+    """It is seen, and nobody waits for an answer of a process that stands still."""
+    one = WorkerHandle(course, tmp_path, LIMITS)
+    try:
+        with pytest.raises(RunEnded) as caught:  # whether it could still pass on that the cell began is chance
+            have_cells_executed(one, [(7, Cell(STOPS))], [], soon())
+        assert caught.value.reason is Reason.INTERFERED
+        monkeypatch.setattr(one, "_control", None)
+        assert not one.clean()
+    finally:
+        one.close()
+    assert not any(map(is_alive, one._own)) and not one._frames.is_alive()
+
+
+@needs_sandbox
+def test_a_pipe_that_is_full_holds_nobody_up(course, tmp_path, monkeypatch):
+    """The first process stands still, seen or not, and never reads again."""
+    monkeypatch.setattr(watch, "are_stopped", lambda processes: False)
+    monkeypatch.setattr(handle, "WRITE_SECONDS", 0.5)
+    one = WorkerHandle(course, tmp_path, LIMITS)
+    try:
+        one._own[-1].suspend()
+        with pytest.raises(RunEnded) as caught:
+            one.send("x" * 2**20)
+        assert caught.value.reason is Reason.TIME and not one.clean()
+    finally:
+        one.close()
+    assert not any(map(is_alive, one._own))
+
+
+@needs_sandbox
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity") or len(os.sched_getaffinity(0)) < 2, reason="one core, nothing to share")
+def test_a_job_has_its_own_cores_and_no_run_takes_those_of_others(course, tmp_path):
+    """Forty processes of one student slow down that student."""
+    every = os.sched_getaffinity(0)
+    first, second = cores.shares(2)
+    assert first and second and not first & second and first | second == every and cores.shares(len(every) + 1) == []
+    code = """import os
+result = []
+for wanted in (range(os.cpu_count()), *([one] for one in range(os.cpu_count()))):
+    try:
+        os.sched_setaffinity(0, wanted)
+    except OSError:
+        pass
+    result += os.sched_getaffinity(0)
+if os.fork() == 0:
+    os._exit(0)
+result = sorted(set(result))
+"""
+    with ThreadPoolExecutor(1, initializer=cores.keep_to, initargs=(iter([second]),)) as pool:
+        one = pool.submit(WorkerHandle, course, tmp_path, LIMITS).result()
+        try:
+            assert pool.submit(os.sched_getaffinity, 0).result() == every
+            assert set(inside(one, code)) == second
+        finally:
+            one.close()
+
+
+# What an answer calls of the course.
+
+
+def called(worker, helper, answer, exercise="02.1"):
+    """The state of an answer, and what it called of the package."""
+    assert worker.clean()
+    exercise = get_exercise(exercise)
+    have_cells_executed(worker, [(0, Cell(helper)), (1, Cell(answer))], [exercise], soon())
+    state, outcomes, used = have_answer_called(worker, 0, make_cases(exercise)[:2], soon())
+    assert not outcomes or judge(exercise, make_cases(exercise)[:2], outcomes).status == "right"
+    return state, used
+
+
+CALLS = "def jump(*a):\n    return {}(*a)\n"
+
+
+@needs_sandbox
+@pytest.mark.parametrize(("helper", "answer"), [
+    ("from diffusion_course import *", CALLS.format("q_sample")), ("", CALLS.format("__import__('diffusion_course').q_sample")),
+    ("import diffusion_course.process.kernels", "import sys\n" + CALLS.format("sys.modules['diffusion_course.process.kernels'].q_sample")),
+    ("from diffusion_course import q_sample as mine\nothers = [mine]", CALLS.format("others[0]")),
+    ("import importlib", CALLS.format("getattr(importlib.import_module('diffusion' + '_course'), 'q_' + 'sample')")),
+    ("from diffusion_course import q_sample", "import types\nmine = types.FunctionType(q_sample.__code__.replace(co_filename='x', co_qualname='y'), q_sample.__globals__)\nmine.__kwdefaults__ = q_sample.__kwdefaults__\n" + CALLS.format("mine")),
+    ("from diffusion_course import q_sample", "import types\njump = types.FunctionType(q_sample.__code__.replace(co_filename='x'), q_sample.__globals__)\njump.__kwdefaults__ = q_sample.__kwdefaults__\n"),
+    ("from diffusion_course import q_sample\nimport threading", "def jump(*a):\n    made = []\n    one = threading.Thread(target=lambda: made.append(q_sample(*a)))\n    one.start()\n    one.join()\n    return made[0]\n"),
+], ids=["star", "__import__", "sys.modules", "alias", "spelled", "renamed inside", "renamed", "thread"])
+def test_a_hand_off_is_recorded_however_it_is_written(worker, helper, answer):
+    state, used = called(worker, helper, answer)
+    assert state == "found" and "q_sample" in used
+
+
+@needs_sandbox
+def test_an_answer_of_ones_own_has_no_record(worker):
+    assert called(worker, "import torch", HONEST["02.1"]) == ("found", ())
+    assert called(worker, "import torch\nfrom diffusion_course import q_sample\nq_sample", HONEST["02.1"]) == ("found", ())
+
+
+IMPORTABLE = {one.id: one.reference.__name__ for one in all_exercises() if str(getattr(one.reference, "__module__", "")).startswith("diffusion_course.process")}
+
+
+@needs_sandbox
+@pytest.mark.parametrize(("exercise", "name"), IMPORTABLE.items())
+def test_a_reference_that_can_be_imported_is_the_courses_own(worker, exercise, name):
+    answer = get_exercise(exercise).answer_name
+    for helper, text in ((f"from diffusion_course import {name} as one", f"{answer} = one"), ("import diffusion_course", f"{answer} = diffusion_course.{name}.__wrapped__")):
+        assert called(worker, helper, text, exercise) == ("course", ())
+
+
 # Attempts.
+
+
+def test_no_wait_is_longer_than_a_minute():
+    assert max(handle.START_SECONDS, handle.WRITE_SECONDS, handle.CLEAN_SECONDS) <= 60
+
+
+class Slow:
+    """Stands for the reused worker: each time that it is asked for takes a minute and ends with a crash."""
+
+    def __init__(self, limits):
+        self.limits, self.now, self.asked = limits, 1000.0, 0
+
+    def monotonic(self):
+        return self.now
+
+    def get(self, by):
+        self.asked += 1
+        took = min(60, max(by - self.now, 0))
+        self.now += took
+        return self, took
+
+    def start(self, cells, specs):
+        raise RunEnded(Reason.CRASH)
+
+
+def test_a_submission_has_a_ceiling_whatever_happens(monkeypatch):
+    limits = Limits(seconds=30)
+    worker = Slow(limits)
+    monkeypatch.setattr(time, "monotonic", worker.monotonic)
+    wanted = [(one, make_cases(one)[:1]) for one in all_exercises()[:20]]
+    attempting = attempts._Attempting(Task(submission((None, "x = 1")), wanted), worker)
+    attempting.together()
+    attempting.apart()
+    assert worker.now <= 1000 + limits.ceiling and worker.asked < 20
+    assert set(attempting.attempts) == {one.id for one, _ in wanted}
+    assert {one.reason for one in attempting.attempts.values()} <= {Reason.CRASH, Reason.TIME}
 
 
 @needs_sandbox
@@ -373,8 +570,10 @@ def test_a_worker_that_was_killed_says_so(course, tmp_path):
 def test_every_solution_is_right_through_the_sandbox():
     exercises = all_exercises()
     cells = [(None, "import math\nimport torch"), *((f"answer-{one.id.replace('.', '-')}", one.solution_source()) for one in exercises)]
-    statuses, notes = attempted(cells, [one.id for one in exercises], Limits(seconds=300))
-    assert {one.id: status for one, status in zip(exercises, statuses, strict=True) if status != "right"} == {} and notes == ()
+    wanted = [(one, make_cases(one, 1234)) for one in exercises]
+    made, notes = run_attempts(submission(*cells), wanted, Limits(seconds=300))
+    wrong = {one.id: made[one.id].reason for one, cases in wanted if judge(one, cases, made[one.id].outcomes).status != "right"}
+    assert wrong == {} and notes == () and {name: one.used for name, one in made.items() if one.used} == {}
 
 
 @needs_sandbox

@@ -200,6 +200,9 @@ def test_steps_of_a_reader_may_be_wrapped_or_objects():
         (lambda denoise, xt, move: list(ddim_step(denoise, xt, move)), {}),
     ):
         assert torch.equal(sample_loop(NETWORK, (4, 2), SCHEDULE, sampler=step, num_inference_steps=3, x_init=X, **options), expected)
+    for step in (lambda: 0, max, len):
+        with pytest.raises(TypeError, match=r"sampler must take \(denoise, xt, move\), got"):
+            sample_loop(NETWORK, (4, 2), SCHEDULE, sampler=step, num_inference_steps=3, x_init=X)
     wrong = {
         r"sampler must return a SamplerStep.*got tuple": lambda denoise, xt, move: (xt, xt),
         r"sampler must return an x_prev of the shape of shape \(4, 2\)": lambda denoise, xt, move: SamplerStep(xt[:1], Estimate(xt, xt)),

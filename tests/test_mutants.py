@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 import torch
 from equivalent_mutants import ELSEWHERE, EQUIVALENT
-from mutator import Endless, bounded, is_of_graphs, mutants, mutants_of
+from mutator import Endless, bounded, mutants, mutants_of
 
 from diffusion_course.exercises import calls
 from diffusion_course.exercises.engine import evaluate, make_cases
@@ -44,7 +44,7 @@ def made_of(exercise):
     for number, variant in enumerate(VARIANTS[exercise.id], start=1):
         if len(found) < FEWEST and variant.__name__ != "<lambda>":
             found += mutants_of(variant, f"variant {number}")
-    return found if exercise.call in OF_GRAPHS else [mutant for mutant in found if not is_of_graphs(mutant)]
+    return found if exercise.call in OF_GRAPHS else [mutant for mutant in found if not mutant.of_graphs]
 
 
 class Judge:
@@ -206,7 +206,7 @@ def main(wanted):
         print(f"{exercise.id:8} {row[0]:6} {row[1]:8} {row[2]:6}", flush=True)
         for mutant in survivors:
             if mutant.name not in EQUIVALENT.get(exercise.id, {}):
-                print(f"         passes and is not listed: {mutant.name}")
+                print(f"         passes and is not listed: {mutant.name}", flush=True)
         total = [one + more for one, more in zip(total, row, strict=True)]
     print(f"{'all':8} {total[0]:6} {total[1]:8} {total[2]:6}   in {time.perf_counter() - start:.0f} s")
 

@@ -56,12 +56,14 @@ class Submission:
 class Attempt:
     """What the worker did for one exercise: an outcome for each hidden case, or why there is none.
 
-    `detail` goes with the reason: for `reasons.told`, or for the instructor's notes.
+    `detail` goes with the reason: for `reasons.told`, or for the instructor's notes. `used` names
+    the course's functions that the answer called.
     """
 
     outcomes: tuple[Outcome, ...] = ()
     reason: Reason | None = None
     detail: str = ""
+    used: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)

@@ -90,9 +90,14 @@ def _step_of(sampler: str | Step) -> Step:
 def _options_of_the_step(name: str, sampler: str | Step, given: dict) -> None:
     """Raise TypeError for an option that the step does not know, and as its door for others."""
     step, options = _step_of(sampler), given["options"]
-    takes = list(inspect.signature(step).parameters.values())
+    try:
+        takes = list(inspect.signature(step).parameters.values())
+    except ValueError:  # some builtins have none
+        takes = []
     if any(p.kind is p.VAR_KEYWORD for p in takes):
         return
+    if len(takes) < 3 and not any(p.kind is p.VAR_POSITIONAL for p in takes):
+        raise TypeError(f"{name} must take (denoise, xt, move), got {describe(sampler)}.")
     known = [p.name for p in takes[3:]]
     if unknown := sorted(options.keys() - set(known)):
         has = f"it has {', '.join(known)}" if known else "it has none"

@@ -93,14 +93,16 @@ class _Attempting:
         self.attempts: dict[str, Attempt] = {}
         self.notes: list[str] = []
         self.bad_cells: set[int] = set()
-        self.deadline = time.monotonic() + worker.limits.seconds
+        began = time.monotonic()
+        self.deadline = began + worker.limits.seconds
+        self.ceiling = began + worker.limits.ceiling
 
     def together(self) -> None:
         """Run all cells in one process; leave out a cell that ends the process, and begin again."""
         pending = list(range(len(self.task.wanted)))
         until = time.monotonic() + 2 / 3 * self.worker.limits.seconds
         for _ in range(RUNS_TOGETHER):
-            if not pending or time.monotonic() > until:
+            if not pending or time.monotonic() >= min(until, self.ceiling):
                 return
             try:
                 worker, until = self._clean_worker(until)
@@ -125,6 +127,9 @@ class _Attempting:
         waiting = [one for one in range(len(self.task.wanted)) if not self._is_settled(one)]
         waiting.sort(key=self._ended_a_process)
         for count, position in enumerate(waiting):
+            if time.monotonic() >= min(self.deadline, self.ceiling):
+                self.attempts.setdefault(self._id(position), Attempt(reason=Reason.TIME))
+                continue
             part = (self.deadline - time.monotonic()) / (len(waiting) - count)
             until = time.monotonic() + part / 2
             before = self.attempts.get(self._id(position))
@@ -138,10 +143,10 @@ class _Attempting:
             self.attempts[self._id(position)] = best
 
     def _clean_worker(self, until: float) -> tuple[WorkerHandle, float]:
-        """A clean worker, and `until` moved by the time that this took."""
-        worker, seconds = self.worker.get()  # importing torch is not the student's time
-        self.deadline += seconds
-        return worker, until + seconds
+        """A clean worker, and `until` moved by the time that this took, up to the ceiling."""
+        worker, seconds = self.worker.get(self.ceiling)  # importing torch is not the student's time
+        self.deadline = min(self.deadline + seconds, self.ceiling)
+        return worker, min(until + seconds, self.ceiling)
 
     def _alone(self, position: int, cells: NumberedCells, until: float) -> tuple[Attempt, float]:
         try:
@@ -156,11 +161,11 @@ class _Attempting:
     ) -> Attempt:
         _, cases = self.task.wanted[position]
         try:
-            state, outcomes = have_answer_called(worker, position, cases, until)
+            state, outcomes, used = have_answer_called(worker, position, cases, until)
         except AnswerEnded as error:
             return self._ended(error, self._id(position))
         if state == "found":
-            return Attempt(outcomes)
+            return Attempt(outcomes, used=used)
         if state in NOT_FOUND:
             return Attempt(reason=NOT_FOUND[state])
         return self.task.not_found(position, failures)

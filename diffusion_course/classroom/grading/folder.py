@@ -11,9 +11,11 @@ from pathlib import Path
 
 from ...files.paths import user_path
 from ..assignment.assignment import Assignment
-from ..records import Graded, Submission
+from ..reasons import Reason
+from ..records import Attempt, Graded, Submission
 from ..reports.class_results import ClassResults
 from ..reports.outputs import write_reports
+from ..sandbox import cores
 from ..sandbox.bubblewrap import course_copy, require_hidden, require_sandbox
 from ..sandbox.limits import Limits
 from .again import merged, regraded
@@ -77,9 +79,15 @@ def grade_one(
     used = [
         f"{one.id} uses the course's {names}"
         for one, _ in wanted
-        if (names := course_names(submission, one))
+        if (names := _used(course_names(submission, one), attempts.get(one.id)))
     ]
     return mark(assignment, submission, wanted, attempts, (*notes, *used))
+
+
+def _used(by_text: str, attempt: Attempt | None) -> str:
+    """What an answer uses of the course, by its text and by what it called."""
+    called = attempt.used if attempt is not None else ()
+    return ", ".join(sorted({*filter(None, by_text.split(", ")), *called}))
 
 
 def grade_folder(
@@ -152,6 +160,9 @@ def grade_folder(
             graded[student] = made
 
         failures = _at_a_time(jobs, work, waiting, progress=progress)
+        if jobs > 1:  # beside others they had less of the machine than was theirs
+            late = [one for one in waiting if one in graded and _ran_out_of_time(graded[one])]
+            _at_a_time(1, work, late, progress=progress)  # if it fails, what was first stands
         unclear = [(student, str(NotGradable(why))) for student, why in found.refused]
         failed = tuple(sorted([*failures, *unclear]))
         ordered = tuple(graded[student] for student in sorted(graded))
@@ -160,12 +171,17 @@ def grade_folder(
         return Summary(out, ordered, failed, found.notes, len(waiting) - len(failures), seconds)
 
 
+def _ran_out_of_time(graded: Graded) -> bool:
+    return any(mark.check == Reason.TIME for mark in graded.marks)
+
+
 def _at_a_time(
     jobs: int, work: Callable[[str], None], students: Sequence[str], *, progress: bool
 ) -> list[tuple[str, str]]:
     """Do the work for all students, some at a time; returns those for whom it failed, and why."""
     failed = []
-    with ThreadPoolExecutor(jobs) as pool:
+    shares = iter(cores.shares(jobs))
+    with ThreadPoolExecutor(jobs, initializer=cores.keep_to, initargs=(shares,)) as pool:
         futures = {pool.submit(work, student): student for student in students}
         for future in _shown(futures, progress=progress):
             try:

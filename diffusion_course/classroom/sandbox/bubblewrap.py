@@ -9,6 +9,7 @@ of `confinement`, and ends with the grader.
 from __future__ import annotations
 
 import functools
+import itertools
 import os
 import shutil
 import subprocess
@@ -17,14 +18,15 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from .confinement import refusing_filter
 
 PACKAGE = Path(__file__).resolve().parents[2]
 DATA = PACKAGE.parent / "data"
 COURSE = "/course"
-WORKER = ("call_spec", "decoding", "execution", "outcomes", "pipes", "protocol", "restrictions")
+WORKER = ("call_spec", "decoding", "execution", "outcomes", "pipes", "protocol")
+WORKER += ("record", "restrictions")
 # What the worker sees of the folders that hold more than it may know; of the others it sees all.
 KEPT = {
     "classroom": {"__init__.py", "sandbox"},
@@ -170,9 +172,9 @@ def bubblewrap_arguments(course: Path, disk_mib: int) -> list[str]:
 
 
 def _in_bubblewrap(
-    command: list[str], course: Path, disk_mib: int, **options: Any
+    command: list[str], course: Path, disk_mib: int, given: tuple[int, ...] = (), **options: Any
 ) -> subprocess.Popen[bytes]:
-    """Start a command in the sandbox.
+    """Start a command in the sandbox; it has the descriptors that are `given`.
 
     The arguments travel by a pipe, so that the sandbox's process list does not show the grader's
     folders.
@@ -186,10 +188,8 @@ def _in_bubblewrap(
             os.write(write, content)  # less than a pipe holds
             os.close(write)
         pairs = zip(("--args", "--seccomp"), map(str, ends), strict=False)
-        given = [part for pair in pairs for part in pair]
-        return subprocess.Popen(
-            [program, *given, *command], env={"PATH": "/usr/bin:/bin"}, pass_fds=ends, **options
-        )
+        options |= {"env": {"PATH": "/usr/bin:/bin"}, "pass_fds": (*ends, *given)}
+        return subprocess.Popen([program, *itertools.chain(*pairs), *command], **options)
     finally:
         for end in ends:
             os.close(end)
@@ -228,20 +228,36 @@ def require_sandbox() -> None:
 
 def start_worker(
     course: Path, folder: Path, disk_mib: int, *, unsafe: bool
-) -> subprocess.Popen[bytes]:
-    """Start a worker with pipes as its stdin and stdout.
+) -> tuple[subprocess.Popen[bytes], IO[bytes], IO[bytes]]:
+    """Start a worker; returns it, the pipe to it and the pipe from it.
 
-    `folder` is where an unsafe one may write.
+    `folder` is where an unsafe one may write. In the sandbox the worker has its ends of the pipes
+    as descriptors above 2, which bubblewrap's own processes close: everybody in the sandbox can
+    look into those.
     """
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
     if unsafe:
         env = environment(str(course), str(folder))
         if "SYSTEMROOT" in os.environ:  # Windows starts nothing without it
             env["SYSTEMROOT"] = os.environ["SYSTEMROOT"]
         if DATA.is_dir():
             env["DIFFUSION_COURSE_DATA"] = str(DATA)
-        return subprocess.Popen(
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
+        process = subprocess.Popen(
             worker_command(), env=env, cwd=folder, start_new_session=True, **pipes
         )
+        return process, process.stdin, process.stdout
     require_sandbox()
-    return _in_bubblewrap(worker_command(), course, disk_mib, start_new_session=True, **pipes)
+    (read, to_worker), (from_worker, write) = os.pipe(), os.pipe()
+    try:
+        command = [*worker_command(), str(read), str(write)]
+        nothing = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.DEVNULL)
+        options = {"start_new_session": True, **nothing}
+        process = _in_bubblewrap(command, course, disk_mib, given=(read, write), **options)
+    except BaseException:
+        os.close(to_worker)
+        os.close(from_worker)
+        raise
+    finally:
+        os.close(read)
+        os.close(write)
+    return process, os.fdopen(to_worker, "wb", buffering=0), os.fdopen(from_worker, "rb")

@@ -1,7 +1,7 @@
 """System calls that no notebook needs, refused in the sandbox.
 
-They give memory that is counted nowhere, or reach into other processes. The filter is a program for
-Linux's seccomp in its classic form, one jump for each call:
+They give memory that is counted nowhere, take cores of others, or reach into other processes. The
+filter is a program for Linux's seccomp in its classic form, one jump for each call:
 https://www.kernel.org/doc/html/latest/userspace-api/seccomp_filter.html. It is there for the two
 usual processors; on others the sandbox does without it.
 """
@@ -41,6 +41,11 @@ REFUSED = (
     ("setns", 308, 268),
     ("open_by_handle_at", 304, 265),
     ("personality", 135, 92),
+    ("vmsplice", 278, 75),
+    ("splice", 275, 76),
+    ("tee", 276, 77),
+    ("io_setup", 206, 0),
+    ("sched_setaffinity", 203, 122),
 )
 PRLIMIT = {"x86_64": 302, "aarch64": 261}
 ARCHITECTURES = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}

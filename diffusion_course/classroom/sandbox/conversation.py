@@ -16,6 +16,7 @@ from .call_spec import CallSpec
 from .handle import RunEnded, WorkerHandle
 from .outcomes import PARTS, class_name, decode_outcome
 from .protocol import ProtocolError
+from .record import MOST
 
 XCPU = int(getattr(signal, "SIGXCPU", 0))
 STATES = ("found", "missing", "course", "value")
@@ -74,10 +75,11 @@ def have_cells_executed(
 
 def have_answer_called(
     worker: WorkerHandle, position: int, cases: Sequence[Case], deadline: float
-) -> tuple[str, tuple[Outcome, ...]]:
+) -> tuple[str, tuple[Outcome, ...], tuple[str, ...]]:
     """Have the answer to the exercise at `position` called with each case.
 
-    Returns ("found", outcomes), or one of the other STATES and (). Raises AnswerEnded where the
+    Returns ("found", outcomes, the course's functions that it called), or one of the other STATES
+    and () twice. Raises AnswerEnded where the
     answer ends its process or returns what cannot be sent, and the run can go on; RunEnded where it
     cannot.
     """
@@ -88,11 +90,10 @@ def have_answer_called(
             raise ProtocolError("the worker said something else than whether there is an answer")
         if state != "found":
             _until_done(worker, deadline)
-            return state, ()
+            return state, (), ()
         outcomes = tuple(_call(worker, case, deadline) for case in cases)
         worker.send("enough")
-        _until_done(worker, deadline)
-        return state, outcomes
+        return state, outcomes, _until_done(worker, deadline)
 
 
 def _call(worker: WorkerHandle, case: Case, deadline: float) -> Outcome:
@@ -109,9 +110,22 @@ def _call(worker: WorkerHandle, case: Case, deadline: float) -> Outcome:
     raise AnswerEnded(Reason.EXITED if message[0] == "escaped" else Reason.NOT_DATA)
 
 
-def _until_done(worker: WorkerHandle, deadline: float) -> None:
-    if worker.message(_soon(deadline, worker.limits.seconds_per_call))[0] != "done":
+def _until_done(worker: WorkerHandle, deadline: float) -> tuple[str, ...]:
+    """Hear out a process that calls an answer; returns what the answer used, as it says."""
+    used: tuple[str, ...] = ()
+    said = worker.message(_soon(deadline, worker.limits.seconds_per_call))
+    if type(said[0]) is str and said[0] == "used":
+        used = _names(said[-1])
+        said = worker.message(_soon(deadline, worker.limits.seconds_per_call))
+    if type(said[0]) is not str or said[0] != "done":
         raise ProtocolError("the worker went on when it should have ended")
+    return used
+
+
+def _names(value: Any) -> tuple[str, ...]:
+    if type(value) is not tuple or len(value) > MOST or {type(one) for one in value} - {str}:
+        raise ProtocolError("what an answer used is a few names")
+    return tuple(map(class_name, value))
 
 
 def _soon(deadline: float, seconds: float) -> float:

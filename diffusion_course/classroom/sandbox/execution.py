@@ -26,9 +26,9 @@ from .decoding import receive
 from .outcomes import encode_outcome
 from .pipes import read_exactly
 from .protocol import ProtocolError, encode
+from .record import PACKAGE, Record
 
 CAUGHT = (Exception,)  # what ends a program is told by "escaped"
-PACKAGE = Path(__file__).resolve().parents[2]
 RUN_THE_REST = ("time", "timeit", "capture", "prun")
 COMMANDS = re.compile(r"^(\s*)(?:pip|conda|cd|ls|pwd|mkdir|cat|rm|cp|mv)(?: .*)?$", re.MULTILINE)
 
@@ -170,19 +170,24 @@ def find_answer(namespace: dict[str, Any], spec: CallSpec) -> tuple[str, Any]:
 
 
 def serve_answer(namespace: dict[str, Any], spec: CallSpec, channel: Channel) -> None:
-    """Look the answer up and call it with each case that the grader sends."""
+    """Look the answer up and call it with each case that the grader sends; say what it used."""
     state, answer = find_answer(namespace, spec)
+    record = Record()
     channel.send(state)
     while state == "found" and (message := channel.read())[0] == "case":
         _, args, kwargs = message
         try:
-            data = encode_outcome(run_case(spec, answer, Case(args, kwargs), caught=CAUGHT))
+            with record.kept():
+                outcome = run_case(spec, answer, Case(args, kwargs), caught=CAUGHT)
+            data = encode_outcome(outcome)
         except ProtocolError:
             channel.send("unsendable")
         except BaseException as error:
             channel.send("escaped", type(error).__name__[:80])
         else:
             channel.send_bytes(data)
+    if state == "found":
+        channel.send("used", tuple(sorted(record.names)))
 
 
 def in_a_fork(work: Callable[[], None], channel: Channel) -> None:

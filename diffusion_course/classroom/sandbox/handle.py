@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import math
 import os
 import queue
+import select
 import signal
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -15,6 +19,7 @@ import psutil
 from ..reasons import Reason
 from .bubblewrap import start_worker
 from .call_spec import CallSpec
+from .cores import own_cores
 from .decoding import decode, receive
 from .limits import Limits
 from .processes import descendants, is_alive, kill_all
@@ -23,8 +28,9 @@ from .watch import PAUSE, FrameReader, Watch
 
 # Elsewhere an unsafe worker does one run; PyTorch and forks do not go together on macOS.
 CAN_FORK = sys.platform == "linux"
-START_SECONDS = 120.0
-CLEAN_SECONDS = 10.0
+CAN_WAIT = sys.platform != "win32"  # for room in a pipe
+# Nothing is waited for longer than this, whatever the worker does.
+START_SECONDS, WRITE_SECONDS, CLEAN_SECONDS = 60.0, 10.0, 10.0
 TASKS = 8  # threads that each of a sandbox's processes may have, in the mean
 
 
@@ -51,16 +57,19 @@ class WorkerHandle:
         *,
         unsafe: bool = False,
         modules: tuple[str, ...] = (),
+        start_by: float = math.inf,
     ) -> None:
         self.limits, self.unsafe = limits, unsafe
         self.forks = not unsafe or CAN_FORK
-        self.process = start_worker(course, folder, limits.disk_mib, unsafe=unsafe)
+        with own_cores():
+            started = start_worker(course, folder, limits.disk_mib, unsafe=unsafe)
+        self.process, self._to_worker, self._from_worker = started
         self._heard, self._is_over = bytearray(), False
         self._own: list[psutil.Process] = []  # its processes before any run
-        self._frames = FrameReader(self.process.stdout)
+        self._frames = FrameReader(self._from_worker)
         self._watch = Watch(self.process, limits, sandboxed=not unsafe)
         try:
-            self._begin(modules)
+            self._begin(modules, start_by)
         except BaseException:
             self.close()
             raise
@@ -89,8 +98,9 @@ class WorkerHandle:
         try:
             if self.unsafe:
                 self._end_strangers()
+            late = time.monotonic() + CLEAN_SECONDS
             self._write(CONTROL, encode(("clean",)))
-            while (said := self._control(time.monotonic() + CLEAN_SECONDS)) != ("clean",):
+            while (said := self._control(late)) != ("clean",):
                 if said[0] != "ended":
                     return False
         except (RunEnded, ProtocolError):
@@ -101,16 +111,17 @@ class WorkerHandle:
     def close(self) -> None:
         """End the worker and everything that it started."""
         self._watch.stop()
-        self.process.wait()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.process.wait(CLEAN_SECONDS)
         late = time.monotonic() + CLEAN_SECONDS
         # A sandbox's first process goes after all others.
         while any(map(is_alive, self._own)) and time.monotonic() < late:
             time.sleep(PAUSE)
         self._frames.close()
         self._watch.join()
-        self.process.stdin.close()
+        self._to_worker.close()
 
-    def _begin(self, modules: tuple[str, ...]) -> None:
+    def _begin(self, modules: tuple[str, ...], start_by: float) -> None:
         limits = {
             "memory_mib": self.limits.memory_mib,
             "disk_mib": self.limits.disk_mib,
@@ -119,25 +130,34 @@ class WorkerHandle:
         }
         options = {"sandboxed": not self.unsafe, "forks": self.forks, "modules": modules}
         self._write(CONTROL, encode(("limits", limits, options)))
-        if self._control(time.monotonic() + START_SECONDS)[0] != "ready":
+        if self._control(min(start_by, time.monotonic() + START_SECONDS))[0] != "ready":
             raise RunEnded(Reason.CRASH, "the worker did not start")
-        self._own = descendants(self.process.pid)
+        self._own = self._watch.own = descendants(self.process.pid)
 
     def _write(self, kind: int, data: bytes) -> None:
         rest = memoryview(frames(kind, data))
+        end = self._to_worker.fileno()
         # The first process always reads, unless it was stopped.
-        self._watch.overdue = time.monotonic() + START_SECONDS
+        late = self._watch.overdue = time.monotonic() + WRITE_SECONDS
         try:
             while rest:
-                rest = rest[os.write(self.process.stdin.fileno(), rest) :]
-        except OSError:
+                if CAN_WAIT and not select.select([], [end], [], late - time.monotonic())[1]:
+                    self._watch.end(Reason.TIME)
+                    break
+                # As much as there surely is room for: a write of more would wait.
+                rest = rest[os.write(end, rest[: select.PIPE_BUF] if CAN_WAIT else rest) :]
+        except (OSError, ValueError):
             raise self._end() from None
         finally:
             self._watch.overdue = float("inf")
+        if rest:
+            raise self._end()
 
     def _frame(self, deadline: float) -> tuple[int, bytes]:
         if self._is_over:
             raise self._end()
+        if time.monotonic() > deadline:  # frames that never end are no reason to go on
+            raise RunEnded(self._watch.cause or Reason.TIME)
         try:
             frame = self._frames.next(deadline - time.monotonic())
         except queue.Empty:
@@ -182,6 +202,11 @@ class WorkerHandle:
 
 
 def _control_message(data: bytes) -> tuple[Any, ...]:
-    """A message of the first process, which is one frame."""
+    """A message of the first process, which is one frame: a tuple that begins with a word."""
+    if len(data) < HEADER.size:
+        raise ProtocolError("the first process said less than a message")
     length, _ = HEADER.unpack(data[: HEADER.size])
-    return decode(data[HEADER.size : HEADER.size + length], b"")
+    said = decode(data[HEADER.size : HEADER.size + length], b"")
+    if type(said) is not tuple or not said or type(said[0]) is not str:
+        raise ProtocolError("the first process says a tuple that begins with a word")
+    return said

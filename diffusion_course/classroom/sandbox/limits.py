@@ -26,3 +26,11 @@ class Limits:
                 raise ValueError(
                     f"Limits: {field.name} must be positive, got {getattr(self, field.name)!r}."
                 )
+
+    @property
+    def ceiling(self) -> float:
+        """The seconds after which nothing more is begun for a submission, whatever happened.
+
+        It has its own time once more, and a minute, for starting workers and cleaning up.
+        """
+        return 2 * self.seconds + 60

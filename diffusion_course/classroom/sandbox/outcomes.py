@@ -38,7 +38,7 @@ def decode_outcome(value: Any) -> Outcome:
         raise ProtocolError("what changed is a tuple of names")
     if not all(type(flag) is bool for flag in flags):
         raise ProtocolError("the flags of an outcome are True or False")
-    return Outcome(output, failure and _failure(failure), changed, *flags)
+    return Outcome(output, None if failure is None else _failure(failure), changed, *flags)
 
 
 def _failure(value: Any) -> Failure:

@@ -27,13 +27,16 @@ def read_exactly(read: Callable[[int], bytes], size: int) -> bytes:
 
 
 class GraderPipes:
-    """The two pipes to the grader, moved away from stdin and stdout.
+    """The two pipes to the grader, given by number, or else moved away from stdin and stdout.
 
     Whatever else writes to stdout or stderr ends in /dev/null.
     """
 
-    def __init__(self) -> None:
-        self.read_end, self._write_end = os.dup(0), os.dup(1)
+    def __init__(self, read_end: int | None = None, write_end: int | None = None) -> None:
+        self.read_end = os.dup(0) if read_end is None else read_end
+        self._write_end = os.dup(1) if write_end is None else write_end
+        os.set_inheritable(self.read_end, False)
+        os.set_inheritable(self._write_end, False)
         nothing = os.open(os.devnull, os.O_RDWR)
         for number in (0, 1, 2):
             os.dup2(nothing, number)

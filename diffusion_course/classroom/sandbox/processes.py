@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import os
 from collections.abc import Iterable
 
 import psutil
@@ -32,6 +34,17 @@ def is_alive(process: psutil.Process) -> bool:
         return False
 
 
+def are_stopped(processes: Iterable[psutil.Process]) -> bool:
+    """Whether one of them stands still, as after SIGSTOP."""
+    for one in processes:
+        try:
+            if one.status() in (psutil.STATUS_STOPPED, psutil.STATUS_TRACING_STOP):
+                return True
+        except psutil.Error:
+            continue
+    return False
+
+
 def count_tasks() -> int:
     """How many tasks the machine has, threads too; 0 where /proc does not tell."""
     try:
@@ -39,6 +52,18 @@ def count_tasks() -> int:
             return int(line.read().split()[3].partition("/")[2])
     except (OSError, ValueError, IndexError):
         return 0
+
+
+def files_of(processes: Iterable[psutil.Process], places: Iterable[str]) -> int:
+    """How many files there are in these places as a process sees them; 0 where none can look."""
+    count = 0
+    for one, place in itertools.product(processes, places):
+        try:
+            found = os.statvfs(f"/proc/{one.pid}/root{place}")
+        except (OSError, AttributeError):
+            continue
+        count += found.f_files - found.f_ffree
+    return count
 
 
 def memory_of(process: psutil.Process) -> int:

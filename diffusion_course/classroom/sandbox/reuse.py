@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from pathlib import Path
 
@@ -22,16 +23,21 @@ class ReusedWorker:
         modules: tuple[str, ...] = (),
     ) -> None:
         self.limits = limits
-        self._start = lambda: WorkerHandle(course, folder, limits, unsafe=unsafe, modules=modules)
+        self._start = lambda by: WorkerHandle(
+            course, folder, limits, unsafe=unsafe, modules=modules, start_by=by
+        )
         self._worker: WorkerHandle | None = None
 
-    def get(self) -> tuple[WorkerHandle, float]:
-        """Return a worker in which nothing of an earlier run is left, and the seconds it took."""
+    def get(self, by: float = math.inf) -> tuple[WorkerHandle, float]:
+        """Return a worker in which nothing of an earlier run is left, and the seconds it took.
+
+        A new one must have started `by` then, a time of time.monotonic().
+        """
         began = time.monotonic()
         if self._worker is not None and not self._worker.clean():
             self.close()
         if self._worker is None:
-            self._worker = self._start()
+            self._worker = self._start(by)
         return self._worker, time.monotonic() - began
 
     def close(self) -> None:

@@ -10,12 +10,16 @@ import threading
 import time
 from typing import IO
 
+import psutil
+
 from ..reasons import Reason
 from .limits import Limits
-from .processes import count_tasks, descendants, kill_all, memory_of
+from .processes import are_stopped, count_tasks, descendants, files_of, kill_all, memory_of
 from .protocol import CONTROL, FRAME, MAX_FRAME, RUN
 
 PAUSE, LONG_PAUSE = 0.02, 0.2
+CLOSE_SECONDS = 2.0
+PLACES, MOST_FILES = ("/tmp", "/dev/shm"), 20_000  # each takes memory that is not its size
 WAITING_FRAMES = 1024  # read and not yet asked for; more stay in the pipe
 
 
@@ -32,16 +36,23 @@ class FrameReader:
         """Return the next frame, or None after the last one; raises queue.Empty after a time."""
         return self._frames.get(timeout=max(seconds, 0))
 
+    def is_alive(self) -> bool:
+        """Whether there may be more to read."""
+        return self._thread.is_alive()
+
     def close(self) -> None:
-        """Take what is left, so that the thread ends, and close the pipe."""
-        for _ in range(WAITING_FRAMES):
-            if not self._thread.is_alive():
-                self._pipe.close()
-                return
+        """Take what is left, so that the thread ends, and close the pipe.
+
+        Where somebody who was not ended holds its other side, both stay.
+        """
+        late = time.monotonic() + CLOSE_SECONDS
+        while self.is_alive() and time.monotonic() < late:
             try:
                 self._frames.get(timeout=PAUSE)  # the thread may wait for room
             except queue.Empty:
                 continue
+        if not self.is_alive():
+            self._pipe.close()
 
     def _read(self) -> None:
         while len(head := self._pipe.read(FRAME.size)) == FRAME.size:
@@ -60,6 +71,7 @@ class Watch:
     ) -> None:
         self.cause: Reason | None = None
         self.overdue = float("inf")  # a time of time.monotonic()
+        self.own: list[psutil.Process] = []  # the worker's, before any run: none may stand still
         self._process, self._limits, self._sandboxed = process, limits, sandboxed
         self._is_over = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
@@ -82,19 +94,24 @@ class Watch:
         looked, usual = 0.0, count_tasks()
         while not self._is_over.wait(PAUSE):
             if time.monotonic() > self.overdue:
-                self._end(Reason.TIME)
+                self.end(Reason.TIME)
             # One short read: a fork bomb leaves no time for a long one.
             are_many = count_tasks() > usual + self._limits.processes
             if not are_many and time.monotonic() - looked < LONG_PAUSE:
                 continue
             looked, below = time.monotonic(), descendants(self._process.pid)
             if len(below) > self._limits.processes:
-                self._end(Reason.PROCESSES)
+                self.end(Reason.PROCESSES)
+            elif are_stopped(self.own):
+                self.end(Reason.INTERFERED)
+            elif self._sandboxed and files_of(self.own[:1], PLACES) > MOST_FILES:
+                self.end(Reason.MEMORY)
             elif sum(map(memory_of, below)) > self._limits.memory_mib * 2**20:
-                self._end(Reason.MEMORY)
+                self.end(Reason.MEMORY)
             usual = max(usual, count_tasks() - len(below)) if are_many else usual
 
-    def _end(self, cause: Reason) -> None:
+    def end(self, cause: Reason) -> None:
+        """End the worker for this cause, unless there is one already."""
         self.cause = self.cause or cause
         self._kill()
 
@@ -105,7 +122,7 @@ class Watch:
         """
         below = [] if self._sandboxed else descendants(self._process.pid)
         self._process.kill()
-        kill_all(below)
+        kill_all([*below, *self.own])
         if hasattr(os, "killpg"):
             try:
                 os.killpg(self._process.pid, signal.SIGKILL)

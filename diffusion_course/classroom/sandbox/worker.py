@@ -15,6 +15,7 @@ import select
 import shutil
 import signal
 import socket
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -136,7 +137,7 @@ def empty_temporary_folders() -> None:
 
 def main() -> None:
     """Read the limits, then do one run after another until the grader closes the pipe."""
-    pipes = GraderPipes()
+    pipes = GraderPipes(*map(int, sys.argv[1:]))
     torch.set_num_threads(1)
     # use_deterministic_algorithms(True) would import a compiler, which takes seconds.
     torch.set_deterministic_debug_mode("error")

@@ -130,7 +130,6 @@ def _table_cases(generator: torch.Generator) -> Iterator[Case]:
     for num_steps in (5, 50, 2, 1):
         yield Case((draw.betas(generator, num_steps, 1e-3, 0.3),), note=f"T = {num_steps}")
     yield Case((draw.betas(generator, 6).flip(0),), note="betas that fall")
-    yield Case((draw.betas(generator, 5).float(),), note="betas in float32")
 
 
 def cumulative_alphas(betas: Tensor) -> Tensor:
@@ -142,7 +141,7 @@ TABLE = Exercise(
     id="02.2",
     lesson=2,
     title="The table of alpha-bar",
-    statement="""Return `alphas_cumprod` (T,) for a table `betas` (T,), in its dtype. Entry i holds
+    statement="""Return `alphas_cumprod` (T,) for a table `betas` (T,), float64. Entry i holds
 the share of the signal's variance that is left after steps 0, ..., i, so the first entry
 already contains one step of noise.""",
     stub="""def cumulative_alphas(betas):

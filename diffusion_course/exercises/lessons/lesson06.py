@@ -320,12 +320,14 @@ def _sequence_cases(generator: torch.Generator) -> Iterator[Case]:
         ("T = 10, n = 10", (3, 2), 10, 10),
         ("T = 13, n = 5", (3, 2), 13, 5),
         ("n = 1", (3, 2), 9, 1),
+        ("sequences in float32, T = 12, n = 3", (2, 3, 2), 12, 3),
     ):
+        dtype = torch.float32 if "float32" in note else torch.float64
         alpha_bar = (1 - draw.betas(generator, num_steps, 0.01, 0.25)).cumprod(0)
         yield Case(
             (
-                IndexedNetwork(num_steps, 0.3, 4.0, strict=True, dtype=torch.float64),
-                draw.normal(generator, *shape),
+                IndexedNetwork(num_steps, 0.3, 4.0, strict=True, dtype=dtype),
+                draw.normal(generator, *shape, dtype=dtype),
                 alpha_bar,
                 n,
             ),
@@ -561,12 +563,13 @@ def _inversion_cases(generator: torch.Generator) -> Iterator[Case]:
         ("points", (4, 2), 20, [1, 5, 9, 13, 19]),
         ("images, uneven", (2, 1, 3, 3), 50, [2, 3, 10, 30, 49]),
         ("two levels", (3, 2), 12, [4, 11]),
+        ("sequences in float32", (2, 3, 2), 15, [0, 6, 14]),
     ):
+        dtype = torch.float32 if "float32" in note else torch.float64
         alpha_bar = (1 - draw.betas(generator, num_steps, 0.01, 0.25)).cumprod(0)
-        model = IndexedNetwork(num_steps, 0.3, 4.0, strict=True, dtype=torch.float64)
-        yield Case(
-            (model, draw.normal(generator, *shape), alpha_bar, torch.tensor(timesteps)), note=note
-        )
+        model = IndexedNetwork(num_steps, 0.3, 4.0, strict=True, dtype=dtype)
+        xt = draw.normal(generator, *shape, dtype=dtype)
+        yield Case((model, xt, alpha_bar, torch.tensor(timesteps)), note=note)
 
 
 def ddim_invert(

@@ -509,6 +509,8 @@ def _neighbour_cases(generator: torch.Generator) -> Iterator[Case]:
     axis = torch.arange(4, dtype=torch.float64)
     grid = torch.cartesian_prod(axis, axis)[torch.randperm(16, generator=generator)]
     yield Case((grid[:9], grid[7:], 2), note="points on a grid")
+    narrow = tuple((grid[part] / 2).float() for part in (slice(12), slice(3, 16)))
+    yield Case((*narrow, 1), note="points in float32")
     once = 3 * draw.normal(generator, 4, 2)  # the nearest other point is the same point again
     real, fake = torch.cat([once, once]), once + 0.1 * draw.normal(generator, 4, 2)
     yield Case((real, fake, 1), note="points that are there twice")

@@ -74,6 +74,7 @@ def _is_multiple(pair: Pair, names: Sequence[str]) -> bool:
 
 
 def factor_of_a_sample(pairs: Sequence[Pair]) -> Said:
+    """Is each sample right but for a factor of its own?"""
     telling = [pair for pair in faulty(pairs) if not pair.half and _per_sample(pair) >= 3]
     if not telling:
         return None

@@ -47,6 +47,7 @@ def _counts(x: Tensor | list) -> Iterator[int]:
 
 
 def reordered(pairs: Sequence[Pair]) -> Said:
+    """Are the right numbers there, at other places?"""
     for pair in faulty(pairs):
         want, got = pair.want.flatten().sort().values, pair.got.flatten().sort().values
         if len(want) < 4 or float(want.std()) < 1e-6 or not near(got, want, pair.half):
@@ -59,6 +60,7 @@ def reordered(pairs: Sequence[Pair]) -> Said:
 
 
 def cut_off(pairs: Sequence[Pair]) -> Said:
+    """Is it right up to a limit, and at the limit beyond?"""
     if all(pair.got.numel() < 8 for pair in faulty(pairs)):
         return None
     ends = set()
@@ -115,6 +117,7 @@ def _only_at(pair: Pair, which: str) -> bool:
 
 
 def some_ranks_only(pairs: Sequence[Pair]) -> Said:
+    """Is it right for inputs of some numbers of axes, and wrong for all others?"""
     right = [pair for pair in pairs if pair.is_right and not _has_one_level(pair)]
     wrong = faulty(pairs)
     ranks = {pair.want.ndim for pair in right}, {pair.want.ndim for pair in wrong}
