@@ -134,10 +134,18 @@ def _dtype(name: str, dtype: object, given: dict) -> None:
     folders.check_dtype(dtype)
 
 
+def _there(name: str, device: object, given: dict) -> None:
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).partition("\n")[0]
+        raise ValueError(f"{name} must be one of this machine, got {device!r}: {reason}") from None
+
+
 _a_path.typed = _dtype.typed = True
 
 
-@checked(path=_a_path, dtype=_dtype)
+@checked(path=_a_path, device=_there, dtype=_dtype)
 def load_parts(
     path: str | Path | None = None, *, device: torch.device | str | int = "cpu",
     dtype: torch.dtype = torch.float32,

@@ -3,6 +3,7 @@
 import difflib
 import inspect
 import math
+import typing
 from collections.abc import Mapping
 from functools import cache
 from numbers import Integral, Real
@@ -11,6 +12,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from ..kinds import held_to
 from ..process.schedules import NoiseSchedule, make_schedule, rescale_zero_terminal_snr
 from ..sampling.timesteps import SPACINGS
 from ..validation import describe
@@ -37,6 +39,19 @@ OFF = {
 }
 # Of classes that are not read here, or of releases of 2022
 OTHERS = ("tensor_format", "original_inference_steps", "timestep_scaling")
+# Settings of 2022 that diffusers does not read any more, and what they may say
+OLD = {"timestep_values": (None,), "predict_epsilon": (True,)}
+HARMLESS = OFF | {"clip_sample": (False,), "set_alpha_to_one": (True,)}
+# Of words, where diffusers itself looks late or not at all
+CHOICES = {
+    "prediction_type": PREDICTIONS, "timestep_spacing": SPACINGS,
+    "interpolation_type": ("linear", "log_linear"), "variance_type": OFF["variance_type"],
+}
+UNTRANSLATED = (
+    "cannot be translated: its noise or its steps are not those of the schedulers that can take"
+    " each other's place"
+)
+LEAST = {"steps_offset": 0, "solver_order": 1}
 
 
 @cache
@@ -70,15 +85,59 @@ def nearest(name: str, names: object) -> str:
     return f"; did you mean {near[0]!r}?" if near else "."
 
 
+def _parameters(name: str) -> list[str]:
+    """Return the settings of a class of diffusers."""
+    import diffusers
+
+    return [*inspect.signature(getattr(diffusers, name).__init__).parameters][1:]
+
+
+def _all() -> list[str]:
+    """Return all schedulers of diffusers, also those of other kinds of diffusion."""
+    import diffusers
+
+    return [one for one in dir(diffusers) if one.endswith("Scheduler")]
+
+
+def check_class(name: object) -> None:
+    """Raise ValueError for a class of diffusers that no other scheduler can stand for."""
+    import diffusers
+
+    kind = getattr(diffusers, name, None) if isinstance(name, str) and name else None
+    if kind is None or defaults_of(name):
+        return
+    own = _parameters(name)
+    if "trained_betas" not in own or {*own} - _known():
+        known = ", ".join(filter(defaults_of, _names()))
+        raise ValueError(f"_class_name is {name!r}, which {UNTRANSLATED}. Those are {known}.")
+
+
+def is_one_of(value: object, choices: tuple) -> bool:
+    """Whether the value is one of these, and of its type: 0 is not False."""
+    return any(type(value) is type(one) and value == one for one in choices)
+
+
 def given_settings(config: Mapping[str, object]) -> dict[str, object]:
     """Return what was set, without what diffusers filled in; raises ValueError for a misspelling.
 
     A ``scheduler.config`` of diffusers holds its class's defaults as well, and their names.
     """
+    check_class(config.get("_class_name", ""))
     own = defaults_of(config.get("_class_name", ""))  # a pipeline may have changed one since
     filled = {n for n in config.get("_use_default_values", ()) if own.get(n) == config.get(n)}
     given = {name: config[name] for name in config if name not in filled and name[:1] != "_"}
+    for name in OLD.keys() & given.keys():
+        if not is_one_of(value := given.pop(name), OLD[name]):
+            cure = " Write prediction_type='sample'." if name == "predict_epsilon" else ""
+            raise ValueError(
+                f"{name} is {describe(value)}, a setting of 2022 that diffusers does not follow any"
+                f" more; only {OLD[name][0]!r} changes nothing.{cure}"
+            )
     if strange := sorted(map(str, given.keys() - _known())):
+        if others := [one for one in _all() if given.keys() <= {*_parameters(one)}]:
+            raise ValueError(
+                f"{strange[0]} is a setting of {' and '.join(others)}, which {UNTRANSLATED}."
+            )
         tip = nearest(strange[0], _known())
         raise ValueError(f"no scheduler has a setting {strange[0]!r}{tip}")
     return given
@@ -185,7 +244,28 @@ def carried_over(config: Mapping[str, object]) -> dict[str, object]:
     return given | kept
 
 
-def check_changes(settings: dict[str, object], changes: Mapping[str, object]) -> None:
+def _check_change(name: str, settings: dict[str, object], kind: str) -> None:
+    """Hold a setting to what its class asks, numpy's numbers as Python's; raises for others."""
+    import diffusers
+
+    value, given = settings[name], inspect.signature(getattr(diffusers, kind).__init__).parameters
+    asked = given[name].annotation if name in given else bool
+    choices = CHOICES.get(name) or (typing.get_args(asked) if name != "beta_schedule" else ())
+    if name in CHOICES or typing.get_origin(asked) is typing.Literal and choices:
+        if not is_one_of(value, choices):
+            listed = ", ".join(map(repr, choices))
+            raise ValueError(f"{name} must be one of {listed}, got {describe(value)}.")
+    elif name in TRAINING and name != "rescale_betas_zero_snr":
+        return  # its table is made
+    elif (held := held_to(asked)) is not None:
+        settings[name] = value = held.of(name, value)
+        if value is not None and value < LEAST.get(name, value):
+            raise ValueError(f"{name} must be at least {LEAST[name]}, got {value}.")
+
+
+def check_changes(
+    settings: dict[str, object], changes: Mapping[str, object], kind: str
+) -> None:
     """Raise ValueError for changes that have no effect, or of names that diffusers finds late."""
     if settings.get("trained_betas") is not None and "trained_betas" not in changes:
         idle = [name for name in ("beta_start", "beta_end", "beta_schedule") if name in changes]
@@ -194,18 +274,16 @@ def check_changes(settings: dict[str, object], changes: Mapping[str, object]) ->
                 f"{idle[0]}={changes[idle[0]]!r} changes nothing beside the trained_betas of the"
                 " configuration. Change trained_betas=None as well."
             )
-    for name, choices in (("prediction_type", PREDICTIONS), ("timestep_spacing", SPACINGS)):
-        if name in changes:
-            _check_choice(settings, name, choices)
+    for name in changes:
+        _check_change(name, settings, kind)
     if {*TRAINING} & changes.keys() and settings.get("beta_schedule") not in ("laplace", "exp"):
         training_table(settings)
 
 
 def lost_settings(given: Mapping[str, object], known: Mapping[str, object]) -> str:
     """Return the settings that changed pictures and that another class does not know, or ""."""
-    harmless = OFF | {"clip_sample": (False,)}
-    lost = [name for name in given if name in harmless and name not in known]
-    return ", ".join(f"{n}={given[n]!r}" for n in sorted(lost) if given[n] not in harmless[n])
+    lost = [name for name in given if name in (*OFF, "clip_sample") and name not in known]
+    return ", ".join(f"{n}={given[n]!r}" for n in sorted(lost) if given[n] not in HARMLESS[n])
 
 
 def trains_alike(settings: Mapping[str, object], kind: str) -> bool:

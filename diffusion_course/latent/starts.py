@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from typing import Annotated
 
 import torch
 from torch import Tensor
@@ -14,7 +15,7 @@ from ..validation import check_device, describe, values_are_free
 from .coding import check_texts, encode_prompt
 from .parts import LatentParts
 
-Prompts = str | Sequence[str] | Tensor
+Prompts = Annotated[str | Sequence[str] | Tensor, "check_prompts"]  # its own check looks
 WHOLE = (torch.bool, torch.uint8)  # a uint8 mask may hold 0 and 1
 TO_MASK = "From a PIL picture: torchvision.transforms.functional.to_tensor(mask.convert('L'))."
 
@@ -60,6 +61,15 @@ def one_for_each(name: str, words: Tensor, latents: Tensor) -> Tensor:
     return words.expand(len(latents), -1, -1)
 
 
+def of_one_length(words: Tensor, others: Tensor) -> None:
+    """Raise ValueError unless the prompts and the negative prompts have as many tokens."""
+    if words.shape[1] != others.shape[1]:
+        raise ValueError(
+            f"prompts and negative_prompt must have as many tokens L, got {describe(words)} and"
+            f" {describe(others)}. Encode both: encode_prompt(parts, texts)."
+        )
+
+
 def repeat(x: Tensor, n: int) -> Tensor:
     """Return x (1 or n, ...) as (n, ...)."""
     return x.expand(n, *x.shape[1:]) if len(x) == 1 else x
@@ -94,7 +104,7 @@ def a_mask_of_the_images(name: str, mask: object, given: dict) -> None:
         )
     if mask.ndim == 4 and mask.shape[1] != 1:
         raise ValueError(f"mask must have one channel, shape (B, 1, H, W), got {got}.")
-    few = (1, len(images)) if mask.ndim == 3 or len(images) > 1 else range(1, len(mask) + 1)
+    few = (1, len(images)) if len(images) > 1 else range(1, len(mask) + 1)
     if mask.ndim > 2 and len(mask) not in few:
         raise ValueError(
             f"mask must be one for all {len(images)} images or one for each of them, got"
