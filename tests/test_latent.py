@@ -1039,3 +1039,10 @@ def test_one_picture_may_have_several_masks():
     ]
     assert drawn[0].shape == (2, 3, h, w)
     assert torch.equal(*drawn)
+
+
+@pytest.mark.parametrize("entry", ["AutoencoderKL", 3, None, []])
+def test_an_index_without_a_pair_is_named(entry, tmp_path):
+    (tmp_path / "model_index.json").write_text(json.dumps({"vae": entry}), encoding="utf-8")
+    with pytest.raises(ValueError, match=r"whose vae is AutoencoderKL; in .* it is"):
+        load_parts(tmp_path)

@@ -9,15 +9,14 @@ import torch
 
 from ..door import checked, one_of
 from ..validation import describe
+from .changes import check_changes, lost_settings
 from .parts import MINIATURE
 from .schedulers import (
     HARMLESS,
     carried_over,
-    check_changes,
     defaults_of,
     given_settings,
     is_one_of,
-    lost_settings,
     nearest,
     training_table,
     trains_alike,

@@ -3,7 +3,6 @@
 import difflib
 import inspect
 import math
-import typing
 from collections.abc import Mapping
 from functools import cache
 from numbers import Integral, Real
@@ -12,7 +11,6 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ..kinds import held_to
 from ..process.schedules import NoiseSchedule, make_schedule, rescale_zero_terminal_snr
 from ..sampling.timesteps import SPACINGS
 from ..validation import describe
@@ -42,16 +40,10 @@ OTHERS = ("tensor_format", "original_inference_steps", "timestep_scaling")
 # Settings of 2022 that diffusers does not read any more, and what they may say
 OLD = {"timestep_values": (None,), "predict_epsilon": (True,)}
 HARMLESS = OFF | {"clip_sample": (False,), "set_alpha_to_one": (True,)}
-# Of words, where diffusers itself looks late or not at all
-CHOICES = {
-    "prediction_type": PREDICTIONS, "timestep_spacing": SPACINGS,
-    "interpolation_type": ("linear", "log_linear"), "variance_type": OFF["variance_type"],
-}
 UNTRANSLATED = (
     "cannot be translated: its noise or its steps are not those of the schedulers that can take"
     " each other's place"
 )
-LEAST = {"steps_offset": 0, "solver_order": 1}
 
 
 @cache
@@ -175,9 +167,9 @@ def read_scheduler(config: Mapping[str, object]) -> dict[str, object]:
             f"rescale_betas_zero_snr is True, which {kind} does not know: the betas of the training"
             " are not clear. Name a class that knows it, such as DDIMScheduler."
         )
-    _check_choice(settings, "prediction_type", PREDICTIONS)
+    check_choice_of(settings, "prediction_type", PREDICTIONS)
     if settings.get("timestep_spacing") is not None:
-        _check_choice(settings, "timestep_spacing", SPACINGS)
+        check_choice_of(settings, "timestep_spacing", SPACINGS)
     offset = settings.get("steps_offset", 0)
     if isinstance(offset, bool) or not isinstance(offset, Integral) or offset < 0:
         raise ValueError(f"steps_offset must be a whole number >= 0, got {describe(offset)}.")
@@ -188,7 +180,7 @@ def read_scheduler(config: Mapping[str, object]) -> dict[str, object]:
     }
 
 
-def _check_choice(settings: dict, name: str, choices: tuple[str, ...]) -> None:
+def check_choice_of(settings: dict, name: str, choices: tuple[str, ...]) -> None:
     if not isinstance(settings[name], str) or settings[name] not in choices:
         demand = f"{name} must be one of {', '.join(map(repr, choices))}"
         raise ValueError(f"{demand}, got {describe(settings[name])}.")
@@ -203,7 +195,7 @@ def _schedule(settings: dict, kind: str) -> NoiseSchedule:
     if betas is not None:
         table = _trained(betas, int(steps))
         return NoiseSchedule(rescale_zero_terminal_snr(table) if rescale else table)
-    _check_choice(settings, "beta_schedule", tuple(BETA_SCHEDULES))
+    check_choice_of(settings, "beta_schedule", tuple(BETA_SCHEDULES))
     name = settings["beta_schedule"]
     if name == "sigmoid" and kind != "DDPMScheduler":
         raise ValueError(f"beta_schedule 'sigmoid' is not known to {kind}, only to DDPMScheduler.")
@@ -242,48 +234,6 @@ def carried_over(config: Mapping[str, object]) -> dict[str, object]:
     if "_class_name" in config:
         kept["clip_sample"] = settings.get("clip_sample", False)
     return given | kept
-
-
-def _check_change(name: str, settings: dict[str, object], kind: str) -> None:
-    """Hold a setting to what its class asks, numpy's numbers as Python's; raises for others."""
-    import diffusers
-
-    value, given = settings[name], inspect.signature(getattr(diffusers, kind).__init__).parameters
-    asked = given[name].annotation if name in given else bool
-    choices = CHOICES.get(name) or (typing.get_args(asked) if name != "beta_schedule" else ())
-    if name in CHOICES or typing.get_origin(asked) is typing.Literal and choices:
-        if not is_one_of(value, choices):
-            listed = ", ".join(map(repr, choices))
-            raise ValueError(f"{name} must be one of {listed}, got {describe(value)}.")
-    elif name in TRAINING and name != "rescale_betas_zero_snr":
-        return  # its table is made
-    elif (held := held_to(asked)) is not None:
-        settings[name] = value = held.of(name, value)
-        if value is not None and value < LEAST.get(name, value):
-            raise ValueError(f"{name} must be at least {LEAST[name]}, got {value}.")
-
-
-def check_changes(
-    settings: dict[str, object], changes: Mapping[str, object], kind: str
-) -> None:
-    """Raise ValueError for changes that have no effect, or of names that diffusers finds late."""
-    if settings.get("trained_betas") is not None and "trained_betas" not in changes:
-        idle = [name for name in ("beta_start", "beta_end", "beta_schedule") if name in changes]
-        if idle:
-            raise ValueError(
-                f"{idle[0]}={changes[idle[0]]!r} changes nothing beside the trained_betas of the"
-                " configuration. Change trained_betas=None as well."
-            )
-    for name in changes:
-        _check_change(name, settings, kind)
-    if {*TRAINING} & changes.keys() and settings.get("beta_schedule") not in ("laplace", "exp"):
-        training_table(settings)
-
-
-def lost_settings(given: Mapping[str, object], known: Mapping[str, object]) -> str:
-    """Return the settings that changed pictures and that another class does not know, or ""."""
-    lost = [name for name in given if name in (*OFF, "clip_sample") and name not in known]
-    return ", ".join(f"{n}={given[n]!r}" for n in sorted(lost) if given[n] not in HARMLESS[n])
 
 
 def trains_alike(settings: Mapping[str, object], kind: str) -> bool:

@@ -83,6 +83,22 @@ def draw_noise(
     return draw(torch.randn, shape, generator=generator, **kind).to(parts.latent_dtype)
 
 
+def inside(times: list[float], offset: int, n: int, total: int) -> None:
+    """Raise ValueError if the offset moves the first time past the last of the schedule."""
+    if offset and times[0] > total - 1:
+        raise ValueError(
+            f"num_inference_steps={n} with steps_offset={offset} begins at t = {times[0]}, after"
+            f" the last, {total - 1}. Take other num_inference_steps, or steps_offset=0."
+        )
+
+
+def drawn_noise(name: str, latents: Tensor, given: dict) -> None:
+    """The door's check of latents to start from."""
+    if values_are_free(latents) and (bad := int((~latents.isfinite()).sum())):
+        made = "latents is where the loop starts; draw noise: torch.randn(shape)"
+        raise ValueError(f"{name} holds {bad} values that are not finite: {made}.")
+
+
 def noised(latents: Tensor, noise: Tensor, level: Level) -> Tensor:
     """Return sqrt(abar) latents + sqrt(1 - abar) noise: the forward process to one level."""
     return mix(math.sqrt(level.alpha_bar), latents, math.sqrt(1 - level.alpha_bar), noise)

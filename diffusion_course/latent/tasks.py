@@ -14,13 +14,13 @@ from ..process.guidance import ClassifierFreeGuidance
 from ..sampling.loop import SAMPLERS, SampleState, iterate_levels, make_denoise
 from ..sampling.solvers import Denoise, SamplerStep, Step, Transition
 from ..sampling.timesteps import CLEAN, Level, inference_timesteps, noise_levels
-from ..validation import check_choice, describe, values_are_free
+from ..validation import check_choice, describe
 from .coding import check_latents, decode_latents, encode_images, for_the_model
 from .drawing import Drawing, with_settings
 from .parts import LatentParts
 from .starts import (
-    Prompts, a_mask_of_the_images, draw_noise, latent_mask, noised, of_one_length, one_for_each,
-    pictures_of, prompts_of_the_model, repeat, words_of,
+    Prompts, a_mask_of_the_images, draw_noise, drawn_noise, inside, latent_mask, noised,
+    of_one_length, one_for_each, pictures_of, prompts_of_the_model, repeat, words_of,
 )
 
 # diffusers keeps x_t / sqrt(abar) in these, and takes fractional times
@@ -75,19 +75,11 @@ def latent_levels(
     times = _times(parts.schedule.num_train_timesteps, num_inference_steps, sampler, spacing)
     offset = parts.steps_offset if spacing == "leading" else 0
     taken = [t + offset for t in times[-_steps_taken(num_inference_steps, strength) :]]
-    _inside(taken, offset, num_inference_steps, parts.schedule.num_train_timesteps)
+    inside(taken, offset, num_inference_steps, parts.schedule.num_train_timesteps)
     levels = noise_levels(parts.schedule, taken)
     ends_noisy = sampler == "ddim" and not parts.ends_clean and taken[-1] > 0
     last = Level(None, parts.schedule.alphas_cumprod[0].item()) if ends_noisy else CLEAN
     return [*levels[:-1], last]
-
-
-def _inside(times: list[float], offset: int, n: int, total: int) -> None:
-    if offset and times[0] > total - 1:
-        raise ValueError(
-            f"num_inference_steps={n} with steps_offset={offset} begins at t = {times[0]}, after"
-            f" the last, {total - 1}. Take other num_inference_steps, or steps_offset=0."
-        )
 
 
 def _spacing(parts: LatentParts, sampler: str | Step, spacing: str | None) -> str:
@@ -120,14 +112,8 @@ def _settings(name: str, drawing: Drawing, given: dict) -> None:
     sample_latents.hold(sampler=drawing.sampler)
 
 
-def _drawn_noise(name: str, latents: Tensor, given: dict) -> None:
-    if values_are_free(latents) and (bad := int((~latents.isfinite()).sum())):
-        made = "latents is where the loop starts; draw noise: torch.randn(shape)"
-        raise ValueError(f"{name} holds {bad} values that are not finite: {made}.")
-
-
 @checked(
-    prompts=prompts_of_the_model, latents=(_of_the_model, _drawn_noise),
+    prompts=prompts_of_the_model, latents=(_of_the_model, drawn_noise),
     negative_prompt=prompts_of_the_model, sampler=_sampler,
 )
 def sample_latents(
@@ -188,7 +174,7 @@ def _draw(
 
 @with_settings
 @checked(
-    prompts=prompts_of_the_model, drawing=_settings, latents=(_alone, _of_the_model, _drawn_noise)
+    prompts=prompts_of_the_model, drawing=_settings, latents=(_alone, _of_the_model, drawn_noise)
 )
 def text_to_image(
     parts: LatentParts, prompts: Prompts, *, drawing: Drawing, latents: Tensor | None = None,
