@@ -88,6 +88,7 @@ def _is_pair(one: Any) -> bool:
 
 
 def plain(value: Any) -> Any:
+    """Return numpy's numbers as Python's, others as they are."""
     return value.item() if isinstance(value, np.generic) else value
 
 
