@@ -1,5 +1,6 @@
 import base64
 import io
+import itertools
 import re
 
 import pytest
@@ -133,3 +134,29 @@ def test_without_webp_the_loop_is_an_animated_png(monkeypatch):
     made = Animation(rows(), ALT)
     assert made.kind == "image/png"
     assert parts(made)[1].n_frames == 8
+
+
+def test_a_figure_that_changes_between_frames_gives_different_frames():
+    fig, ax = figure(2, 1.5)
+    ax.set(xlim=(0, 1), ylim=(0, 5))
+    (curve,) = ax.plot([0, 1], [0, 0])
+
+    def changing(heights):
+        for height in heights:
+            curve.set_ydata([0, height])
+            yield fig
+
+    made = Animation(changing([0, 2, 4]), ALT)
+    assert len({image.tobytes() for image in made._images}) == 3
+    made = Animation([0, 2, 4], ALT, draw=lambda height: next(changing([height])))
+    assert len({image.tobytes() for image in made._images}) == 3
+    with pytest.raises(ValueError, match="frames holds one and the same Figure 3 times"):
+        Animation(list(changing([0, 2, 4])), ALT)
+
+
+def test_rounds_and_frames_are_bounded(monkeypatch):
+    with pytest.raises(ValueError, match=r"repeat >= 0 and <= 65535, got 4\.0 and 65536"):
+        Animation(rows(2), ALT, repeat=65536)
+    monkeypatch.setattr(animation, "MOST_FRAMES", 3)
+    with pytest.raises(ValueError, match="frames must be at most 3, got more"):
+        Animation(itertools.repeat(rows(1)[0]), ALT)

@@ -4,9 +4,12 @@ import operator
 import re
 import textwrap
 from pathlib import Path
+from types import SimpleNamespace
 
 import nbformat
+import numpy as np
 import pytest
+import torch
 from matplotlib.figure import Figure
 from nbclient import NotebookClient
 from PIL import Image
@@ -312,3 +315,45 @@ def test_in_a_real_kernel():
     assert source["text/plain"].startswith("# diffusion_course/notebook/style.py\ndef figure(")
     assert explorer["text/plain"] == "Explorer(t=4): t is 4"
     assert set(explorer) == {"text/plain", "image/png", "application/vnd.jupyter.widget-view+json"}
+
+
+class Stream(torch.utils.data.IterableDataset):
+    def __iter__(self):
+        return iter(range(3))
+
+
+@pytest.mark.parametrize("number", [np.int64(3), np.uint8(3), 3])
+def test_progress_takes_numpys_numbers(number, capsys):
+    assert Progress(number).total == 3
+    assert list(Progress(number)) == [0, 1, 2]
+
+
+@pytest.mark.parametrize("number", [np.float64(3), np.bool_(True), torch.tensor(3)])
+def test_progress_refuses_other_numbers(number):
+    with pytest.raises(TypeError, match="total must be a number of steps or"):
+        Progress(number)
+
+
+def test_progress_goes_through_a_stream_and_a_numbered_data_set(capsys):
+    loader = torch.utils.data.DataLoader(Stream(), batch_size=None)
+    bar = Progress(loader)
+    assert bar.total is None
+    assert list(bar) == [0, 1, 2]
+    numbered = torch.utils.data.TensorDataset(torch.arange(3))
+    bar = Progress(numbered)
+    assert bar.total == 3
+    assert [int(x) for (x,) in bar] == [0, 1, 2]
+    endless = SimpleNamespace  # a class is no list
+    with pytest.raises(TypeError, match="a number of steps or an iterable"):
+        Progress(endless)
+
+
+def test_progress_counts_inside_its_context_only(capsys):
+    bar = Progress(5, "training")
+    with pytest.raises(RuntimeError, match=r"training: update\(\) counts inside the context only"):
+        bar.update()
+    with bar:
+        bar.update()
+    with pytest.raises(RuntimeError, match="inside the context only"):
+        bar.update()
+    assert bar.done == 1

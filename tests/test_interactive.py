@@ -1,8 +1,10 @@
 import base64
+import datetime
 import html
 import io
 
 import ipywidgets
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -167,3 +169,56 @@ def test_too_many_states_cannot_be_drawn_ahead():
         Explorer(Draw(), t=(14, 1013), ahead=True)
     with pytest.raises(ValueError, match="states of a FloatSlider cannot be drawn ahead"):
         Explorer(Draw(), t=(0.0, 1.0), ahead=True)
+
+
+def plain_picture(**values):
+    return figure(1, 1)[0], f"A picture of {values}."
+
+
+@pytest.mark.parametrize(
+    ("control", "good", "bad"),
+    [
+        (lambda: ipywidgets.FloatLogSlider(value=10, min=0, max=3), 1000.0, 5000.0),
+        (lambda: ipywidgets.IntRangeSlider(min=0, max=9), (1, 5), (3, 99)),
+        (lambda: ipywidgets.SelectMultiple(options=["a", "b"]), ("a", "b"), ("z",)),
+        (lambda: ipywidgets.SelectionRangeSlider(options=[1, 2, 3], index=(0, 1)), (1, 3), (1, 4)),
+        (lambda: ipywidgets.DatePicker(), datetime.date(2020, 1, 1), "x"),
+        (lambda: ipywidgets.Dropdown(options={"A": 1, "B": 2}), 2, "A"),
+        (lambda: [("A", 1), ("B", 2)], 2, "A"),
+        (lambda: ["a", "b"], "b", {}),
+    ],
+)
+def test_every_control_goes_to_its_own_values(control, good, bad):
+    made = Explorer(plain_picture, c=control(), start={"c": good})
+    assert made.values == {"c": good}
+    with pytest.raises(ValueError, match="control 'c' does not go there, got"):
+        made.set(c=bad)
+
+
+def test_pairs_and_dictionaries_can_be_drawn_ahead():
+    for control in ([("A", 1), ("B", 2)], ipywidgets.Dropdown(options={"A": 1, "B": 2})):
+        assert len(Explorer(plain_picture, c=control, ahead=True)._kept) == 2
+    with pytest.raises(ValueError, match="1000000001 states cannot be drawn ahead"):
+        Explorer(plain_picture, c=(0, 10**9), ahead=True)  # before a list of them is made
+
+
+@pytest.mark.parametrize("choices", [[float("nan"), 1], [np.zeros(2)], [{}], [0, False], [0, 0.0]])
+def test_choices_that_are_not_found_again_are_refused_by_name(choices):
+    with pytest.raises(ValueError, match="control 'c' must have choices that"):
+        Explorer(plain_picture, c=choices)
+
+
+def test_pictures_of_equal_values_of_two_types_are_kept_apart():
+    made = Explorer(lambda c: (figure(1, 1)[0], f"At {c!r}."), c=ipywidgets.ValueWidget())
+    said = []
+    for value in (0, False, 0.0):
+        made._controls["c"].value = value
+        made._redraw()
+        said.append(made.alt)
+    assert said == ["At 0.", "At False.", "At 0.0."]
+
+
+def test_an_error_in_a_state_drawn_ahead_is_kept():
+    made = Explorer(Draw(), t=(12, 14), ahead=True)
+    assert "thirteen" in str(made.error)
+    assert made.png is not None

@@ -459,7 +459,6 @@ def test_slerp_walks_on_the_arc():
 
 BAD_CALLS = [
     (lambda p, i, m: inpaint(p, i[:1], m, ["a", "b", "c"]), ValueError, r"mask must be one for all 3 pictures or one for each of them, got 2 \(prompts: 3, images: 1, mask: 2\)"),
-    (lambda p, i, m: inpaint(p, i[:1], m[:, 0], "a"), ValueError, r"mask must be one for all 1 images.*got 2 masks"),
     (lambda p, i, m: inpaint(p, i, (m * 255).to(torch.uint8), "a"), ValueError, r"mask must lie in \[0, 1\], got values from 0 to 255. From 0..255: mask / 255"),
     (lambda p, i, m: inpaint(p, i, Image.new("L", (32, 32)), "a"), TypeError, r"mask must be a tensor.*to_tensor\(mask.convert\('L'\)\)"),
     (lambda p, i, m: image_to_image(p, Image.new("RGB", (32, 32)), "a"), TypeError, r"images must be .*to_tensor\(picture\)\[None\] \* 2 - 1"),
@@ -948,3 +947,102 @@ def test_options_of_a_step_of_your_own_may_be_keywords_or_not():
     assert step_options(mine) == {"power", "pull"}
     assert step_options(anything) is None
     assert step_options("ddim") == {"eta", "variance_type"}
+
+
+def test_a_device_may_be_a_number_and_one_that_is_not_there_is_named(monkeypatch):
+    parts = load_parts()
+    seen = []
+    monkeypatch.setattr(torch.nn.Module, "to", lambda self, device, dtype: seen.append(device) or self)
+    parts.to(device=0)
+    assert seen == [0, 0, 0]
+    load_parts.hold(dtype=torch.float32)
+    for device in (97, -1, "cuda:97"):
+        with pytest.raises(ValueError, match=f"device must be one of this machine, got {device!r}"):
+            load_parts(device=device)
+    with pytest.raises(TypeError, match="device must be .*, got bool True"):
+        load_parts(device=True)
+
+
+def few_steps(parts, prompts, **options):
+    return text_to_image(parts, prompts, num_inference_steps=2, generator=torch.Generator().manual_seed(0), **options)
+
+
+@pytest.mark.parametrize("name", ["prompts", "negative_prompt"])
+def test_texts_may_be_a_list_or_an_array_and_no_set(name):
+    parts = tiny_parts()
+
+    def drawn(texts):
+        return few_steps(parts, texts) if name == "prompts" else few_steps(parts, ["a", "b"], negative_prompt=texts)
+
+    assert torch.equal(drawn(np.array(["red", "blue"])), drawn(["red", "blue"]))
+    for texts in ({"red", "blue"}, frozenset({"red"})):
+        with pytest.raises(TypeError, match=rf"{name} must be a text or a list of texts, got .*a set has no order"):
+            drawn(texts)
+    for texts in (np.array([["red"]]), np.array("red"), np.array([1, 2]), {"red": 1}):
+        with pytest.raises(TypeError, match=f"{name} must be a text or a list of texts, got"):
+            drawn(texts)
+    with pytest.raises(TypeError, match="prompts must be a text or a list of texts, got set"):
+        encode_prompt(parts, {"red", "blue"})
+
+
+def test_half_a_character_is_refused_by_name():
+    parts = tiny_parts()
+    with pytest.raises(ValueError, match=r"prompts must be Unicode text, got half a character, '\\ud800' at place 2"):
+        few_steps(parts, "a \ud800")
+    with pytest.raises(ValueError, match="negative_prompt must be Unicode text"):
+        few_steps(parts, "a", negative_prompt=["\udfff"])
+    with pytest.raises(ValueError, match="prompts must be Unicode text"):
+        encode_prompt(parts, ["a", "\udc00"])
+
+
+def test_encoded_prompts_of_two_lengths_are_named():
+    parts = tiny_parts()
+    words = encode_prompt(parts, "a")
+    for prompts, negative in ((words[:, :5], ""), ("a", words[:, :5])):
+        with pytest.raises(ValueError, match="prompts and negative_prompt must have as many tokens L, got shape"):
+            few_steps(parts, prompts, negative_prompt=negative)
+    assert few_steps(parts, words[:, :5], negative_prompt=words[:, :5]).shape[1] == 3
+
+
+def test_noise_that_is_not_finite_is_named_before_the_loop():
+    parts, called = tiny_parts(), []
+    latents = torch.full((1, *parts.latent_shape()), math.nan)
+    with pytest.raises(ValueError, match=r"latents holds \d+ values that are not finite: latents is where the loop starts"):
+        few_steps(parts, "a", latents=latents, callback=called.append)
+    with pytest.raises(ValueError, match="latents holds .* not finite"):
+        sample_latents(parts, "a", latents, latent_levels(parts, 2, "ddim"))
+    assert not called
+
+
+def test_an_offset_beyond_the_last_time_names_what_to_change():
+    parts = dataclasses.replace(tiny_parts(), steps_offset=60, spacing="leading")
+    with pytest.raises(ValueError, match=r"num_inference_steps=20 with steps_offset=60 begins at t = 1010, after the last, 999"):
+        latent_levels(parts, 20, "ddim")
+    assert latent_levels(parts, 10, "ddim")[0].t == 960
+
+
+@pytest.mark.parametrize("sampler", [max, lambda: 0], ids=["builtin", "lambda"])
+def test_a_sampler_that_takes_no_step_is_refused_with_an_option_too(sampler):
+    with pytest.raises(TypeError, match="sampler must be a step|sampler must return|sampler must be"):
+        few_steps(tiny_parts(), "a", sampler=sampler, eta=0.0)
+
+
+def test_one_picture_may_have_several_masks():
+    parts = tiny_parts()
+    h, w = (parts.factor * side for side in parts.latent_shape()[1:])
+    masks = torch.zeros(2, h, w)
+    masks[0, : h // 2] = masks[1, h // 2 :] = 1
+    images = normal(1, 3, h, w, dtype=torch.float32).clamp(-1, 1)
+    drawn = [
+        inpaint(parts, images, mask, "a", num_inference_steps=2, generator=torch.Generator().manual_seed(0))
+        for mask in (masks, masks[:, None])
+    ]
+    assert drawn[0].shape == (2, 3, h, w)
+    assert torch.equal(*drawn)
+
+
+@pytest.mark.parametrize("entry", ["AutoencoderKL", 3, None, []])
+def test_an_index_without_a_pair_is_named(entry, tmp_path):
+    (tmp_path / "model_index.json").write_text(json.dumps({"vae": entry}), encoding="utf-8")
+    with pytest.raises(ValueError, match=r"whose vae is AutoencoderKL; in .* it is"):
+        load_parts(tmp_path)

@@ -393,3 +393,13 @@ def test_a_full_size_architecture_on_a_gpu(offload):
     measured = resident + measure_peak(run, "cuda").bytes
     predicted = predict_memory(STABLE_DIFFUSION_15, dtype=torch.float16, offload=offload).total
     assert 0.95 * predicted < measured < (1 + memory.HEADROOM) * predicted + 300e6
+
+
+def test_a_folder_that_is_missing_or_damaged_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match="model must be a folder in diffusers' layout, none is .*nowhere"):
+        predict_memory(tmp_path / "nowhere")
+    (tmp_path / "unet").mkdir()
+    for text in ("{", "[1]", "3"):
+        (tmp_path / "unet" / "config.json").write_text(text, encoding="utf-8")
+        with pytest.raises(ValueError, match=r"unet.config\.json is damaged"):
+            predict_memory(tmp_path)

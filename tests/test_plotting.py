@@ -201,3 +201,28 @@ def test_many_panels_share_axes_and_show_tick_labels_at_the_edge():
     assert {ax.get_xlim() for ax in fig.axes} == {(-4.0, 4.0)}
     assert [bool(ax.get_xlabel()) for ax in fig.axes] == [False, False, True, True, True]
     assert [bool(ax.get_ylabel()) for ax in fig.axes] == [True, False, False, True, False]
+
+
+def test_labels_may_be_numbers_and_a_title_may_be_missing():
+    fig = plotting.lines([1, 2], {1: [1, 2], np.int64(2): [2, 3]}, xlabel="x", ylabel=None, title=None)
+    assert {text.get_text() for text in fig.axes[0].texts} == {"1", "2"}
+    fig = plotting.scatter_2d({0: torch.zeros(2, 2), 0.5: torch.ones(2, 2)}, title=None)
+    assert [ax.get_title(loc="left") for ax in fig.axes] == ["0", "0.5"]
+    with pytest.raises(TypeError, match="a label in ys must be a string or a number, got NoneType None"):
+        plotting.lines([1, 2], {None: [1, 2]}, xlabel="x", ylabel="y", title="t")
+    with pytest.raises(ValueError, match=r"a panel's title in points must be there once, .* got \[1, '1'\]"):
+        plotting.scatter_2d({1: torch.zeros(2, 2), "1": torch.ones(2, 2)}, title="t")
+
+
+def test_advice_for_pictures_works_when_followed():
+    with pytest.raises(TypeError, match=r"a list of 2 tensors\. Put them together: torch\.stack\(images\)"):
+        plotting.image_grid([torch.zeros(1, 8, 8)] * 2)
+    plotting.image_grid(torch.stack([torch.zeros(1, 8, 8)] * 2))
+    eight = torch.zeros(2, 1, 8, 8, dtype=torch.uint8)
+    with pytest.raises(TypeError, match=r"images / 127\.5 - 1"):
+        plotting.image_grid(eight)
+    plotting.image_grid(eight / 127.5 - 1)
+    broken = torch.full((2, 1, 8, 8), torch.nan)
+    with pytest.raises(ValueError, match=r"128 values that are not finite.*images\.nan_to_num\(0, 1, -1\)"):
+        plotting.image_grid(broken)
+    plotting.image_grid(broken.nan_to_num(0, 1, -1))

@@ -6,6 +6,7 @@ import random
 import re
 
 import diffusers
+import numpy as np
 import pytest
 import torch
 
@@ -218,3 +219,67 @@ def test_times_are_those_of_the_offset(tmp_path):
     theirs = diffusers.DDIMScheduler.from_config(BASE | {"timestep_spacing": "leading", "steps_offset": 3})
     theirs.set_timesteps(7)
     assert [level.t for level in latent_levels(parts, 7, "ddim")][:-1] == theirs.timesteps.tolist()
+
+
+def test_values_that_change_nothing_are_taken():
+    assert make_scheduler("euler", BASE, clip_sample=False).config == make_scheduler("euler", BASE).config
+    made = make_scheduler("euler", BASE, timestep_spacing=None)
+    assert made.config.timestep_spacing == "linspace"  # the class's own
+    assert make_scheduler("ddim", BASE | {"timestep_spacing": None}).config.timestep_spacing == "leading"
+    with pytest.raises(TypeError, match="EulerDiscreteScheduler has no setting 'clip_sample'"):
+        make_scheduler("euler", BASE, clip_sample=True)
+    with pytest.raises(TypeError, match="EulerDiscreteScheduler has no setting 'clip_sample'"):
+        make_scheduler("euler", BASE, clip_sample=0)
+
+
+def test_configurations_published_in_2022_are_read():
+    old = BASE | {"timestep_values": None, "predict_epsilon": True}
+    assert torch.equal(make_scheduler("ddim", old).betas, make_scheduler("ddim", BASE).betas)
+    assert read_scheduler(old)["prediction_type"] == BASE["prediction_type"]
+    with pytest.raises(ValueError, match=r"predict_epsilon is bool False, .* Write prediction_type='sample'"):
+        make_scheduler("ddim", BASE | {"predict_epsilon": False})
+    with pytest.raises(ValueError, match=r"timestep_values is list \[1\], a setting of 2022"):
+        read_scheduler(BASE | {"timestep_values": [1]})
+
+
+@pytest.mark.parametrize(
+    "name", ["EDMEulerScheduler", "CogVideoXDDIMScheduler", "SASolverScheduler", "FlowMatchEulerDiscreteScheduler",
+             "ScoreSdeVeScheduler"],
+)
+def test_a_class_that_cannot_be_translated_is_named(name):
+    with pytest.raises(ValueError, match=f"is a setting of .*{name}.*, which cannot be translated"):
+        make_scheduler("ddim", getattr(diffusers, name)().config)  # without the class's name
+    for config in ({"_class_name": name}, {"_class_name": "UnCLIPScheduler"}):
+        with pytest.raises(ValueError, match=f"_class_name is '{config['_class_name']}', which cannot be translated"):
+            make_scheduler("ddim", config)
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "error", "message"),
+    [
+        ("ddim", {"steps_offset": "1"}, TypeError, "steps_offset must be an int, got str '1'"),
+        ("ddim", {"steps_offset": -1}, ValueError, "steps_offset must be at least 0, got -1"),
+        ("dpmpp_2m", {"solver_order": 0}, ValueError, "solver_order must be at least 1, got 0"),
+        ("euler", {"final_sigmas_type": "x"}, ValueError, "final_sigmas_type must be one of 'zero', 'sigma_min', got str 'x'"),
+        ("euler", {"interpolation_type": "x"}, ValueError, "interpolation_type must be one of 'linear', 'log_linear'"),
+        ("ddpm", {"variance_type": "learned"}, ValueError, "variance_type must be one of None, 'fixed_small'"),
+        ("heun", {"use_karras_sigmas": "yes"}, TypeError, "use_karras_sigmas must be True or False, got str 'yes'"),
+        ("ddim", {"rescale_betas_zero_snr": None}, TypeError, "rescale_betas_zero_snr must be True or False, got NoneType"),
+        ("heun", {"rescale_betas_zero_snr": "yes"}, TypeError, "rescale_betas_zero_snr must be True or False, got str"),
+        ("ddim", {"thresholding": 1}, TypeError, "thresholding must be True or False, got int 1"),
+        ("ddim", {"clip_sample_range": "1"}, TypeError, "clip_sample_range must be a number, got str '1'"),
+        ("dpmpp_2m", {"algorithm_type": "dpm"}, ValueError, "algorithm_type must be one of 'dpmsolver'.*got str 'dpm'"),
+    ],
+)
+def test_a_change_of_another_type_is_refused_by_name(name, change, error, message):
+    with pytest.raises(error, match=message):
+        make_scheduler(name, BASE, **change)
+
+
+@pytest.mark.parametrize("kind", [torch.Tensor.clone, torch.Tensor.numpy, torch.Tensor.tolist])
+def test_trained_betas_of_any_kind_become_a_list(kind):
+    betas = torch.linspace(1e-4, 0.02, 1000)
+    made = make_scheduler("euler", BASE, trained_betas=kind(betas))
+    assert made.config.trained_betas == betas.tolist()
+    assert type(make_scheduler("ddim", BASE, steps_offset=np.int64(2)).config.steps_offset) is int
+    made.to_json_string()

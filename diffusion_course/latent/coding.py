@@ -1,8 +1,10 @@
 """Into the latents, out again and between them: texts, pictures, latents."""
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
+from typing import Annotated
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -13,14 +15,26 @@ from .autoencoder import check_images
 from .parts import LatentParts, device_of, dtype_of
 
 
+# Annotated: its own check looks, before anything is made a list of it
+Texts = Annotated[str | Sequence[str], "check_texts"]
+
+
 def check_texts(name: str, prompts: object) -> None:
     """Raise unless ``prompts`` is a text or a list of at least one text."""
     texts = [prompts] if isinstance(prompts, str) else prompts
+    texts = [*texts] if isinstance(texts, np.ndarray) and texts.ndim == 1 else texts
+    if isinstance(texts, Set):
+        order = f"got {describe(texts)}: a set has no order, so it is not clear which is whose"
+        raise TypeError(f"{name} must be a text or a list of texts, {order}.")
     if not isinstance(texts, (list, tuple)) or not all(isinstance(text, str) for text in texts):
         raise TypeError(f"{name} must be a text or a list of texts, got {describe(prompts)}.")
     if not texts:
         wordless = "For a picture without words use ['']"
         raise ValueError(f"{name} must hold at least one text, got an empty list. {wordless}.")
+    for text in texts:
+        if half := next((c for c in text if "\ud800" <= c <= "\udfff"), None):
+            where = f"{half!r} at place {text.index(half)} of {describe(text)}"
+            raise ValueError(f"{name} must be Unicode text, got half a character, {where}.")
 
 
 def _texts(name: str, prompts: object, given: dict) -> None:
@@ -32,7 +46,7 @@ _texts.typed = True
 
 @checked(prompts=_texts)
 @torch.no_grad()
-def encode_prompt(parts: LatentParts, prompts: str | Sequence[str]) -> Tensor:
+def encode_prompt(parts: LatentParts, prompts: Texts) -> Tensor:
     """Return what the unet is told of each text: the words (B, L, D).
 
     They are the text encoder's last hidden states, padded to L tokens. Any text will do, also none:

@@ -11,6 +11,7 @@ from torch import Tensor
 from ..kinds import held_to
 from ..sampling.loop import SAMPLERS, SampleState
 from ..sampling.solvers import Step
+from ..validation import describe
 from .coding import check_texts
 from .starts import Prompts
 
@@ -50,8 +51,16 @@ class Drawing:
 
 def _options_of(step: Callable) -> list[inspect.Parameter]:
     """Return the parameters of a step after denoise, xt and move."""
-    parameters = list(inspect.signature(step).parameters.values())
+    try:
+        parameters = list(inspect.signature(step).parameters.values())
+    except ValueError:  # some of Python's own functions tell nothing
+        parameters = []
     by_position = [p for p in parameters if p.kind <= inspect.Parameter.VAR_POSITIONAL]
+    if not by_position:
+        raise TypeError(
+            "sampler must be a step, called as sampler(denoise, xt, move, ...), got"
+            f" {describe(step)}, which does not say that it takes these."
+        )
     given = by_position[: 1 if by_position[0].kind is by_position[0].VAR_POSITIONAL else 3]
     return [p for p in parameters if p not in given and p.kind is not p.VAR_POSITIONAL]
 

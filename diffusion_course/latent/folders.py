@@ -51,7 +51,8 @@ def check_classes(folder: Path, advice: str) -> None:
     """Raise unless ``model_index.json`` names the classes of ``NETWORKS``, each with its config."""
     classes = read_json(folder / "model_index.json", advice)
     for part, expected in NETWORKS.items():
-        if (classes.get(part) or [None])[-1] != expected:
+        pair = classes.get(part)
+        if not isinstance(pair, list) or not pair or pair[-1] != expected:
             raise ValueError(
                 f"this course runs models whose {part} is {expected}; in {folder} it is"
                 f" {classes.get(part)}."

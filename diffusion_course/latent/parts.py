@@ -109,7 +109,7 @@ class LatentParts:
         return self.unet(xt_seen, t, encoder_hidden_states=words).sample.to(xt.dtype)
 
     def to(
-        self, device: torch.device | str | None = None, dtype: torch.dtype | None = None
+        self, device: torch.device | str | int | None = None, dtype: torch.dtype | None = None
     ) -> "LatentParts":
         """Move and cast the three networks in place; return self.
 
@@ -117,9 +117,10 @@ class LatentParts:
         makes black.
         """
         # Nn.Module's own: diffusers' warns of modules to be kept in float32, even if there are none
+        place = self.device if device is None else device
         for part in NETWORKS:
             network = getattr(self, part)
-            nn.Module.to(network, device=device or self.device, dtype=dtype or self.dtype)
+            nn.Module.to(network, device=place, dtype=dtype or self.dtype)
         return self
 
 
@@ -133,12 +134,20 @@ def _dtype(name: str, dtype: object, given: dict) -> None:
     folders.check_dtype(dtype)
 
 
+def _there(name: str, device: object, given: dict) -> None:
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).partition("\n")[0]
+        raise ValueError(f"{name} must be one of this machine, got {device!r}: {reason}") from None
+
+
 _a_path.typed = _dtype.typed = True
 
 
-@checked(path=_a_path, dtype=_dtype)
+@checked(path=_a_path, device=_there, dtype=_dtype)
 def load_parts(
-    path: str | Path | None = None, *, device: torch.device | str = "cpu",
+    path: str | Path | None = None, *, device: torch.device | str | int = "cpu",
     dtype: torch.dtype = torch.float32,
 ) -> LatentParts:
     """Load the parts of a Stable Diffusion from a folder, by default the shipped miniature.

@@ -4,17 +4,19 @@ import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+import numpy as np
 import torch
 
 from ..door import checked, one_of
 from ..validation import describe
+from .changes import check_changes, lost_settings
 from .parts import MINIATURE
 from .schedulers import (
+    HARMLESS,
     carried_over,
-    check_changes,
     defaults_of,
     given_settings,
-    lost_settings,
+    is_one_of,
     nearest,
     training_table,
     trains_alike,
@@ -116,9 +118,15 @@ def make_scheduler(name: str, config: Mapping[str, object], **changes: object) -
     kind, own = SCHEDULERS[name]
     known, given = defaults_of(kind), given_settings(config)
     for change in changes.keys() - known.keys() - {"rescale_betas_zero_snr"}:
-        raise TypeError(f"{kind} has no setting {change!r}{nearest(change, known)}")
+        if not is_one_of(changes.pop(change), HARMLESS.get(change, ())):
+            raise TypeError(f"{kind} has no setting {change!r}{nearest(change, known)}")
     settings = carried_over(config) | own | changes
-    check_changes(settings, changes)
+    for one in (settings, changes):  # None: the default of the class
+        if one.get("timestep_spacing", "") is None:
+            del one["timestep_spacing"]
+    check_changes(settings, changes, kind)
+    if isinstance(betas := settings.get("trained_betas"), (torch.Tensor, np.ndarray)):
+        settings["trained_betas"] = betas.tolist()  # a configuration is written as JSON
     if lost := lost_settings(given, known):
         warnings.warn(f"{kind} does not know {lost}: its pictures will differ.", stacklevel=3)
     if not trains_alike(settings, kind):

@@ -37,6 +37,13 @@ OFF = {
 }
 # Of classes that are not read here, or of releases of 2022
 OTHERS = ("tensor_format", "original_inference_steps", "timestep_scaling")
+# Settings of 2022 that diffusers does not read any more, and what they may say
+OLD = {"timestep_values": (None,), "predict_epsilon": (True,)}
+HARMLESS = OFF | {"clip_sample": (False,), "set_alpha_to_one": (True,)}
+UNTRANSLATED = (
+    "cannot be translated: its noise or its steps are not those of the schedulers that can take"
+    " each other's place"
+)
 
 
 @cache
@@ -70,15 +77,59 @@ def nearest(name: str, names: object) -> str:
     return f"; did you mean {near[0]!r}?" if near else "."
 
 
+def _parameters(name: str) -> list[str]:
+    """Return the settings of a class of diffusers."""
+    import diffusers
+
+    return [*inspect.signature(getattr(diffusers, name).__init__).parameters][1:]
+
+
+def _all() -> list[str]:
+    """Return all schedulers of diffusers, also those of other kinds of diffusion."""
+    import diffusers
+
+    return [one for one in dir(diffusers) if one.endswith("Scheduler")]
+
+
+def check_class(name: object) -> None:
+    """Raise ValueError for a class of diffusers that no other scheduler can stand for."""
+    import diffusers
+
+    kind = getattr(diffusers, name, None) if isinstance(name, str) and name else None
+    if kind is None or defaults_of(name):
+        return
+    own = _parameters(name)
+    if "trained_betas" not in own or {*own} - _known():
+        known = ", ".join(filter(defaults_of, _names()))
+        raise ValueError(f"_class_name is {name!r}, which {UNTRANSLATED}. Those are {known}.")
+
+
+def is_one_of(value: object, choices: tuple) -> bool:
+    """Whether the value is one of these, and of its type: 0 is not False."""
+    return any(type(value) is type(one) and value == one for one in choices)
+
+
 def given_settings(config: Mapping[str, object]) -> dict[str, object]:
     """Return what was set, without what diffusers filled in; raises ValueError for a misspelling.
 
     A ``scheduler.config`` of diffusers holds its class's defaults as well, and their names.
     """
+    check_class(config.get("_class_name", ""))
     own = defaults_of(config.get("_class_name", ""))  # a pipeline may have changed one since
     filled = {n for n in config.get("_use_default_values", ()) if own.get(n) == config.get(n)}
     given = {name: config[name] for name in config if name not in filled and name[:1] != "_"}
+    for name in OLD.keys() & given.keys():
+        if not is_one_of(value := given.pop(name), OLD[name]):
+            cure = " Write prediction_type='sample'." if name == "predict_epsilon" else ""
+            raise ValueError(
+                f"{name} is {describe(value)}, a setting of 2022 that diffusers does not follow any"
+                f" more; only {OLD[name][0]!r} changes nothing.{cure}"
+            )
     if strange := sorted(map(str, given.keys() - _known())):
+        if others := [one for one in _all() if given.keys() <= {*_parameters(one)}]:
+            raise ValueError(
+                f"{strange[0]} is a setting of {' and '.join(others)}, which {UNTRANSLATED}."
+            )
         tip = nearest(strange[0], _known())
         raise ValueError(f"no scheduler has a setting {strange[0]!r}{tip}")
     return given
@@ -116,9 +167,9 @@ def read_scheduler(config: Mapping[str, object]) -> dict[str, object]:
             f"rescale_betas_zero_snr is True, which {kind} does not know: the betas of the training"
             " are not clear. Name a class that knows it, such as DDIMScheduler."
         )
-    _check_choice(settings, "prediction_type", PREDICTIONS)
+    check_choice_of(settings, "prediction_type", PREDICTIONS)
     if settings.get("timestep_spacing") is not None:
-        _check_choice(settings, "timestep_spacing", SPACINGS)
+        check_choice_of(settings, "timestep_spacing", SPACINGS)
     offset = settings.get("steps_offset", 0)
     if isinstance(offset, bool) or not isinstance(offset, Integral) or offset < 0:
         raise ValueError(f"steps_offset must be a whole number >= 0, got {describe(offset)}.")
@@ -129,7 +180,7 @@ def read_scheduler(config: Mapping[str, object]) -> dict[str, object]:
     }
 
 
-def _check_choice(settings: dict, name: str, choices: tuple[str, ...]) -> None:
+def check_choice_of(settings: dict, name: str, choices: tuple[str, ...]) -> None:
     if not isinstance(settings[name], str) or settings[name] not in choices:
         demand = f"{name} must be one of {', '.join(map(repr, choices))}"
         raise ValueError(f"{demand}, got {describe(settings[name])}.")
@@ -144,7 +195,7 @@ def _schedule(settings: dict, kind: str) -> NoiseSchedule:
     if betas is not None:
         table = _trained(betas, int(steps))
         return NoiseSchedule(rescale_zero_terminal_snr(table) if rescale else table)
-    _check_choice(settings, "beta_schedule", tuple(BETA_SCHEDULES))
+    check_choice_of(settings, "beta_schedule", tuple(BETA_SCHEDULES))
     name = settings["beta_schedule"]
     if name == "sigmoid" and kind != "DDPMScheduler":
         raise ValueError(f"beta_schedule 'sigmoid' is not known to {kind}, only to DDPMScheduler.")
@@ -183,29 +234,6 @@ def carried_over(config: Mapping[str, object]) -> dict[str, object]:
     if "_class_name" in config:
         kept["clip_sample"] = settings.get("clip_sample", False)
     return given | kept
-
-
-def check_changes(settings: dict[str, object], changes: Mapping[str, object]) -> None:
-    """Raise ValueError for changes that have no effect, or of names that diffusers finds late."""
-    if settings.get("trained_betas") is not None and "trained_betas" not in changes:
-        idle = [name for name in ("beta_start", "beta_end", "beta_schedule") if name in changes]
-        if idle:
-            raise ValueError(
-                f"{idle[0]}={changes[idle[0]]!r} changes nothing beside the trained_betas of the"
-                " configuration. Change trained_betas=None as well."
-            )
-    for name, choices in (("prediction_type", PREDICTIONS), ("timestep_spacing", SPACINGS)):
-        if name in changes:
-            _check_choice(settings, name, choices)
-    if {*TRAINING} & changes.keys() and settings.get("beta_schedule") not in ("laplace", "exp"):
-        training_table(settings)
-
-
-def lost_settings(given: Mapping[str, object], known: Mapping[str, object]) -> str:
-    """Return the settings that changed pictures and that another class does not know, or ""."""
-    harmless = OFF | {"clip_sample": (False,)}
-    lost = [name for name in given if name in harmless and name not in known]
-    return ", ".join(f"{n}={given[n]!r}" for n in sorted(lost) if given[n] not in harmless[n])
 
 
 def trains_alike(settings: Mapping[str, object], kind: str) -> bool:

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from typing import Annotated
 
 import torch
 from torch import Tensor
@@ -14,7 +15,7 @@ from ..validation import check_device, describe, values_are_free
 from .coding import check_texts, encode_prompt
 from .parts import LatentParts
 
-Prompts = str | Sequence[str] | Tensor
+Prompts = Annotated[str | Sequence[str] | Tensor, "check_prompts"]  # its own check looks
 WHOLE = (torch.bool, torch.uint8)  # a uint8 mask may hold 0 and 1
 TO_MASK = "From a PIL picture: torchvision.transforms.functional.to_tensor(mask.convert('L'))."
 
@@ -60,6 +61,15 @@ def one_for_each(name: str, words: Tensor, latents: Tensor) -> Tensor:
     return words.expand(len(latents), -1, -1)
 
 
+def of_one_length(words: Tensor, others: Tensor) -> None:
+    """Raise ValueError unless the prompts and the negative prompts have as many tokens."""
+    if words.shape[1] != others.shape[1]:
+        raise ValueError(
+            f"prompts and negative_prompt must have as many tokens L, got {describe(words)} and"
+            f" {describe(others)}. Encode both: encode_prompt(parts, texts)."
+        )
+
+
 def repeat(x: Tensor, n: int) -> Tensor:
     """Return x (1 or n, ...) as (n, ...)."""
     return x.expand(n, *x.shape[1:]) if len(x) == 1 else x
@@ -71,6 +81,22 @@ def draw_noise(
     """Return standard normal noise on the model's device, drawn where the generator is."""
     kind = {"device": parts.device, "dtype": torch.float32}
     return draw(torch.randn, shape, generator=generator, **kind).to(parts.latent_dtype)
+
+
+def inside(times: list[float], offset: int, n: int, total: int) -> None:
+    """Raise ValueError if the offset moves the first time past the last of the schedule."""
+    if offset and times[0] > total - 1:
+        raise ValueError(
+            f"num_inference_steps={n} with steps_offset={offset} begins at t = {times[0]}, after"
+            f" the last, {total - 1}. Take other num_inference_steps, or steps_offset=0."
+        )
+
+
+def drawn_noise(name: str, latents: Tensor, given: dict) -> None:
+    """The door's check of latents to start from."""
+    if values_are_free(latents) and (bad := int((~latents.isfinite()).sum())):
+        made = "latents is where the loop starts; draw noise: torch.randn(shape)"
+        raise ValueError(f"{name} holds {bad} values that are not finite: {made}.")
 
 
 def noised(latents: Tensor, noise: Tensor, level: Level) -> Tensor:
@@ -94,7 +120,7 @@ def a_mask_of_the_images(name: str, mask: object, given: dict) -> None:
         )
     if mask.ndim == 4 and mask.shape[1] != 1:
         raise ValueError(f"mask must have one channel, shape (B, 1, H, W), got {got}.")
-    few = (1, len(images)) if mask.ndim == 3 or len(images) > 1 else range(1, len(mask) + 1)
+    few = (1, len(images)) if len(images) > 1 else range(1, len(mask) + 1)
     if mask.ndim > 2 and len(mask) not in few:
         raise ValueError(
             f"mask must be one for all {len(images)} images or one for each of them, got"

@@ -19,8 +19,8 @@ from .coding import check_latents, decode_latents, encode_images, for_the_model
 from .drawing import Drawing, with_settings
 from .parts import LatentParts
 from .starts import (
-    Prompts, a_mask_of_the_images, draw_noise, latent_mask, noised, one_for_each, pictures_of,
-    prompts_of_the_model, repeat, words_of,
+    Prompts, a_mask_of_the_images, draw_noise, drawn_noise, inside, latent_mask, noised,
+    of_one_length, one_for_each, pictures_of, prompts_of_the_model, repeat, words_of,
 )
 
 # diffusers keeps x_t / sqrt(abar) in these, and takes fractional times
@@ -75,6 +75,7 @@ def latent_levels(
     times = _times(parts.schedule.num_train_timesteps, num_inference_steps, sampler, spacing)
     offset = parts.steps_offset if spacing == "leading" else 0
     taken = [t + offset for t in times[-_steps_taken(num_inference_steps, strength) :]]
+    inside(taken, offset, num_inference_steps, parts.schedule.num_train_timesteps)
     levels = noise_levels(parts.schedule, taken)
     ends_noisy = sampler == "ddim" and not parts.ends_clean and taken[-1] > 0
     last = Level(None, parts.schedule.alphas_cumprod[0].item()) if ends_noisy else CLEAN
@@ -112,8 +113,8 @@ def _settings(name: str, drawing: Drawing, given: dict) -> None:
 
 
 @checked(
-    prompts=prompts_of_the_model, latents=_of_the_model, negative_prompt=prompts_of_the_model,
-    sampler=_sampler,
+    prompts=prompts_of_the_model, latents=(_of_the_model, drawn_noise),
+    negative_prompt=prompts_of_the_model, sampler=_sampler,
 )
 def sample_latents(
     parts: LatentParts, prompts: Prompts, latents: Tensor, levels: Sequence[Level], *,
@@ -132,6 +133,7 @@ def sample_latents(
     negative_prompt = "" if negative_prompt is None else negative_prompt
     cond = one_for_each("prompts", words_of(parts, prompts), latents)
     away = one_for_each("negative_prompt", words_of(parts, negative_prompt), latents)
+    of_one_length(cond, away)
     guided = ClassifierFreeGuidance(
         parts.predict, guidance_scale, negative_cond=away, rescale=rescale
     )
@@ -171,7 +173,9 @@ def _draw(
 
 
 @with_settings
-@checked(prompts=prompts_of_the_model, drawing=_settings, latents=(_alone, _of_the_model))
+@checked(
+    prompts=prompts_of_the_model, drawing=_settings, latents=(_alone, _of_the_model, drawn_noise)
+)
 def text_to_image(
     parts: LatentParts, prompts: Prompts, *, drawing: Drawing, latents: Tensor | None = None,
     height: int | None = None, width: int | None = None,

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ..door import checked
 from ..validation import describe
-from .arguments import labels, only, words
+from .arguments import heading, labels, only
 from .display import check_alt, png_bytes
 from .images import image_grid
 
@@ -24,6 +24,8 @@ QUALITIES = (None, 90, 75, 60, 45, 30)  # None: without loss
 MOST_STILL_BYTES = 60_000
 MOST_SECONDS = 600.0
 GRID = ("columns", "titles", "row_labels", "title", "scale")  # the options of image_grid
+MOST_ROUNDS = 65535  # what WebP counts to
+MOST_FRAMES = 1000  # so that frames without an end are noticed
 HOLD = 1.0  # seconds that the last frame stays
 
 
@@ -61,30 +63,21 @@ class Animation:
         if getattr(frames, "ndim", 1) == 0:
             raise ValueError(f"frames must have an axis of frames, got {describe(frames)}.")
         only(options, GRID, "Animation")
-        frames = [frame if draw is None else draw(frame) for frame in frames]
-        if not frames:
-            raise ValueError("Animation: frames needs at least one frame, got none.")
-        if titles is not None and len(titles) != len(frames):
+        if not 0 < seconds < MOST_SECONDS or not 0 <= repeat <= MOST_ROUNDS:
             raise ValueError(
-                f"Animation: titles needs {len(frames)} entries, one for each of frames, got"
+                f"Animation: seconds must be > 0, below {MOST_SECONDS:g}, and repeat >= 0 and"
+                f" <= {MOST_ROUNDS}, got {seconds} and {repeat}."
+            )
+        for i, title in enumerate(titles if titles is not None else ()):
+            heading(f"titles[{i}]", title)
+        drawn = _drawn(frames, draw, titles, options)
+        if titles is not None and len(titles) != len(drawn):
+            raise ValueError(
+                f"Animation: titles needs {len(drawn)} entries, one for each of frames, got"
                 f" {len(titles)}."
             )
-        if not 0 < seconds < MOST_SECONDS or repeat < 0:
-            raise ValueError(
-                f"Animation: seconds must be > 0, below {MOST_SECONDS:g}, and repeat >= 0, got"
-                f" {seconds} and {repeat}."
-            )
-        if isinstance(still, int) and not -len(frames) <= still < len(frames):
-            raise ValueError(
-                f"still must be the index of one of {len(frames)} frames, got {still}."
-            )
-        titles = [None] * len(frames) if titles is None else list(titles)
-        for i, title in enumerate(titles):
-            words(f"titles[{i}]", "" if title is None else title)
-        drawn = [
-            png_bytes(_figure(frame, title, options, f"frames[{i}]" if draw is None else "draw"))
-            for i, (frame, title) in enumerate(zip(frames, titles, strict=True))
-        ]
+        if isinstance(still, int) and not -len(drawn) <= still < len(drawn):
+            raise ValueError(f"still must be the index of one of {len(drawn)} frames, got {still}.")
         self.still = png_bytes(still) if isinstance(still, Figure) else drawn[still]
         self._images = [Image.open(io.BytesIO(png)).convert("RGB") for png in drawn]
         sizes = sorted({image.size for image in self._images})
@@ -93,7 +86,7 @@ class Animation:
                 f"Animation: frames must have one size, got {sizes} pixels; fix the axes or shorten"
                 " the titles."
             )
-        steps = [max(20, round(1000 * seconds / len(frames)))] * len(frames)
+        steps = [max(20, round(1000 * seconds / len(drawn)))] * len(drawn)
         steps[-1] += round(1000 * HOLD)
         self.kind, still = _smallest_loss(
             [Image.open(io.BytesIO(self.still)).convert("RGB")], MOST_STILL_BYTES
@@ -148,6 +141,27 @@ def _smallest_loss(images: list[Image.Image], room: int, **options: Any) -> tupl
         if len(buffer.getvalue()) <= room:
             break
     return ("image/webp" if webp else "image/png"), buffer.getvalue()
+
+
+def _drawn(frames: Iterable, draw: Callable | None, titles: Any, options: dict) -> list[bytes]:
+    """Return each frame's picture, drawn when it comes: the next may change the same Figure."""
+    if isinstance(frames, Sequence) and len(frames) > 1 and draw is None:
+        if isinstance(frames[0], Figure) and all(frame is frames[0] for frame in frames):
+            raise ValueError(
+                f"Animation: frames holds one and the same Figure {len(frames)} times, as it is"
+                " now. Give a generator that yields it after each change, or draw=."
+            )
+    drawn: list[bytes] = []
+    for i, frame in enumerate(frames):
+        if i == MOST_FRAMES:
+            raise ValueError(f"Animation: frames must be at most {MOST_FRAMES}, got more.")
+        title = titles[i] if titles is not None and i < len(titles) else None
+        source = f"frames[{i}]" if draw is None else "draw"
+        shown = _figure(frame if draw is None else draw(frame), title, options, source)
+        drawn.append(png_bytes(shown))
+    if not drawn:
+        raise ValueError("Animation: frames needs at least one frame, got none.")
+    return drawn
 
 
 def _figure(frame: Any, title: str | None, options: dict[str, Any], source: str) -> Figure:

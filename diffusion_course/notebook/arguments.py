@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,22 @@ def words(name: str, value: object, given: Any = None) -> None:
     """Raise TypeError unless `value` is a text."""
     if not isinstance(value, str):
         raise TypeError(f"{name} must be a string, got {describe(value)}.")
+
+
+def heading(name: str, value: object, given: Any = None) -> None:
+    """Raise TypeError unless `value` is a text, or None for no text."""
+    if value is not None:
+        words(name, value)
+
+
+def in_words(name: str, found: Mapping[Any, Any]) -> dict[str, Any]:
+    """Return a dictionary whose labels, texts or numbers, are texts; raises for others, or two."""
+    for label in found:
+        if not isinstance(label, (str, Real, np.bool_)):
+            raise TypeError(f"{name} must be a string or a number, got {describe(label)}.")
+    if len(said := {str(label): value for label, value in found.items()}) < len(found):
+        raise ValueError(f"{name} must be there once, as it is written, got {[*found]}.")
+    return said
 
 
 def labels(name: str, value: object, given: Any = None) -> None:
@@ -85,9 +102,7 @@ def by_panel(name: str, value: Any) -> dict[str, Any]:
     found = dict(value) if isinstance(value, Mapping) else {"": value}
     if not found:
         raise ValueError(f"{name} must hold at least one panel, got an empty dictionary.")
-    for title in found:
-        words(f"a panel's title in {name}", title)
-    return found
+    return in_words(f"a panel's title in {name}", found)
 
 
 def only(options: Mapping[str, Any], known: Sequence[str], who: str) -> None:
@@ -110,4 +125,4 @@ def each_word(name: str) -> Check:
     return each
 
 
-words.typed = labels.typed = True
+words.typed = labels.typed = heading.typed = True

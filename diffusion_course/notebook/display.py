@@ -89,6 +89,27 @@ def _duration(seconds: float) -> str:
     return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.1f} min"
 
 
+def _items(total: Any) -> Iterable | None:
+    """Return what can be gone through, None for a number.
+
+    A data set of torch has numbered items and a length, and no end of its own.
+    """
+    if isinstance(total, Iterable):
+        return total
+    numbered = hasattr(total, "__getitem__") and hasattr(total, "__len__")
+    if isinstance(total, type) or not numbered or _length(total) is None:
+        return None
+    return (total[i] for i in range(len(total)))
+
+
+def _length(items: Any) -> int | None:
+    """Return how many there are, None where that is not known, as with a stream of data."""
+    try:
+        return len(items)
+    except (TypeError, NotImplementedError):
+        return None
+
+
 class Progress:
     """A progress bar whose stored text never changes, so that a notebook with one can be compared.
 
@@ -109,11 +130,12 @@ class Progress:
             raise ValueError(
                 f"interval must be a number of seconds >= 0, got {describe(interval)}."
             )
-        if isinstance(total, (str, bytes)) or getattr(total, "ndim", 1) == 0:
+        point = getattr(total, "ndim", 1) == 0 and not isinstance(total, Integral)
+        if isinstance(total, (str, bytes)) or point:
             raise TypeError(f"total must be a number of steps or a list, got {describe(total)}.")
-        self.items = total if isinstance(total, Iterable) else None
+        self.items = _items(total)
         if self.items is not None:
-            total = len(self.items) if hasattr(self.items, "__len__") else None
+            total = _length(total)
         elif isinstance(total, bool) or not isinstance(total, Integral):
             wanted = "total must be a number of steps or an iterable"
             raise TypeError(f"Progress: {wanted}, got {describe(total)}.")
@@ -124,6 +146,7 @@ class Progress:
         self.total, self.label, self.unit, self.interval = total, label, unit, interval
         self.done, self.message, self.state = 0, "", "running"
         self._handle = self._bar = None
+        self._open = False
 
     @property
     def text(self) -> str:
@@ -158,7 +181,7 @@ class Progress:
             self._handle.update(bundle, raw=True)
 
     def __enter__(self) -> Progress:
-        self._start = time.perf_counter()
+        self._start, self._open = time.perf_counter(), True
         if in_notebook():
             self._draw()
         else:
@@ -173,6 +196,11 @@ class Progress:
             raise TypeError(f"steps must be a whole number >= 0, got {describe(steps)}.")
         if not (message is None or isinstance(message, str)):
             raise TypeError(f"message must be a string or None, got {describe(message)}.")
+        if not self._open:
+            raise RuntimeError(
+                f"{self.label}: update() counts inside the context only: with Progress(...) as"
+                " progress: ... progress.update()."
+            )
         self.done += int(steps)
         self.message = self.message if message is None else message
         if self._bar is not None:
@@ -182,7 +210,7 @@ class Progress:
             self._draw()
 
     def __exit__(self, kind, value, traceback) -> None:
-        self.state = "done" if kind is None else "stopped"
+        self._open, self.state = False, "done" if kind is None else "stopped"
         if self._bar is not None:
             self._bar.close()
         else:

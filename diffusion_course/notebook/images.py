@@ -10,8 +10,8 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from ..door import checked, positive_int
-from ..validation import check_finite, check_floating, describe
-from .arguments import inches, words
+from ..validation import check_floating, describe
+from .arguments import heading, inches
 from .arguments import labels as are_labels
 from .look import CourseFigure, course_style
 from .style import DPI, wrapped
@@ -19,6 +19,16 @@ from .style import DPI, wrapped
 
 def _images(images: Any, name: str = "images") -> Tensor:
     """Return images (N, C, H, W) in [-1, 1] as (N, H, W, C) in [0, 1]; the picture alone clips."""
+    if isinstance(images, (list, tuple)) and all(isinstance(one, Tensor) for one in images):
+        raise TypeError(
+            f"{name} must be one tensor (N, C, H, W), got a {type(images).__name__} of"
+            f" {len(images)} tensors. Put them together: torch.stack({name})."
+        )
+    if isinstance(images, Tensor) and images.dtype == torch.uint8:
+        raise TypeError(
+            f"{name} must be floating in [-1, 1], got {describe(images)}. From 0..255: {name} /"
+            " 127.5 - 1."
+        )
     check_floating(name, images)
     if images.is_meta:
         raise ValueError(f"{name} has no values to show, got {describe(images)}.")
@@ -26,7 +36,11 @@ def _images(images: Any, name: str = "images") -> Tensor:
         raise ValueError(
             f"{name} must have shape (N, 1 or 3, H, W), values in [-1, 1], got {describe(images)}."
         )
-    check_finite(name, images)
+    if bad := int((~images.isfinite()).sum()):
+        raise ValueError(
+            f"{name} holds {bad} values that are not finite, got {describe(images)}. To see the"
+            f" others: {name}.nan_to_num(0, 1, -1)."
+        )
     shown = images.detach().to("cpu", torch.float32).clamp(-1, 1).add(1).div(2)
     return shown.permute(0, 2, 3, 1)
 
@@ -75,6 +89,13 @@ def _mosaic(rows: Sequence[Tensor], cell_titles, column_labels, row_labels, titl
     return fig
 
 
+def _pictures(name: str, images: Any, given: dict[str, Any]) -> None:
+    _images(images, name)
+
+
+_pictures.typed = True
+
+
 def _check_labels(name: str, labels: Sequence | None, count: int, each: str) -> list | None:
     """Return the labels as a list; raises TypeError or ValueError for others than `count`."""
     are_labels(name, labels)
@@ -84,7 +105,7 @@ def _check_labels(name: str, labels: Sequence | None, count: int, each: str) -> 
     return None if labels is None else list(labels)
 
 
-@checked(columns=positive_int, scale=inches, title=words)
+@checked(images=_pictures, columns=positive_int, scale=inches, title=heading)
 def image_grid(
     images: Tensor,
     *,
@@ -107,7 +128,7 @@ def image_grid(
     return _mosaic(rows, titles, None, row_labels, title, scale)
 
 
-@checked(scale=inches, title=words)
+@checked(scale=inches, title=heading)
 def image_strip(
     rows: Tensor | Sequence[Tensor],
     *,

@@ -9,83 +9,15 @@ import math
 import traceback
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from numbers import Integral, Real
 from typing import Any
 
-import numpy as np
 from matplotlib.figure import Figure
 
 from ..validation import describe
+from .controls import allowed, control_of, every_value, key_of, plain
 from .display import check_alt, in_notebook, png_bytes
 
 CACHED_PICTURES = 128
-
-
-def _control(name: str, spec: Any):
-    """Return the ipywidgets control that `spec` asks for (see `Explorer`)."""
-    import ipywidgets as widgets
-
-    options = {"description": name.replace("_", " "), "style": {"description_width": "initial"}}
-    if isinstance(spec, widgets.ValueWidget):
-        return spec
-    if isinstance(spec, range) and len(spec):
-        low, high = sorted((spec[0], spec[-1]))
-        return widgets.IntSlider(value=spec[0], min=low, max=high, step=abs(spec.step), **options)
-    if isinstance(spec, list) and spec:
-        numbers = all(isinstance(value, Real) for value in spec)
-        choice = widgets.SelectionSlider if numbers else widgets.Dropdown
-        return choice(options=spec, value=spec[0], **options)
-    if _is_range(spec):
-        whole = all(isinstance(value, Integral) for value in spec)
-        slider, spec = (
-            (widgets.IntSlider, [int(value) for value in spec])
-            if whole
-            else (widgets.FloatSlider, [float(value) for value in spec])
-        )
-        step = {"step": spec[2]} if len(spec) == 3 else {}
-        return slider(value=spec[0], min=spec[0], max=spec[1], **step, **options)
-    raise ValueError(
-        f"Explorer: control {name!r} must be (low, high), (low, high, step), a range, a list of"
-        f" choices, or an ipywidgets control, got {describe(spec)}."
-    )
-
-
-def _is_range(spec: Any) -> bool:
-    """Whether `spec` is (low, high) or (low, high, step) with numbers that a slider can go."""
-    if not isinstance(spec, tuple) or len(spec) not in (2, 3):
-        return False
-    if not all(isinstance(one, Real) and not isinstance(one, bool) for one in spec):
-        return False
-    rises = spec[0] < spec[1] and (len(spec) == 2 or spec[2] > 0)
-    return rises and all(math.isfinite(one) for one in spec)
-
-
-def _plain(value: Any) -> Any:
-    return value.item() if isinstance(value, np.generic) else value
-
-
-def _allowed(control, value: Any) -> bool:
-    """Whether `control` can take `value` without moving it elsewhere."""
-    if hasattr(control, "options"):
-        return value in [
-            option[1] if isinstance(option, tuple) else option for option in control.options
-        ]
-    if hasattr(control, "min"):
-        number = isinstance(value, Real) and not isinstance(value, bool)
-        return number and control.min <= value <= control.max
-    return True
-
-
-def _every_value(control) -> list[Any]:
-    """The values that `control` can take, in order."""
-    if hasattr(control, "options"):
-        return [option[1] if isinstance(option, tuple) else option for option in control.options]
-    if isinstance(getattr(control, "step", None), int):
-        return list(range(control.min, control.max + 1, control.step))
-    kind = type(control).__name__
-    raise ValueError(
-        f"Explorer: the states of a {kind} cannot be drawn ahead; use a range or a list of choices."
-    )
 
 
 class Explorer:
@@ -126,7 +58,7 @@ class Explorer:
             )
         self._draw, self._describe = draw, alt
         self._kept: OrderedDict[tuple, tuple[bytes, str]] = OrderedDict()
-        self._controls = {name: _control(name, spec) for name, spec in controls.items()}
+        self._controls = {name: control_of(name, spec) for name, spec in controls.items()}
         self._status = widgets.HTML()
         self._picture = widgets.HTML()
         self._box = widgets.VBox([*self._controls.values(), self._status, self._picture])
@@ -142,15 +74,18 @@ class Explorer:
 
     def _draw_ahead(self) -> None:
         now = self.values
-        states = list(itertools.product(*map(_every_value, self._controls.values())))
-        if len(states) > CACHED_PICTURES:
+        each = [every_value(control) for control in self._controls.values()]
+        if (count := math.prod(map(len, each))) > CACHED_PICTURES:
             raise ValueError(
-                f"Explorer: {len(states)} states cannot be drawn ahead, at most {CACHED_PICTURES}"
+                f"Explorer: {count} states cannot be drawn ahead, at most {CACHED_PICTURES}"
                 " can; use coarser controls."
             )
-        for state in states:
+        failed = None
+        for state in itertools.product(*each):
             self.set(**dict(zip(self._controls, state, strict=True)))
+            failed = failed or self.error
         self.set(**now)
+        self.error = self.error or failed
 
     @property
     def values(self) -> dict[str, Any]:
@@ -167,19 +102,19 @@ class Explorer:
                 raise ValueError(
                     f"Explorer has no control {name!r}; it has {', '.join(self._controls)}."
                 )
-            if not _allowed(self._controls[name], value):
+            if not allowed(self._controls[name], value):
                 raise ValueError(f"Explorer: control {name!r} does not go there, got {value!r}.")
         self._hold = True
         try:
             for name, value in values.items():
-                self._controls[name].value = _plain(value)
+                self._controls[name].value = plain(value)
         finally:
             self._hold = False
         self._redraw()
 
     def _drawn(self) -> tuple[bytes, str]:
         values = self.values
-        key = tuple(values.values())
+        key = tuple(map(key_of, values.values()))
         if key not in self._kept:
             result = self._draw(**values)
             fig, alt = (result, self._describe(**values)) if self._describe else self._pair(result)

@@ -11,13 +11,13 @@ from torch import Tensor
 
 from ..door import checked, positive_int
 from ..validation import describe
-from .arguments import all_finite, array, by_panel, inches, positive, words
+from .arguments import all_finite, array, by_panel, heading, inches, positive
 from .arguments import points as points_of
 from .look import COLORS, course_style
 from .style import panels
 
 
-def _plane(names: Sequence[str], title: str, limit: float, size: float | None):
+def _plane(names: Sequence[str], title: str | None, limit: float, size: float | None):
     """Return square panels with both axes from -limit to limit."""
     size = size or (1.9 if len(names) > 1 else 3.4)
     fig, axes = panels(list(names), title, width=size, height=size, xlabel="$x_1$", ylabel="$x_2$")
@@ -26,9 +26,9 @@ def _plane(names: Sequence[str], title: str, limit: float, size: float | None):
 
 
 @course_style()
-@checked(title=words, limit=positive, size=inches)
+@checked(title=heading, limit=positive, size=inches)
 def scatter_2d(
-    points: Any, *, title: str, limit: float | None = None, size: float | None = None
+    points: Any, *, title: str | None, limit: float | None = None, size: float | None = None
 ) -> Figure:
     """Draw points (N, 2); the axes end at `limit` (default: all points)."""
     given = by_panel("points", points)
@@ -67,9 +67,14 @@ _callables.typed = True
 
 
 @course_style()
-@checked(fields=_callables, title=words, limit=positive, resolution=positive_int, size=inches)
+@checked(fields=_callables, title=heading, limit=positive, resolution=positive_int, size=inches)
 def vector_field(
-    fields: Any, *, title: str, limit: float = 3.0, resolution: int = 16, size: float | None = None
+    fields: Any,
+    *,
+    title: str | None,
+    limit: float = 3.0,
+    resolution: int = 16,
+    size: float | None = None,
 ) -> Figure:
     """Draw arrows in the plane, all lengths on one scale.
 

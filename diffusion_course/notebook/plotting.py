@@ -16,7 +16,18 @@ from matplotlib.figure import Figure
 
 from ..door import checked, positive_int
 from ..validation import describe
-from .arguments import all_finite, array, as_long_as, by_panel, finite_number, inches, vector, words
+from .arguments import (
+    all_finite,
+    array,
+    as_long_as,
+    by_panel,
+    finite_number,
+    heading,
+    in_words,
+    inches,
+    vector,
+    words,
+)
 from .images import image_grid, image_strip
 from .look import COLORS, course_style
 from .planes import scatter_2d, vector_field
@@ -38,35 +49,35 @@ def _curves(name: str, ys: Any, given: dict[str, Any]) -> None:
         raise TypeError(f"ys must be a dictionary, a curve for each label, got {describe(ys)}.")
     if not ys:
         raise ValueError("ys must hold at least one curve, got an empty dictionary.")
-    for label in ys:
-        words("a label in ys", label)
+    in_words("a label in ys", ys)
 
 
 _curves.typed = True
 
 
 @course_style()
-@checked(xlabel=words, ylabel=words, title=words, ys=_curves, width=inches, height=inches)
+@checked(xlabel=heading, ylabel=heading, title=heading, ys=_curves, width=inches, height=inches)
 def lines(
     x: Any,
     ys: Mapping[str, Any],
     *,
     xlabel: str,
     ylabel: str,
-    title: str,
+    title: str | None,
     logx: bool = False,
     logy: bool = False,
     direct_labels: bool = True,
     width: float = 5.2,
     height: float = 2.7,
 ) -> Figure:
-    """Draw the curves {label: y}, each labelled at its end.
+    """Draw the curves {label: y}, a text or a number each, labelled at their ends.
 
     y is (N,) like x, an (x, y) pair, or a number.
 
     A number is a dashed level. Values that are not finite, or <= 0 on a logarithmic axis, leave a
     gap. Raises TypeError or ValueError for what holds no numbers, or lengths that differ.
     """
+    ys = in_words("a label in ys", ys)
     right = label_width(ys) if direct_labels else 0.2
     fig, (ax,) = panels(
         [""], title, width=width, height=height, xlabel=xlabel, ylabel=ylabel, right=right
@@ -104,12 +115,16 @@ def lines(
 
 @course_style()
 @checked(
-    title=words, window=positive_int, reference=finite_number, reference_label=words, ylabel=words
+    title=heading,
+    window=positive_int,
+    reference=finite_number,
+    reference_label=words,
+    ylabel=heading,
 )
 def loss_curve(
     losses: Any,
     *,
-    title: str,
+    title: str | None,
     window: int = 50,
     reference: float | None = None,
     reference_label: str = "least possible",
@@ -149,9 +164,9 @@ def loss_curve(
 
 
 @course_style()
-@checked(xlabel=words, title=words, bins=positive_int)
+@checked(xlabel=heading, title=heading, bins=positive_int)
 def histogram_against_density(
-    samples: Any, grid: Any, density: Any, *, xlabel: str = "x", title: str, bins: int = 60
+    samples: Any, grid: Any, density: Any, *, xlabel: str = "x", title: str | None, bins: int = 60
 ) -> Figure:
     """Draw histograms of samples (N,) under densities (G,) on `grid` (G,).
 

@@ -13,7 +13,8 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
 from ..door import checked, positive_int
-from .arguments import each_word, inches, only, room, words
+from .arguments import each_word, inches, only, room
+from .arguments import heading as check_heading
 from .look import COLORS, CourseFigure, course_style
 
 __all__ = [
@@ -84,17 +85,17 @@ def spread(positions: list[float], gap: float) -> list[float]:
 
 @checked(
     titles=each_word("titles"),
-    heading=words,
+    heading=check_heading,
     width=inches,
     height=inches,
-    xlabel=words,
-    ylabel=words,
+    xlabel=check_heading,
+    ylabel=check_heading,
     right=room,
     legend=room,
 )
 def panels(
     titles: Sequence[str],
-    heading: str,
+    heading: str | None,
     *,
     width: float,
     height: float,
@@ -115,7 +116,7 @@ def panels(
     columns = -(-len(titles) // rows)
     named, left, between = any(titles), 0.75, (0.2, 0.55)
     full = left + columns * (width + between[0]) - between[0] + right
-    heading = wrapped(heading, full - 0.2 - legend)
+    heading = wrapped(heading or "", full - 0.2 - legend)
     top = 0.16 + 0.19 * len(heading.splitlines()) + (0.22 if named else 0.0)
     total = top + rows * (height + between[1])
     with course_style():

@@ -129,14 +129,24 @@ def _latent_size(configs: dict, height: int | None, width: int | None) -> list[i
     return [own if size is None else size // factor for size, own in sizes]
 
 
+def _read(file: Path, text: str) -> dict:
+    try:
+        return dict(json.loads(text))
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{file} is damaged ({error}). Copy the model again, whole.") from None
+
+
 def _configs(model: object) -> dict[str, dict]:
     if isinstance(model, Mapping):
         found = {name: model[name] for name in PARTS if name in model}
     elif isinstance(model, (str, Path)):
         folder = user_path(model, "model")
+        if not folder.is_dir():
+            wanted = "model must be a folder in diffusers' layout"
+            raise FileNotFoundError(f"{wanted}, none is {folder}.")
         files = {name: folder / name / "config.json" for name in PARTS}
         texts = {name: file.read_text("utf-8") for name, file in files.items() if file.is_file()}
-        found = {name: json.loads(text) for name, text in texts.items()}
+        found = {name: _read(files[name], text) for name, text in texts.items()}
     else:
         parts = {name: getattr(model, name, None) for name in PARTS}
         configs = {name: part.config for name, part in parts.items() if part is not None}
