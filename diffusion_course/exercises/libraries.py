@@ -15,6 +15,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from .traces import is_own
+
 _OWNERS = {
     "torch": torch,
     "torch.nn.functional": torch.nn.functional,
@@ -65,6 +67,8 @@ def _changes(before: Snapshot) -> Iterator[tuple[str, str]]:
         for name in {*now, *values}:
             if name.startswith("_") or now.get(name) is values.get(name):
                 continue
+            if isinstance(now.get(name), types.FunctionType) and not is_own(now[name].__code__):
+                continue  # torch wraps functions of its own when a part of it is loaded
             # A library may load a part of itself when it is first asked for.
             if name in values or (owner == "torch.Tensor" and hasattr(torch.Tensor.__base__, name)):
                 if not isinstance(now.get(name), types.ModuleType) or name in values:
