@@ -167,9 +167,9 @@ def read_scheduler(config: Mapping[str, object]) -> dict[str, object]:
             f"rescale_betas_zero_snr is True, which {kind} does not know: the betas of the training"
             " are not clear. Name a class that knows it, such as DDIMScheduler."
         )
-    check_choice_of(settings, "prediction_type", PREDICTIONS)
+    _check_choice(settings, "prediction_type", PREDICTIONS)
     if settings.get("timestep_spacing") is not None:
-        check_choice_of(settings, "timestep_spacing", SPACINGS)
+        _check_choice(settings, "timestep_spacing", SPACINGS)
     offset = settings.get("steps_offset", 0)
     if isinstance(offset, bool) or not isinstance(offset, Integral) or offset < 0:
         raise ValueError(f"steps_offset must be a whole number >= 0, got {describe(offset)}.")
@@ -180,7 +180,7 @@ def read_scheduler(config: Mapping[str, object]) -> dict[str, object]:
     }
 
 
-def check_choice_of(settings: dict, name: str, choices: tuple[str, ...]) -> None:
+def _check_choice(settings: dict, name: str, choices: tuple[str, ...]) -> None:
     if not isinstance(settings[name], str) or settings[name] not in choices:
         demand = f"{name} must be one of {', '.join(map(repr, choices))}"
         raise ValueError(f"{demand}, got {describe(settings[name])}.")
@@ -195,7 +195,7 @@ def _schedule(settings: dict, kind: str) -> NoiseSchedule:
     if betas is not None:
         table = _trained(betas, int(steps))
         return NoiseSchedule(rescale_zero_terminal_snr(table) if rescale else table)
-    check_choice_of(settings, "beta_schedule", tuple(BETA_SCHEDULES))
+    _check_choice(settings, "beta_schedule", tuple(BETA_SCHEDULES))
     name = settings["beta_schedule"]
     if name == "sigmoid" and kind != "DDPMScheduler":
         raise ValueError(f"beta_schedule 'sigmoid' is not known to {kind}, only to DDPMScheduler.")
