@@ -13,7 +13,7 @@ from diffusion_course.files.checkpoints import save_tensors
 ALL = CALLS | RUNS | LATENT | NOTEBOOK
 # Errors that are right besides TypeError and ValueError: no such device, network, file or folder.
 ALSO = {
-    "make_generator": (RuntimeError,), "load_dataset": (ConnectionError,), "load_vocabulary": (OSError,), "train_vocabulary": (OSError,),
+    "make_generator": (RuntimeError,), "load_dataset": (ConnectionError,), "load_vocabulary": (OSError,), "predict_memory": (OSError,), "train_vocabulary": (OSError,),
     **dict.fromkeys((function.__name__ for function in RUNS), (FileNotFoundError,)),
 }
 

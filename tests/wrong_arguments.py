@@ -47,6 +47,8 @@ def wrong_values(right):
 
 def _members(annotation):
     """Yield the classes that an annotation names, a union's one by one."""
+    if typing.get_origin(annotation) is typing.Annotated:
+        annotation = typing.get_args(annotation)[0]
     if typing.get_origin(annotation) in (typing.Union, types.UnionType):
         for one in typing.get_args(annotation):
             yield from _members(one)

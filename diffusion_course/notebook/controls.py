@@ -138,7 +138,7 @@ def key_of(value: Any) -> Any:
     return type(value), value
 
 
-def every_value(control) -> Sequence[Any]:
+def every_value(control: Any) -> Sequence[Any]:
     """The values that `control` can take, in order; raises ValueError for one with no steps."""
     single = hasattr(control, "options") and not isinstance(getattr(control, "index", 0), tuple)
     if single:

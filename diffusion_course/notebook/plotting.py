@@ -61,8 +61,8 @@ def lines(
     x: Any,
     ys: Mapping[str, Any],
     *,
-    xlabel: str,
-    ylabel: str,
+    xlabel: str | None,
+    ylabel: str | None,
     title: str | None,
     logx: bool = False,
     logy: bool = False,
@@ -128,7 +128,7 @@ def loss_curve(
     window: int = 50,
     reference: float | None = None,
     reference_label: str = "least possible",
-    ylabel: str = "loss",
+    ylabel: str | None = "loss",
 ) -> Figure:
     """Draw losses (N,), one per step, faintly, and their running mean over `window`.
 
@@ -166,7 +166,7 @@ def loss_curve(
 @course_style()
 @checked(xlabel=heading, title=heading, bins=positive_int)
 def histogram_against_density(
-    samples: Any, grid: Any, density: Any, *, xlabel: str = "x", title: str | None, bins: int = 60
+    samples: Any, grid: Any, density: Any, *, xlabel: str | None = "x", title: str | None, bins: int = 60
 ) -> Figure:
     """Draw histograms of samples (N,) under densities (G,) on `grid` (G,).
 

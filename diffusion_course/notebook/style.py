@@ -99,8 +99,8 @@ def panels(
     *,
     width: float,
     height: float,
-    xlabel: str = "",
-    ylabel: str = "",
+    xlabel: str | None = "",
+    ylabel: str | None = "",
     right: float = 0.2,
     legend: float = 0.0,
 ) -> tuple[Figure, list[Axes]]:

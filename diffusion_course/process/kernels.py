@@ -113,7 +113,9 @@ def posterior_coefficients(
     t=(timesteps("x0", of="alphas_cumprod"), to_less_noise_at),
 )
 def q_posterior(x0: Tensor, xt: Tensor, t: Tensor, alphas_cumprod: Tensor) -> Posterior:
-    """Return q(x_{t-1} | x_t, x_0), the reverse step that knows x_0 (arXiv 2006.11239, eq. 6, 7).
+    """Return q(x_{t-1} | x_t, x_0), the reverse step that knows x_0.
+
+    Source: Ho et al. 2020 (arXiv 2006.11239, eq. 6 and 7).
 
     x0, xt: (B, ...); t: (B,) int64; alphas_cumprod: (T,). At index 0 the variance is 0 and the mean
     is x0; the log-variance is clipped at log(1e-20) so that it stays finite. Raises as
@@ -123,7 +125,8 @@ def q_posterior(x0: Tensor, xt: Tensor, t: Tensor, alphas_cumprod: Tensor) -> Po
     then = column(previous_alpha_bar(alphas_cumprod)[t], x0)
     coef_x0, coef_xt, variance = posterior_coefficients(now, then)
     mean = coef_x0.to(x0.dtype) * x0 + coef_xt.to(x0.dtype) * xt
-    wide = torch.promote_types(variance.dtype, torch.float32)  # 1e-20 is 0 in half precision
+    # In half precision 1e-20 is 0.
+    wide = torch.promote_types(variance.dtype, torch.float32)
     log_variance = variance.to(wide).clamp(min=1e-20).log()
     return Posterior(mean, variance.to(x0.dtype), log_variance.to(x0.dtype))
 
