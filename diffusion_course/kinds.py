@@ -27,7 +27,8 @@ ADVICE = {
     "LatentParts": "Load them: load_parts().",
 }
 WORDS = {
-    "Generator": "a torch.Generator", "Module": "a torch.nn.Module",
+    "Generator": "a torch.Generator",
+    "Module": "a torch.nn.Module",
     "Optimizer": "a torch.optim.Optimizer",
 }
 Convert = Callable[[str, Any], Any]  # the value, or NotImplemented where it is of another kind

@@ -13,7 +13,7 @@ import numpy as np
 from ..validation import describe
 
 
-def control_of(name: str, spec: Any):
+def control_of(name: str, spec: Any) -> Any:
     """Return the ipywidgets control that `spec` asks for (see `Explorer`)."""
     import ipywidgets as widgets
 
@@ -97,7 +97,7 @@ def _choices(control) -> list[Any]:
     return list(getattr(control, "_options_values", ()))
 
 
-def allowed(control, value: Any) -> bool:
+def allowed(control: Any, value: Any) -> bool:
     """Whether `control` can take `value` without moving it elsewhere: it is tried on a copy."""
     if hasattr(control, "options"):
         several = isinstance(control.value, tuple) and hasattr(control, "index")

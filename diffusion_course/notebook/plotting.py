@@ -166,7 +166,13 @@ def loss_curve(
 @course_style()
 @checked(xlabel=heading, title=heading, bins=positive_int)
 def histogram_against_density(
-    samples: Any, grid: Any, density: Any, *, xlabel: str | None = "x", title: str | None, bins: int = 60
+    samples: Any,
+    grid: Any,
+    density: Any,
+    *,
+    xlabel: str | None = "x",
+    title: str | None,
+    bins: int = 60,
 ) -> Figure:
     """Draw histograms of samples (N,) under densities (G,) on `grid` (G,).
 
