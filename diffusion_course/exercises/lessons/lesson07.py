@@ -137,6 +137,10 @@ def _sets_cases(generator: torch.Generator) -> Iterator[Case]:
     mix = draw.normal(generator, 2, 7, 7)
     a, b = draw.normal(generator, 4, 7) @ mix[0], draw.normal(generator, 5, 7) @ mix[1]
     yield Case((a, b), note="fewer samples than columns")
+    # Eigenvalues that should be 0, and some of them a little below.
+    mix = draw.normal(generator, 2, 14, 14)
+    a, b = draw.normal(generator, 3, 14) @ mix[0], draw.normal(generator, 4, 14) @ mix[1]
+    yield Case((a, b), note="far fewer samples than columns")
 
 
 def frechet(features_a: Tensor, features_b: Tensor) -> Tensor:
