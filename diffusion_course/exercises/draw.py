@@ -42,7 +42,7 @@ def batches(
 ) -> Iterator[tuple[str, Tensor, Tensor, Tensor]]:
     """Yield (note, x, t, noise) for several ranks and dtypes.
 
-    t (B,) holds 0 and T-1 wherever the batch has room.
+    t (B,) holds 0, T-1 and then 1 wherever the batch has room.
     """
     for note, shape, dtype in _BATCHES:
         x, noise = normal(generator, *shape, dtype=dtype), normal(generator, *shape, dtype=dtype)
@@ -53,4 +53,6 @@ def batches(
         t[-1] = num_steps - 1
         if shape[0] > 1:
             t[0] = 0
+        if shape[0] > 3:
+            t[1] = 1  # the first index that is no end
         yield note, x, t, noise
