@@ -22,7 +22,7 @@ IMPORT_NAMES = {"PIL": "pillow", "sklearn": "scikit-learn", "yaml": "pyyaml", "I
 # Packages that come with a declared one and belong to it.
 COMES_WITH = {"traitlets": "ipykernel", "jupyter_client": "ipykernel", "mpl_toolkits": "matplotlib", "xdist": "pytest-xdist", "docutils": "sphinx"}
 FOLDERS = ("diffusion_course", "tools", "notebooks/source", "tests", "bench", "book", "tests_ui")
-OURS = {"diffusion_course", "tools", "tests", "bench", "conftest"} | {path.stem for name in ("tests", "tests_ui") for path in (ROOT / name).glob("*.py")}
+OURS = {"diffusion_course", "tools", "tests", "bench", "conftest"} | {path.stem for name in ("tests", "tests_ui") for path in (ROOT / name).iterdir()}
 
 
 def requirements(lines):
