@@ -23,8 +23,8 @@ MODULE_LINES = 220
 # What the door is made of (validation, kinds, door) is not read on the way to a formula.
 CORE = ("process", "sampling", "datasets", "models", "files", "seeds", "training", "measures")
 PART_TWO = {"datasets/scenes", "measures/judge.py", "models/judge.py"}  # built on the core
-CORE_LINES_WISHED, CORE_LINES_ALLOWED = 1_700, 2_800  # of code
-CORE_WRITTEN_WISHED, CORE_WRITTEN_ALLOWED = 2_500, 3_500  # with docstrings and comments
+CORE_LINES_WISHED, CORE_LINES_ALLOWED = 1_700, 2_760  # of code
+CORE_WRITTEN_WISHED, CORE_WRITTEN_ALLOWED = 2_500, 3_460  # with docstrings and comments
 FILES = sorted(PACKAGE.rglob("*.py"))
 ROOMS = [path for path in FILES if path.name == "__init__.py" and path.parent.name in FLOORS and path.parent.name != "exercises"]
 

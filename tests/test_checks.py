@@ -20,6 +20,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 import torch
+from doubling import double, two_cases
 
 from diffusion_course import exercises
 from diffusion_course.exercises import digits, patience, saying
@@ -38,15 +39,6 @@ from diffusion_course.exercises.surroundings import kept
 from diffusion_course.exercises.trial import run_case
 
 VALUES = [one for one in all_exercises() if one.is_value]
-
-
-def two_cases(generator):
-    yield Case((torch.randn(4, 3, generator=generator), torch.tensor([0, 2, 5, 5])), note="four")
-    yield Case((torch.randn(1, 3, generator=generator), torch.tensor([1])), note="one")
-
-
-def double(x, t):
-    return 2 * x
 
 
 def make(**changes):

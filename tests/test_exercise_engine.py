@@ -6,21 +6,13 @@ from fractions import Fraction
 
 import pytest
 import torch
+from doubling import double, two_cases
 
 from diffusion_course.exercises.edits import edit
 from diffusion_course.exercises.engine import evaluate, judge, make_cases
 from diffusion_course.exercises.registry import Case, Exercise, Property, WrongAnswer
 from diffusion_course.exercises.self_check import self_check
 from diffusion_course.exercises.trial import clone, run_case
-
-
-def two_cases(generator):
-    yield Case((torch.randn(4, 3, generator=generator), torch.tensor([0, 2, 5, 5])), note="four")
-    yield Case((torch.randn(1, 3, generator=generator), torch.tensor([1])), note="one")
-
-
-def double(x, t):
-    return 2 * x
 
 
 def make(**changes):

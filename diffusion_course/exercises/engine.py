@@ -96,7 +96,7 @@ def judge(exercise: Exercise, cases: Sequence[Case], outcomes: Sequence[Outcome]
     stubs = [one for one in raised if one.type_name == "NotImplementedError"]
     if all(outcome.is_blank for outcome in outcomes) or len(stubs) < len(raised):
         if raised and len(stubs) == len(raised):
-            return _unanswered(exercise, todo="Write your code in the place of the `raise`")
+            return _unanswered(exercise, advice="Write your code in the place of the `raise`")
         return _unanswered(exercise)
     for outcome in outcomes:
         if part := open_part(outcome.output, exercise.render(exercise.stub)):
@@ -162,9 +162,9 @@ def _is_no_answer(exercise: Exercise, answer: Any) -> str:
 _REPLACE, _PASS = "Replace the `...`", "Pass your answer"
 
 
-def _unanswered(exercise: Exercise, note: str = "", todo: str = _REPLACE) -> Result:
+def _unanswered(exercise: Exercise, note: str = "", advice: str = _REPLACE) -> Result:
     message = (
-        f"{exercise.id} not answered yet.{note} {todo} and run the cell again;"
+        f"{exercise.id} not answered yet.{note} {advice} and run the cell again;"
         f" hint({exercise.id!r}) helps."
     )
     return Result(exercise.id, "unanswered", message)

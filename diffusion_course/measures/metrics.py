@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ..door import batch, beside, checked, finite, floating, one_of, positive_int
+from ..seeds import draw
 from ..validation import check_batch, describe
 from .inputs import evaluating, inside, wide
 
@@ -102,8 +103,7 @@ def frechet_distance(features_a: Tensor, features_b: Tensor) -> float:
 
 def _shuffled(x: Tensor, generator: torch.Generator | None) -> Tensor:
     """Return the rows of ``x`` in random order, drawn where the generator lives."""
-    where = generator.device if generator else "cpu"
-    return x[torch.randperm(len(x), generator=generator, device=where).to(x.device)]
+    return x[draw(torch.randperm, len(x), generator=generator, device=x.device)]
 
 
 def _smallest_size(features_a: Tensor, min_size: int | None) -> int:
@@ -258,10 +258,9 @@ def bootstrap_interval(
     "basic" takes it off, and either may leave ``value`` outside. Repeated points mislead statistics
     of nearest neighbours. Raises ValueError unless 0 < level < 1 and the statistic is one number.
     """
-    where = generator.device if generator else "cpu"
 
     def resample(x: Tensor) -> Tensor:
-        return x[torch.randint(len(x), (len(x),), generator=generator, device=where).to(x.device)]
+        return x[draw(torch.randint, len(x), (len(x),), generator=generator, device=x.device)]
 
     value = _number(statistic(*sets))
     values = [_number(statistic(*map(resample, sets))) for _ in range(num_resamples)]
