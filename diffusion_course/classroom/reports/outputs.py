@@ -5,11 +5,8 @@ They are grades.csv, results.json, similarity.csv, a page for each student and a
 
 from __future__ import annotations
 
-import csv
 import dataclasses
-import io
 import json
-import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -21,14 +18,7 @@ from .class_results import ClassResults
 from .feedback import student_page
 from .overview import index_page
 from .similarity import Pair, similar_pairs
-
-# Where a cell may begin, what is not seen there, and what makes it a formula: ASCII's signs, their
-# full-width, small and raised forms, the minus sign, and those of old programs for commands.
-_FORMULA = re.compile(
-    r"(^|[;\t\n])"
-    r"(?=[\s\u200b-\u200f\u2060\ufeff]*[=+\-@|%"
-    r"\uff1d\uff0b\uff0d\uff20\ufe66\ufe62\ufe63\ufe6b\u207a-\u207c\u2212])"
-)
+from .tables import csv_text
 
 
 def write_reports(results: ClassResults, out: Path) -> None:
@@ -91,7 +81,7 @@ def grades_csv(
         rows[student] = [student, f"not gradable: {printable(why, 500)}", *empty, maximum]
     for student in assignment.roster:
         rows.setdefault(student.id, [student.id, "nothing handed in", *empty, maximum])
-    return _csv([columns, *(rows[student] for student in sorted(rows))])
+    return csv_text([columns, *(rows[student] for student in sorted(rows))])
 
 
 def similarity_csv(pairs: Sequence[Pair]) -> str:
@@ -99,16 +89,4 @@ def similarity_csv(pairs: Sequence[Pair]) -> str:
     rows = [
         [pair.first, pair.second, f"{pair.score:g}", "; ".join(pair.evidence)] for pair in pairs
     ]
-    return _csv([["first", "second", "score", "evidence"], *rows])
-
-
-def _csv(rows: Sequence[Sequence[str]]) -> str:
-    """CSV whose cells no spreadsheet takes for formulas.
-
-    https://owasp.org/www-community/attacks/CSV_Injection. Where a spreadsheet takes semicolons or
-    tabs for the ends of columns, a formula could begin inside a cell: there too it gets a "'".
-    """
-    text = io.StringIO()
-    safe = [[_FORMULA.sub(r"\1'", cell.replace("\r", "\n")) for cell in row] for row in rows]
-    csv.writer(text, lineterminator="\n").writerows(safe)
-    return text.getvalue()
+    return csv_text([["first", "second", "score", "evidence"], *rows])
