@@ -467,7 +467,7 @@ def test_an_assignment_survives_its_file(tmp_path):
     [
         (lambda c: c.pop("seed"), "is damaged: KeyError, 'seed'"),
         (lambda c: c.update(seed="7"), "the seed must be a whole number"),
-        (lambda c: c.update(format=9), r"not an assignment of format 1 \(found 9\)"),
+        (lambda c: c.update(format=9), r"not an assignment of format 2 \(found 9\)"),
         (lambda c: c.update(exercises=["02.99"]), "there is no exercise '02.99'"),
         (lambda c: c.update(manual=["02.m9"]), "there is no manual question '02.m9'"),
         (lambda c: c.update(exercises=[7]), "is damaged"),
