@@ -9,6 +9,7 @@ import dataclasses
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from ...files.paths import write_bytes
 from ..assignment.assignment import Assignment
@@ -54,10 +55,18 @@ def results_json(results: ClassResults) -> str:
     """Return all marks with their feedback, and who could not be graded."""
     content = {
         "assignment": results.assignment.name,
-        "submissions": [dataclasses.asdict(one) for one in results.graded],
+        "submissions": [_as_json(one) for one in results.graded],
         "failed": list(results.failed),
     }
     return json.dumps(content, indent=1, ensure_ascii=False, sort_keys=True) + "\n"
+
+
+def _as_json(one: Graded) -> dict[str, Any]:
+    """What a program may want of a grade; the seconds are left out: no two runs take the same."""
+    content = dataclasses.asdict(one)
+    del content["seconds"]
+    sums = {"points": one.points, "earned": one.earned, "open_points": one.open_points}
+    return content | sums | {"max_points": one.max_points}
 
 
 def grades_csv(
@@ -65,23 +74,25 @@ def grades_csv(
 ) -> str:
     """Return the table of points, a line for each student.
 
-    Manual questions are left empty to be filled in.
+    A question in words that nobody has marked is empty; `open` are the points that wait for that.
+    `earned` is the sum, `late` what is taken off it for being late, `total` what is left.
     """
-    columns = ["student", "state", *assignment.exercises, *assignment.manual, "total", "max"]
-    maximum = f"{assignment.exercise_points:g}"
+    exercises = (*assignment.exercises, *assignment.manual)
+    sums = ("earned", "late", "total", "open", "max")
+    maximum = f"{assignment.max_points:g}"
     rows = {}
     for one in graded:
-        points = {
-            mark.exercise_id: f"{mark.points:g}" for mark in one.marks if mark.status != "manual"
-        }
-        cells = [points.get(name, "") for name in (*assignment.exercises, *assignment.manual)]
-        rows[one.student] = [one.student, "graded", *cells, f"{one.points:g}", maximum]
-    empty = [""] * (len(columns) - 3)
+        points = {mark.exercise_id: f"{mark.points:g}" for mark in one.marks if not mark.waits}
+        late = round(one.earned - one.points, 2)
+        numbers = [f"{value:g}" for value in (one.earned, late, one.points, one.open_points)]
+        cells = [points.get(name, "") for name in exercises]
+        rows[one.student] = [one.student, "graded", *cells, *numbers, maximum]
+    empty = [""] * (len(exercises) + len(sums) - 1)
     for student, why in failed:
         rows[student] = [student, f"not gradable: {printable(why, 500)}", *empty, maximum]
     for student in assignment.roster:
         rows.setdefault(student.id, [student.id, "nothing handed in", *empty, maximum])
-    return csv_text([columns, *(rows[student] for student in sorted(rows))])
+    return csv_text([["student", "state", *exercises, *sums], *(rows[one] for one in sorted(rows))])
 
 
 def similarity_csv(pairs: Sequence[Pair]) -> str:

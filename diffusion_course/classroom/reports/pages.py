@@ -18,9 +18,11 @@ _PAGE = Template("""<!DOCTYPE html>
 <title>$title</title>
 <style>
 :root { color-scheme: light dark; --text: #1a1a1a; --back: #ffffff; --soft: #595959;
-  --line: #c8c8c8; --panel: #f4f4f4; --right: #006b4f; --wrong: #a33c00; --open: #595959; }
+  --line: #c8c8c8; --panel: #f4f4f4; --right: #006b4f; --wrong: #a33c00; --open: #595959;
+  --marked: #00598c; --bar: #2f7fb5; --other: #d98a00; --mark: #fff1c2; }
 @media (prefers-color-scheme: dark) { :root { --text: #eaeaea; --back: #16181b; --soft: #b4b4b4;
-  --line: #4a4d52; --panel: #22252a; --right: #5fd3ae; --wrong: #ffab7a; --open: #b4b4b4; } }
+  --line: #4a4d52; --panel: #22252a; --right: #5fd3ae; --wrong: #ffab7a; --open: #b4b4b4;
+  --marked: #7cc4f0; --bar: #56b4e9; --other: #e69f00; --mark: #4d4016; } }
 body { font: 1rem/1.5 system-ui, sans-serif; color: var(--text); background: var(--back);
   margin: 0 auto; padding: 1rem; max-width: 52rem; overflow-wrap: anywhere; }
 h1 { font-size: 1.5rem; margin: 0 0 .25rem; } h2 { font-size: 1.15rem; margin: 2rem 0 .5rem; }
@@ -29,6 +31,7 @@ article { border: 1px solid var(--line); border-left: .4rem solid var(--open);
   border-radius: .3rem; padding: .6rem .9rem; margin: .7rem 0; }
 article.right { border-left-color: var(--right); }
 article.wrong { border-left-color: var(--wrong); }
+article.marked { border-left-color: var(--marked); } .marked .state { color: var(--marked); }
 article h3 { font-size: 1rem; margin: 0; }
 article p { margin: .35rem 0 0; }
 .state { font-weight: 600; }
