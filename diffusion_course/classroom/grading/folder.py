@@ -22,6 +22,7 @@ from ..sandbox.limits import Limits
 from .again import merged, regraded
 from .attempts import run_attempts
 from .desk import Desk
+from .downloads import return_names
 from .finding import scan, submissions_folder
 from .given import Given
 from .gradable import NotGradable, made_gradable, named_by_their_notebooks, require_reference
@@ -179,7 +180,8 @@ def grade_folder(
         failed = tuple(sorted([*failures, *unclear]))
         settled = desk.settle(graded, datetime.now().astimezone())
         sheet, notes = desk.write(settled), (*found.notes, *desk.notes)
-        write_reports(ClassResults(assignment, settled, read, failed, notes), out)
+        names = return_names(submissions_folder(submissions), read)
+        write_reports(ClassResults(assignment, settled, read, failed, notes, names), out)
         seconds, new = time.monotonic() - started, len(waiting) - len(failures)
         return Summary(out, settled, failed, notes, new, seconds, sheet)
 

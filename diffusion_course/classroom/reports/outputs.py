@@ -1,6 +1,7 @@
 """The files that a grading run leaves.
 
-They are grades.csv, results.json, similarity.csv, a page for each student and an index.
+They are grades.csv, results.json, similarity.csv, a page for each student, also in feedback.zip
+for the way back, an index and a page of texts that are alike.
 """
 
 from __future__ import annotations
@@ -17,7 +18,10 @@ from ..files import printable, safe_name
 from ..records import Graded
 from .class_results import ClassResults
 from .feedback import student_page
+from .origins import origins_of
 from .overview import index_page
+from .returned import feedback_zip
+from .side_by_side import FILE, copies_page
 from .similarity import Pair, similar_pairs
 from .tables import csv_text
 
@@ -29,7 +33,7 @@ def write_reports(results: ClassResults, out: Path) -> None:
     """
     graded = results.graded
     read = {one.student: results.submissions[one.student] for one in graded}
-    pairs = similar_pairs(results.assignment, read)
+    pairs, origins = similar_pairs(results.assignment, read), origins_of(results)
     names = {student.id: student.name for student in results.assignment.roster}
     pages = {
         f"feedback/{safe_name(one.student)}.html": student_page(
@@ -42,10 +46,12 @@ def write_reports(results: ClassResults, out: Path) -> None:
         "similarity.csv": similarity_csv(pairs),
         "results.json": results_json(results),
         **pages,
-        "index.html": index_page(results, pairs),
+        "index.html": index_page(results, pairs, FILE if pairs or origins else ""),
+        FILE: copies_page(results, pairs, origins),
     }
     for name, text in texts.items():
         write_bytes(out / name, text.encode("utf-8"))
+    write_bytes(out / "feedback.zip", feedback_zip(results, names))
     for old in (out / "feedback").glob("*.html"):  # of a submission that is gone or not gradable
         if f"feedback/{old.name}" not in pages:
             old.unlink()

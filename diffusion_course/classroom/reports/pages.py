@@ -43,10 +43,31 @@ pre { white-space: pre-wrap; background: var(--panel); padding: .5rem; }
 th, td { overflow-wrap: break-word; text-align: left; padding: .25rem .6rem .25rem 0;
   border-bottom: 1px solid var(--line); vertical-align: top; }
 td.number, th.number { text-align: right; font-variant-numeric: tabular-nums; }
+ul.bars { list-style: none; margin: .3rem 0 1rem; padding: 0; }
+.bars li { display: flow-root; margin: 0 0 .6rem; } .bars .count { float: right; }
+.bar { display: block; background: var(--bar); clear: both; }
+.bars .bar { height: .55rem; min-width: .15rem; }
+.count, .column { font-variant-numeric: tabular-nums; }
+.histogram { display: flex; align-items: flex-end; gap: 2px; margin: 1rem 0; max-width: 36rem; }
+.column { flex: 1; text-align: center; font-size: .85rem; } .start { display: block; }
+.column .start { border-top: 1px solid var(--soft); color: var(--soft); }
+.shares { display: flex; height: .9rem; border: 1px solid var(--line); margin: .3rem 0 0; }
+.shares .right, .key.right { background: var(--bar); }
+.shares .wrong, .key.wrong { background: repeating-linear-gradient(45deg, var(--other) 0 4px,
+  var(--back) 4px 6px); }
+.legend { margin: .1rem 0 .3rem; font-size: .9rem; color: var(--soft); }
+.key { display: inline-block; width: .8em; height: .8em; border: 1px solid var(--line);
+  margin-right: .3em; }
+a { color: var(--marked); }
+.wide { max-width: 90rem; } .wide p { max-width: 50rem; }
+.pair { display: grid; grid-template-columns: 1fr 1fr; gap: 1rem; }
+.pair h4 { margin: 0; } .pair pre { margin: .2rem 0 1rem; font-size: .85rem; }
+mark { background: var(--mark); color: inherit; font-weight: 600; }
+@media (max-width: 45rem) { .pair { grid-template-columns: 1fr; gap: 0; } }
 @media print { :root { --text: #000; --back: #fff; } article { break-inside: avoid; } }
 </style>
 </head>
-<body>
+<body$css>
 <main>
 $body
 </main>
@@ -55,9 +76,10 @@ $body
 """)
 
 
-def page(title: str, body: str) -> str:
-    """Return a whole page; `body` is HTML."""
-    return _PAGE.substitute(title=escape(printable(title)), body=body)
+def page(title: str, body: str, *, wide: bool = False) -> str:
+    """Return a whole page; `body` is HTML, a `wide` page has room for two columns."""
+    css = ' class="wide"' if wide else ""
+    return _PAGE.substitute(title=escape(printable(title)), body=body, css=css)
 
 
 def code_text(text: str) -> str:
