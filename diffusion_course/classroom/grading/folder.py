@@ -85,13 +85,16 @@ def grade_one(
     wanted = hidden_cases(assignment, submission.student)
     submission = made_gradable(submission, [exercise for exercise, _ in wanted])
     wanted = [one for one in wanted if not only or one[0].id in only]
-    attempts, notes = attempt(submission, wanted, limits, unsafe=unsafe, course=course)
+    meter: list[float] = []
+    way = {"unsafe": unsafe, "course": course, "meter": meter}
+    attempts, notes = attempt(submission, wanted, limits, **way)
     used = [
         f"{one.id} uses the course's {names}"
         for one, _ in wanted
         if (names := _used(course_names(submission, one), attempts.get(one.id)))
     ]
-    return mark(assignment, submission, wanted, attempts, (*notes, *used))
+    graded = mark(assignment, submission, wanted, attempts, (*notes, *used))
+    return dataclasses.replace(graded, seconds=round(sum(meter), 1))
 
 
 def _used(by_text: str, attempt: Attempt | None) -> str:
