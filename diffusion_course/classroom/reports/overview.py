@@ -11,6 +11,7 @@ from urllib.parse import quote
 from ...exercises.registry import get_exercise
 from ..assignment.manual import get_question
 from ..files import printable, safe_name
+from ..reasons import Reason, told
 from ..records import Graded, Mark
 from .charts import bars, histogram, shares
 from .class_results import ClassResults
@@ -71,7 +72,7 @@ def _to_teach(marks: dict[str, list[Mark]]) -> list[str]:
     for (exercise_id, name), count in often:
         exercise = get_exercise(exercise_id)
         label = (
-            f"<b>{escape(exercise_id)} {code_text(exercise.title)}</b>: {code_text(name)}"
+            f"<strong>{escape(exercise_id)} {code_text(exercise.title)}</strong>: {code_text(name)}"
             f'<br><span class="soft">{code_text(exercise.derivation)}</span>'
         )
         rows.append((label, count, f"{count} of {len(marks[exercise_id])}"))
@@ -118,10 +119,19 @@ def _by_hand(one: Graded) -> list[str]:
 
 
 def _mistakes(marks: Sequence[Mark]) -> list[tuple[str, int]]:
-    """The mistakes of an exercise and how often each is; one without a name is its check's."""
+    """The mistakes of an exercise and how often each is, known ones by their names."""
     wrong = [mark for mark in marks if mark.status == "wrong"]
-    named = Counter(mark.mistake or f"({mark.check})" for mark in wrong)
+    named = Counter(mark.mistake or _in_words(mark) for mark in wrong)
     return sorted(named.items(), key=lambda item: (-item[1], item[0]))
+
+
+def _in_words(mark: Mark) -> str:
+    """What went wrong where no known mistake is named: the sentence that the student reads."""
+    demands = get_exercise(mark.exercise_id).properties
+    said = next((one.message for one in demands if one.name == mark.check), None)
+    if said is None:
+        said = told(Reason(mark.check), "an exception")
+    return said.strip().rstrip(".")
 
 
 def _exercises(marks: dict[str, list[Mark]]) -> list[str]:
