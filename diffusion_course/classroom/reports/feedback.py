@@ -6,6 +6,7 @@ from html import escape
 
 from ...exercises.registry import get_exercise
 from ..assignment.assignment import Assignment
+from ..assignment.partial import RULE, properties
 from ..files import printable
 from ..records import Graded, Mark
 from .pages import code_text, page, points_of
@@ -36,7 +37,19 @@ def student_page(assignment: Assignment, graded: Graded, name: str = "") -> str:
             "<p>Your instructor marks these.</p>",
             *map(_question, manual),
         ]
+    body += _rules(assignment)
     return page(f"{assignment.title}: {graded.student}", "\n".join(body))
+
+
+def _rules(assignment: Assignment) -> list[str]:
+    """How the points of an answer are shared, where they are."""
+    if not assignment.partial:
+        return []
+    texts: dict[str, str] = {}
+    for exercise_id in assignment.partial:
+        texts |= properties(get_exercise(exercise_id))
+    items = [f"<li>{escape(name)}: {code_text(text)}</li>" for name, text in texts.items()]
+    return ["<h2>Partial credit</h2>", f"<p>{escape(RULE)}</p><ul>", *items, "</ul>"]
 
 
 def _article(mark: Mark) -> str:
