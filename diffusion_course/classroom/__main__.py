@@ -24,7 +24,12 @@ def parser() -> argparse.ArgumentParser:
 
 def _add_build(command: argparse.ArgumentParser) -> None:
     add = command.add_argument
-    add("--lessons", required=True, help="for example 02,04")
+    add("--lessons", help="for example 02,04")
+    what = "single ones, for example 01.1,02.5 (02.m1 is a question in words)"
+    add("--exercises", help=what)
+    add("--points", help="for example 01.1=3,02.5=2, or a CSV or TOML file")
+    what = "share the points of an exercise over what an answer can have right on its own"
+    add("--partial", action="store_true", help=what)
     add("--out", required=True, type=user_path, help="a new folder")
     add("--name", help="file name of the notebook: letters, digits, - and _")
     add("--title", help="what the notebook is headed")
@@ -80,8 +85,11 @@ def carry_out(options: argparse.Namespace) -> int:
     """Do what was asked for; returns the exit code."""
     if options.command == "build":
         from .assignment.build import build_assignment
+        from .assignment.points import read_points
 
-        kept = {name: getattr(options, name) for name in ("name", "title", "roster", "seed")}
+        names = ("exercises", "partial", "name", "title", "roster", "seed")
+        kept = {name: getattr(options, name) for name in names}
+        kept["points"] = read_points(options.points) if options.points else {}
         print(build_assignment(options.lessons, options.out, manual=not options.no_manual, **kept))
         return 0
     from .assignment.assignment import load_assignment
