@@ -18,12 +18,13 @@ from ..records import Student
 from .assignment import Assignment, save_assignment
 from .choice import Choice, usual_name, usual_title
 from .hidden import describe_cases
-from .notebooks import make_notebook, to_bytes
+from .notebooks import Kind, make_notebook, to_bytes
 from .partial import even_shares
 from .roster import read_roster
 from .schedule import Schedule
 
 WEAKEST_SEED = 10**18
+NOTEBOOKS: dict[Kind, str] = {"student": "student", "solved": "instructor/solved"}  # and where
 # nbgrader's own stub raises an error below the student's answer; this one does not.
 _NBGRADER_CONFIG = """# nbgrader reads this when it is run in this folder.
 # In a course of your own, copy these lines.
@@ -156,18 +157,22 @@ def write_assignment(assignment: Assignment, out: str | Path) -> Built:
     return Built(out, assignment, tuple(_shortened(files, assignment)), notes)
 
 
+def notebook_bytes(assignment: Assignment, kind: Kind, student: str = "") -> bytes:
+    """Return the file of one notebook; the same assignment and student give the same bytes."""
+    return to_bytes(make_notebook(assignment, kind, student))
+
+
 def _write(assignment: Assignment, folder: Path) -> tuple[str, ...]:
     file = f"{assignment.name}.ipynb"
     for student in [one.id for one in assignment.roster] or [""]:
-        for kind, target in (("student", "student"), ("solved", "instructor/solved")):
-            content = to_bytes(make_notebook(assignment, kind, student))
-            _save(folder / target / student / file, content)
+        for kind, place in NOTEBOOKS.items():
+            _save(folder / place / student / file, notebook_bytes(assignment, kind, student))
     save_assignment(assignment, folder / "instructor" / "assignment.json")
     _save(folder / "instructor" / "hidden_cases.md", describe_cases(assignment).encode("utf-8"))
     (folder / "instructor").chmod(0o700)
     if assignment.has_own_numbers:
         return (NO_SOURCE,)
-    _save(folder / "source" / assignment.name / file, to_bytes(make_notebook(assignment, "source")))
+    _save(folder / "source" / assignment.name / file, notebook_bytes(assignment, "source"))
     _save(folder / "nbgrader_config.py", _NBGRADER_CONFIG.encode("utf-8"))
     return (ALL_OR_NOTHING,) if assignment.partial else ()
 
