@@ -59,6 +59,14 @@ def _add_grade(command: argparse.ArgumentParser) -> None:
     add("--out", required=True, type=user_path, help=what)
     what = "a student or an exercise to grade again; give it several times for several"
     add("--regrade", action="append", default=[], metavar="ID", help=what)
+    what = "a filled sheet of points for questions in words; several times for several"
+    add("--manual", action="append", default=[], metavar="CSV", help=what)
+    what = "points that you set for single exercises: columns id, exercise, points, reason"
+    add("--overrides", default="", metavar="CSV", help=what)
+    what = "when students handed in: columns id and time, or mtime for the times of the files"
+    add("--times", default="", metavar="CSV", help=what)
+    what = "which version counts where one handed in several (default last)"
+    add("--keep", choices=("last", "best"), default="", help=what)
     add("--jobs", type=int, default=2, help="submissions at a time (default 2)")
     what = "seconds for one submission (default 60)"
     add("--timeout", type=float, default=60.0, help=what)
@@ -117,6 +125,7 @@ def carry_out(options: argparse.Namespace) -> int:
     import torch
 
     from .grading.folder import grade_folder
+    from .grading.given import Given
     from .sandbox.bubblewrap import require_hidden
     from .sandbox.limits import Limits
 
@@ -134,6 +143,7 @@ def carry_out(options: argparse.Namespace) -> int:
         limits=limits,
         unsafe=options.unsafe,
         regrade=options.regrade,
+        given=Given(tuple(options.manual), options.overrides, options.times, options.keep),
     )
     print(summary)
     return 1 if summary.failed else 0

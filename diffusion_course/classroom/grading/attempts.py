@@ -55,14 +55,17 @@ def run_attempts(
     *,
     unsafe: bool = False,
     course: Path | None = None,
+    meter: list[float] | None = None,
 ) -> tuple[dict[str, Attempt], tuple[str, ...]]:
     """Return an Attempt for each exercise id, and notes for the instructor.
 
-    `course` is a folder made by `bubblewrap.course_copy`; without it one is made. Raises
+    `course` is a folder made by `bubblewrap.course_copy`; without it one is made. To `meter` the
+    seconds are added that the submission took. Raises
     SandboxMissing where there is no bubblewrap and `unsafe` is False.
     """
     if not unsafe:
         require_sandbox()
+    began = time.monotonic()
     with ExitStack() as stack:
         course = course or stack.enter_context(course_copy())
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="submission-")))
@@ -74,6 +77,8 @@ def run_attempts(
         attempting.together()
         attempting.apart()
         notes = [*attempting.notes, *[NOT_PROTECTED] * unsafe]
+        if meter is not None:
+            meter.append(time.monotonic() - began)
         return attempting.attempts, tuple(dict.fromkeys(notes))
 
 

@@ -10,14 +10,18 @@ this assignment (https://docs.moodle.org/en/Using_Assignment).
 from __future__ import annotations
 
 import dataclasses
+import os
 import re
 import unicodedata
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 
-from ..records import Student
+from ..files import printable, safe_name
+from ..records import Student, Submission
 
 _CANVAS = re.compile(r"(?P<name>[^_ ].*?)(?P<late>_LATE)?_(?P<user>\d+)_\d{5,}_.+")
-_MOODLE = re.compile(r"(?P<name>[^_].*)_(?P<user>\d+)_assignsubmission_(?:file|onlinetext)(?:_.*)?")
+_MOODLE = re.compile(
+    r"(?P<start>(?P<name>[^_].*)_(?P<user>\d+)_assignsubmission_(?:file|onlinetext))(?:_.*)?"
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,6 +48,26 @@ def handed_in(name: str, roster: Collection[Student]) -> HandedIn | None:
     if len(alike) == 1:
         return HandedIn(alike[0], late)
     return HandedIn(f"{found['name']}_{found['user']}", late)
+
+
+def return_names(folder: str | os.PathLike, read: Mapping[str, Submission]) -> dict[str, str]:
+    """Return by student under which name in a zip their feedback goes back to Canvas or Moodle.
+
+    Canvas takes a file back under the very name of the download. Moodle reads whose it is from the
+    beginning, and gives the rest to the student as the file's name. Elsewhere it is `ID.html`.
+    """
+    names = {}
+    for student, one in read.items():
+        top = one.path.relative_to(folder).parts[0]
+        names[student] = f"{safe_name(student)}.html"
+        if printable(top, len(top)) != top:  # no name that every zip can hold
+            continue
+        if _CANVAS.fullmatch(top) and one.path.name == top:
+            names[student] = top
+        elif found := _MOODLE.fullmatch(top):
+            start, end = top[: found.end("start")], one.path.name == top
+            names[student] = f"{start}_feedback.html" if end else f"{top}/feedback.html"
+    return names
 
 
 def _spellings(name: str) -> set[str]:

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
+from typing import Any
 
 from ...files.paths import user_path
 from ..files import is_folder, is_link, printable, read_file
@@ -69,7 +70,7 @@ def scan(folder: str | os.PathLike, roster: Collection[Student] = ()) -> Found:
     notes: list[str] = []
     refused: list[tuple[str, str]] = []
     ids = {student.id for student in roster}
-    owners = _gradescope_owners(folder / _GRADESCOPE, notes)
+    owners = _gradescope_owners(gradescope_entries(folder, notes), notes)
     found: dict[str, list[tuple[int, str, Path]]] = {}
     for name in sorted(os.listdir(folder)):
         path, shown = folder / name, printable(name, 80)
@@ -112,17 +113,29 @@ def scan(folder: str | os.PathLike, roster: Collection[Student] = ()) -> Found:
     return Found(chosen, tuple(notes), tuple(refused))
 
 
-def _gradescope_owners(path: Path, notes: list[str]) -> dict[str, str]:
-    """Return folder name -> student id from Gradescope's list of submissions, if there is one."""
+def gradescope_entries(folder: Path, notes: list[str]) -> dict[str, Any]:
+    """Return what Gradescope's list of submissions in `folder` says of each, by folder name.
+
+    It is empty where there is no such list; of one that cannot be used, `notes` are told.
+    """
+    path = folder / _GRADESCOPE
     if not os.path.lexists(path):
         return {}
     try:
         import yaml
 
         text = read_file(path, _LIST_BYTES).decode("utf-8")
-        entries = yaml.load(text, Loader=yaml.BaseLoader)  # values are texts only
-        owners = {}
-        for name, entry in dict(entries).items():
+        return dict(yaml.load(text, Loader=yaml.BaseLoader))  # values are texts only
+    except Exception as error:  # whatever is wrong with it, the folders' own names remain
+        notes.append(_not_used(error))
+        return {}
+
+
+def _gradescope_owners(entries: Mapping[str, Any], notes: list[str]) -> dict[str, str]:
+    """Return folder name -> student id from Gradescope's list of submissions."""
+    owners = {}
+    try:
+        for name, entry in entries.items():
             people = [
                 str(one.get(":sid") or one.get(":email") or "") for one in entry[":submitters"]
             ]
@@ -134,10 +147,14 @@ def _gradescope_owners(path: Path, notes: list[str]) -> dict[str, str]:
                     f"{printable(str(name))} is a group's: it is graded for {printable(people[0])},"
                     f" not for {others}"
                 )
-        return owners
-    except Exception as error:  # whatever is wrong with it, the folders' own names remain
-        notes.append(
-            f"{path.name} is not used, the folders keep their names as ids"
-            f" ({printable(str(error), 100)})"
-        )
+    except Exception as error:
+        notes.append(_not_used(error))
         return {}
+    return owners
+
+
+def _not_used(error: Exception) -> str:
+    return (
+        f"{_GRADESCOPE} is not used, the folders keep their names as ids"
+        f" ({printable(str(error), 100)})"
+    )

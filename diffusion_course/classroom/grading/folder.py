@@ -7,6 +7,7 @@ import os
 import time
 from collections.abc import Callable, Collection, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from datetime import datetime
 from pathlib import Path
 
 from ...files.paths import user_path
@@ -20,7 +21,10 @@ from ..sandbox.bubblewrap import course_copy, require_hidden, require_sandbox
 from ..sandbox.limits import Limits
 from .again import merged, regraded
 from .attempts import run_attempts
+from .desk import Desk
+from .downloads import return_names
 from .finding import scan, submissions_folder
+from .given import Given
 from .gradable import NotGradable, made_gradable, named_by_their_notebooks, require_reference
 from .hand_offs import course_names
 from .journal import Journal, grading_key, hold_folder
@@ -35,7 +39,7 @@ class Summary:
     """What a run did.
 
     `failed` holds (student, why) of submissions that could not be graded, `new` how many were
-    graded now.
+    graded now, `sheet` the file in which answers wait for the instructor's points.
     """
 
     out: Path
@@ -44,15 +48,21 @@ class Summary:
     notes: tuple[str, ...]
     new: int
     seconds: float
+    sheet: Path | None = None
 
     def __str__(self) -> str:
         lines = [f"{len(self.graded)} submissions graded, {self.new} of them now"]
         if self.graded:
             mean = sum(one.points for one in self.graded) / len(self.graded)
-            lines[0] += f"; {mean:.1f} points in the mean, before the manual questions"
+            lines[0] += f"; {mean:.1f} points in the mean"
         if self.new:
             lines.append(f"{60 * self.new / self.seconds:.1f} submissions a minute")
         lines += [f"not gradable: {student}: {why}" for student, why in self.failed]
+        if self.sheet is not None:
+            lines.append(
+                f"answers in words wait for your points: fill {self.sheet} and run the same command"
+                " again"
+            )
         return "\n".join(
             [*lines, *self.notes, f"reports: {self.out / 'index.html'}, {self.out / 'grades.csv'}"]
         )
@@ -75,13 +85,16 @@ def grade_one(
     wanted = hidden_cases(assignment, submission.student)
     submission = made_gradable(submission, [exercise for exercise, _ in wanted])
     wanted = [one for one in wanted if not only or one[0].id in only]
-    attempts, notes = attempt(submission, wanted, limits, unsafe=unsafe, course=course)
+    meter: list[float] = []
+    way = {"unsafe": unsafe, "course": course, "meter": meter}
+    attempts, notes = attempt(submission, wanted, limits, **way)
     used = [
         f"{one.id} uses the course's {names}"
         for one, _ in wanted
         if (names := _used(course_names(submission, one), attempts.get(one.id)))
     ]
-    return mark(assignment, submission, wanted, attempts, (*notes, *used))
+    graded = mark(assignment, submission, wanted, attempts, (*notes, *used))
+    return dataclasses.replace(graded, seconds=round(sum(meter), 1))
 
 
 def _used(by_text: str, attempt: Attempt | None) -> str:
@@ -100,16 +113,19 @@ def grade_folder(
     unsafe: bool = False,
     progress: bool = True,
     regrade: Sequence[str] = (),
+    given: Given | None = None,
     attempt: Attempting = run_attempts,
 ) -> Summary:
     """Grade every submission in a folder into `out`; what the same grader graded before is kept.
 
-    Of that, `regrade` names students and exercises that are graded again.
+    Of that, `regrade` names students and exercises that are graded again; `given` is what the
+    instructor set by hand, and when students handed in.
     Before anything else the course's own solutions are graded under the same limits. Raises
     SandboxMissing before anything is read, FileNotFoundError for a folder that is not there or
     empty, InUse where another run writes to `out`, ReferenceFails where the solutions do not have
     all points, ValueError for fewer than one job, an `out` among the submissions,
-    folders that the sandbox would show, and a `regrade` that is no student and no exercise.
+    folders that the sandbox would show, a `regrade` that is no student and no exercise, and what
+    cannot be read of `given`.
     """
     if jobs < 1:
         raise ValueError(f"jobs must be at least 1, got {jobs}.")
@@ -139,22 +155,22 @@ def grade_folder(
             for student, path in found.submissions
         }
         read = named_by_their_notebooks(read, [one.id for one in assignment.roster])
+        desk = Desk(assignment, submissions, out, read, given or Given())
         kept = {student: journal.get(student, one.sha256) for student, one in read.items()}
         graded = {student: one for student, one in kept.items() if one is not None}
         again, students = regraded(regrade, assignment.exercises, read)
         old = {one: graded.pop(one) for one in list(graded) if again or one in students}
         waiting = [student for student in read if student not in graded]
+        way = {"unsafe": unsafe, "course": course, "attempt": attempt}
 
         if attempt is run_attempts and any(read[one].problem is None for one in waiting):
             first = next((one.id for one in assignment.roster if one.id in waiting), "")
-            given = {"unsafe": unsafe, "course": course, "attempt": attempt}
             if first or not assignment.roster:
-                require_reference(assignment, first, limits, **given)
+                require_reference(assignment, first, limits, **way)
 
         def work(student: str) -> None:
             only = again if student in old and student not in students else ()
-            given = {"unsafe": unsafe, "course": course, "attempt": attempt, "only": only}
-            made = grade_one(assignment, read[student], limits, **given)
+            made = grade_one(assignment, read[student], limits, only=only, **way)
             made = merged(old[student], made) if only else made
             journal.put(made)
             graded[student] = made
@@ -165,10 +181,12 @@ def grade_folder(
             _at_a_time(1, work, late, progress=progress)  # if it fails, what was first stands
         unclear = [(student, str(NotGradable(why))) for student, why in found.refused]
         failed = tuple(sorted([*failures, *unclear]))
-        ordered = tuple(graded[student] for student in sorted(graded))
-        write_reports(ClassResults(assignment, ordered, read, failed, found.notes), out)
-        seconds = time.monotonic() - started
-        return Summary(out, ordered, failed, found.notes, len(waiting) - len(failures), seconds)
+        settled = desk.settle(graded, datetime.now().astimezone())
+        sheet, notes = desk.write(settled), (*found.notes, *desk.notes)
+        names = return_names(submissions_folder(submissions), read)
+        write_reports(ClassResults(assignment, settled, read, failed, notes, names), out)
+        seconds, new = time.monotonic() - started, len(waiting) - len(failures)
+        return Summary(out, settled, failed, notes, new, seconds, sheet)
 
 
 def _ran_out_of_time(graded: Graded) -> bool:

@@ -67,7 +67,8 @@ class Journal:
             if known != (self.key, sha256, student):
                 return None
             marks = tuple(Mark(**one) for one in content["marks"])
-            return Graded(student, sha256, marks, tuple(content["notes"]))
+            notes, seconds = tuple(content["notes"]), float(content["seconds"])
+            return Graded(student, sha256, marks, notes, seconds=seconds)
         except (OSError, ValueError, KeyError, TypeError):
             return None
 
