@@ -1,4 +1,4 @@
-"""`python -m diffusion_course.classroom build|grade|gradescope`."""
+"""`python -m diffusion_course.classroom build|term|grade|gradescope`."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ def parser() -> argparse.ArgumentParser:
     commands = top.add_subparsers(dest="command", required=True)
     what = "notebooks for students and instructor, and the grader's secrets"
     _add_build(commands.add_parser("build", help=what))
+    what = "all assignments of a term, from its calendar; again, for who enrols late"
+    _add_term(commands.add_parser("term", help=what))
     _add_grade(commands.add_parser("grade", help="grade a folder of submissions in a sandbox"))
     what = "make Gradescope's autograder.zip of an assignment"
     _add_gradescope(commands.add_parser("gradescope", help=what))
@@ -24,7 +26,12 @@ def parser() -> argparse.ArgumentParser:
 
 def _add_build(command: argparse.ArgumentParser) -> None:
     add = command.add_argument
-    add("--lessons", required=True, help="for example 02,04")
+    add("--lessons", help="for example 02,04")
+    what = "single ones, for example 01.1,02.5 (02.m1 is a question in words)"
+    add("--exercises", help=what)
+    add("--points", help="for example 01.1=3,02.5=2, or a CSV or TOML file")
+    what = "share the points of an exercise over what an answer can have right on its own"
+    add("--partial", action="store_true", help=what)
     add("--out", required=True, type=user_path, help="a new folder")
     add("--name", help="file name of the notebook: letters, digits, - and _")
     add("--title", help="what the notebook is headed")
@@ -34,6 +41,12 @@ def _add_build(command: argparse.ArgumentParser) -> None:
     add("--seed", type=int, help=what)
     what = "without the questions that a person marks"
     add("--no-manual", action="store_true", help=what)
+
+
+def _add_term(command: argparse.ArgumentParser) -> None:
+    command.add_argument("calendar", type=user_path, help="for example term.toml")
+    what = "the folder of the assignments; what is built there stays"
+    command.add_argument("--out", required=True, type=user_path, help=what)
 
 
 def _add_grade(command: argparse.ArgumentParser) -> None:
@@ -88,9 +101,18 @@ def carry_out(options: argparse.Namespace) -> int:
     """Do what was asked for; returns the exit code."""
     if options.command == "build":
         from .assignment.build import build_assignment
+        from .assignment.points import read_points
 
-        kept = {name: getattr(options, name) for name in ("name", "title", "roster", "seed")}
+        names = ("exercises", "partial", "name", "title", "roster", "seed")
+        kept = {name: getattr(options, name) for name in names}
+        kept["points"] = read_points(options.points) if options.points else {}
         print(build_assignment(options.lessons, options.out, manual=not options.no_manual, **kept))
+        return 0
+    if options.command == "term":
+        from .assignment.enrolling import build_term
+        from .assignment.term import read_term
+
+        print(build_term(read_term(options.calendar), options.out))
         return 0
     from .assignment.assignment import load_assignment
 

@@ -20,6 +20,7 @@ from ...files.paths import user_path
 from ..files import write_secret
 from ..records import Student
 from .manual import get_question
+from .partial import RULE, checked_shares
 from .points import checked_points
 from .roster import id_problem
 from .schedule import Schedule, require_students, schedule_from_json
@@ -35,9 +36,10 @@ class Assignment:
     """What the grader has to know; `seed` is secret.
 
     With an empty roster everybody gets the same numbers and hidden cases. `points` are those of
-    each exercise; left out, they are the course's. Raises LookupError for an unknown exercise or
-    question, ValueError for a bad name, seed, roster or number of points, for an extension of
-    nobody on the roster, or for nothing to do.
+    each exercise; left out, they are the course's. `partial` has the points of each property of an
+    exercise (`partial.properties`); one that is not there has all of its points or none. Raises
+    LookupError for an unknown exercise or question, ValueError for a bad name, seed or roster, for
+    points that cannot be meant, for an extension of nobody on the roster, or for nothing to do.
     """
 
     name: str
@@ -47,6 +49,7 @@ class Assignment:
     seed: int
     roster: tuple[Student, ...] = ()
     points: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    partial: Mapping[str, Mapping[str, float]] = dataclasses.field(default_factory=dict)
     schedule: Schedule = Schedule()
 
     def __post_init__(self) -> None:
@@ -75,6 +78,7 @@ class Assignment:
         for one in self.manual:
             get_question(one)
         object.__setattr__(self, "points", usual | checked_points(self.points, self.exercises))
+        object.__setattr__(self, "partial", checked_shares(self.partial, self.points))
         require_students(self.schedule.extensions, [one.id for one in self.roster])
 
     def exercise(self, exercise_id: str, student_id: str = "") -> Exercise:
@@ -158,6 +162,8 @@ def to_json(assignment: Assignment) -> bytes:
         "format": FORMAT,
         **{key: getattr(assignment, key) for key in keys},
         "points": assignment.points,
+        "partial": assignment.partial,
+        "rule of partial": RULE if assignment.partial else None,
         **assignment.schedule.as_json(),
         "choices": {one: _offered(one) for one in assignment.exercises if _offered(one)},
         "roster": [dataclasses.asdict(student) for student in assignment.roster],
@@ -199,7 +205,7 @@ def load_assignment(path: str | Path) -> Assignment:
         lists = (tuple(content["exercises"]), tuple(content["manual"]))
         assignment = Assignment(
             *(content["name"], content["title"], *lists, content["seed"], roster),
-            content["points"] if content["format"] == FORMAT else {},
+            *((content["points"], content["partial"]) if content["format"] == FORMAT else ({}, {})),
             schedule_from_json(content),
         )
         choices = dict(content["choices"])

@@ -6,6 +6,7 @@ from html import escape
 
 from ...exercises.registry import get_exercise
 from ..assignment.assignment import Assignment
+from ..assignment.partial import RULE, properties
 from ..files import printable
 from ..records import Graded, Lateness, Mark
 from .pages import code_text, page, points_of
@@ -37,7 +38,7 @@ def student_body(assignment: Assignment, graded: Graded, name: str = "") -> str:
         body += ["<h2>Exercises</h2>", *map(_article, automatic)]
     if manual:
         body += ["<h2>Questions in words</h2>", *map(_question, manual)]
-    return "\n".join(body)
+    return "\n".join([*body, *_rules(assignment)])
 
 
 def _total(graded: Graded) -> list[str]:
@@ -74,6 +75,17 @@ def _late(graded: Graded, late: Lateness) -> str:
 def _moment(time: str) -> str:
     """An ISO time for a reader: 2026-10-12 23:59 (UTC+02:00)."""
     return f"{time[:10]} {time[11:16]} (UTC{time[19:]})"
+
+
+def _rules(assignment: Assignment) -> list[str]:
+    """How the points of an answer are shared, where they are."""
+    if not assignment.partial:
+        return []
+    texts: dict[str, str] = {}
+    for exercise_id in assignment.partial:
+        texts |= properties(get_exercise(exercise_id))
+    items = [f"<li>{escape(name)}: {code_text(text)}</li>" for name, text in texts.items()]
+    return ["<h2>Partial credit</h2>", f"<p>{escape(RULE)}</p><ul>", *items, "</ul>"]
 
 
 def _article(mark: Mark) -> str:
