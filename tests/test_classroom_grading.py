@@ -254,7 +254,7 @@ def test_a_class_is_graded_in_the_sandbox(homework, tmp_path):
     page = (tmp_path / "out" / "feedback" / "bob.html").read_text()
     assert "Known mistake: no square root on the noise" in page and "2 of 7 points so far" in page
     index = (tmp_path / "out" / "index.html").read_text()
-    assert "no square root on the noise</span> <span class=\"count\">1 of 3<" in index
+    assert 'no square root on the noise</span> <span class="count">1<' in index
     for text in (page, index):
         assert "script" not in Page(text).tags and not any(":" in target for target in Page(text).targets)
 
