@@ -62,7 +62,7 @@ def sheet(path, *lines, head="id,question,points,comment"):
 def test_a_filled_sheet_counts_on_every_page(homework, tmp_path):
     out = tmp_path / "out"
     first = grade(homework, out)
-    assert first.sheet == out / "manual.csv" and "fill" in str(first)
+    assert first.sheets == (out / "manual.csv",) and "wait for your points: 4. Fill" in str(first)
     blank = rows(out / "manual.csv")
     assert [(row["id"], row["question"], row["points"], row["possible"]) for row in blank] == [
         ("ann", "02.m1", "", "4"), ("ann", "02.m2", "", "3"), ("bob", "02.m1", "", "4"), ("bob", "02.m2", "", "3")]
@@ -72,7 +72,7 @@ def test_a_filled_sheet_counts_on_every_page(homework, tmp_path):
 
     fill(out / "manual.csv", ann_m1=("2,5", "well said"), ann_m2=("0", ""), bob_m1=("4", "<i>all</i>"), bob_m2=("3", ""))
     second = grade(homework, out, overrides=sheet(tmp_path / "over.csv", "bob,02.1,1,on paper", head="id,exercise,points,reason"))
-    assert second.new == 0 and second.sheet is None
+    assert second.new == 0 and second.sheets == ()
     ann, bob, zoe = table(out)
     assert (ann["02.m1"], ann["02.m2"], ann["total"], ann["open"]) == ("2.5", "0", "5.5", "0")
     assert (bob["02.1"], bob["total"], zoe["state"], zoe["total"]) == ("1", "10", "nothing handed in", "")
@@ -94,13 +94,15 @@ def test_a_filled_sheet_is_never_written_again_and_later_answers_get_another(hom
     (tmp_path / "bob.ipynb").rename(homework / "bob.ipynb")
     (homework / "ann.ipynb").write_text(written("quite another text"))
     summary = grade(homework, out)
-    assert (out / "manual.csv").read_bytes() == kept and summary.sheet == out / "manual-2.csv"
+    assert (out / "manual.csv").read_bytes() == kept and summary.sheets == (out / "manual-2.csv",)
     assert [(row["id"], row["question"]) for row in rows(out / "manual-2.csv")] == [("ann", "02.m1"), ("bob", "02.m1"), ("bob", "02.m2")]
     assert any("ann handed in another text for 02.m1 after it was marked" in note for note in summary.notes)
     assert table(out)[0]["02.m1"] == "4"
-    fill(out / "manual-2.csv", ann_m1=("2", ""), bob_m1=("1", ""), bob_m2=("0", ""))
+    fill(out / "manual-2.csv", ann_m1=("2", ""), bob_m1=("1", ""))
+    assert "wait for your points: 1. Fill" in str(grade(homework, out)) and not (out / "manual-3.csv").exists()
+    fill(out / "manual-2.csv", bob_m2=("0", ""))
     summary = grade(homework, out)
-    assert table(out)[0]["02.m1"] == "2" and summary.sheet is None and (out / "manual.csv").read_bytes() == kept
+    assert table(out)[0]["02.m1"] == "2" and summary.sheets == () and (out / "manual.csv").read_bytes() == kept
     assert not any("another text" in note for note in summary.notes)
 
 

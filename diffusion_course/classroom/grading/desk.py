@@ -96,12 +96,20 @@ class Desk:
                 )
         return tuple(settled)
 
-    def write(self, settled: tuple[Graded, ...]) -> Path | None:
-        """Write history.csv, and the sheet of what waits for points, which is returned."""
+    def write(self, settled: tuple[Graded, ...]) -> tuple[Path, ...]:
+        """Write history.csv and the sheet of what is new; returns all sheets that wait for points.
+
+        Of those that are filled already, these are the ones with a row that has no points yet.
+        """
         content = history_csv(self.versions, self.assignment)
         write_bytes(self.out / "history.csv", content.encode("utf-8"))
         own = [one for one in self.sheets if one.path.parent == self.out]
-        return write_waiting(self.out, own, list(self._waiting(settled)))
+        new = write_waiting(self.out, own, list(self._waiting(settled)))
+        open_ones = {
+            (one.student, mark.exercise_id) for one in settled for mark in one.marks if mark.waits
+        }
+        filled = [one for one in self.sheets if one.is_filled and open_ones & one.decisions.keys()]
+        return (*(one.path for one in filled), *([new] if new else []))
 
     def _decided(self, sheets: list[Sheet]) -> Iterator[tuple[Who, Decision]]:
         """What the filled sheets say; of two rows with points the one of the later sheet counts."""

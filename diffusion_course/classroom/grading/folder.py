@@ -39,7 +39,7 @@ class Summary:
     """What a run did.
 
     `failed` holds (student, why) of submissions that could not be graded, `new` how many were
-    graded now, `sheet` the file in which answers wait for the instructor's points.
+    graded now, `sheets` the files in which answers wait for the instructor's points.
     """
 
     out: Path
@@ -48,7 +48,7 @@ class Summary:
     notes: tuple[str, ...]
     new: int
     seconds: float
-    sheet: Path | None = None
+    sheets: tuple[Path, ...] = ()
 
     def __str__(self) -> str:
         lines = [f"{len(self.graded)} submissions graded, {self.new} of them now"]
@@ -58,10 +58,12 @@ class Summary:
         if self.new:
             lines.append(f"{60 * self.new / self.seconds:.1f} submissions a minute")
         lines += [f"not gradable: {student}: {why}" for student, why in self.failed]
-        if self.sheet is not None:
+        if self.sheets:
+            count = sum(mark.waits for one in self.graded for mark in one.marks)
+            named = " and ".join(map(str, self.sheets))
             lines.append(
-                f"answers in words wait for your points: fill {self.sheet} and run the same command"
-                " again"
+                f"answers in words that wait for your points: {count}. Fill {named} and run the"
+                " same command again"
             )
         return "\n".join(
             [*lines, *self.notes, f"reports: {self.out / 'index.html'}, {self.out / 'grades.csv'}"]
@@ -182,11 +184,11 @@ def grade_folder(
         unclear = [(student, str(NotGradable(why))) for student, why in found.refused]
         failed = tuple(sorted([*failures, *unclear]))
         settled = desk.settle(graded, datetime.now().astimezone())
-        sheet, notes = desk.write(settled), (*found.notes, *desk.notes)
+        sheets, notes = desk.write(settled), (*found.notes, *desk.notes)
         names = return_names(submissions_folder(submissions), read)
         write_reports(ClassResults(assignment, settled, read, failed, notes, names), out)
         seconds, new = time.monotonic() - started, len(waiting) - len(failures)
-        return Summary(out, settled, failed, notes, new, seconds, sheet)
+        return Summary(out, settled, failed, notes, new, seconds, sheets)
 
 
 def _ran_out_of_time(graded: Graded) -> bool:

@@ -138,8 +138,11 @@ def _exercises(marks: dict[str, list[Mark]]) -> list[str]:
     parts = ["<h2>Exercises</h2>"] if marks else []
     for exercise_id, several in marks.items():
         rows = [(code_text(name), count, str(count)) for name, count in _mistakes(several)]
+        mean = sum(mark.points for mark in several) / len(several)
+        about = f"in the mean {mean:.2g} of {several[0].max_points:g}"
         head = f"<h3>{escape(exercise_id)} {code_text(several[0].title)}</h3>"
-        parts.append(f"{head}{shares(several)}{bars(rows, len(several)) if rows else ''}")
+        parts.append(f"{head}{shares(several, about)}")
+        parts += [bars(rows, len(several))] if rows else []
     return parts
 
 
