@@ -105,7 +105,9 @@ def _students(results: ClassResults) -> list[str]:
         rows.append([link, f"{one.points:g}", waits, late, f"{one.seconds:.1f}", remarks])
     most = f"points of {results.assignment.max_points:g}"
     head = ["student", most, "not marked", "late", "seconds", "noticed"]
-    return ["<h2>Students</h2>", table(head, rows, numbers=(1, 2, 3, 4))]
+    kept = [one for one in range(len(head)) if one not in (2, 3) or any(row[one] for row in rows)]
+    head, *rows = ([line[one] for one in kept] for line in (head, *rows))
+    return ["<h2>Students</h2>", table(head, rows, numbers=range(1, len(kept) - 1))]
 
 
 def _by_hand(one: Graded) -> list[str]:

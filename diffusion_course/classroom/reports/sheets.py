@@ -56,14 +56,14 @@ def read_manual(path: Path, assignment: Assignment, students: Collection[str]) -
     """
     rows = read_table(path, "the sheet of manual questions", ("id", "question", "points"))
     decisions: dict[Who, Decision] = {}
-    is_filled = False
+    known, is_filled = _spelled(students), False
     for row in rows:
         is_filled |= any(text for name, text in row.cells.items() if name not in COLUMNS)
         question = row["question"]
         if question not in assignment.manual:
             listed = ", ".join(assignment.manual) or "none"
             raise row.error("question", f"is no question of the assignment, which has {listed}.")
-        who = (_student(row, students), question)
+        who = (_student(row, known), question)
         most = get_question(question).points
         points = points_in(row, "points", most, question) if row["points"] else None
         if row["possible"] and points_in(row, "possible", most, question) != most:
@@ -83,6 +83,7 @@ def read_overrides(
     """
     rows = read_table(path, "the points set by hand", ("id", "exercise", "points", "reason"))
     decisions: dict[Who, Decision] = {}
+    known = _spelled(students)
     for row in rows:
         name = row["exercise"]
         if name in assignment.manual:
@@ -90,7 +91,7 @@ def read_overrides(
         if name not in assignment.exercises:
             listed = ", ".join(assignment.exercises) or "none"
             raise row.error("exercise", f"is no exercise of the assignment, which has {listed}.")
-        student = _student(row, students)
+        student = _student(row, known)
         most = assignment.exercise(name, student).points
         if not row["reason"]:
             raise row.error("reason", "is no reason: say in a few words why; the student reads it.")
@@ -131,11 +132,14 @@ def write_waiting(
     return target
 
 
-def _student(row: Row, students: Collection[str]) -> str:
-    """The student of a row, whose id may be spelled as a cell that must be no formula."""
-    for one in students:
-        if row["id"] in (one, safe_cell(one)):
-            return one
+def _spelled(students: Collection[str]) -> dict[str, str]:
+    """Students by what may stand in a cell: the id, or the id spelled so that it is no formula."""
+    return {safe_cell(one): one for one in students} | {one: one for one in students}
+
+
+def _student(row: Row, students: Mapping[str, str]) -> str:
+    if row["id"] in students:
+        return students[row["id"]]
     raise row.error("id", "is nobody on the roster and nobody who handed in.")
 
 
