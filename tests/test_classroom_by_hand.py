@@ -106,6 +106,23 @@ def test_a_filled_sheet_is_never_written_again_and_later_answers_get_another(hom
     assert not any("another text" in note for note in summary.notes)
 
 
+def test_a_sheet_that_is_filled_while_grading_goes_on_is_not_lost(homework, tmp_path):
+    out = tmp_path / "out"
+    grade(homework, out)
+    (homework / "zoe.ipynb").write_text(written("late"))
+
+    def fills(*given, **options):
+        fill(out / "manual.csv", ann_m1=("4", "in the meantime"))
+        (out / "manual (1).csv").write_text("a copy")
+        return pretend(*given, **options)
+
+    grade_folder(HOMEWORK, homework, out, jobs=1, progress=False, attempt=fills)
+    assert "in the meantime" in (out / "manual.csv").read_text() and {row["id"] for row in rows(out / "manual-2.csv")} == {"ann", "bob", "zoe"}
+    summary = grade(homework, out)
+    assert table(out)[0]["02.m1"] == "4" and {row["id"] for row in rows(out / "manual-2.csv")} == {"zoe"}
+    assert any("'manual (1).csv'" in note and "is not read" in note for note in summary.notes)
+
+
 def test_what_was_given_once_is_remembered_and_said(homework, tmp_path):
     out, elsewhere = tmp_path / "out", tmp_path / "mine.csv"
     grade(homework, out, manual=(sheet(elsewhere, "ann,02.m1,4,", "ann,02.m2,3,"),))

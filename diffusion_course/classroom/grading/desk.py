@@ -22,6 +22,7 @@ from ..reports.sheets import (
     read_manual,
     read_overrides,
     sheets_in,
+    taken_for_sheets,
     write_waiting,
 )
 from .given import Given, remember, with_remembered
@@ -53,6 +54,13 @@ class Desk:
         paths = [*own, *(one for one in others if one.resolve() not in [p.resolve() for p in own])]
         self.sheets = [read_manual(path, assignment, students) for path in paths]
         self.decisions = dict(self._decided(self.sheets))
+        for path in taken_for_sheets(out):
+            if path not in others:
+                name = printable(path.name, 80)
+                self.notes.append(
+                    f"{name!r} in {out} is not read. If it holds points, save it as CSV and name it"
+                    " with --manual"
+                )
         self.overrides: dict[Who, Decision] = {}
         if self.given.overrides:
             path = Path(self.given.overrides)
