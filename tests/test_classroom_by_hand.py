@@ -116,7 +116,8 @@ def test_a_sheet_that_is_filled_while_grading_goes_on_is_not_lost(homework, tmp_
         (out / "manual (1).csv").write_text("a copy")
         return pretend(*given, **options)
 
-    grade_folder(HOMEWORK, homework, out, jobs=1, progress=False, attempt=fills)
+    summary = grade_folder(HOMEWORK, homework, out, jobs=1, progress=False, attempt=fills)
+    assert any("manual.csv was filled while this ran" in note for note in summary.notes)
     assert "in the meantime" in (out / "manual.csv").read_text() and {row["id"] for row in rows(out / "manual-2.csv")} == {"ann", "bob", "zoe"}
     summary = grade(homework, out)
     assert table(out)[0]["02.m1"] == "4" and {row["id"] for row in rows(out / "manual-2.csv")} == {"zoe"}

@@ -112,6 +112,11 @@ class Desk:
         content = history_csv(self.versions, self.assignment)
         write_bytes(self.out / "history.csv", content.encode("utf-8"))
         own = [one for one in self.sheets if one.path.parent == self.out]
+        self.notes += [
+            f"{one.path} was filled while this ran: run the same command again, and it counts"
+            for one in own
+            if not one.is_filled and not one.is_free()
+        ]
         new = write_waiting(self.out, own, list(self._waiting(settled)))
         open_ones = {
             (one.student, mark.exercise_id) for one in settled for mark in one.marks if mark.waits

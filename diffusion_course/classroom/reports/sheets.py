@@ -113,7 +113,7 @@ def sheets_in(folder: Path) -> list[Path]:
 
 
 def taken_for_sheets(folder: Path) -> list[Path]:
-    """Files that somebody may take for such sheets, and that are none: `manual (1).csv`, `.xlsx`."""
+    """Files that one may take for such sheets, and that are none: `manual (1).csv`, `.xlsx`."""
     return [one for one in sorted(folder.glob("manual*")) if not _SHEET.fullmatch(one.name)]
 
 
