@@ -51,7 +51,7 @@ def _add_term(command: argparse.ArgumentParser) -> None:
 
 def _add_grade(command: argparse.ArgumentParser) -> None:
     add = command.add_argument
-    what = "ID.ipynb, ID/NAME.ipynb, ID.zip, or nbgrader's submitted/"
+    what = "folder of ID.ipynb, ID/NAME.ipynb or ID.zip, nbgrader's submitted/, an LMS's zip"
     add("submissions", type=user_path, help=what)
     what = "assignment.json of build (looked for beside the submissions if left out)"
     add("--assignment", type=user_path, help=what)
@@ -67,6 +67,12 @@ def _add_grade(command: argparse.ArgumentParser) -> None:
     add("--times", default="", metavar="CSV", help=what)
     what = "which version counts where one handed in several (default last)"
     add("--keep", choices=("last", "best"), default="", help=what)
+    what = "canvas, moodle or gradescope; better with what was exported there: canvas:export.csv"
+    add("--gradebook", action="append", default=[], metavar="LMS[:CSV]", help=what)
+    what = "the gradebook's column of points, where it is not called as the assignment"
+    add("--column", default="", help=what)
+    what = "what the gradebook says of who handed in nothing (default empty)"
+    add("--absent", choices=("empty", "zero"), default="empty", help=what)
     add("--jobs", type=int, default=2, help="submissions at a time (default 2)")
     what = "seconds for one submission (default 60)"
     add("--timeout", type=float, default=60.0, help=what)
@@ -124,8 +130,10 @@ def carry_out(options: argparse.Namespace) -> int:
         return 0
     import torch
 
+    from .grading.bulk import submissions_in
     from .grading.folder import grade_folder
     from .grading.given import Given
+    from .reports.gradebook_templates import read_gradebooks
     from .sandbox.bubblewrap import require_hidden
     from .sandbox.limits import Limits
 
@@ -134,18 +142,24 @@ def carry_out(options: argparse.Namespace) -> int:
     assignment = load_assignment(path)
     if not options.unsafe:
         require_hidden(path, "the assignment")
+        require_hidden(options.submissions, "the submissions")
     limits = Limits(seconds=options.timeout, memory_mib=options.memory)
-    summary = grade_folder(
-        assignment,
-        options.submissions,
-        options.out,
-        jobs=options.jobs,
-        limits=limits,
-        unsafe=options.unsafe,
-        regrade=options.regrade,
-        given=Given(tuple(options.manual), options.overrides, options.times, options.keep),
-    )
-    print(summary)
+    titles, how = (assignment.title, assignment.name), {"absent": options.absent}
+    gradebooks = read_gradebooks(options.gradebook, titles, column=options.column, **how)
+    notes: list[str] = []
+    with submissions_in(options.submissions, notes) as folder:
+        summary = grade_folder(
+            assignment,
+            folder,
+            options.out,
+            jobs=options.jobs,
+            limits=limits,
+            unsafe=options.unsafe,
+            regrade=options.regrade,
+            given=Given(tuple(options.manual), options.overrides, options.times, options.keep),
+            gradebooks=gradebooks,
+        )
+    print("\n".join([*notes, str(summary)]))
     return 1 if summary.failed else 0
 
 

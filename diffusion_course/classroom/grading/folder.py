@@ -15,6 +15,8 @@ from ..assignment.assignment import Assignment
 from ..reasons import Reason
 from ..records import Attempt, Graded, Submission
 from ..reports.class_results import ClassResults
+from ..reports.gradebook_templates import Gradebook
+from ..reports.gradebooks import write_gradebooks
 from ..reports.outputs import write_reports
 from ..sandbox import cores
 from ..sandbox.bubblewrap import course_copy, require_hidden, require_sandbox
@@ -22,7 +24,7 @@ from ..sandbox.limits import Limits
 from .again import merged, regraded
 from .attempts import run_attempts
 from .desk import Desk
-from .downloads import return_names
+from .downloads import numbers_in, return_names
 from .finding import scan, submissions_folder
 from .given import Given
 from .gradable import NotGradable, made_gradable, named_by_their_notebooks, require_reference
@@ -116,12 +118,13 @@ def grade_folder(
     progress: bool = True,
     regrade: Sequence[str] = (),
     given: Given | None = None,
+    gradebooks: Sequence[Gradebook] = (),
     attempt: Attempting = run_attempts,
 ) -> Summary:
     """Grade every submission in a folder into `out`; what the same grader graded before is kept.
 
     Of that, `regrade` names students and exercises that are graded again; `given` is what the
-    instructor set by hand, and when students handed in.
+    instructor set by hand, and when students handed in; `gradebooks` are written besides.
     Before anything else the course's own solutions are graded under the same limits. Raises
     SandboxMissing before anything is read, FileNotFoundError for a folder that is not there or
     empty, InUse where another run writes to `out`, ReferenceFails where the solutions do not have
@@ -183,10 +186,13 @@ def grade_folder(
             _at_a_time(1, work, late, progress=progress)  # if it fails, what was first stands
         unclear = [(student, str(NotGradable(why))) for student, why in found.refused]
         failed = tuple(sorted([*failures, *unclear]))
-        settled = desk.settle(graded, datetime.now().astimezone())
+        now, folder = datetime.now().astimezone(), submissions_folder(submissions)
+        settled = desk.settle(graded, now)
         sheets, notes = desk.write(settled), (*found.notes, *desk.notes)
-        names = return_names(submissions_folder(submissions), read)
-        write_reports(ClassResults(assignment, settled, read, failed, notes, names), out)
+        names = return_names(folder, read)
+        results = ClassResults(assignment, settled, read, failed, notes, names)
+        write_reports(results, out)
+        notes += (*write_gradebooks(results, gradebooks, out, numbers_in(folder, read), now),)
         seconds, new = time.monotonic() - started, len(waiting) - len(failures)
         return Summary(out, settled, failed, notes, new, seconds, sheets)
 

@@ -12,7 +12,7 @@ from ..assignment.assignment import Assignment
 from ..files import Unreadable, printable, read_file
 from ..records import Lateness, Submission
 from ..reports.tables import read_table
-from .downloads import handed_in
+from .downloads import handed_in, label
 from .finding import gradescope_entries, submissions_folder
 
 MTIME = "mtime"  # `--times mtime`: take the files' own times
@@ -71,15 +71,15 @@ def found_times(
     times: dict[str, datetime] = {}
     marked: dict[str, str] = {}
     for student, one in read.items():
-        top = one.path.relative_to(folder).parts[0]
-        time = stamps.get(top)
+        parts = one.path.relative_to(folder).parts
+        time = stamps.get(parts[0])
         if time is None and folder.name == "submitted":
             time = _nbgraders(one.path.parent, folder)
         if time is None and mtime:
             time = datetime.fromtimestamp(int(os.lstat(one.path).st_mtime), UTC)
         if time is not None:
             times[student] = time
-        elif (download := handed_in(top, ())) is not None and download.is_late:
+        elif (download := handed_in(label(parts), ())) is not None and download.is_late:
             marked[student] = "Canvas"
     return times, marked
 
