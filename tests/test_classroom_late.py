@@ -14,7 +14,7 @@ from diffusion_course.classroom.assignment.assignment import Assignment
 from diffusion_course.classroom.assignment.schedule import Late, Schedule
 from diffusion_course.classroom.grading.folder import grade_folder
 from diffusion_course.classroom.grading.given import Given
-from diffusion_course.classroom.grading.times import date_in, lateness
+from diffusion_course.classroom.grading.times import date_in, lateness, read_times
 from diffusion_course.classroom.records import Student
 
 DUE = datetime.fromisoformat("2026-10-12T23:59:00+02:00")
@@ -80,9 +80,9 @@ def test_the_times_of_files_count_only_when_that_is_said(homework, tmp_path):
     (["bo,2026-10-13T08:00:00+02:00"], "row 2, column id: 'bo' is nobody"), (["bob,yesterday"], "row 2, column time: 'yesterday' is no date"),
     (["bob,2026-10-13T08:00:00"], "the offset from UTC is needed"), (["bob,2026-10-13T08:00:00Z"] * 2, "row 3, column id: 'bob' is there twice"),
 ])
-def test_a_slip_in_the_times_is_told(homework, tmp_path, lines, told):
+def test_a_slip_in_the_times_is_told(tmp_path, lines, told):
     with pytest.raises(ValueError, match=told):
-        grade(homework, tmp_path / "out", times=times(tmp_path / "times.csv", *lines))
+        read_times(times(tmp_path / "times.csv", *lines), ("ann", "bob"))
 
 
 def test_downloads_tell_the_time_or_that_it_was_late(tmp_path):
