@@ -34,7 +34,6 @@ def merged(old: Graded, new: Graded) -> Graded:
     kept = [note for note in old.notes if not note.startswith(starts)]
     return dataclasses.replace(
         old,
-        seconds=new.seconds,
         marks=tuple(marks.get(mark.exercise_id, mark) for mark in old.marks),
         notes=tuple(dict.fromkeys((*kept, *new.notes))),
     )

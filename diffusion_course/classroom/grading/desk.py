@@ -22,6 +22,7 @@ from ..reports.sheets import (
     read_manual,
     read_overrides,
     sheets_in,
+    taken_for_sheets,
     write_waiting,
 )
 from .given import Given, remember, with_remembered
@@ -53,6 +54,13 @@ class Desk:
         paths = [*own, *(one for one in others if one.resolve() not in [p.resolve() for p in own])]
         self.sheets = [read_manual(path, assignment, students) for path in paths]
         self.decisions = dict(self._decided(self.sheets))
+        for path in taken_for_sheets(out):
+            if path not in others:
+                name = printable(path.name, 80)
+                self.notes.append(
+                    f"{name!r} in {out} is not read. If it holds points, save it as CSV and name it"
+                    " with --manual"
+                )
         self.overrides: dict[Who, Decision] = {}
         if self.given.overrides:
             path = Path(self.given.overrides)
@@ -96,12 +104,25 @@ class Desk:
                 )
         return tuple(settled)
 
-    def write(self, settled: tuple[Graded, ...]) -> Path | None:
-        """Write history.csv, and the sheet of what waits for points, which is returned."""
+    def write(self, settled: tuple[Graded, ...]) -> tuple[Path, ...]:
+        """Write history.csv and the sheet of what is new; returns all sheets that wait for points.
+
+        Of those that are filled already, these are the ones with a row that has no points yet.
+        """
         content = history_csv(self.versions, self.assignment)
         write_bytes(self.out / "history.csv", content.encode("utf-8"))
         own = [one for one in self.sheets if one.path.parent == self.out]
-        return write_waiting(self.out, own, list(self._waiting(settled)))
+        self.notes += [
+            f"{one.path} was filled while this ran: run the same command again, and it counts"
+            for one in own
+            if not one.is_filled and not one.is_free()
+        ]
+        new = write_waiting(self.out, own, list(self._waiting(settled)))
+        open_ones = {
+            (one.student, mark.exercise_id) for one in settled for mark in one.marks if mark.waits
+        }
+        filled = [one for one in self.sheets if one.is_filled and open_ones & one.decisions.keys()]
+        return (*(one.path for one in filled), *([new] if new else []))
 
     def _decided(self, sheets: list[Sheet]) -> Iterator[tuple[Who, Decision]]:
         """What the filled sheets say; of two rows with points the one of the later sheet counts."""

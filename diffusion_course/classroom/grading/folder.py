@@ -41,7 +41,7 @@ class Summary:
     """What a run did.
 
     `failed` holds (student, why) of submissions that could not be graded, `new` how many were
-    graded now, `sheet` the file in which answers wait for the instructor's points.
+    graded now, `sheets` the files in which answers wait for the instructor's points.
     """
 
     out: Path
@@ -50,7 +50,7 @@ class Summary:
     notes: tuple[str, ...]
     new: int
     seconds: float
-    sheet: Path | None = None
+    sheets: tuple[Path, ...] = ()
 
     def __str__(self) -> str:
         lines = [f"{len(self.graded)} submissions graded, {self.new} of them now"]
@@ -60,10 +60,12 @@ class Summary:
         if self.new:
             lines.append(f"{60 * self.new / self.seconds:.1f} submissions a minute")
         lines += [f"not gradable: {student}: {why}" for student, why in self.failed]
-        if self.sheet is not None:
+        if self.sheets:
+            count = sum(mark.waits for one in self.graded for mark in one.marks)
+            named = " and ".join(map(str, self.sheets))
             lines.append(
-                f"answers in words wait for your points: fill {self.sheet} and run the same command"
-                " again"
+                f"answers in words that wait for your points: {count}. Fill {named} and run the"
+                " same command again"
             )
         return "\n".join(
             [*lines, *self.notes, f"reports: {self.out / 'index.html'}, {self.out / 'grades.csv'}"]
@@ -186,13 +188,13 @@ def grade_folder(
         failed = tuple(sorted([*failures, *unclear]))
         now, folder = datetime.now().astimezone(), submissions_folder(submissions)
         settled = desk.settle(graded, now)
-        sheet, notes = desk.write(settled), (*found.notes, *desk.notes)
+        sheets, notes = desk.write(settled), (*found.notes, *desk.notes)
         names = return_names(folder, read)
         results = ClassResults(assignment, settled, read, failed, notes, names)
         write_reports(results, out)
         notes += (*write_gradebooks(results, gradebooks, out, numbers_in(folder, read), now),)
         seconds, new = time.monotonic() - started, len(waiting) - len(failures)
-        return Summary(out, settled, failed, notes, new, seconds, sheet)
+        return Summary(out, settled, failed, notes, new, seconds, sheets)
 
 
 def _ran_out_of_time(graded: Graded) -> bool:

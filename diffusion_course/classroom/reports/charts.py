@@ -50,10 +50,10 @@ def histogram(values: Sequence[float], most: float, what: str) -> str:
     return f'<div class="histogram" role="img" aria-label="{alt}">{columns}</div>'
 
 
-def shares(marks: Sequence[Mark]) -> str:
+def shares(marks: Sequence[Mark], about: str) -> str:
     """Return one bar that is divided into answers that are right, not right and not there.
 
-    The numbers stand under it, so that it is not told by colours alone.
+    The numbers stand under it, so that it is not told by colours alone, and `about` after them.
     """
     counts = {state: sum(mark.status == state for mark in marks) for state, _ in _PARTS}
     pieces = "".join(
@@ -64,7 +64,8 @@ def shares(marks: Sequence[Mark]) -> str:
     legend = ", ".join(
         f'<span class="key {state}"></span>{counts[state]} {name}' for state, name in _PARTS
     )
-    return f'<div class="shares" aria-hidden="true">{pieces}</div><p class="legend">{legend}</p>'
+    bar = f'<div class="shares" aria-hidden="true">{pieces}</div>'
+    return f'{bar}<p class="legend">{legend}; {escape(about)}</p>'
 
 
 def _width(most: float) -> float:

@@ -43,7 +43,8 @@ def student_body(assignment: Assignment, graded: Graded, name: str = "") -> str:
 
 def _total(graded: Graded) -> list[str]:
     """What all comes to, and what is still to come or was taken off."""
-    waits = graded.open_points
+    is_over = graded.late is not None and graded.late.share >= 1
+    waits = 0 if is_over else graded.open_points
     so_far = " so far" if waits else ""
     lines = [f'<p class="total">{points_of(graded.points, graded.max_points)}{so_far}</p>']
     if graded.late is not None:

@@ -11,6 +11,7 @@ from urllib.parse import quote
 from ...exercises.registry import get_exercise
 from ..assignment.manual import get_question
 from ..files import printable, safe_name
+from ..reasons import Reason, told
 from ..records import Graded, Mark
 from .charts import bars, histogram, shares
 from .class_results import ClassResults
@@ -71,7 +72,7 @@ def _to_teach(marks: dict[str, list[Mark]]) -> list[str]:
     for (exercise_id, name), count in often:
         exercise = get_exercise(exercise_id)
         label = (
-            f"<b>{escape(exercise_id)} {code_text(exercise.title)}</b>: {code_text(name)}"
+            f"<strong>{escape(exercise_id)} {code_text(exercise.title)}</strong>: {code_text(name)}"
             f'<br><span class="soft">{code_text(exercise.derivation)}</span>'
         )
         rows.append((label, count, f"{count} of {len(marks[exercise_id])}"))
@@ -104,7 +105,9 @@ def _students(results: ClassResults) -> list[str]:
         rows.append([link, f"{one.points:g}", waits, late, f"{one.seconds:.1f}", remarks])
     most = f"points of {results.assignment.max_points:g}"
     head = ["student", most, "not marked", "late", "seconds", "noticed"]
-    return ["<h2>Students</h2>", table(head, rows, numbers=(1, 2, 3, 4))]
+    kept = [one for one in range(len(head)) if one not in (2, 3) or any(row[one] for row in rows)]
+    head, *rows = ([line[one] for one in kept] for line in (head, *rows))
+    return ["<h2>Students</h2>", table(head, rows, numbers=range(1, len(kept) - 1))]
 
 
 def _by_hand(one: Graded) -> list[str]:
@@ -118,18 +121,30 @@ def _by_hand(one: Graded) -> list[str]:
 
 
 def _mistakes(marks: Sequence[Mark]) -> list[tuple[str, int]]:
-    """The mistakes of an exercise and how often each is; one without a name is its check's."""
+    """The mistakes of an exercise and how often each is, known ones by their names."""
     wrong = [mark for mark in marks if mark.status == "wrong"]
-    named = Counter(mark.mistake or f"({mark.check})" for mark in wrong)
+    named = Counter(mark.mistake or _in_words(mark) for mark in wrong)
     return sorted(named.items(), key=lambda item: (-item[1], item[0]))
+
+
+def _in_words(mark: Mark) -> str:
+    """What went wrong where no known mistake is named: the sentence that the student reads."""
+    demands = get_exercise(mark.exercise_id).properties
+    said = next((one.message for one in demands if one.name == mark.check), None)
+    if said is None:
+        said = told(Reason(mark.check), "an exception")
+    return said.strip().rstrip(".")
 
 
 def _exercises(marks: dict[str, list[Mark]]) -> list[str]:
     parts = ["<h2>Exercises</h2>"] if marks else []
     for exercise_id, several in marks.items():
         rows = [(code_text(name), count, str(count)) for name, count in _mistakes(several)]
+        mean = sum(mark.points for mark in several) / len(several)
+        about = f"in the mean {mean:.2g} of {several[0].max_points:g}"
         head = f"<h3>{escape(exercise_id)} {code_text(several[0].title)}</h3>"
-        parts.append(f"{head}{shares(several)}{bars(rows, len(several)) if rows else ''}")
+        parts.append(f"{head}{shares(several, about)}")
+        parts += [bars(rows, len(several))] if rows else []
     return parts
 
 

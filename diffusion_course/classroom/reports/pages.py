@@ -42,6 +42,7 @@ pre { white-space: pre-wrap; background: var(--panel); padding: .5rem; }
 .scroll { overflow-x: auto; } table { border-collapse: collapse; width: 100%; }
 th, td { overflow-wrap: break-word; text-align: left; padding: .25rem .6rem .25rem 0;
   border-bottom: 1px solid var(--line); vertical-align: top; }
+td.number { white-space: nowrap; } .scroll td:not(.number) { min-width: 8rem; }
 td.number, th.number { text-align: right; font-variant-numeric: tabular-nums; }
 ul.bars { list-style: none; margin: .3rem 0 1rem; padding: 0; }
 .bars li { display: flow-root; margin: 0 0 .6rem; } .bars .count { float: right; }

@@ -44,8 +44,13 @@ class Sheet:
     """A sheet of questions as it was read; `is_filled` where a person wrote anything into it."""
 
     path: Path
+    content: bytes
     decisions: Mapping[Who, Decision]
     is_filled: bool
+
+    def is_free(self) -> bool:
+        """Whether it may be written again: nothing was filled, and nothing since it was read."""
+        return not self.is_filled and self.path.read_bytes() == self.content
 
 
 def read_manual(path: Path, assignment: Assignment, students: Collection[str]) -> Sheet:
@@ -54,16 +59,17 @@ def read_manual(path: Path, assignment: Assignment, students: Collection[str]) -
     Raises ValueError with the row and the column for a student or a question that is not known, a
     row that is there twice, and points that are no number from 0 to those of the question.
     """
+    content = path.read_bytes() if path.is_file() else b""
     rows = read_table(path, "the sheet of manual questions", ("id", "question", "points"))
     decisions: dict[Who, Decision] = {}
-    is_filled = False
+    known, is_filled = _spelled(students), False
     for row in rows:
         is_filled |= any(text for name, text in row.cells.items() if name not in COLUMNS)
         question = row["question"]
         if question not in assignment.manual:
             listed = ", ".join(assignment.manual) or "none"
             raise row.error("question", f"is no question of the assignment, which has {listed}.")
-        who = (_student(row, students), question)
+        who = (_student(row, known), question)
         most = get_question(question).points
         points = points_in(row, "points", most, question) if row["points"] else None
         if row["possible"] and points_in(row, "possible", most, question) != most:
@@ -71,7 +77,7 @@ def read_manual(path: Path, assignment: Assignment, students: Collection[str]) -
         is_filled |= points is not None or bool(row["comment"])
         text = row["text"] if "text" in row.cells else None
         _add(decisions, who, Decision(points, row["comment"], row.where, text))
-    return Sheet(path, decisions, is_filled)
+    return Sheet(path, content, decisions, is_filled)
 
 
 def read_overrides(
@@ -83,6 +89,7 @@ def read_overrides(
     """
     rows = read_table(path, "the points set by hand", ("id", "exercise", "points", "reason"))
     decisions: dict[Who, Decision] = {}
+    known = _spelled(students)
     for row in rows:
         name = row["exercise"]
         if name in assignment.manual:
@@ -90,7 +97,7 @@ def read_overrides(
         if name not in assignment.exercises:
             listed = ", ".join(assignment.exercises) or "none"
             raise row.error("exercise", f"is no exercise of the assignment, which has {listed}.")
-        student = _student(row, students)
+        student = _student(row, known)
         most = assignment.exercise(name, student).points
         if not row["reason"]:
             raise row.error("reason", "is no reason: say in a few words why; the student reads it.")
@@ -105,17 +112,21 @@ def sheets_in(folder: Path) -> list[Path]:
     return [path for _, path in sorted((int(name[1] or 1), path) for name, path in found if name)]
 
 
+def taken_for_sheets(folder: Path) -> list[Path]:
+    """Files that one may take for such sheets, and that are none: `manual (1).csv`, `.xlsx`."""
+    return [one for one in sorted(folder.glob("manual*")) if not _SHEET.fullmatch(one.name)]
+
+
 def write_waiting(
     folder: Path, sheets: Sequence[Sheet], waiting: Sequence[tuple[str, str, str]]
 ) -> Path | None:
     """Write what waits for points, (student, question, text), and return the file; None for none.
 
-    That is the first file that is free: those of `sheets` in which nothing is filled may be
-    written again, and are removed where they are not needed.
+    That is the first file that is free: those of `sheets` in which nothing is filled, not since
+    they were read either, may be written again, and are removed where they are not needed.
     """
     there = sheets_in(folder)
-    filled = {one.path for one in sheets if one.is_filled}
-    free = [path for path in there if path not in filled]
+    free = [one.path for one in sheets if one.path in there and one.is_free()]
     target = None
     if waiting:
         number = 1 + max((int(_SHEET.fullmatch(one.name)[1] or 1) for one in there), default=0)
@@ -131,11 +142,14 @@ def write_waiting(
     return target
 
 
-def _student(row: Row, students: Collection[str]) -> str:
-    """The student of a row, whose id may be spelled as a cell that must be no formula."""
-    for one in students:
-        if row["id"] in (one, safe_cell(one)):
-            return one
+def _spelled(students: Collection[str]) -> dict[str, str]:
+    """Students by what may stand in a cell: the id, or the id spelled so that it is no formula."""
+    return {safe_cell(one): one for one in students} | {one: one for one in students}
+
+
+def _student(row: Row, students: Mapping[str, str]) -> str:
+    if row["id"] in students:
+        return students[row["id"]]
     raise row.error("id", "is nobody on the roster and nobody who handed in.")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import keyword
 import math
 import re
@@ -19,6 +20,7 @@ FILE = "copies.html"
 _SHOWN = 40  # pairs; similarity.csv has all
 _TOKENS = 5  # of a line that can tell anything
 _TOKEN = re.compile(r"(?P<dot>\.\s*)?(?P<name>[^\W\d]\w*)|\d[\w.]*|[^\s\w]")
+_COMMON = {*dir(builtins), "torch", "math", "numpy", "self"}  # words that say nothing
 _ABOUT = """<p>These are hints for a conversation. They do not say who wrote what first, who helped
 whom, or whether two people learned from the same page: two who worked together as you allow look
 the same here, and so do answers that come from the course's public solutions or from elsewhere.
@@ -146,7 +148,7 @@ def _keys(line: str) -> set[str]:
         name = found["name"]
         is_own = name and not found["dot"] and not keyword.iskeyword(name)
         tokens.append("name" if is_own else found[0])
-        if is_own and len(name) > 2:
+        if is_own and len(name) > 2 and name not in _COMMON:
             words.add(f"word {name}")
     if len(comment.strip()) > 7:
         words.add(f"comment {comment.strip()}")

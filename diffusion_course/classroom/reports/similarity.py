@@ -157,5 +157,6 @@ def _rare_together(
 
 
 def _told(words: Sequence[str]) -> str:
-    listed = ", ".join(repr(word) for word in words[:4])
-    return f"both have {listed}" if words else "the same unusual structure"
+    telling = [word for word in words if len(word) > 2]
+    listed = ", ".join(repr(word) for word in telling[:4])
+    return f"both have {listed}" if telling else "the same unusual structure"
