@@ -106,6 +106,9 @@ def test_two_of_one_name_are_not_filled_by_name(tmp_path):
     made = results(graded("a", 1), graded("b", 2), roster=(Student("a", "Ann Doe"), Student("b", "Roe, Bob")))
     rows, _, notes = written(tmp_path, text, made, "gradescope")
     assert [row[2] for row in rows[1:]] == ["", "", "2"] and "so not filled: a" in notes
+    twins = results(graded("x@u", 1), graded("b", 2), roster=(Student("x@u", "Ann Doe"), Student("b", "Ann Doe")))
+    rows, _, notes = written(tmp_path, text.replace("Ann Doe,y@u,\n", ""), twins, "gradescope")
+    assert [row[2] for row in rows[1:]] == ["1", ""] and "so not filled: b" in notes, "the other one's row is not claimed by name"
 
 
 def test_absentees_get_nothing_or_0_and_nothing_while_they_have_time(tmp_path):

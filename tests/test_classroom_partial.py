@@ -127,7 +127,7 @@ def test_the_rule_is_in_the_file_and_on_the_page_and_shows_no_hidden_case(tmp_pa
     assert "can earn a part of its points" in (tmp_path / "out/student" / f"{built.assignment.name}.ipynb").read_text()
     done = graded(an_assignment("02.1"), only_batches)
     page = student_page(an_assignment("02.1"), done)
-    assert RULE in page and "0.37 of 1 point" in page and "runs: it returns something for every input" in page
+    assert RULE in page and "0.37 of 1 point" in page and "<strong>runs</strong>: it returns something for every input" in page
     for case in hidden_cases(an_assignment("02.1"), "")[0][1]:
         assert not case.note or case.note not in done.marks[0].feedback
     assert RULE not in student_page(an_assignment("02.1", partial=False), done)

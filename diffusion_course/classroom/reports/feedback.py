@@ -84,7 +84,10 @@ def _rules(assignment: Assignment) -> list[str]:
     texts: dict[str, str] = {}
     for exercise_id in assignment.partial:
         texts |= properties(get_exercise(exercise_id))
-    items = [f"<li>{escape(name)}: {code_text(text)}</li>" for name, text in texts.items()]
+    items = [
+        f"<li><strong>{escape(name)}</strong>: {code_text(text)}</li>"
+        for name, text in texts.items()
+    ]
     return ["<h2>Partial credit</h2>", f"<p>{escape(RULE)}</p><ul>", *items, "</ul>"]
 
 
