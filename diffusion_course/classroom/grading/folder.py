@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import os
 import time
 from collections.abc import Callable, Collection, Iterable, Sequence
@@ -18,6 +19,7 @@ from ..reports.outputs import write_reports
 from ..sandbox import cores
 from ..sandbox.bubblewrap import course_copy, require_hidden, require_sandbox
 from ..sandbox.limits import Limits
+from ..sandbox.reuse import Workers
 from .again import merged, regraded
 from .attempts import run_attempts
 from .finding import scan, submissions_folder
@@ -131,7 +133,8 @@ def grade_folder(
             f"--out {out} is inside the folder of submissions, and its files would be taken for"
             " submissions. Name a folder elsewhere."
         )
-    with hold_folder(out), course_copy() as course:
+    with hold_folder(out), course_copy() as course, Workers() as workers:
+        serving = functools.partial(attempt, workers=workers)
         journal = Journal(out / "graded", grading_key(assignment, repr((limits, unsafe))))
         started = time.monotonic()
         read = {
@@ -147,13 +150,13 @@ def grade_folder(
 
         if attempt is run_attempts and any(read[one].problem is None for one in waiting):
             first = next((one.id for one in assignment.roster if one.id in waiting), "")
-            given = {"unsafe": unsafe, "course": course, "attempt": attempt}
+            given = {"unsafe": unsafe, "course": course, "attempt": serving}
             if first or not assignment.roster:
                 require_reference(assignment, first, limits, **given)
 
         def work(student: str) -> None:
             only = again if student in old and student not in students else ()
-            given = {"unsafe": unsafe, "course": course, "attempt": attempt, "only": only}
+            given = {"unsafe": unsafe, "course": course, "attempt": serving, "only": only}
             made = grade_one(assignment, read[student], limits, **given)
             made = merged(old[student], made) if only else made
             journal.put(made)
