@@ -149,7 +149,7 @@ def test_gradescope_tells_the_student_what_is_wrong_with_the_file(tmp_path):
     save_assignment(assignment("ann"), tmp_path / "source" / "assignment.json")
     (tmp_path / "submission_metadata.json").write_text(json.dumps({"users": [{"sid": "ann"}]}))
     (tmp_path / "submission" / "hw.ipynb").write_text(with_text_cell())
-    assert gradescope.main(["--unsafe"], tmp_path) == 1
+    assert gradescope.main([], tmp_path) == 1
     made = json.loads((tmp_path / "results" / "results.json").read_text())
     assert "the answer to 02.1 is in a cell of text" in made["output"] and "tests" not in made
     assert "Hand in the notebook as Jupyter saves it" in made["output"] and "command" not in made["output"]
@@ -162,8 +162,8 @@ def test_a_container_of_gradescopes_that_is_too_small_costs_nobody_points(tmp_pa
     (tmp_path / "submission_metadata.json").write_text(json.dumps({"users": [{"sid": "ann"}]}))
     (tmp_path / "submission" / "hw.ipynb").write_text(notebook(answers()))
     ended = {one: Attempt(reason=Reason.MEMORY) for one in assignment().exercises}
-    monkeypatch.setattr("diffusion_course.classroom.grading.attempts.run_attempts", lambda *_, **__: (ended, ()))
-    assert gradescope.main(["--unsafe"], tmp_path) == 1
+    monkeypatch.setattr("diffusion_course.classroom.gradescope.run_attempts", lambda *_, **__: (ended, ()))
+    assert gradescope.main([], tmp_path) == 1
     made = json.loads((tmp_path / "results" / "results.json").read_text())
     assert "could not be graded" in made["output"] and "tests" not in made
     assert "even the course's own solutions" in capsys.readouterr().out

@@ -13,10 +13,11 @@ import torch
 from diffusion_course.classroom.grading.marking import verdict
 from diffusion_course.classroom.reasons import Reason
 from diffusion_course.classroom.sandbox import handle
+from diffusion_course.classroom.sandbox.clock import Clock
 from diffusion_course.classroom.sandbox.conversation import have_answer_called, have_cells_executed
 from diffusion_course.classroom.sandbox.decoding import decode, receive
 from diffusion_course.classroom.sandbox.handle import RunEnded, WorkerHandle
-from diffusion_course.classroom.sandbox.limits import Limits
+from diffusion_course.classroom.sandbox.limits import WALL, Limits
 from diffusion_course.classroom.sandbox.outcomes import decode_outcome, encode_outcome
 from diffusion_course.classroom.sandbox.protocol import (
     CONTROL,
@@ -209,7 +210,10 @@ def test_what_is_no_outcome_is_refused(value):
 class Silent:
     """Stands for the watch: nothing was ended by it."""
 
-    cause = None
+    cause, awaited = None, False
+
+    def __init__(self):
+        self.clock = Clock()
 
     def wait(self):
         pass
@@ -222,7 +226,7 @@ def hearing(*sent_frames):
     """A handle that hears these frames, and then the end of the pipe."""
     made = object.__new__(WorkerHandle)
     made.limits, made.unsafe, made.forks = Limits(seconds=5), False, True
-    made._heard, made._is_over, made._own, made._watch = bytearray(), False, [], Silent()
+    made._heard, made._is_over, made._own, made._watch, made._latest = bytearray(), False, [], Silent(), math.inf
     made._frames = queue.Queue()
     made._frames.next = lambda seconds: made._frames.get(timeout=0)
     made._write = lambda kind, data: None
@@ -237,7 +241,7 @@ def said(*values):
 
 
 def soon():
-    return time.monotonic() + 5
+    return 5
 
 
 TALK = said(("cell", 0), ("cells", ())) + said(("found",), (torch.rand(4), None, (), False, False, True), ("done", 0))
@@ -315,7 +319,7 @@ class Endless:
         return self.frames[min(self.count, len(self.frames)) - 1]
 
 
-class Clock:
+class Wall:
     now = 100.0
 
     def monotonic(self):
@@ -324,7 +328,7 @@ class Clock:
 
 @pytest.fixture
 def clock(monkeypatch):
-    made = Clock()
+    made = Wall()
     monkeypatch.setattr(time, "monotonic", made.monotonic)
     return made
 
@@ -338,8 +342,8 @@ def endless(clock, *frames_):
 def test_cells_that_are_announced_for_ever_end_with_the_time(clock):
     one = endless(clock, *said(("cell", 0)))
     with pytest.raises(RunEnded) as caught:
-        have_cells_executed(one, [(0, type("Cell", (), {"source": ""}))], [], clock.now + 30)
-    assert caught.value.reason is Reason.TIME and clock.now < 140
+        have_cells_executed(one, [(0, type("Cell", (), {"source": ""}))], [], 30)
+    assert caught.value.reason is Reason.TIME and clock.now < 110 + WALL * 5
 
 
 @pytest.mark.parametrize("frame", [(CONTROL, encode(("ended", 0))), (0, b"x"), (CONTROL, encode(("ended", "x")))], ids=["ended", "a run's", "odd"])

@@ -55,8 +55,9 @@ class Lender:
         return self.worker is not None and self.worker.clean()
 
     def own(self):
-        """The processes of a worker that is clean: those that it started with."""
-        return set() if self.worker is None else {self.worker.process.pid, *(one.pid for one in self.worker._own)}
+        """The processes of a worker that is clean: those that it started with, and who waits for the next run."""
+        worker = self.worker
+        return set() if worker is None else {worker.process.pid, *(one.pid for one in [*worker._own, *worker._watch.messengers()])}
 
     def end(self):
         if self.worker is not None:

@@ -85,7 +85,7 @@ def _add_gradescope(command: argparse.ArgumentParser) -> None:
     add = command.add_argument
     add("--assignment", required=True, type=user_path)
     add("--out", required=True, type=user_path, help="for example autograder.zip")
-    what = "grade without bubblewrap, in Gradescope's own container"
+    what = "grade without bubblewrap: as another user, in Gradescope's own container"
     add("--unsafe", action="store_true", help=what)
 
 
@@ -123,10 +123,10 @@ def carry_out(options: argparse.Namespace) -> int:
     from .assignment.assignment import load_assignment
 
     if options.command == "gradescope":
-        from .gradescope import write_autograder
+        from .gradescope import TO_CHOOSE, write_autograder
 
         write_autograder(load_assignment(options.assignment), options.out, unsafe=options.unsafe)
-        print(f"{options.out} is made. Upload it as the autograder of a programming assignment.")
+        print(f"{options.out} is made. {TO_CHOOSE}")
         return 0
     import torch
 

@@ -7,32 +7,68 @@ run_autograder of the zip says.
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import io
 import json
+import os
+import shutil
 import sys
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+import psutil
 
 from ..files.paths import writable, write_bytes
 from .assignment.assignment import Assignment, load_assignment, to_json
 from .files import write_secret
+from .grading.attempts import run_attempts
+from .grading.folder import grade_one
+from .grading.gradable import NotGradable, require_reference
+from .grading.reading import read_submission
 from .reasons import ENDED
 from .records import Graded
+from .sandbox.bubblewrap import DATA, course_copy
+from .sandbox.limits import Limits
+from .sandbox.other_user import OtherUser
 
 ROOT = Path(__file__).resolve().parents[2]
 SHIPPED = ("pyproject.toml", "README.md", "LICENSE", "LICENSE-text", "constraints.txt")
-SETUP = """#!/usr/bin/env bash
+PYTHON = "3.11"  # Ubuntu 22.04, Gradescope's default, has 3.10
+MEMORY_MIB = 1500  # the grader takes 450 MiB, a worker with its runs 600; the rest is the answer's
+GRADER_MIB = 500
+SETUP = f"""#!/usr/bin/env bash
+# Installs bubblewrap, Python {PYTHON} and the course with PyTorch for the CPU below /autograder.
 set -euo pipefail
-apt-get install -y --no-install-recommends python3 python3-pip python3-venv bubblewrap
-python3 -m venv /autograder/venv
+export DEBIAN_FRONTEND=noninteractive UV_PYTHON_INSTALL_DIR=/autograder/python
+apt-get update
+apt-get install -y --no-install-recommends bubblewrap ca-certificates python3 python3-venv
+python3 -m venv /autograder/uv
+/autograder/uv/bin/pip install uv
+/autograder/uv/bin/uv venv --python {PYTHON} /autograder/venv
 cd /autograder/source/course
-/autograder/venv/bin/pip install -c constraints.txt -e .
+/autograder/uv/bin/uv pip install --python /autograder/venv/bin/python --torch-backend cpu \\
+    -c constraints.txt -e .
+/autograder/venv/bin/python -c 'import diffusion_course.classroom.gradescope, torch'
+echo 'the grader is installed'
 """
 RUN = """#!/usr/bin/env bash
 cd /autograder
-exec /autograder/venv/bin/python -m diffusion_course.classroom.gradescope{flags}
+if [ ! -x venv/bin/python ]; then
+    echo 'setup.sh has not come to its end: read its output under "Configure Autograder".'
+    exit 1
+fi
+exec venv/bin/python -m diffusion_course.classroom.gradescope{flags}
 """
+TO_CHOOSE = f"""Upload it as the autograder of a programming assignment, and choose there:
+- Container Specifications: at least {MEMORY_MIB / 1000:g} GB of memory. Gradescope's default of
+  0.75 GB is not enough for PyTorch; the grader then says so and gives no points.
+- Base Image: Ubuntu 22.04 or newer. Its own Python does not matter: setup.sh brings {PYTHON}.
+Then hand in the solved notebook as a test. If bubblewrap is not allowed in that container, the
+run's output says so: build the zip again with --unsafe. Students' code then runs as another user,
+to whom the grader's folders are closed."""
 
 
 def results(graded: Graded) -> dict[str, Any]:
@@ -111,35 +147,87 @@ def student_of(metadata: Path, assignment: Assignment) -> str:
     return next((name for name in names if name in roster), names[0])
 
 
-def main(arguments: list[str], home: Path = Path("/autograder")) -> int:
-    """Grade /autograder/submission into /autograder/results/results.json."""
-    from .grading.attempts import run_attempts
-    from .grading.folder import grade_one
-    from .grading.gradable import NotGradable, require_reference
-    from .grading.reading import read_submission
-    from .sandbox.limits import Limits
+def memory_mib() -> float:
+    """The memory that this machine or container has."""
+    most = [psutil.virtual_memory().total]
+    for name in ("memory.max", "memory/memory.limit_in_bytes"):
+        with contextlib.suppress(OSError, ValueError):  # "max" is no number
+            most.append(int(Path("/sys/fs/cgroup", name).read_text()))
+    return min(most) / 2**20
 
-    out = home / "results" / "results.json"
-    try:
+
+def limits_here() -> Limits:
+    """What a submission may take in this container; raises RuntimeError where that is too little.
+
+    The container must not come to its end of memory before the submission does.
+    """
+    if (there := memory_mib()) < 0.95 * MEMORY_MIB:
+        raise RuntimeError(
+            f"this container has {there:.0f} MiB of memory, and grading takes {MEMORY_MIB} MiB:"
+            " choose more under Settings, Autograder, Container Specifications"
+        )
+    usual = Limits()
+    return Limits(memory_mib=min(usual.memory_mib, int(there) - GRADER_MIB))
+
+
+@contextlib.contextmanager
+def another_user(home: Path) -> Iterator[dict[str, Any]]:
+    """Give the options of `run_attempts` for a worker that is another user's.
+
+    To that user source/, results/ and the metadata are closed. When this is left, none of its
+    processes is there any more. Raises OtherUserMissing where that cannot be so.
+    """
+    user = OtherUser.fresh()
+    closed = [home / name for name in ("source", "results", "submission_metadata.json")]
+    for one in closed:
+        os.chown(one, 0, 0)
+        os.chmod(one, 0o700 if one.is_dir() else 0o600)
+    secret = [home / "source" / "assignment.json", ROOT / "diffusion_course" / "exercises"]
+    user.require_closed([*closed, *secret])
+    with course_copy() as course:
+        if DATA.is_dir():
+            shutil.copytree(DATA, course / DATA.name, dirs_exist_ok=True)
+        for one in [course, *course.rglob("*")]:
+            os.chmod(one, 0o755 if one.is_dir() else 0o644)
+        try:
+            yield {"course": course, "user": user}
+        finally:
+            user.end_all()
+
+
+def graded_here(home: Path, *, unsafe: bool) -> Graded:
+    """Grade /autograder/submission; raises what `main` tells of."""
+    with contextlib.ExitStack() as stack:
+        limits = limits_here()
+        options = stack.enter_context(another_user(home)) if unsafe else {}
         assignment = load_assignment(home / "source" / "assignment.json")
         student = student_of(home / "submission_metadata.json", assignment)
         submission = read_submission(home / "submission", student, assignment=assignment.name)
-        unsafe = "--unsafe" in arguments
-        given = {"unsafe": unsafe, "course": None, "attempt": run_attempts}
-        graded = grade_one(assignment, submission, Limits(), **given)
+        course = options.pop("course", None)
+        attempt = functools.partial(run_attempts, **options)
+        given = {"unsafe": unsafe, "course": course, "attempt": attempt}
+        graded = grade_one(assignment, submission, limits, **given)
         if any(one.check in ENDED for one in graded.marks):  # or is it this container?
-            require_reference(assignment, student, Limits(), **given)
+            require_reference(assignment, student, limits, **given)
+        return graded
+
+
+def main(arguments: list[str], home: Path = Path("/autograder")) -> int:
+    """Grade /autograder/submission into /autograder/results/results.json.
+
+    It is written whole, when nothing of the submission runs any more.
+    """
+    out, code = home / "results" / "results.json", 1
+    try:
+        graded = graded_here(home, unsafe="--unsafe" in arguments)
+        told, said, code = results(graded), "\n".join(graded.notes), 0
     except NotGradable as error:
-        print(error)
-        write_bytes(out, json.dumps(refusal(error.why)).encode())
-        return 1
+        told, said = refusal(error.why), str(error)
     except Exception as error:  # the instructor reads stdout; the student must not
-        print(f"{type(error).__name__}: {error}")
-        write_bytes(out, json.dumps(refusal()).encode())
-        return 1
-    print("\n".join(graded.notes))
-    write_bytes(out, json.dumps(results(graded), indent=1).encode())
-    return 0
+        told, said = refusal(), f"{type(error).__name__}: {error}"
+    print(said)
+    write_bytes(out, json.dumps(told, indent=1).encode())
+    return code
 
 
 if __name__ == "__main__":

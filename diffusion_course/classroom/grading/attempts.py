@@ -22,13 +22,7 @@ from ...exercises.registry import Case, Exercise
 from ..assignment.sources import answer_sources, left_blank
 from ..reasons import ENDED, Reason, told
 from ..records import Attempt, Submission
-from ..sandbox.bubblewrap import (
-    NOT_PROTECTED,
-    SandboxMissing,
-    course_copy,
-    require_sandbox,
-    sandbox_available,
-)
+from ..sandbox.bubblewrap import SandboxMissing, course_copy, require_sandbox, sandbox_available
 from ..sandbox.conversation import (
     AnswerEnded,
     CellEndedRun,
@@ -37,8 +31,10 @@ from ..sandbox.conversation import (
 )
 from ..sandbox.handle import RunEnded, WorkerHandle
 from ..sandbox.limits import Limits
+from ..sandbox.other_user import OtherUser
 from ..sandbox.outcomes import encode_outcome
-from ..sandbox.reuse import ReusedWorker
+from ..sandbox.reuse import ReusedWorker, Workers
+from ..sandbox.unsafe import AS_OTHER_USER, NOT_PROTECTED
 from .marking import verdict
 from .selection import NumberedCells, Task
 
@@ -55,30 +51,36 @@ def run_attempts(
     *,
     unsafe: bool = False,
     course: Path | None = None,
+    workers: Workers | None = None,
+    user: OtherUser | None = None,
     meter: list[float] | None = None,
 ) -> tuple[dict[str, Attempt], tuple[str, ...]]:
     """Return an Attempt for each exercise id, and notes for the instructor.
 
-    `course` is a folder made by `bubblewrap.course_copy`; without it one is made. To `meter` the
-    seconds are added that the submission took. Raises
+    `course` is a folder made by `bubblewrap.course_copy`; without it one is made. `workers` may
+    have a sandbox that is ready, and keep it after, unless this submission's run was ended. `user`
+    is whose processes an unsafe submission's are, if not this one's. `meter` is told the seconds
+    that the submission used, as its clock counts them. Raises
     SandboxMissing where there is no bubblewrap and `unsafe` is False.
     """
     if not unsafe:
         require_sandbox()
-    began = time.monotonic()
     with ExitStack() as stack:
         course = course or stack.enter_context(course_copy())
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="submission-")))
-        worker = ReusedWorker(
-            course, folder, limits or Limits(), unsafe=unsafe, modules=_slow_imports(wanted)
-        )
+        workers = workers or stack.enter_context(Workers())
+        options = {"unsafe": unsafe, "modules": _slow_imports(wanted), "workers": workers}
+        options |= {"user": user} if user is not None else {}
+        worker = ReusedWorker(course, folder, limits or Limits(), **options)
         stack.callback(worker.close)
         attempting = _Attempting(Task(submission, wanted), worker)
         attempting.together()
         attempting.apart()
-        notes = [*attempting.notes, *[NOT_PROTECTED] * unsafe]
+        worker.close(keep=not attempting.notes)
         if meter is not None:
-            meter.append(time.monotonic() - began)
+            meter.append(attempting.clock.now())
+        how = NOT_PROTECTED if user is None else AS_OTHER_USER
+        notes = [*attempting.notes, *[how] * unsafe]
         return attempting.attempts, tuple(dict.fromkeys(notes))
 
 
@@ -98,19 +100,19 @@ class _Attempting:
         self.attempts: dict[str, Attempt] = {}
         self.notes: list[str] = []
         self.bad_cells: set[int] = set()
-        began = time.monotonic()
-        self.deadline = began + worker.limits.seconds
-        self.ceiling = began + worker.limits.ceiling
+        self.clock = worker.clock  # stands still while no worker runs
+        self.deadline = worker.limits.seconds
+        self.ceiling = time.monotonic() + worker.limits.ceiling
 
     def together(self) -> None:
         """Run all cells in one process; leave out a cell that ends the process, and begin again."""
         pending = list(range(len(self.task.wanted)))
-        until = time.monotonic() + 2 / 3 * self.worker.limits.seconds
+        until = 2 / 3 * self.deadline
         for _ in range(RUNS_TOGETHER):
-            if not pending or time.monotonic() >= min(until, self.ceiling):
+            if not pending or self._is_late(until):
                 return
             try:
-                worker, until = self._clean_worker(until)
+                worker = self.worker.get(self.ceiling)
                 cells = self.task.all_cells(without=self.bad_cells)
                 failures = have_cells_executed(worker, cells, self.task.exercises, until)
                 while pending:
@@ -132,34 +134,32 @@ class _Attempting:
         waiting = [one for one in range(len(self.task.wanted)) if not self._is_settled(one)]
         waiting.sort(key=self._ended_a_process)
         for count, position in enumerate(waiting):
-            if time.monotonic() >= min(self.deadline, self.ceiling):
+            if self._is_late(self.deadline):
                 self.attempts.setdefault(self._id(position), Attempt(reason=Reason.TIME))
                 continue
-            part = (self.deadline - time.monotonic()) / (len(waiting) - count)
-            until = time.monotonic() + part / 2
+            part = (self.deadline - self.clock.now()) / (len(waiting) - count)
+            until = self.clock.now() + part / 2
             before = self.attempts.get(self._id(position))
-            first, until = self._alone(position, self.task.cells_with_needed(position), until)
+            first = self._alone(position, self.task.cells_with_needed(position), until)
             candidates = [first] if before is None else [before, first]
             if not self._is_right(position, first) and not _says_the_same(before, first):
                 cells = self.task.cells_without_answers(position, self.bad_cells)
-                candidates.append(self._alone(position, cells, until + part / 2)[0])
+                candidates.append(self._alone(position, cells, until + part / 2))
             right = [one for one in candidates if self._is_right(position, one)]
             best = right[0] if right else min(candidates, key=_trouble)
             self.attempts[self._id(position)] = best
 
-    def _clean_worker(self, until: float) -> tuple[WorkerHandle, float]:
-        """A clean worker, and `until` moved by the time that this took, up to the ceiling."""
-        worker, seconds = self.worker.get(self.ceiling)  # importing torch is not the student's time
-        self.deadline = min(self.deadline + seconds, self.ceiling)
-        return worker, min(until + seconds, self.ceiling)
+    def _is_late(self, until: float) -> bool:
+        """Whether the submission's own time is up, or that on the wall."""
+        return self.clock.now() >= until or time.monotonic() >= self.ceiling
 
-    def _alone(self, position: int, cells: NumberedCells, until: float) -> tuple[Attempt, float]:
+    def _alone(self, position: int, cells: NumberedCells, until: float) -> Attempt:
         try:
-            worker, until = self._clean_worker(until)
+            worker = self.worker.get(self.ceiling)  # importing torch is not the student's time
             failures = have_cells_executed(worker, cells, self.task.exercises, until)
-            return self._answer(worker, position, failures, until), until
+            return self._answer(worker, position, failures, until)
         except RunEnded as error:
-            return self._ended(error, f"{self._id(position)} by itself"), until
+            return self._ended(error, f"{self._id(position)} by itself")
 
     def _answer(
         self, worker: WorkerHandle, position: int, failures: dict[int, str], until: float

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import os
 import time
 from collections.abc import Callable, Collection, Iterable, Sequence
@@ -21,6 +22,7 @@ from ..reports.outputs import write_reports
 from ..sandbox import cores
 from ..sandbox.bubblewrap import course_copy, require_hidden, require_sandbox
 from ..sandbox.limits import Limits
+from ..sandbox.reuse import Workers
 from .again import merged, regraded
 from .attempts import run_attempts
 from .desk import Desk
@@ -152,7 +154,8 @@ def grade_folder(
             f"--out {out} is inside the folder of submissions, and its files would be taken for"
             " submissions. Name a folder elsewhere."
         )
-    with hold_folder(out), course_copy() as course:
+    with hold_folder(out), course_copy() as course, Workers() as workers:
+        serving = functools.partial(attempt, workers=workers)
         journal = Journal(out / "graded", grading_key(assignment, repr((limits, unsafe))))
         started = time.monotonic()
         read = {
@@ -166,7 +169,7 @@ def grade_folder(
         again, students = regraded(regrade, assignment.exercises, read)
         old = {one: graded.pop(one) for one in list(graded) if again or one in students}
         waiting = [student for student in read if student not in graded]
-        way = {"unsafe": unsafe, "course": course, "attempt": attempt}
+        way = {"unsafe": unsafe, "course": course, "attempt": serving}
 
         if attempt is run_attempts and any(read[one].problem is None for one in waiting):
             first = next((one.id for one in assignment.roster if one.id in waiting), "")

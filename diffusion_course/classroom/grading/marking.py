@@ -12,6 +12,7 @@ from ..assignment.assignment import Assignment
 from ..assignment.manual import get_question
 from ..reasons import UNANSWERED, Reason, told
 from ..records import Attempt, Graded, Mark, Submission
+from ..sandbox.outcomes import is_out_of_memory
 from .disclosed import told_of_failure
 from .partial import satisfied, shared_points, told_shares
 
@@ -112,6 +113,8 @@ def _why(
     if reason is not Reason.CALL_RAISED:
         return reason, ""
     failure = next(outcome.failure for outcome in outcomes if outcome.failure is not None)
+    if is_out_of_memory(failure.type_name, failure.message):
+        return Reason.MEMORY, ""
     return reason, told_of_failure(failure, submission, exercise.answer_name)
 
 

@@ -1,4 +1,4 @@
-"""Start the worker where it can do no harm: in bubblewrap, or, when told so, in a plain process.
+"""Start the worker where it can do no harm: in bubblewrap.
 
 https://github.com/containers/bubblewrap. The worker sees Python, the system's libraries, the course
 without the lessons' exercises, and one temporary folder in memory that it may write to. It has no
@@ -45,10 +45,6 @@ WHAT_TO_DO = (
     "bubblewrap is what keeps a submission from your files and your network, and it is not usable"
     " here ({why}). If it is missing on Linux, install it (apt install bubblewrap); on macOS and"
     " Windows grade in a Linux container or virtual machine. --unsafe grades without it."
-)
-NOT_PROTECTED = (
-    "graded without a sandbox: submissions could read your files, use your network and write where"
-    " you can; only time and, where the system has such limits, memory were limited"
 )
 
 
@@ -227,25 +223,13 @@ def require_sandbox() -> None:
 
 
 def start_worker(
-    course: Path, folder: Path, disk_mib: int, *, unsafe: bool
+    course: Path, disk_mib: int
 ) -> tuple[subprocess.Popen[bytes], IO[bytes], IO[bytes]]:
     """Start a worker; returns it, the pipe to it and the pipe from it.
 
-    `folder` is where an unsafe one may write. In the sandbox the worker has its ends of the pipes
-    as descriptors above 2, which bubblewrap's own processes close: everybody in the sandbox can
-    look into those.
+    The worker has its ends of the pipes as descriptors above 2, which bubblewrap's own processes
+    close: everybody in the sandbox can look into those.
     """
-    if unsafe:
-        env = environment(str(course), str(folder))
-        if "SYSTEMROOT" in os.environ:  # Windows starts nothing without it
-            env["SYSTEMROOT"] = os.environ["SYSTEMROOT"]
-        if DATA.is_dir():
-            env["DIFFUSION_COURSE_DATA"] = str(DATA)
-        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
-        process = subprocess.Popen(
-            worker_command(), env=env, cwd=folder, start_new_session=True, **pipes
-        )
-        return process, process.stdin, process.stdout
     require_sandbox()
     (read, to_worker), (from_worker, write) = os.pipe(), os.pipe()
     try:

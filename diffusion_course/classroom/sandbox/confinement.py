@@ -1,6 +1,7 @@
 """System calls that no notebook needs, refused in the sandbox.
 
-They give memory that is counted nowhere, take cores of others, or reach into other processes. The
+They give memory that is counted nowhere, take cores of others, reach into other processes, or leave
+something behind that outlives the run. The
 filter is a program for Linux's seccomp in its classic form, one jump for each call:
 https://www.kernel.org/doc/html/latest/userspace-api/seccomp_filter.html. It is there for the two
 usual processors; on others the sandbox does without it.
@@ -46,13 +47,26 @@ REFUSED = (
     ("tee", 276, 77),
     ("io_setup", 206, 0),
     ("sched_setaffinity", 203, 122),
+    ("sched_setscheduler", 144, 119),
+    ("sched_setparam", 142, 118),
+    ("sched_setattr", 314, 274),
+    ("ioprio_set", 251, 30),
+    ("setxattr", 188, 5),
+    ("lsetxattr", 189, 6),
+    ("fsetxattr", 190, 7),
+    ("setxattrat", 463, 463),
+    ("removexattr", 197, 14),
+    ("lremovexattr", 198, 15),
+    ("fremovexattr", 199, 16),
+    ("removexattrat", 466, 466),
 )
-PRLIMIT = {"x86_64": 302, "aarch64": 261}
+# A process may do these to itself, which its first arguments say with 0, not to another one.
+ONLY_ITSELF = (("prlimit64", 302, 261, 1), ("setpriority", 141, 140, 2))  # how many arguments
 ARCHITECTURES = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
 X32 = 0x40000000  # x86_64's calls of another kind, with numbers of their own
 ALLOW, REFUSE = 0x7FFF0000, 0x00050000 | 1  # EPERM
 LOAD, EQUAL, AT_LEAST, RETURN = 0x20, 0x15, 0x35, 0x06
-NUMBER, ARCHITECTURE, FIRST_ARGUMENT = 0, 4, 16
+NUMBER, ARCHITECTURE, ARGUMENTS = 0, 4, 16
 
 
 def _step(code: int, value: int, if_true: int = 0, if_false: int = 0) -> bytes:
@@ -67,20 +81,19 @@ def refusing_filter(machine: str | None = None) -> bytes | None:
     machine = machine or platform.machine()
     if machine not in ARCHITECTURES:
         return None
-    numbers = [row[1 + list(ARCHITECTURES).index(machine)] for row in REFUSED]
+    column = 1 + list(ARCHITECTURES).index(machine)
     steps = [
         _step(LOAD, ARCHITECTURE),
         _step(EQUAL, ARCHITECTURES[machine], 1, 0),
         _step(RETURN, REFUSE),
     ]
     steps += [_step(LOAD, NUMBER), _step(AT_LEAST, X32, 0, 1), _step(RETURN, REFUSE)]
-    for number in numbers:
-        steps += [_step(EQUAL, number, 0, 1), _step(RETURN, REFUSE)]
-    # A process may set limits of its own (0), not those of another one.
-    steps += [
-        _step(EQUAL, PRLIMIT[machine], 0, 3),
-        _step(LOAD, FIRST_ARGUMENT),
-        _step(EQUAL, 0, 1, 0),
-        _step(RETURN, REFUSE),
-    ]
+    for row in REFUSED:
+        steps += [_step(EQUAL, row[column], 0, 1), _step(RETURN, REFUSE)]
+    for row in ONLY_ITSELF:
+        steps += [_step(EQUAL, row[column], 0, 3 * row[-1] + 1)]
+        for place in range(row[-1]):
+            steps += [_step(LOAD, ARGUMENTS + 8 * place), _step(EQUAL, 0, 1, 0)]
+            steps += [_step(RETURN, REFUSE)]
+        steps += [_step(RETURN, ALLOW)]
     return b"".join([*steps, _step(RETURN, ALLOW)])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -19,6 +18,7 @@ from .protocol import ProtocolError
 from .record import MOST
 
 XCPU = int(getattr(signal, "SIGXCPU", 0))
+NO_OUTCOME = {"escaped": Reason.EXITED, "memory": Reason.MEMORY}
 STATES = ("found", "missing", "course", "value")
 
 
@@ -51,6 +51,7 @@ def have_cells_executed(
 ) -> dict[int, str]:
     """Have cells executed, given with their numbers; returns the types of what they raised.
 
+    `deadline` is a time of the worker's clock.
     Raises CellEndedRun for a cell that ends the run, RunEnded before the first one.
     """
     running = None
@@ -58,7 +59,7 @@ def have_cells_executed(
         with no_message_is(Reason.INTERFERED):
             worker.start(tuple(cell.source for _, cell in chosen), tuple(map(CallSpec.of, wanted)))
             while True:
-                message = worker.message(_soon(deadline, worker.limits.seconds_per_cell))
+                message = worker.message(_soon(worker, deadline, worker.limits.seconds_per_cell))
                 said, value = message[0], message[-1]
                 if said == "cell" and type(value) is int and 0 <= value < len(chosen):
                     running = chosen[value][0]
@@ -85,7 +86,7 @@ def have_answer_called(
     """
     with no_message_is(Reason.INTERFERED):
         worker.send("answer", position)
-        state = worker.message(_soon(deadline, worker.limits.seconds_per_call))[0]
+        state = worker.message(_soon(worker, deadline, worker.limits.seconds_per_call))[0]
         if type(state) is not str or state not in STATES:
             raise ProtocolError("the worker said something else than whether there is an answer")
         if state != "found":
@@ -99,7 +100,7 @@ def have_answer_called(
 def _call(worker: WorkerHandle, case: Case, deadline: float) -> Outcome:
     worker.send("case", tuple(case.args), dict(case.kwargs))
     with no_message_is(Reason.NOT_DATA):
-        message = worker.message(_soon(deadline, worker.limits.seconds_per_call))
+        message = worker.message(_soon(worker, deadline, worker.limits.seconds_per_call))
         if len(message) == PARTS or type(message[0]) is not str:
             return decode_outcome(message)
     if message[0] == "done":  # the process that called the answer is gone
@@ -107,16 +108,16 @@ def _call(worker: WorkerHandle, case: Case, deadline: float) -> Outcome:
         raise AnswerEnded(Reason.TIME if code == -XCPU else Reason.CRASH)
     worker.send("enough")
     _until_done(worker, deadline)
-    raise AnswerEnded(Reason.EXITED if message[0] == "escaped" else Reason.NOT_DATA)
+    raise AnswerEnded(NO_OUTCOME.get(message[0], Reason.NOT_DATA))
 
 
 def _until_done(worker: WorkerHandle, deadline: float) -> tuple[str, ...]:
     """Hear out a process that calls an answer; returns what the answer used, as it says."""
     used: tuple[str, ...] = ()
-    said = worker.message(_soon(deadline, worker.limits.seconds_per_call))
+    said = worker.message(_soon(worker, deadline, worker.limits.seconds_per_call))
     if type(said[0]) is str and said[0] == "used":
         used = _names(said[-1])
-        said = worker.message(_soon(deadline, worker.limits.seconds_per_call))
+        said = worker.message(_soon(worker, deadline, worker.limits.seconds_per_call))
     if type(said[0]) is not str or said[0] != "done":
         raise ProtocolError("the worker went on when it should have ended")
     return used
@@ -128,8 +129,8 @@ def _names(value: Any) -> tuple[str, ...]:
     return tuple(map(class_name, value))
 
 
-def _soon(deadline: float, seconds: float) -> float:
-    return min(deadline, time.monotonic() + seconds)
+def _soon(worker: WorkerHandle, deadline: float, seconds: float) -> float:
+    return min(deadline, worker.clock.now() + seconds)
 
 
 def _failures(value: tuple[Any, ...], count: int) -> list[tuple[int, str]]:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+
+import psutil
 
 _thread = threading.local()
 
@@ -39,3 +41,13 @@ def own_cores() -> Iterator[None]:
         yield
     finally:
         os.sched_setaffinity(0, before)
+
+
+def move_to_own_cores(processes: Iterable[psutil.Process]) -> None:
+    """Have processes that run already keep to this thread's share, or to all cores without one."""
+    if not hasattr(os, "sched_setaffinity"):
+        return
+    share = getattr(_thread, "share", None) or os.sched_getaffinity(0)
+    for one in processes:
+        with suppress(OSError):
+            os.sched_setaffinity(one.pid, share)

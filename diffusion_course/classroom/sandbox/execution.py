@@ -23,12 +23,14 @@ from ...exercises.registry import Case
 from ...exercises.trial import run_case
 from .call_spec import CallSpec
 from .decoding import receive
-from .outcomes import encode_outcome
+from .outcomes import encode_outcome, is_out_of_memory
 from .pipes import read_exactly
-from .protocol import ProtocolError, encode
+from .protocol import encode
 from .record import PACKAGE, Record
 
-CAUGHT = (Exception,)  # what ends a program is told by "escaped"
+# What an outcome tells of. SystemExit, KeyboardInterrupt and a student's own kinds of BaseException
+# are all told by "escaped", so that they are one kind.
+CAUGHT = (Exception,)
 RUN_THE_REST = ("time", "timeit", "capture", "prun")
 COMMANDS = re.compile(r"^(\s*)(?:pip|conda|cd|ls|pwd|mkdir|cat|rm|cp|mv)(?: .*)?$", re.MULTILINE)
 
@@ -138,17 +140,25 @@ def is_course(answer: Any) -> bool:
     A partial, a method or a decorator around it changes nothing.
     """
     for _ in range(20):
-        code = getattr(answer, "__code__", None)
-        if str(getattr(answer, "__module__", "")).partition(".")[0] == PACKAGE.name:
+        code, module = _own(answer, "__code__"), _own(answer, "__module__")
+        if type(module) is str and module.partition(".")[0] == PACKAGE.name:
             return True
-        file = code.co_filename if isinstance(code, types.CodeType) else ""
+        file = code.co_filename if type(code) is types.CodeType else ""
         if Path(file).is_relative_to(PACKAGE) or file.startswith(f"{FILE}{PACKAGE.name}."):
             return True
-        inner = [getattr(answer, name, None) for name in ("func", "__func__", "__wrapped__")]
+        inner = [_own(answer, name) for name in ("func", "__func__", "__wrapped__")]
         answer = next((one for one in inner if callable(one)), None)
         if answer is None:
             return False
     return False
+
+
+def _own(answer: Any, name: str) -> Any:
+    """An attribute of an answer, or None: looking it up may run the student's code."""
+    try:
+        return getattr(answer, name, None)
+    except BaseException:
+        return None
 
 
 def find_answer(namespace: dict[str, Any], spec: CallSpec) -> tuple[str, Any]:
@@ -180,14 +190,21 @@ def serve_answer(namespace: dict[str, Any], spec: CallSpec, channel: Channel) ->
             with record.kept():
                 outcome = run_case(spec, answer, Case(args, kwargs), caught=CAUGHT)
             data = encode_outcome(outcome)
-        except ProtocolError:
-            channel.send("unsendable")
         except BaseException as error:
-            channel.send("escaped", type(error).__name__[:80])
+            channel.send(why_there_is_no_outcome(error))
         else:
             channel.send_bytes(data)
     if state == "found":
         channel.send("used", tuple(sorted(record.names)))
+
+
+def why_there_is_no_outcome(error: BaseException) -> str:
+    """Return the word for what came out of a call: an outcome tells of an answer's own errors."""
+    kind, said = type(error), error.args[0] if error.args else ""  # no code of the student's runs
+    message = said if kind is RuntimeError and type(said) is str else ""
+    if issubclass(kind, MemoryError) or is_out_of_memory("", message):
+        return "memory"
+    return "unsendable" if issubclass(kind, Exception) else "escaped"
 
 
 def in_a_fork(work: Callable[[], None], channel: Channel) -> None:

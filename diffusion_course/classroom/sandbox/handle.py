@@ -19,12 +19,16 @@ import psutil
 from ..reasons import Reason
 from .bubblewrap import start_worker
 from .call_spec import CallSpec
-from .cores import own_cores
+from .clock import Clock
+from .cores import move_to_own_cores, own_cores
 from .decoding import decode, receive
-from .limits import Limits
+from .limits import WALL, Limits
+from .other_user import OtherUser
 from .processes import descendants, is_alive, kill_all
 from .protocol import CONTROL, HEADER, RUN, ProtocolError, encode, frames
-from .watch import PAUSE, FrameReader, Watch
+from .restrictions import are_counted_by_sandbox
+from .unsafe import start_unsafe_worker
+from .watch import LONG_PAUSE, PAUSE, FrameReader, Watch
 
 # Elsewhere an unsafe worker does one run; PyTorch and forks do not go together on macOS.
 CAN_FORK = sys.platform == "linux"
@@ -46,7 +50,9 @@ class WorkerHandle:
     """One worker, which does one run after another; it imports `modules` before any.
 
     Raises RunEnded when a run ends, takes too long or too much, and ProtocolError for what is no
-    message. `clean` then says whether the worker can do another run.
+    message. `clean` then says whether the worker can do another run. Deadlines are times of
+    `clock`, the own time of the submission that the worker serves. An unsafe worker writes to
+    `folder`, and runs as `user` where there is one.
     """
 
     def __init__(
@@ -58,13 +64,19 @@ class WorkerHandle:
         unsafe: bool = False,
         modules: tuple[str, ...] = (),
         start_by: float = math.inf,
+        user: OtherUser | None = None,
     ) -> None:
         self.limits, self.unsafe = limits, unsafe
+        self._are_counted = user is not None or (not unsafe and are_counted_by_sandbox())
         self.forks = not unsafe or CAN_FORK
         with own_cores():
-            started = start_worker(course, folder, limits.disk_mib, unsafe=unsafe)
+            if unsafe:
+                started = start_unsafe_worker(course, folder, user)
+            else:
+                started = start_worker(course, limits.disk_mib)
         self.process, self._to_worker, self._from_worker = started
         self._heard, self._is_over = bytearray(), False
+        self._latest = math.inf  # a time on the wall, after which nothing of a run is heard
         self._own: list[psutil.Process] = []  # its processes before any run
         self._frames = FrameReader(self._from_worker)
         self._watch = Watch(self.process, limits, sandboxed=not unsafe)
@@ -74,9 +86,20 @@ class WorkerHandle:
             self.close()
             raise
 
+    @property
+    def clock(self) -> Clock:
+        """The clock of the submission that it serves."""
+        return self._watch.clock
+
+    def serve(self, clock: Clock) -> None:
+        """Serve another submission from now on, on this thread's cores."""
+        self._watch.clock = clock
+        move_to_own_cores(descendants(self.process.pid))
+
     def start(self, cells: tuple[str, ...], specs: tuple[CallSpec, ...]) -> None:
         """Begin a run."""
         self._heard.clear()
+        self._latest = time.monotonic() + WALL * self.limits.seconds
         told = tuple(spec.as_message() for spec in specs)
         self._write(CONTROL, encode(("run", cells, told)))
 
@@ -86,7 +109,13 @@ class WorkerHandle:
 
     def message(self, deadline: float) -> tuple[Any, ...]:
         """Return the run's next message, a tuple with something in it."""
-        value = receive(lambda size: self._read(size, deadline))
+        late = time.monotonic() + WALL * max(deadline - self.clock.now(), 0.0)
+        late = min(late, self._latest)
+        self._watch.awaited = True
+        try:
+            value = receive(lambda size: self._read(size, late, deadline))
+        finally:
+            self._watch.awaited = False
         if type(value) is not tuple or not value:
             raise ProtocolError("a message is a tuple")
         return value
@@ -125,14 +154,15 @@ class WorkerHandle:
         limits = {
             "memory_mib": self.limits.memory_mib,
             "disk_mib": self.limits.disk_mib,
-            "seconds": int(self.limits.seconds + START_SECONDS),
-            "tasks": TASKS * self.limits.processes,
+            "seconds": math.ceil(self.limits.seconds) + 1,
+            "tasks": TASKS * self.limits.processes * self._are_counted,
         }
         options = {"sandboxed": not self.unsafe, "forks": self.forks, "modules": modules}
         self._write(CONTROL, encode(("limits", limits, options)))
         if self._control(min(start_by, time.monotonic() + START_SECONDS))[0] != "ready":
             raise RunEnded(Reason.CRASH, "the worker did not start")
         self._own = self._watch.own = descendants(self.process.pid)
+        self._write(CONTROL, encode(("begin",)))
 
     def _write(self, kind: int, data: bytes) -> None:
         rest = memoryview(frames(kind, data))
@@ -153,23 +183,25 @@ class WorkerHandle:
         if rest:
             raise self._end()
 
-    def _frame(self, deadline: float) -> tuple[int, bytes]:
-        if self._is_over:
-            raise self._end()
-        if time.monotonic() > deadline:  # frames that never end are no reason to go on
-            raise RunEnded(self._watch.cause or Reason.TIME)
-        try:
-            frame = self._frames.next(deadline - time.monotonic())
-        except queue.Empty:
-            raise RunEnded(self._watch.cause or Reason.TIME) from None
-        if frame is None:
+    def _frame(self, late: float, deadline: float = math.inf) -> tuple[int, bytes]:
+        """The next frame; `late` is a time on the wall, `deadline` one of the submission's."""
+        while not self._is_over:
+            left = late - time.monotonic()
+            # Frames that never end are no reason to go on.
+            if left < 0 or self.clock.now() > deadline:
+                raise RunEnded(self._watch.cause or Reason.TIME)
+            try:
+                frame = self._frames.next(min(left, LONG_PAUSE))
+            except queue.Empty:
+                continue
+            if frame is not None:
+                return frame
             self._is_over = True
-            raise self._end()
-        return frame
+        raise self._end()
 
-    def _read(self, size: int, deadline: float) -> bytes:
+    def _read(self, size: int, late: float, deadline: float) -> bytes:
         while len(self._heard) < size:
-            kind, data = self._frame(deadline)
+            kind, data = self._frame(late, deadline)
             if kind == CONTROL:
                 said = _control_message(data)
                 raise self._end(said[-1] if said[0] == "ended" and type(said[-1]) is int else 0)
@@ -178,9 +210,9 @@ class WorkerHandle:
         del self._heard[:size]
         return wanted
 
-    def _control(self, deadline: float) -> tuple[Any, ...]:
+    def _control(self, late: float) -> tuple[Any, ...]:
         while True:
-            kind, data = self._frame(deadline)
+            kind, data = self._frame(late)
             if kind == CONTROL:
                 return _control_message(data)
 
@@ -196,7 +228,8 @@ class WorkerHandle:
 
     def _end_strangers(self) -> None:
         """Without a sandbox: end what the student's code started, as far as it still descends."""
-        strangers = [one for one in descendants(self.process.pid) if one not in self._own]
+        known = {*self._own, *self._watch.messengers()}
+        strangers = [one for one in descendants(self.process.pid) if one not in known]
         kill_all(strangers)
         psutil.wait_procs(strangers, timeout=1)
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 
+WALL = 5  # so many times its own time a submission may take on the clock on the wall
+
 
 @dataclasses.dataclass(frozen=True)
 class Limits:
-    """What one submission may take, in seconds of wall time, mebibytes and processes.
+    """What one submission may take, in seconds of its own time, mebibytes and processes.
 
-    Importing torch is not counted. Raises ValueError, with the name and the value, for one that is
-    not positive.
+    Its own time (`clock`) is that of the processors. Importing torch is not counted. Raises
+    ValueError, with the name and the value, for one that is not positive.
     """
 
     seconds: float = 60.0
@@ -29,8 +31,8 @@ class Limits:
 
     @property
     def ceiling(self) -> float:
-        """The seconds after which nothing more is begun for a submission, whatever happened.
+        """The seconds on the wall after which nothing more is begun, whatever happened.
 
-        It has its own time once more, and a minute, for starting workers and cleaning up.
+        That is several times its own time, and a minute for starting workers and cleaning up.
         """
-        return 2 * self.seconds + 60
+        return WALL * self.seconds + 60

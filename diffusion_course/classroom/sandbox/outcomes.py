@@ -53,6 +53,11 @@ def _failure(value: Any) -> Failure:
     return Failure(class_name(kind), message, line, class_name(where), blank)
 
 
+def is_out_of_memory(type_name: str, message: str) -> bool:
+    """Whether an exception says that the system gave no more memory: Python's or PyTorch's."""
+    return type_name == "MemoryError" or "can't allocate memory" in message
+
+
 def class_name(text: str) -> str:
     """A class's name as a name: the student's code can give it any text."""
     return re.sub(r"[^\w.]", "?", text[:80])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 import psutil
 
@@ -45,6 +45,25 @@ def are_stopped(processes: Iterable[psutil.Process]) -> bool:
     return False
 
 
+def used_by(processes: Iterable[psutil.Process]) -> tuple[float, bool]:
+    """Return the processors' seconds of these and of what they had and has ended; and a state.
+
+    The state is whether one of them computes or waits for a processor or a disk. Parents come
+    first: what ends meanwhile is missed, and counted the next time, rather than counted twice.
+    """
+    seconds, is_running = 0.0, False
+    for one in processes:
+        try:
+            with one.oneshot():
+                times = one.cpu_times()
+                is_running |= one.status() in (psutil.STATUS_RUNNING, psutil.STATUS_DISK_SLEEP)
+        except psutil.Error:
+            continue
+        seconds += times.user + times.system
+        seconds += getattr(times, "children_user", 0.0) + getattr(times, "children_system", 0.0)
+    return seconds, is_running
+
+
 def count_tasks() -> int:
     """How many tasks the machine has, threads too; 0 where /proc does not tell."""
     try:
@@ -64,6 +83,20 @@ def files_of(processes: Iterable[psutil.Process], places: Iterable[str]) -> int:
             continue
         count += found.f_files - found.f_ffree
     return count
+
+
+def take_more_than(processes: Collection[psutil.Process], most: int) -> bool:
+    """Whether the processes take more than `most` bytes of memory together.
+
+    What each has of its own is looked up only where it matters: that takes long.
+    """
+    whole = 0
+    for one in processes:
+        try:
+            whole += one.memory_info().rss
+        except psutil.Error:
+            continue
+    return whole > most and sum(map(memory_of, processes)) > most
 
 
 def memory_of(process: psutil.Process) -> int:

@@ -2,19 +2,31 @@
 
 from __future__ import annotations
 
+import contextlib
+import math
 import os
 import queue
 import signal
 import subprocess
 import threading
 import time
+from collections.abc import Iterable
 from typing import IO
 
 import psutil
 
 from ..reasons import Reason
+from .clock import Clock
 from .limits import Limits
-from .processes import are_stopped, count_tasks, descendants, files_of, kill_all, memory_of
+from .processes import (
+    are_stopped,
+    count_tasks,
+    descendants,
+    files_of,
+    kill_all,
+    take_more_than,
+    used_by,
+)
 from .protocol import CONTROL, FRAME, MAX_FRAME, RUN
 
 PAUSE, LONG_PAUSE = 0.02, 0.2
@@ -63,6 +75,21 @@ class FrameReader:
         self._frames.put(None)
 
 
+def _itself(process: subprocess.Popen[bytes]) -> list[psutil.Process]:
+    try:
+        return [psutil.Process(process.pid)]
+    except psutil.Error:
+        return []
+
+
+def _children(of: int, among: Iterable[psutil.Process]) -> list[psutil.Process]:
+    found = []
+    for one in among:
+        with contextlib.suppress(psutil.Error):
+            found += [one] * (one.ppid() == of)
+    return found
+
+
 class Watch:
     """Ends a worker that takes too much, or longer than `overdue`; `cause` then says why."""
 
@@ -72,6 +99,9 @@ class Watch:
         self.cause: Reason | None = None
         self.overdue = float("inf")  # a time of time.monotonic()
         self.own: list[psutil.Process] = []  # the worker's, before any run: none may stand still
+        self.clock = Clock()  # of the submission that it serves
+        self.awaited = False  # whether the grader waits for the run now
+        self._last, self._used = time.monotonic(), math.inf
         self._process, self._limits, self._sandboxed = process, limits, sandboxed
         self._is_over = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
@@ -90,6 +120,31 @@ class Watch:
         """Wait for the thread."""
         self._thread.join()
 
+    def messengers(self) -> list[psutil.Process]:
+        """The children of the worker's first process: who carries the messages of the run."""
+        return _children(self._first(), descendants(self._process.pid))
+
+    def look(self) -> None:
+        """End the worker where it takes too much, and move the submission's clock on."""
+        below = descendants(self._process.pid)
+        if len(below) > self._limits.processes:
+            self.end(Reason.PROCESSES)
+        elif are_stopped([*self.own, *_children(self._first(), below)]):
+            self.end(Reason.INTERFERED)
+        elif self._sandboxed and files_of(self.own[:1], PLACES) > MOST_FILES:
+            self.end(Reason.MEMORY)
+        elif take_more_than(below, self._limits.memory_mib * 2**20):
+            self.end(Reason.MEMORY)
+        now, (used, is_running) = time.monotonic(), used_by([*_itself(self._process), *below])
+        if self.own or not self._sandboxed:  # before, the worker starts
+            passed, computed = now - self._last, used - self._used
+            self.clock.passed(passed, computed, awaited=self.awaited, is_running=is_running)
+        # What has just ended may be missing for once; it must not count when it is back.
+        self._last, self._used = now, max(used, 0.0 if self._used == math.inf else self._used)
+
+    def _first(self) -> int:
+        return self.own[-1].pid if self.own else self._process.pid
+
     def _watch(self) -> None:
         looked, usual = 0.0, count_tasks()
         while not self._is_over.wait(PAUSE):
@@ -99,16 +154,10 @@ class Watch:
             are_many = count_tasks() > usual + self._limits.processes
             if not are_many and time.monotonic() - looked < LONG_PAUSE:
                 continue
-            looked, below = time.monotonic(), descendants(self._process.pid)
-            if len(below) > self._limits.processes:
-                self.end(Reason.PROCESSES)
-            elif are_stopped(self.own):
-                self.end(Reason.INTERFERED)
-            elif self._sandboxed and files_of(self.own[:1], PLACES) > MOST_FILES:
-                self.end(Reason.MEMORY)
-            elif sum(map(memory_of, below)) > self._limits.memory_mib * 2**20:
-                self.end(Reason.MEMORY)
-            usual = max(usual, count_tasks() - len(below)) if are_many else usual
+            looked = time.monotonic()
+            self.look()
+            if are_many:
+                usual = max(usual, count_tasks() - len(descendants(self._process.pid)))
 
     def end(self, cause: Reason) -> None:
         """End the worker for this cause, unless there is one already."""

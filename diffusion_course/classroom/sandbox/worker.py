@@ -1,9 +1,14 @@
-"""The worker's first process: it passes messages between the grader and the process of each run.
+"""The worker: a first process that has PyTorch ready and holds nothing of any submission.
 
-It never runs a student's code. For each run it forks a child (`execution`) that has a socket to
-this process and no pipe to the grader; so no student's code can answer for a later run, and when a
-run is over, everything it started is killed. Where Python cannot fork, or forks are not safe, there
-is one process for one run, without this protection.
+It never runs a student's code and reads nothing that belongs to one. For each run it forks a
+messenger, which passes messages between the grader and the run; that one forks the run itself
+(`execution`), which has a socket to the messenger and no pipe to the grader. When the grader has
+enough, the messenger ends, and the first process kills everything else in the sandbox, empties the
+folders and looks whether that is so. Only then does it say "clean" and fork the next messenger;
+where anything is odd it ends instead, and the grader starts another worker. So a run finds in its
+memory, in its folders and among the processes what the first process had before any student's code.
+Where Python cannot fork, or forks are not safe, there is one process for one run, without this
+protection.
 """
 
 from __future__ import annotations
@@ -15,10 +20,10 @@ import select
 import shutil
 import signal
 import socket
+import stat
 import sys
 import tempfile
 import time
-from collections.abc import Callable
 
 import torch
 
@@ -30,10 +35,35 @@ from .restrictions import forbid_tracing, set_limits
 PAUSE, GONE_SECONDS = 0.05, 8.0
 NICE = 5  # the grader's watch goes first
 FIRST = 2  # this process's number in a sandbox; bubblewrap's own is 1
+HAS_ENOUGH = 3  # a messenger's exit code after the grader's word, and only then
 
 
-def relay(work: Callable[[Channel], None], pipes: GraderPipes, *, sandboxed: bool) -> None:
-    """Fork a child that does `work`, pump messages for it, and end all that it has started."""
+def serve(pipes: GraderPipes, limits: dict[str, int], *, sandboxed: bool) -> None:
+    """Fork one messenger after another; returns as soon as anything is not as it should be."""
+    folders = TemporaryFolders() if sandboxed else None
+    while True:
+        messenger = os.fork()
+        if messenger == 0:
+            try:
+                set_limits(**limits)
+                carry_messages(pipes)
+                os._exit(HAS_ENOUGH)
+            finally:
+                os._exit(1)
+        _, status = os.waitpid(messenger, 0)
+        if os.waitstatus_to_exitcode(status) != HAS_ENOUGH:
+            return  # a run has ended it
+        if folders is not None and not (end_all_others() and folders.emptied()):
+            return
+        pipes.send(CONTROL, encode(("clean",)))
+
+
+def carry_messages(pipes: GraderPipes) -> None:
+    """Do the run that the grader asks for, if any, until the grader has enough."""
+    message = pipes.control()
+    if message[0] != "run":
+        return
+    _, cells, specs = message
     ours, theirs = socket.socketpair()
     folder = tempfile.mkdtemp(prefix="run-")
     child = os.fork()
@@ -44,16 +74,23 @@ def relay(work: Callable[[Channel], None], pipes: GraderPipes, *, sandboxed: boo
             pipes.close()
             ours.close()
             work_in(folder)
-            work(Channel(theirs))
+            one_run(cells, specs, Channel(theirs), forks=True)
         finally:
             os._exit(1)
     theirs.close()
     status = pump(child, ours, pipes)
+    if status is not None:
+        pipes.send(CONTROL, encode(("ended", os.waitstatus_to_exitcode(status))))
+        while pipes.control()[0] != "clean":
+            continue
     ours.close()
-    end_run(child, status, sandboxed=sandboxed)
+    # Without a sandbox that is all that ends here; the grader looks for what else there is.
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(child, signal.SIGKILL)
+    if status is None:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
     shutil.rmtree(folder, ignore_errors=True)
-    said = ("clean",) if status is None else ("ended", os.waitstatus_to_exitcode(status))
-    pipes.send(CONTROL, encode(said))
 
 
 def pump(child: int, link: socket.socket, pipes: GraderPipes) -> int | None:
@@ -97,42 +134,42 @@ def work_in(folder: str) -> None:
     tempfile.tempdir = None
 
 
-def end_run(child: int, status: int | None, *, sandboxed: bool) -> None:
-    """Kill all that a run has started, and wait until it is gone.
+def end_all_others() -> bool:
+    """Kill all but this process and bubblewrap's; returns whether both are alone then.
 
-    Without a sandbox that is its process group; the grader looks for what else there is.
+    The killed count until they are gone.
     """
-    if sandboxed and os.getpid() == FIRST:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(-1, signal.SIGKILL)  # all but this process and bubblewrap's first
-    else:
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(child, signal.SIGKILL)
-    if status is None:
-        os.kill(child, signal.SIGKILL)
-        os.waitpid(child, 0)
-    if sandboxed:
-        wait_until_alone()
-        empty_temporary_folders()
-
-
-def wait_until_alone() -> None:
-    """Wait until this process and bubblewrap's are alone: the killed count until they are gone."""
-    known, late = {"1", str(os.getpid())}, time.monotonic() + GONE_SECONDS
-    while time.monotonic() < late:
-        if not {name for name in os.listdir("/proc") if name.isdigit()} - known:
-            return
+    if os.getpid() != FIRST:
+        return False
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(-1, signal.SIGKILL)
+    known, late = {"1", str(FIRST)}, time.monotonic() + GONE_SECONDS
+    while {name for name in os.listdir("/proc") if name.isdigit()} - known:
+        if time.monotonic() > late:
+            return False
         time.sleep(PAUSE / 10)
+    return True
 
 
-def empty_temporary_folders() -> None:
-    """Remove what a run has left where it can write."""
-    for top in (tempfile.gettempdir(), "/dev/shm"):
-        for entry in os.scandir(top):
-            if entry.is_dir(follow_symlinks=False):
-                shutil.rmtree(entry.path, ignore_errors=True)
-            else:
-                os.unlink(entry.path)
+class TemporaryFolders:
+    """Where a run can write: kept empty, and as they were before any run."""
+
+    def __init__(self) -> None:
+        self._modes = {top: os.stat(top).st_mode for top in (tempfile.gettempdir(), "/dev/shm")}
+
+    def emptied(self) -> bool:
+        """Remove what a run has left; returns whether nothing of it is there any more."""
+        for top, mode in self._modes.items():
+            os.chmod(top, stat.S_IMODE(mode))
+            for entry in os.scandir(top):
+                if entry.is_dir(follow_symlinks=False):
+                    shutil.rmtree(entry.path, ignore_errors=True)
+                else:
+                    os.unlink(entry.path)
+        return all(
+            os.stat(top).st_mode == mode and not os.listdir(top)
+            for top, mode in self._modes.items()
+        )
 
 
 def main() -> None:
@@ -145,24 +182,16 @@ def main() -> None:
     _, limits, options = pipes.control()
     for module in options["modules"]:  # here, so that each run does not spend its time on it
         importlib.import_module(module)
-    set_limits(**limits, sandboxed=options["sandboxed"])
+    sandboxed = options["sandboxed"]
     pipes.send(CONTROL, encode(("ready",)))
-    while True:
-        message = pipes.control()
-        if message[0] == "clean":
-            pipes.send(CONTROL, encode(("clean",)))
-        elif message[0] == "run" and options["forks"]:
-            _, cells, specs = message
-            relay(
-                lambda channel, cells=cells, specs=specs: one_run(
-                    cells, specs, channel, forks=True
-                ),
-                pipes,
-                sandboxed=options["sandboxed"],
-            )
-        elif message[0] == "run":
-            _, cells, specs = message
-            one_run(cells, specs, Channel(DirectLink(pipes)), forks=False)
+    _ = pipes.control()  # the grader has looked which processes there are
+    if options["forks"]:
+        serve(pipes, limits, sandboxed=sandboxed)
+        return
+    set_limits(**limits)
+    while (message := pipes.control())[0] != "run":
+        pipes.send(CONTROL, encode(("clean",)))
+    one_run(*message[1:], Channel(DirectLink(pipes)), forks=False)
 
 
 if __name__ == "__main__":
