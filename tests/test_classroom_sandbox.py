@@ -43,7 +43,7 @@ from diffusion_course.classroom.sandbox.conversation import (
 from diffusion_course.classroom.sandbox.handle import RunEnded, WorkerHandle
 from diffusion_course.classroom.sandbox.limits import WALL, Limits
 from diffusion_course.classroom.sandbox.processes import descendants, is_alive, used_by
-from diffusion_course.classroom.sandbox.reuse import Workers
+from diffusion_course.classroom.sandbox.reuse import Kind, Workers
 from diffusion_course.exercises.engine import judge, make_cases
 from diffusion_course.exercises.registry import all_exercises, get_exercise
 
@@ -347,7 +347,7 @@ def workers():
 @pytest.mark.parametrize("code", LEFTOVERS.values(), ids=LEFTOVERS)
 def test_a_worker_is_clean_or_not_used_again(workers, course, tmp_path, code):
     look = "import os, stat\nresult = (os.listdir('/tmp'), os.listdir('/dev/shm'), stat.S_IMODE(os.stat('/tmp').st_mode), stat.S_IMODE(os.stat('/dev/shm').st_mode), sorted(map(int, filter(str.isdigit, os.listdir('/proc'))))[:2])"
-    kind, start = "any", lambda: WorkerHandle(course, tmp_path, LIMITS)
+    kind, start = Kind(course, LIMITS), lambda: WorkerHandle(course, tmp_path, LIMITS)
     first = workers.take(kind, start)
     before = inside(first, look)
     try:
