@@ -9,6 +9,7 @@ import os
 import random
 import re
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -727,6 +728,47 @@ def test_a_loop_in_another_thread_that_catches_every_interruption_is_stopped():
     thread.start()
     thread.join(30)
     assert [one.check for one in results] == ["time"]
+
+
+TRACED = """
+import sys, threading, time
+from diffusion_course.exercises.patience import TimeLimit, within
+
+def traced():
+    lines = []
+    def trace(frame, event, value):
+        lines.append(event)
+        return trace
+    sys.settrace(trace)
+    try:
+        (lambda: 1)()
+    finally:
+        sys.settrace(None)
+    return len(lines)
+
+def limited(seconds):
+    try:
+        with within(seconds):
+            while seconds < 1:
+                time.sleep(0.001)
+    except TimeLimit:
+        pass
+    return traced()
+
+def main():
+    print([limited(seconds) > 0 for seconds in (30, 0.05)])
+
+main()
+thread = threading.Thread(target=main)
+thread.start()
+thread.join()
+"""
+
+
+def test_a_debugger_goes_on_after_a_time_limit():
+    """What was sent to a thread and taken back is waited for by Python 3.11: the next traced call never returned."""
+    ran = subprocess.run([sys.executable, "-c", TRACED], capture_output=True, text=True, timeout=60)
+    assert (ran.stdout, ran.stderr) == ("[True, True]\n" * 2, "")
 
 
 def test_code_that_no_interruption_stops_is_told_so(monkeypatch):

@@ -19,7 +19,8 @@ from diffusion_course.classroom.assignment.assignment import (
     load_assignment,
     save_assignment,
 )
-from diffusion_course.classroom.assignment.build import build_assignment, parse_lessons
+from diffusion_course.classroom.assignment.build import build_assignment
+from diffusion_course.classroom.assignment.choice import parse_lessons
 from diffusion_course.classroom.assignment.manual import ManualQuestion, all_questions, get_question
 from diffusion_course.classroom.assignment.roster import read_roster
 from diffusion_course.classroom.assignment.rubric import parse_questions
@@ -431,6 +432,32 @@ def test_bad_options_are_refused_before_anything_is_written(tmp_path, options, e
     assert list(tmp_path.iterdir()) == []
 
 
+# Single exercises
+
+
+def test_single_exercises_are_asked_beside_or_instead_of_lessons(tmp_path):
+    week = build_assignment(None, tmp_path / "week", exercises="02.5, 01.3,02.m1,01.1", points={"01.1": 3}).assignment
+    assert (week.exercises, week.manual) == (("01.1", "01.3", "02.5"), ("02.m1",)), "in the order of the course"
+    assert week.points == {"01.1": 3, "01.3": 2, "02.5": 1}
+    assert (week.name, week.title) == ("exercises-01-1-01-3-02-5-02-m1", "Exercises 01.1, 01.3, 02.5, 02.m1")
+    both = build_assignment("08", tmp_path / "both", exercises=["06.1"], manual=False).assignment
+    assert both.exercises == ("06.1", *(one.id for one in all_exercises(8))) and both.manual == ()
+    assert both.name == "lesson-08-exercise-06-1"
+
+
+@pytest.mark.parametrize(("lessons", "options", "message"), [
+    (None, {}, "nothing to ask is given: name lessons, exercises, or both"), (None, {"exercises": "02.9"}, "no such exercise or question: '02.9'. Near it: 02"),
+    (None, {"exercises": "02.1,02.1"}, "given twice among the exercises: 02.1"), (None, {"exercises": ","}, "no exercise is given"),
+    (None, {"exercises": "02.m1", "manual": False}, "02.m1 is asked for, and questions in words are not"),
+    (None, {"exercises": [one.id for one in EXERCISES]}, "the assignment needs a name: give it with --name"),
+    ("02", {"points": {"03.1": 2}}, "points: '03.1' is no exercise of the assignment"),
+])
+def test_a_choice_that_cannot_be_meant_is_refused(tmp_path, lessons, options, message):
+    with pytest.raises(ValueError, match=message):
+        build_assignment(lessons, tmp_path / "out", **options)
+    assert list(tmp_path.iterdir()) == []
+
+
 # The instructor's page
 
 
@@ -467,7 +494,7 @@ def test_an_assignment_survives_its_file(tmp_path):
     [
         (lambda c: c.pop("seed"), "is damaged: KeyError, 'seed'"),
         (lambda c: c.update(seed="7"), "the seed must be a whole number"),
-        (lambda c: c.update(format=9), r"not an assignment of format 1 \(found 9\)"),
+        (lambda c: c.update(format=9), r"not an assignment of format 2 \(found 9\)"),
         (lambda c: c.update(exercises=["02.99"]), "there is no exercise '02.99'"),
         (lambda c: c.update(manual=["02.m9"]), "there is no manual question '02.m9'"),
         (lambda c: c.update(exercises=[7]), "is damaged"),

@@ -17,7 +17,7 @@ from diffusion_course.classroom.gradescope import write_autograder
 from diffusion_course.classroom.grading import reading
 from diffusion_course.classroom.grading.folder import grade_folder
 from diffusion_course.classroom.grading.reading import read_submission
-from diffusion_course.classroom.reports.outputs import _csv
+from diffusion_course.classroom.reports.tables import csv_text
 from diffusion_course.classroom.sandbox import bubblewrap
 
 POSIX = pytest.mark.skipif(os.name != "posix", reason="modes and links as POSIX has them")
@@ -129,7 +129,7 @@ def test_a_file_that_is_written_while_it_is_read_is_refused(tmp_path, monkeypatc
 @pytest.mark.parametrize("start", ["=", "+", "-", "@", "\t=", "\r=", "\n=", "＝", "＋", "－", "＠", "﹦", "−", " =", "\u200b=", "\ufeff=", "|", "%", "a;=", "a;＝", "a\n-", "a\t@"])
 def test_no_cell_is_a_formula_in_any_spreadsheet(start):
     """OWASP, CSV injection; with a semicolon between columns another cell begins inside this one."""
-    text = _csv([[f"{start}cmd|' /C calc'!A0", "1"]])
+    text = csv_text([[f"{start}cmd|' /C calc'!A0", "1"]])
     ((first, number),) = csv.reader(io.StringIO(text, newline=""))
     assert number == "1"
     for part in re.split(r"[;\t\r\n]", first):
@@ -137,7 +137,7 @@ def test_no_cell_is_a_formula_in_any_spreadsheet(start):
 
 
 def test_an_ordinary_cell_stays_as_it_is():
-    assert _csv([["ann-marie", "x = a - b", "0.5", "it is cut; ask again"]]) == "ann-marie,x = a - b,0.5,it is cut; ask again\n"
+    assert csv_text([["ann-marie", "x = a - b", "0.5", "it is cut; ask again"]]) == "ann-marie,x = a - b,0.5,it is cut; ask again\n"
 
 
 # What the sandbox shows

@@ -328,7 +328,7 @@ X0 = torch.ones(3, 2)
         (lambda f: ode_log_likelihood(torch.no_grad()(f), X0, LINEAR), ValueError, r"no way from its output back to xt: remove no_grad"),
         (lambda f: ode_log_likelihood(lambda xt, t: f(xt.detach(), t), X0, LINEAR), ValueError, r"remove no_grad or detach"),
         (lambda f: ode_log_likelihood(lambda xt, t: X0.clone().requires_grad_(), X0, LINEAR), ValueError, r"no way from its output"),
-        (lambda f: ode_log_likelihood(f, X0, LINEAR, steps=3), TypeError, r"unexpected keyword argument 'steps'"),
+        (lambda f: ode_log_likelihood(f, X0, LINEAR, steps=3), TypeError, r"there is no option 'steps': there are num_steps"),
     ],
 )
 def test_refused(call, error, message):

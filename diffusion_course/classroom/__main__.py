@@ -1,4 +1,4 @@
-"""`python -m diffusion_course.classroom build|grade|gradescope`."""
+"""`python -m diffusion_course.classroom build|term|grade|gradescope`."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ def parser() -> argparse.ArgumentParser:
     commands = top.add_subparsers(dest="command", required=True)
     what = "notebooks for students and instructor, and the grader's secrets"
     _add_build(commands.add_parser("build", help=what))
+    what = "all assignments of a term, from its calendar; again, for who enrols late"
+    _add_term(commands.add_parser("term", help=what))
     _add_grade(commands.add_parser("grade", help="grade a folder of submissions in a sandbox"))
     what = "make Gradescope's autograder.zip of an assignment"
     _add_gradescope(commands.add_parser("gradescope", help=what))
@@ -24,7 +26,12 @@ def parser() -> argparse.ArgumentParser:
 
 def _add_build(command: argparse.ArgumentParser) -> None:
     add = command.add_argument
-    add("--lessons", required=True, help="for example 02,04")
+    add("--lessons", help="for example 02,04")
+    what = "single ones, for example 01.1,02.5 (02.m1 is a question in words)"
+    add("--exercises", help=what)
+    add("--points", help="for example 01.1=3,02.5=2, or a CSV or TOML file")
+    what = "share the points of an exercise over what an answer can have right on its own"
+    add("--partial", action="store_true", help=what)
     add("--out", required=True, type=user_path, help="a new folder")
     add("--name", help="file name of the notebook: letters, digits, - and _")
     add("--title", help="what the notebook is headed")
@@ -36,9 +43,15 @@ def _add_build(command: argparse.ArgumentParser) -> None:
     add("--no-manual", action="store_true", help=what)
 
 
+def _add_term(command: argparse.ArgumentParser) -> None:
+    command.add_argument("calendar", type=user_path, help="for example term.toml")
+    what = "the folder of the assignments; what is built there stays"
+    command.add_argument("--out", required=True, type=user_path, help=what)
+
+
 def _add_grade(command: argparse.ArgumentParser) -> None:
     add = command.add_argument
-    what = "ID.ipynb, ID/NAME.ipynb, ID.zip, or nbgrader's submitted/"
+    what = "folder of ID.ipynb, ID/NAME.ipynb or ID.zip, nbgrader's submitted/, an LMS's zip"
     add("submissions", type=user_path, help=what)
     what = "assignment.json of build (looked for beside the submissions if left out)"
     add("--assignment", type=user_path, help=what)
@@ -46,6 +59,20 @@ def _add_grade(command: argparse.ArgumentParser) -> None:
     add("--out", required=True, type=user_path, help=what)
     what = "a student or an exercise to grade again; give it several times for several"
     add("--regrade", action="append", default=[], metavar="ID", help=what)
+    what = "a filled sheet of points for questions in words; several times for several"
+    add("--manual", action="append", default=[], metavar="CSV", help=what)
+    what = "points that you set for single exercises: columns id, exercise, points, reason"
+    add("--overrides", default="", metavar="CSV", help=what)
+    what = "when students handed in: columns id and time, or mtime for the times of the files"
+    add("--times", default="", metavar="CSV", help=what)
+    what = "which version counts where one handed in several (default last)"
+    add("--keep", choices=("last", "best"), default="", help=what)
+    what = "canvas, moodle or gradescope; better with what was exported there: canvas:export.csv"
+    add("--gradebook", action="append", default=[], metavar="LMS[:CSV]", help=what)
+    what = "the gradebook's column of points, where it is not called as the assignment"
+    add("--column", default="", help=what)
+    what = "what the gradebook says of who handed in nothing (default empty)"
+    add("--absent", choices=("empty", "zero"), default="empty", help=what)
     add("--jobs", type=int, default=2, help="submissions at a time (default 2)")
     what = "seconds for one submission (default 60)"
     add("--timeout", type=float, default=60.0, help=what)
@@ -80,9 +107,18 @@ def carry_out(options: argparse.Namespace) -> int:
     """Do what was asked for; returns the exit code."""
     if options.command == "build":
         from .assignment.build import build_assignment
+        from .assignment.points import read_points
 
-        kept = {name: getattr(options, name) for name in ("name", "title", "roster", "seed")}
+        names = ("exercises", "partial", "name", "title", "roster", "seed")
+        kept = {name: getattr(options, name) for name in names}
+        kept["points"] = read_points(options.points) if options.points else {}
         print(build_assignment(options.lessons, options.out, manual=not options.no_manual, **kept))
+        return 0
+    if options.command == "term":
+        from .assignment.enrolling import build_term
+        from .assignment.term import read_term
+
+        print(build_term(read_term(options.calendar), options.out))
         return 0
     from .assignment.assignment import load_assignment
 
@@ -94,7 +130,10 @@ def carry_out(options: argparse.Namespace) -> int:
         return 0
     import torch
 
+    from .grading.bulk import submissions_in
     from .grading.folder import grade_folder
+    from .grading.given import Given
+    from .reports.gradebook_templates import read_gradebooks
     from .sandbox.bubblewrap import require_hidden
     from .sandbox.limits import Limits
 
@@ -103,17 +142,24 @@ def carry_out(options: argparse.Namespace) -> int:
     assignment = load_assignment(path)
     if not options.unsafe:
         require_hidden(path, "the assignment")
+        require_hidden(options.submissions, "the submissions")
     limits = Limits(seconds=options.timeout, memory_mib=options.memory)
-    summary = grade_folder(
-        assignment,
-        options.submissions,
-        options.out,
-        jobs=options.jobs,
-        limits=limits,
-        unsafe=options.unsafe,
-        regrade=options.regrade,
-    )
-    print(summary)
+    titles, how = (assignment.title, assignment.name), {"absent": options.absent}
+    gradebooks = read_gradebooks(options.gradebook, titles, column=options.column, **how)
+    notes: list[str] = []
+    with submissions_in(options.submissions, notes) as folder:
+        summary = grade_folder(
+            assignment,
+            folder,
+            options.out,
+            jobs=options.jobs,
+            limits=limits,
+            unsafe=options.unsafe,
+            regrade=options.regrade,
+            given=Given(tuple(options.manual), options.overrides, options.times, options.keep),
+            gradebooks=gradebooks,
+        )
+    print("\n".join([*notes, str(summary)]))
     return 1 if summary.failed else 0
 
 

@@ -68,7 +68,11 @@ class Attempt:
 
 @dataclasses.dataclass(frozen=True)
 class Mark:
-    """The points of one exercise, and feedback that names mistakes and shows no hidden case."""
+    """The points of one exercise, and feedback that names mistakes and shows no hidden case.
+
+    Where the instructor set the points, `before` holds those that the grader gave; `comment` is
+    what the instructor wrote.
+    """
 
     exercise_id: str
     title: str
@@ -78,6 +82,26 @@ class Mark:
     feedback: str
     mistake: str | None = None
     check: str | None = None  # a Reason's value, or the name of a demand of the exercise's own
+    comment: str = ""
+    before: float | None = None
+
+    @property
+    def waits(self) -> bool:
+        """Whether it is a question in words that nobody has marked yet."""
+        return self.status == "manual" and self.before is None
+
+
+@dataclasses.dataclass(frozen=True)
+class Lateness:
+    """A submission after its due date: both times in ISO 8601, the days begun since, and the cost.
+
+    `share` is the part of the points that is taken off, 0 where being late costs nothing.
+    """
+
+    handed_in: str
+    due: str
+    days: int
+    share: float
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,17 +109,30 @@ class Graded:
     """A graded submission.
 
     `notes` are for the instructor: what the sandbox stopped, which course functions are called.
+    `late` is None where it was in time or that is not known, `seconds` is how long it ran.
     """
 
     student: str
     sha256: str
     marks: tuple[Mark, ...]
     notes: tuple[str, ...] = ()
+    late: Lateness | None = None
+    seconds: float = 0.0
+
+    @property
+    def earned(self) -> float:
+        """The points of all marks, before anything is taken off for being late."""
+        return round(sum(mark.points for mark in self.marks), 2)
 
     @property
     def points(self) -> float:
-        """The points earned."""
-        return sum(mark.points for mark in self.marks)
+        """The points that count: those earned, without what being late costs."""
+        return round(self.earned * (1 - (self.late.share if self.late else 0)), 2)
+
+    @property
+    def open_points(self) -> float:
+        """The points of questions that nobody has marked yet."""
+        return sum(mark.max_points for mark in self.marks if mark.waits)
 
     @property
     def max_points(self) -> float:

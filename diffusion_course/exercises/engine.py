@@ -108,7 +108,7 @@ def judge(exercise: Exercise, cases: Sequence[Case], outcomes: Sequence[Outcome]
         judged = [
             (case, outcome)
             for case, outcome in zip(cases, outcomes, strict=True)
-            if not _numpy_cannot(case, outcome)
+            if not numpy_cannot(case, outcome)
         ]
         if judged:
             cases, outcomes = zip(*judged, strict=True)
@@ -124,7 +124,7 @@ def judge(exercise: Exercise, cases: Sequence[Case], outcomes: Sequence[Outcome]
         return _wrong(exercise, finding, name_mistake(exercise, cases, expected, outcomes))
 
 
-def _numpy_cannot(case: Case, outcome: Outcome) -> bool:
+def numpy_cannot(case: Case, outcome: Outcome) -> bool:
     """True where an answer has failed because numpy has no bfloat16: numpy may be used."""
     failure, given = outcome.failure, (*case.args, *case.kwargs.values())
     return (

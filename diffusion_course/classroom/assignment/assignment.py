@@ -20,9 +20,13 @@ from ...files.paths import user_path
 from ..files import write_secret
 from ..records import Student
 from .manual import get_question
+from .partial import RULE, checked_shares
+from .points import checked_points
 from .roster import id_problem
+from .schedule import Schedule, require_students, schedule_from_json
 
-FORMAT = 1
+FORMAT = 2
+_READ = (1, FORMAT)  # format 1 had the points of the course, and no dates
 _PUBLIC_SEEDS = 11  # `check` and the tests use seeds 0 to 10
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 
@@ -31,8 +35,11 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 class Assignment:
     """What the grader has to know; `seed` is secret.
 
-    With an empty roster everybody gets the same numbers and hidden cases. Raises LookupError for an
-    unknown exercise or question, ValueError for a bad name, seed or roster, or for nothing to do.
+    With an empty roster everybody gets the same numbers and hidden cases. `points` are those of
+    each exercise; left out, they are the course's. `partial` has the points of each property of an
+    exercise (`partial.properties`); one that is not there has all of its points or none. Raises
+    LookupError for an unknown exercise or question, ValueError for a bad name, seed or roster, for
+    points that cannot be meant, for an extension of nobody on the roster, or for nothing to do.
     """
 
     name: str
@@ -41,6 +48,9 @@ class Assignment:
     manual: tuple[str, ...]
     seed: int
     roster: tuple[Student, ...] = ()
+    points: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    partial: Mapping[str, Mapping[str, float]] = dataclasses.field(default_factory=dict)
+    schedule: Schedule = Schedule()
 
     def __post_init__(self) -> None:
         if not _NAME.fullmatch(self.name):
@@ -64,10 +74,12 @@ class Assignment:
         for student in self.roster:
             if problem := id_problem(student.id):
                 raise ValueError(f"the student id {student.id!r} {problem}.")
-        for one in self.exercises:
-            get_exercise(one)
+        usual = {one: get_exercise(one).points for one in self.exercises}
         for one in self.manual:
             get_question(one)
+        object.__setattr__(self, "points", usual | checked_points(self.points, self.exercises))
+        object.__setattr__(self, "partial", checked_shares(self.partial, self.points))
+        require_students(self.schedule.extensions, [one.id for one in self.roster])
 
     def exercise(self, exercise_id: str, student_id: str = "") -> Exercise:
         """Return the exercise with the student's own parameters.
@@ -101,7 +113,7 @@ class Assignment:
     @property
     def exercise_points(self) -> float:
         """The points that are graded automatically."""
-        return sum(get_exercise(one).points for one in self.exercises)
+        return round(sum(self.points.values()), 2)
 
     @property
     def has_own_numbers(self) -> bool:
@@ -114,7 +126,7 @@ class Assignment:
                 f"exercise {exercise_id!r} is not in {self.name}, which has"
                 f" {', '.join(self.exercises) or 'none'}."
             )
-        return get_exercise(exercise_id)
+        return dataclasses.replace(get_exercise(exercise_id), points=self.points[exercise_id])
 
     def _who(self, student_id: str) -> str:
         if not self.roster:
@@ -149,6 +161,10 @@ def to_json(assignment: Assignment) -> bytes:
     content = {
         "format": FORMAT,
         **{key: getattr(assignment, key) for key in keys},
+        "points": assignment.points,
+        "partial": assignment.partial,
+        "rule of partial": RULE if assignment.partial else None,
+        **assignment.schedule.as_json(),
         "choices": {one: _offered(one) for one in assignment.exercises if _offered(one)},
         "roster": [dataclasses.asdict(student) for student in assignment.roster],
     }
@@ -181,13 +197,17 @@ def load_assignment(path: str | Path) -> Assignment:
         raise ValueError(
             f"{path} is not JSON ({error}). Restore it from where you keep it."
         ) from error
-    if not isinstance(content, Mapping) or content.get("format") != FORMAT:
+    if not isinstance(content, Mapping) or content.get("format") not in _READ:
         found = content.get("format") if isinstance(content, Mapping) else type(content).__name__
         raise ValueError(f"{path} is not an assignment of format {FORMAT} (found {found!r}).")
     try:
         roster = tuple(Student(one["id"], one["name"]) for one in content["roster"])
         lists = (tuple(content["exercises"]), tuple(content["manual"]))
-        assignment = Assignment(content["name"], content["title"], *lists, content["seed"], roster)
+        assignment = Assignment(
+            *(content["name"], content["title"], *lists, content["seed"], roster),
+            *((content["points"], content["partial"]) if content["format"] == FORMAT else ({}, {})),
+            schedule_from_json(content),
+        )
         choices = dict(content["choices"])
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{path} is damaged: {type(error).__name__}, {error}.") from error

@@ -10,18 +10,21 @@ import os
 import secrets
 import shutil
 import stat
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from ...exercises.registry import all_exercises
 from ...files.paths import user_path
+from ..records import Student
 from .assignment import Assignment, save_assignment
+from .choice import Choice, usual_name, usual_title
 from .hidden import describe_cases
-from .manual import all_questions
-from .notebooks import make_notebook, to_bytes
+from .notebooks import Kind, make_notebook, to_bytes
+from .partial import even_shares
 from .roster import read_roster
+from .schedule import Schedule
 
 WEAKEST_SEED = 10**18
+NOTEBOOKS: dict[Kind, str] = {"student": "student", "solved": "instructor/solved"}  # and where
 # nbgrader's own stub raises an error below the student's answer; this one does not.
 _NBGRADER_CONFIG = """# nbgrader reads this when it is run in this folder.
 # In a course of your own, copy these lines.
@@ -32,6 +35,11 @@ NO_SOURCE = (
     "No source/ for nbgrader: nbgrader hands the same notebook to everybody, and here every student"
     " has numbers of his own. For nbgrader build without a roster, and grade with that"
     " assignment.json."
+)
+
+
+ALL_OR_NOTHING = (
+    "nbgrader gives all points of an exercise or none. Partial credit is given by `grade` alone."
 )
 
 
@@ -56,53 +64,58 @@ class Built:
         return "\n".join([*lines, *self.notes])
 
 
-def parse_lessons(lessons: str | int | Iterable[str | int]) -> tuple[int, ...]:
-    """Return lesson numbers in order, from 2, "02", "02,04" or several of these.
-
-    Raises ValueError for what is no number of a lesson that has exercises or questions.
-    """
-    given = [lessons] if isinstance(lessons, (str, int)) else list(lessons)
-    words = [word.strip() for one in given for word in str(one).split(",") if word.strip()]
-    there = sorted({part.lesson for part in (*all_exercises(), *all_questions())})
-    listed = f"There are {', '.join(f'{one:02d}' for one in there)}."
-    numbers = [int(word) if word.isascii() and word.isdigit() else -1 for word in words]
-    if bad := [word for word, one in zip(words, numbers, strict=True) if one not in there]:
-        raise ValueError(f"no such lesson: {', '.join(bad)}. {listed}")
-    if not words:
-        raise ValueError(f"no lesson is given. {listed}")
-    return tuple(sorted(set(numbers)))
-
-
 def build_assignment(
-    lessons: str | int | Iterable[str | int],
+    lessons: str | int | Iterable[str | int] | None,
     out: str | Path,
     *,
+    exercises: str | Iterable[str] | None = None,
+    points: Mapping[str, float] | None = None,
+    partial: bool = False,
     name: str | None = None,
     title: str | None = None,
     roster: str | Path | None = None,
     seed: int | None = None,
     manual: bool = True,
 ) -> Built:
-    """Write an assignment of these lessons into the new folder `out` and return what was built.
+    """Write an assignment into the new folder `out` and return what was built.
 
-    lessons: 2, "02", "02,04" or several of these; name: of the notebook, letters, digits, - and _;
-    roster: a CSV file with the column id; seed: secret, of at least 19 digits, drawn if it is None;
-    manual: with the questions that a person marks. The folder is written whole or not at all, and
-    what is in `instructor/` is for its owner only. Raises FileExistsError if `out` is there and not
-    empty, ValueError for a seed that can be guessed, and what `read_roster`, `parse_lessons` and
-    `Assignment` raise.
+    lessons: 2, "02", "02,04", several of these, or None; exercises: single ones, "01.1,02.m1",
+    beside or instead of lessons; points: of each exercise, the course's where it is left out;
+    partial: points are shared over what an answer can have right on its own; name: of the notebook,
+    letters, digits, - and _; roster: a CSV file with the column id; seed: secret, of at least 19
+    digits, drawn if it is None; manual: with the questions of the lessons that a person marks. The
+    folder is written whole or not at all, and what is in `instructor/` is for its owner only.
+    Raises FileExistsError if `out` is there and not empty, and what `read_roster` and
+    `made_assignment` raise.
     """
-    numbers = parse_lessons(lessons)
-    exercises = tuple(exercise.id for number in numbers for exercise in all_exercises(number))
-    questions = tuple(one.id for number in numbers for one in all_questions(number))
-    padded = [f"{number:02d}" for number in numbers]
+    choice = Choice(lessons, exercises, points or {}, partial, manual)
+    students = () if roster is None else read_roster(roster)
+    return write_assignment(made_assignment(choice, name, title, roster=students, seed=seed), out)
+
+
+def made_assignment(
+    choice: Choice,
+    name: str | None = None,
+    title: str | None = None,
+    *,
+    roster: tuple[Student, ...] = (),
+    seed: int | None = None,
+    schedule: Schedule | None = None,
+) -> Assignment:
+    """Return the assignment of a choice; what is None is named or drawn.
+
+    Raises ValueError for a seed that can be guessed, and what `Choice.ids` and `Assignment` raise.
+    """
+    asked, questions = choice.ids()
     assignment = Assignment(
-        name=name or f"lesson{'s' if len(padded) > 1 else ''}-{'-'.join(padded)}",
-        title=title or f"Lesson{'s' if len(padded) > 1 else ''} {', '.join(padded)}",
-        exercises=exercises,
-        manual=questions if manual else (),
+        name=usual_name(choice.parts()) if name is None else name,
+        title=usual_title(choice.parts()) if title is None else title,
+        exercises=asked,
+        manual=questions,
         seed=WEAKEST_SEED + secrets.randbelow(8 * WEAKEST_SEED) if seed is None else seed,
-        roster=() if roster is None else read_roster(roster),
+        roster=roster,
+        points=choice.points,
+        schedule=schedule or Schedule(),
     )
     if assignment.seed < WEAKEST_SEED:
         raise ValueError(
@@ -110,6 +123,18 @@ def build_assignment(
             " takes a moment, and gives everybody's. Please leave --seed out: one of 19 digits is"
             " drawn, and assignment.json keeps it. To build the same again give that one."
         )
+    if not choice.partial:
+        return assignment
+    own = [assignment.exercise(one, roster[0].id if roster else "") for one in asked]
+    shares = {one.id: even_shares(one) for one in own if not one.is_value}
+    return dataclasses.replace(assignment, partial=shares)
+
+
+def write_assignment(assignment: Assignment, out: str | Path) -> Built:
+    """Write the files of an assignment into the new folder `out`, whole or not at all.
+
+    Raises FileExistsError if it is there and not empty.
+    """
     out = user_path(out, "out")
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise FileExistsError(
@@ -132,20 +157,24 @@ def build_assignment(
     return Built(out, assignment, tuple(_shortened(files, assignment)), notes)
 
 
+def notebook_bytes(assignment: Assignment, kind: Kind, student: str = "") -> bytes:
+    """Return the file of one notebook; the same assignment and student give the same bytes."""
+    return to_bytes(make_notebook(assignment, kind, student))
+
+
 def _write(assignment: Assignment, folder: Path) -> tuple[str, ...]:
     file = f"{assignment.name}.ipynb"
     for student in [one.id for one in assignment.roster] or [""]:
-        for kind, target in (("student", "student"), ("solved", "instructor/solved")):
-            content = to_bytes(make_notebook(assignment, kind, student))
-            _save(folder / target / student / file, content)
+        for kind, place in NOTEBOOKS.items():
+            _save(folder / place / student / file, notebook_bytes(assignment, kind, student))
     save_assignment(assignment, folder / "instructor" / "assignment.json")
     _save(folder / "instructor" / "hidden_cases.md", describe_cases(assignment).encode("utf-8"))
     (folder / "instructor").chmod(0o700)
     if assignment.has_own_numbers:
         return (NO_SOURCE,)
-    _save(folder / "source" / assignment.name / file, to_bytes(make_notebook(assignment, "source")))
+    _save(folder / "source" / assignment.name / file, notebook_bytes(assignment, "source"))
     _save(folder / "nbgrader_config.py", _NBGRADER_CONFIG.encode("utf-8"))
-    return ()
+    return (ALL_OR_NOTHING,) if assignment.partial else ()
 
 
 def _save(path: Path, content: bytes) -> None:

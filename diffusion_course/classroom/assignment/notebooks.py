@@ -33,9 +33,11 @@ Keep the names that the cells define.
   their work to them are noted.
 - An answer is safest when it needs nothing but the cell of imports below. One that uses another
   cell fails with it.
-- Grading calls your functions with other inputs than `check` does.{own}
+- Grading calls your functions with other inputs than `check` does.{partial}{own}
 """
 
+_PARTIAL = """
+- An answer that is not right as a whole can earn a part of its points. Your page says for what."""
 _OWN_NUMBERS = """
 - The numbers in some of the questions are yours alone. The answers of others do not fit them."""
 _HIDDEN = """### BEGIN HIDDEN TESTS
@@ -106,6 +108,7 @@ def _intro(assignment: Assignment) -> str:
         title=assignment.title,
         count=f"{count}, {_points(assignment.max_points)}",
         first=first,
+        partial=_PARTIAL if assignment.partial else "",
         own=own,
     )
 

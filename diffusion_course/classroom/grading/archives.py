@@ -30,7 +30,7 @@ def notebooks_in(content: bytes, largest: int) -> tuple[list[tuple[str, bytes]],
     notebook. Raises Unreadable for what is no zip file, is encrypted, or unpacks to more than the
     limits (`largest` bytes for one notebook).
     """
-    _check_directory(content)
+    check_directory(content, _DIRECTORY_BYTES)
     notes: list[str] = []
     found: list[tuple[str, bytes]] = []
     try:
@@ -66,8 +66,11 @@ def notebooks_in(content: bytes, largest: int) -> tuple[list[tuple[str, bytes]],
     return found, notes
 
 
-def _check_directory(content: bytes) -> None:
-    """Refuse a list of contents so long that merely reading it would fill the memory."""
+def check_directory(content: bytes, most: int) -> None:
+    """Refuse a list of contents so long that merely reading it would fill the memory.
+
+    `content` is the zip or its end. Raises Unreadable for more than `most` bytes, and for no zip.
+    """
     end = content.rfind(_END)
     if end < 0 or len(content) < end + 22:
         raise Unreadable("it is not a zip file")
@@ -76,26 +79,32 @@ def _check_directory(content: bytes) -> None:
     (size,) = struct.unpack_from("<L", content, end + 12)
     if end >= 76 and content[end - 20 : end - 16] == _LOCATOR_64:
         (size,) = struct.unpack_from("<Q", content, end - 76 + 40)
-    if size > _DIRECTORY_BYTES:
+    if size > most:
         raise Unreadable(f"the zip file's list of contents takes {size / 2**20:.1f} MiB")
+
+
+def is_left_out(name: str) -> bool:
+    """Whether an entry is hidden or one that macOS adds; `name` has slashes."""
+    return any(
+        part.startswith(".") and part not in (".", "..") or part == "__MACOSX"
+        for part in name.split("/")
+    )
+
+
+def leads_outside(entry: zipfile.ZipInfo, name: str) -> str:
+    """Return why an entry is not taken, as the end of a sentence, or ""; `name` has slashes."""
+    parts = name.split("/")
+    if posixpath.isabs(name) or ".." in parts or ":" in parts[0][:2]:
+        return "leads outside"
+    return "is a symbolic link" if stat.S_ISLNK(entry.external_attr >> 16) else ""
 
 
 def _is_wanted(entry: zipfile.ZipInfo, notes: list[str]) -> bool:
     name = entry.filename.replace("\\", "/")
-    parts = name.split("/")
-    if entry.is_dir() or any(
-        part.startswith(".") and part not in (".", "..") or part == "__MACOSX" for part in parts
-    ):
+    if entry.is_dir() or is_left_out(name):
         return False
-    if posixpath.isabs(name) or ".." in parts or ":" in parts[0]:
-        notes.append(
-            f"the zip entry {printable(entry.filename, 80)!r} leads outside and is left out"
-        )
-        return False
-    if stat.S_ISLNK(entry.external_attr >> 16):
-        notes.append(
-            f"the zip entry {printable(entry.filename, 80)!r} is a symbolic link and is left out"
-        )
+    if why := leads_outside(entry, name):
+        notes.append(f"the zip entry {printable(entry.filename, 80)!r} {why} and is left out")
         return False
     if name.lower().endswith(".zip"):
         notes.append(

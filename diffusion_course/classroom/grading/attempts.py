@@ -53,12 +53,14 @@ def run_attempts(
     course: Path | None = None,
     workers: Workers | None = None,
     user: OtherUser | None = None,
+    meter: list[float] | None = None,
 ) -> tuple[dict[str, Attempt], tuple[str, ...]]:
     """Return an Attempt for each exercise id, and notes for the instructor.
 
     `course` is a folder made by `bubblewrap.course_copy`; without it one is made. `workers` may
     have a sandbox that is ready, and keep it after, unless this submission's run was ended. `user`
-    is whose processes an unsafe submission's are, if not this one's. Raises
+    is whose processes an unsafe submission's are, if not this one's. `meter` is told the seconds
+    that the submission used, as its clock counts them. Raises
     SandboxMissing where there is no bubblewrap and `unsafe` is False.
     """
     if not unsafe:
@@ -79,6 +81,8 @@ def run_attempts(
         attempting.together()
         attempting.apart()
         worker.close(keep=not attempting.notes)
+        if meter is not None:
+            meter.append(attempting.clock.now())
         how = NOT_PROTECTED if user is None else AS_OTHER_USER
         notes = [*attempting.notes, *[how] * unsafe]
         return attempting.attempts, tuple(dict.fromkeys(notes))

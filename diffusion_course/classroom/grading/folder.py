@@ -8,6 +8,7 @@ import os
 import time
 from collections.abc import Callable, Collection, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from datetime import datetime
 from pathlib import Path
 
 from ...files.paths import user_path
@@ -15,6 +16,8 @@ from ..assignment.assignment import Assignment
 from ..reasons import Reason
 from ..records import Attempt, Graded, Submission
 from ..reports.class_results import ClassResults
+from ..reports.gradebook_templates import Gradebook
+from ..reports.gradebooks import write_gradebooks
 from ..reports.outputs import write_reports
 from ..sandbox import cores
 from ..sandbox.bubblewrap import course_copy, require_hidden, require_sandbox
@@ -22,7 +25,10 @@ from ..sandbox.limits import Limits
 from ..sandbox.reuse import Workers
 from .again import merged, regraded
 from .attempts import run_attempts
+from .desk import Desk
+from .downloads import numbers_in, return_names
 from .finding import scan, submissions_folder
+from .given import Given
 from .gradable import NotGradable, made_gradable, named_by_their_notebooks, require_reference
 from .hand_offs import course_names
 from .journal import Journal, grading_key, hold_folder
@@ -37,7 +43,7 @@ class Summary:
     """What a run did.
 
     `failed` holds (student, why) of submissions that could not be graded, `new` how many were
-    graded now.
+    graded now, `sheets` the files in which answers wait for the instructor's points.
     """
 
     out: Path
@@ -46,15 +52,23 @@ class Summary:
     notes: tuple[str, ...]
     new: int
     seconds: float
+    sheets: tuple[Path, ...] = ()
 
     def __str__(self) -> str:
         lines = [f"{len(self.graded)} submissions graded, {self.new} of them now"]
         if self.graded:
             mean = sum(one.points for one in self.graded) / len(self.graded)
-            lines[0] += f"; {mean:.1f} points in the mean, before the manual questions"
+            lines[0] += f"; {mean:.1f} points in the mean"
         if self.new:
             lines.append(f"{60 * self.new / self.seconds:.1f} submissions a minute")
         lines += [f"not gradable: {student}: {why}" for student, why in self.failed]
+        if self.sheets:
+            count = sum(mark.waits for one in self.graded for mark in one.marks)
+            named = " and ".join(map(str, self.sheets))
+            lines.append(
+                f"answers in words that wait for your points: {count}. Fill {named} and run the"
+                " same command again"
+            )
         return "\n".join(
             [*lines, *self.notes, f"reports: {self.out / 'index.html'}, {self.out / 'grades.csv'}"]
         )
@@ -77,13 +91,16 @@ def grade_one(
     wanted = hidden_cases(assignment, submission.student)
     submission = made_gradable(submission, [exercise for exercise, _ in wanted])
     wanted = [one for one in wanted if not only or one[0].id in only]
-    attempts, notes = attempt(submission, wanted, limits, unsafe=unsafe, course=course)
+    meter: list[float] = []
+    way = {"unsafe": unsafe, "course": course, "meter": meter}
+    attempts, notes = attempt(submission, wanted, limits, **way)
     used = [
         f"{one.id} uses the course's {names}"
         for one, _ in wanted
         if (names := _used(course_names(submission, one), attempts.get(one.id)))
     ]
-    return mark(assignment, submission, wanted, attempts, (*notes, *used))
+    graded = mark(assignment, submission, wanted, attempts, (*notes, *used))
+    return dataclasses.replace(graded, seconds=round(sum(meter), 1))
 
 
 def _used(by_text: str, attempt: Attempt | None) -> str:
@@ -102,16 +119,20 @@ def grade_folder(
     unsafe: bool = False,
     progress: bool = True,
     regrade: Sequence[str] = (),
+    given: Given | None = None,
+    gradebooks: Sequence[Gradebook] = (),
     attempt: Attempting = run_attempts,
 ) -> Summary:
     """Grade every submission in a folder into `out`; what the same grader graded before is kept.
 
-    Of that, `regrade` names students and exercises that are graded again.
+    Of that, `regrade` names students and exercises that are graded again; `given` is what the
+    instructor set by hand, and when students handed in; `gradebooks` are written besides.
     Before anything else the course's own solutions are graded under the same limits. Raises
     SandboxMissing before anything is read, FileNotFoundError for a folder that is not there or
     empty, InUse where another run writes to `out`, ReferenceFails where the solutions do not have
     all points, ValueError for fewer than one job, an `out` among the submissions,
-    folders that the sandbox would show, and a `regrade` that is no student and no exercise.
+    folders that the sandbox would show, a `regrade` that is no student and no exercise, and what
+    cannot be read of `given`.
     """
     if jobs < 1:
         raise ValueError(f"jobs must be at least 1, got {jobs}.")
@@ -142,22 +163,22 @@ def grade_folder(
             for student, path in found.submissions
         }
         read = named_by_their_notebooks(read, [one.id for one in assignment.roster])
+        desk = Desk(assignment, submissions, out, read, given or Given())
         kept = {student: journal.get(student, one.sha256) for student, one in read.items()}
         graded = {student: one for student, one in kept.items() if one is not None}
         again, students = regraded(regrade, assignment.exercises, read)
         old = {one: graded.pop(one) for one in list(graded) if again or one in students}
         waiting = [student for student in read if student not in graded]
+        way = {"unsafe": unsafe, "course": course, "attempt": serving}
 
         if attempt is run_attempts and any(read[one].problem is None for one in waiting):
             first = next((one.id for one in assignment.roster if one.id in waiting), "")
-            given = {"unsafe": unsafe, "course": course, "attempt": serving}
             if first or not assignment.roster:
-                require_reference(assignment, first, limits, **given)
+                require_reference(assignment, first, limits, **way)
 
         def work(student: str) -> None:
             only = again if student in old and student not in students else ()
-            given = {"unsafe": unsafe, "course": course, "attempt": serving, "only": only}
-            made = grade_one(assignment, read[student], limits, **given)
+            made = grade_one(assignment, read[student], limits, only=only, **way)
             made = merged(old[student], made) if only else made
             journal.put(made)
             graded[student] = made
@@ -168,10 +189,15 @@ def grade_folder(
             _at_a_time(1, work, late, progress=progress)  # if it fails, what was first stands
         unclear = [(student, str(NotGradable(why))) for student, why in found.refused]
         failed = tuple(sorted([*failures, *unclear]))
-        ordered = tuple(graded[student] for student in sorted(graded))
-        write_reports(ClassResults(assignment, ordered, read, failed, found.notes), out)
-        seconds = time.monotonic() - started
-        return Summary(out, ordered, failed, found.notes, len(waiting) - len(failures), seconds)
+        now, folder = datetime.now().astimezone(), submissions_folder(submissions)
+        settled = desk.settle(graded, now)
+        sheets, notes = desk.write(settled), (*found.notes, *desk.notes)
+        names = return_names(folder, read)
+        results = ClassResults(assignment, settled, read, failed, notes, names)
+        write_reports(results, out)
+        notes += (*write_gradebooks(results, gradebooks, out, numbers_in(folder, read), now),)
+        seconds, new = time.monotonic() - started, len(waiting) - len(failures)
+        return Summary(out, settled, failed, notes, new, seconds, sheets)
 
 
 def _ran_out_of_time(graded: Graded) -> bool:

@@ -20,6 +20,7 @@ import torch
 
 from ...files.paths import write_bytes
 from ..assignment.assignment import Assignment
+from ..assignment.schedule import Schedule
 from ..files import safe_name
 from ..records import Graded, Mark
 
@@ -33,10 +34,12 @@ class InUse(RuntimeError):
 def grading_key(assignment: Assignment, settings: str) -> str:
     """Return a digest of everything besides the submission that marks depend on.
 
-    That is the assignment, the settings, the whole package, and the versions of what it runs on.
+    That is the assignment without its dates, the settings, the whole package, and the versions of
+    what it runs on.
     """
     versions = (sys.version, torch.__version__, np.__version__)
-    digest = hashlib.sha256(repr((dataclasses.astuple(assignment), settings, versions)).encode())
+    asked = dataclasses.astuple(dataclasses.replace(assignment, schedule=Schedule()))
+    digest = hashlib.sha256(repr((asked, settings, versions)).encode())
     for path in sorted(PACKAGE.rglob("*")):
         if path.suffix in (".py", ".md"):
             digest.update(repr((str(path.relative_to(PACKAGE)), path.read_bytes())).encode())
@@ -64,7 +67,8 @@ class Journal:
             if known != (self.key, sha256, student):
                 return None
             marks = tuple(Mark(**one) for one in content["marks"])
-            return Graded(student, sha256, marks, tuple(content["notes"]))
+            notes, seconds = tuple(content["notes"]), float(content["seconds"])
+            return Graded(student, sha256, marks, notes, seconds=seconds)
         except (OSError, ValueError, KeyError, TypeError):
             return None
 

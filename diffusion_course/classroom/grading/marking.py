@@ -14,6 +14,7 @@ from ..reasons import UNANSWERED, Reason, told
 from ..records import Attempt, Graded, Mark, Submission
 from ..sandbox.outcomes import is_out_of_memory
 from .disclosed import told_of_failure
+from .partial import satisfied, shared_points, told_shares
 
 # Running a reference sets and restores the global random state, which all threads share.
 ONE_AT_A_TIME = threading.Lock()
@@ -52,7 +53,8 @@ def mark(
             attempt = Attempt(reason=Reason.UNREADABLE, detail=submission.problem)
         else:
             attempt = attempts.get(exercise.id, Attempt(reason=Reason.TIME))
-        marks.append(_mark_one(submission, exercise, cases, attempt))
+        shares = assignment.partial.get(exercise.id, {})
+        marks.append(_mark_one(submission, exercise, cases, attempt, shares))
         if exercise.is_value and marks[-1].status == "wrong" and attempt.outcomes:
             own_notes += _number_of_another(
                 assignment, submission.student, exercise, attempt.outcomes[0].output
@@ -68,9 +70,13 @@ def mark(
 
 
 def _mark_one(
-    submission: Submission, exercise: Exercise, cases: Sequence[Case], attempt: Attempt
+    submission: Submission,
+    exercise: Exercise,
+    cases: Sequence[Case],
+    attempt: Attempt,
+    shares: Mapping[str, float],
 ) -> Mark:
-    """The mark of one exercise."""
+    """The mark of one exercise; `shares` are the points of its properties, if it has such."""
     reason, detail, result = attempt.reason, attempt.detail, None
     if reason is None:
         result = verdict(exercise, cases, attempt.outcomes)
@@ -84,8 +90,12 @@ def _mark_one(
     mistake = result and result.mistake
     if mistake is not None:
         feedback += f" Known mistake: {mistake}. {result.explanation}"
-    check = result.check if result else reason
-    return Mark(*who, "wrong", 0, exercise.points, feedback, mistake, check)
+    check, points = result.check if result else reason, 0
+    if shares and result:
+        with ONE_AT_A_TIME:
+            has = satisfied(exercise, cases, attempt.outcomes)
+        points, feedback = shared_points(shares, has), f"{feedback} {told_shares(shares, has)}"
+    return Mark(*who, "wrong", points, exercise.points, feedback, mistake, check)
 
 
 def _why(

@@ -14,7 +14,8 @@ class ClassResults:
     """The graded submissions of a class, in order of the students.
 
     `failed` holds (student, why) of those that could not be graded, `notes` what was noticed in the
-    folder, `submissions` all that was read, by student.
+    folder, `submissions` all that was read, by student. `return_names` are those under which a
+    student's page goes back to where the submissions came from.
     """
 
     assignment: Assignment
@@ -22,6 +23,7 @@ class ClassResults:
     submissions: Mapping[str, Submission]
     failed: tuple[tuple[str, str], ...] = ()
     notes: tuple[str, ...] = ()
+    return_names: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     @property
     def absent(self) -> list[str]:

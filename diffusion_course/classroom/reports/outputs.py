@@ -1,17 +1,16 @@
 """The files that a grading run leaves.
 
-They are grades.csv, results.json, similarity.csv, a page for each student and an index.
+They are grades.csv, results.json, similarity.csv, a page for each student, also in feedback.zip
+for the way back, an index and a page of texts that are alike.
 """
 
 from __future__ import annotations
 
-import csv
 import dataclasses
-import io
 import json
-import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from ...files.paths import write_bytes
 from ..assignment.assignment import Assignment
@@ -19,16 +18,12 @@ from ..files import printable, safe_name
 from ..records import Graded
 from .class_results import ClassResults
 from .feedback import student_page
+from .origins import origins_of
 from .overview import index_page
+from .returned import feedback_zip
+from .side_by_side import FILE, copies_page
 from .similarity import Pair, similar_pairs
-
-# Where a cell may begin, what is not seen there, and what makes it a formula: ASCII's signs, their
-# full-width, small and raised forms, the minus sign, and those of old programs for commands.
-_FORMULA = re.compile(
-    r"(^|[;\t\n])"
-    r"(?=[\s\u200b-\u200f\u2060\ufeff]*[=+\-@|%"
-    r"\uff1d\uff0b\uff0d\uff20\ufe66\ufe62\ufe63\ufe6b\u207a-\u207c\u2212])"
-)
+from .tables import csv_text
 
 
 def write_reports(results: ClassResults, out: Path) -> None:
@@ -38,7 +33,7 @@ def write_reports(results: ClassResults, out: Path) -> None:
     """
     graded = results.graded
     read = {one.student: results.submissions[one.student] for one in graded}
-    pairs = similar_pairs(results.assignment, read)
+    pairs, origins = similar_pairs(results.assignment, read), origins_of(results)
     names = {student.id: student.name for student in results.assignment.roster}
     pages = {
         f"feedback/{safe_name(one.student)}.html": student_page(
@@ -51,10 +46,12 @@ def write_reports(results: ClassResults, out: Path) -> None:
         "similarity.csv": similarity_csv(pairs),
         "results.json": results_json(results),
         **pages,
-        "index.html": index_page(results, pairs),
+        "index.html": index_page(results, pairs, FILE if pairs or origins else ""),
+        FILE: copies_page(results, pairs, origins),
     }
     for name, text in texts.items():
         write_bytes(out / name, text.encode("utf-8"))
+    write_bytes(out / "feedback.zip", feedback_zip(results, names))
     for old in (out / "feedback").glob("*.html"):  # of a submission that is gone or not gradable
         if f"feedback/{old.name}" not in pages:
             old.unlink()
@@ -64,10 +61,18 @@ def results_json(results: ClassResults) -> str:
     """Return all marks with their feedback, and who could not be graded."""
     content = {
         "assignment": results.assignment.name,
-        "submissions": [dataclasses.asdict(one) for one in results.graded],
+        "submissions": [_as_json(one) for one in results.graded],
         "failed": list(results.failed),
     }
     return json.dumps(content, indent=1, ensure_ascii=False, sort_keys=True) + "\n"
+
+
+def _as_json(one: Graded) -> dict[str, Any]:
+    """What a program may want of a grade; the seconds are left out: no two runs take the same."""
+    content = dataclasses.asdict(one)
+    del content["seconds"]
+    sums = {"points": one.points, "earned": one.earned, "open_points": one.open_points}
+    return content | sums | {"max_points": one.max_points}
 
 
 def grades_csv(
@@ -75,23 +80,25 @@ def grades_csv(
 ) -> str:
     """Return the table of points, a line for each student.
 
-    Manual questions are left empty to be filled in.
+    A question in words that nobody has marked is empty; `open` are the points that wait for that.
+    `earned` is the sum, `late` what is taken off it for being late, `total` what is left.
     """
-    columns = ["student", "state", *assignment.exercises, *assignment.manual, "total", "max"]
-    maximum = f"{assignment.exercise_points:g}"
+    exercises = (*assignment.exercises, *assignment.manual)
+    sums = ("earned", "late", "total", "open", "max")
+    maximum = f"{assignment.max_points:g}"
     rows = {}
     for one in graded:
-        points = {
-            mark.exercise_id: f"{mark.points:g}" for mark in one.marks if mark.status != "manual"
-        }
-        cells = [points.get(name, "") for name in (*assignment.exercises, *assignment.manual)]
-        rows[one.student] = [one.student, "graded", *cells, f"{one.points:g}", maximum]
-    empty = [""] * (len(columns) - 3)
+        points = {mark.exercise_id: f"{mark.points:g}" for mark in one.marks if not mark.waits}
+        late = round(one.earned - one.points, 2)
+        numbers = [f"{value:g}" for value in (one.earned, late, one.points, one.open_points)]
+        cells = [points.get(name, "") for name in exercises]
+        rows[one.student] = [one.student, "graded", *cells, *numbers, maximum]
+    empty = [""] * (len(exercises) + len(sums) - 1)
     for student, why in failed:
         rows[student] = [student, f"not gradable: {printable(why, 500)}", *empty, maximum]
     for student in assignment.roster:
         rows.setdefault(student.id, [student.id, "nothing handed in", *empty, maximum])
-    return _csv([columns, *(rows[student] for student in sorted(rows))])
+    return csv_text([["student", "state", *exercises, *sums], *(rows[one] for one in sorted(rows))])
 
 
 def similarity_csv(pairs: Sequence[Pair]) -> str:
@@ -99,16 +106,4 @@ def similarity_csv(pairs: Sequence[Pair]) -> str:
     rows = [
         [pair.first, pair.second, f"{pair.score:g}", "; ".join(pair.evidence)] for pair in pairs
     ]
-    return _csv([["first", "second", "score", "evidence"], *rows])
-
-
-def _csv(rows: Sequence[Sequence[str]]) -> str:
-    """CSV whose cells no spreadsheet takes for formulas.
-
-    https://owasp.org/www-community/attacks/CSV_Injection. Where a spreadsheet takes semicolons or
-    tabs for the ends of columns, a formula could begin inside a cell: there too it gets a "'".
-    """
-    text = io.StringIO()
-    safe = [[_FORMULA.sub(r"\1'", cell.replace("\r", "\n")) for cell in row] for row in rows]
-    csv.writer(text, lineterminator="\n").writerows(safe)
-    return text.getvalue()
+    return csv_text([["first", "second", "score", "evidence"], *rows])

@@ -99,17 +99,7 @@ def similar_pairs(assignment: Assignment, submissions: Mapping[str, Submission])
     shared: dict[tuple[str, str], dict[str, float]] = defaultdict(lambda: defaultdict(float))
     readable = {student: one for student, one in submissions.items() if one.problem is None}
     for exercise_id in assignment.exercises:
-        try:
-            bound = {student: assignment.exercise(exercise_id, student) for student in readable}
-        except LookupError:
-            bound = {
-                student: assignment.exercise(exercise_id, assignment.roster[0].id)
-                for student in readable
-            }
-        answers = {
-            student: "\n".join(answer_sources(readable[student], bound[student]))
-            for student in readable
-        }
+        bound, answers = answers_of_all(assignment, exercise_id, readable)
         for pair, weight in _rare_together(bound, answers).items():
             shared[pair][f"{exercise_id}: {weight[1]}"] += weight[0]
     pairs = [
@@ -118,6 +108,22 @@ def similar_pairs(assignment: Assignment, submissions: Mapping[str, Submission])
         if sum(parts.values()) >= ENOUGH
     ]
     return sorted(pairs, key=lambda pair: (-pair.score, pair.first, pair.second))
+
+
+def answers_of_all(
+    assignment: Assignment, exercise_id: str, submissions: Mapping[str, Submission]
+) -> tuple[dict[str, Exercise], dict[str, str]]:
+    """Return by student the exercise with their own numbers, and the text of their answer."""
+    try:
+        bound = {student: assignment.exercise(exercise_id, student) for student in submissions}
+    except LookupError:
+        first = assignment.exercise(exercise_id, assignment.roster[0].id)
+        bound = dict.fromkeys(submissions, first)
+    answers = {
+        student: "\n".join(answer_sources(one, bound[student]))
+        for student, one in submissions.items()
+    }
+    return bound, answers
 
 
 def _rare_together(
@@ -151,5 +157,6 @@ def _rare_together(
 
 
 def _told(words: Sequence[str]) -> str:
-    listed = ", ".join(repr(word) for word in words[:4])
-    return f"both have {listed}" if words else "the same unusual structure"
+    telling = [word for word in words if len(word) > 2]
+    listed = ", ".join(repr(word) for word in telling[:4])
+    return f"both have {listed}" if telling else "the same unusual structure"

@@ -1,0 +1,102 @@
+"""The points of each exercise, where an instructor gives other ones than the course."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+import tomllib
+from collections.abc import Collection, Iterator, Mapping
+from pathlib import Path
+
+from ...files.paths import user_path
+
+MOST_POINTS = 1_000
+
+
+def checked_points(points: Mapping[str, float], exercises: Collection[str]) -> dict[str, float]:
+    """Return the points by exercise, whole ones as whole numbers.
+
+    Raises ValueError for an exercise that is not among `exercises`, and for points that are no
+    number above 0 with at most two decimals.
+    """
+    checked = {}
+    for one, value in dict(points).items():
+        if one not in exercises:
+            listed = ", ".join(exercises) or "none"
+            raise ValueError(
+                f"points: {one!r} is no exercise of the assignment, which has {listed}."
+            )
+        if type(value) not in (int, float) or not math.isfinite(value):
+            raise ValueError(f"points: {one} must have a number of points, got {value!r}.")
+        if not 0 < value <= MOST_POINTS or round(value, 2) != value:
+            raise ValueError(
+                f"points: {one} must have points above 0, at most {MOST_POINTS} and with at most"
+                f" two decimals, got {value!r}."
+            )
+        checked[one] = int(value) if value == int(value) else float(value)
+    return checked
+
+
+def read_points(text: str | Path) -> dict[str, float]:
+    """Return points by exercise from a text such as "01.1=3,02.5=2", or from a file.
+
+    The file is CSV with the columns exercise and points, or TOML with lines such as "01.1" = 3. It
+    may name an exercise once. Raises FileNotFoundError, and ValueError that repeats the place and
+    what stands there.
+    """
+    if isinstance(text, str) and "=" in text:
+        pieces = [piece.strip() for piece in text.split(",") if piece.strip()]
+        return _once((f"{piece!r}", *map(str.strip, piece.partition("=")[::2])) for piece in pieces)
+    path = user_path(text, "points")
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"there is no file {path} of points. Give a text such as 01.1=3,02.5=2, or a CSV or"
+            " TOML file."
+        )
+    content = path.read_bytes().decode("utf-8-sig", "replace")
+    if path.suffix.lower() == ".toml":
+        return _once(_of_toml(content, path))
+    return _once(_of_csv(content, path))
+
+
+def _of_toml(content: str, path: Path) -> Iterator[tuple[str, str, object]]:
+    try:
+        tables = tomllib.loads(content)
+    except tomllib.TOMLDecodeError as error:
+        raise ValueError(f"{path} is not TOML: {error}.") from error
+    for name, value in tables.items():
+        inner = value.items() if isinstance(value, dict) else [(None, value)]
+        for rest, number in inner:  # 01.1 = 3 without quotes is a table 01 with 1 = 3
+            yield str(path), name if rest is None else f"{name}.{rest}", number
+
+
+def _of_csv(content: str, path: Path) -> Iterator[tuple[str, str, str]]:
+    lines = content.splitlines()
+    separator = max(",;\t", key=(lines or [""])[0].count)
+    reader = csv.DictReader(io.StringIO(content, newline=""), delimiter=separator)
+    columns = {(name or "").strip().casefold(): name for name in reader.fieldnames or ()}
+    if not {"exercise", "points"} <= {*columns}:
+        raise ValueError(
+            f"{path} needs the columns exercise and points, it has {reader.fieldnames or 'none'}."
+        )
+    for row in reader:
+        cells = [(row[columns[name]] or "").strip() for name in ("exercise", "points")]
+        if any(cells):
+            yield f"{path}, line {reader.line_num}", *cells
+
+
+def _once(found: Iterator[tuple[str, str, object]]) -> dict[str, float]:
+    points: dict[str, float] = {}
+    for place, exercise, value in found:
+        if exercise in points:
+            raise ValueError(f"{place}: the points of {exercise} are given twice.")
+        try:
+            if isinstance(value, bool):
+                raise TypeError
+            points[exercise] = value if isinstance(value, int) else float(value)
+        except (TypeError, ValueError):
+            raise ValueError(f"{place}: {value!r} is no number of points.") from None
+    if not points:
+        raise ValueError("there are no points in what --points names.")
+    return points
