@@ -15,6 +15,7 @@ from attacks import HONEST
 from test_classroom_grading import answers, assignment, notebook
 
 from diffusion_course.classroom import gradescope
+from diffusion_course.classroom.__main__ import main
 from diffusion_course.classroom.assignment.assignment import load_assignment, save_assignment
 from diffusion_course.classroom.sandbox.bubblewrap import sandbox_available
 from diffusion_course.classroom.sandbox.other_user import OtherUser, OtherUserMissing
@@ -185,6 +186,14 @@ def test_processes_that_kill_their_killer_and_flee_are_ended(everybodys, monkeyp
         assert user.processes() == []
 
 
+def test_who_makes_the_zip_is_told_what_to_choose(tmp_path, capsys):
+    save_assignment(assignment("ann"), tmp_path / "assignment.json")
+    assert main(["gradescope", "--assignment", str(tmp_path / "assignment.json"), "--out", str(tmp_path / "grader.zip")]) == 0
+    said = capsys.readouterr().out
+    assert "at least 1.5 GB of memory" in said and "Ubuntu 22.04 or newer" in said and "--unsafe" in said
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="there is no bash here")
 def test_the_zip_holds_what_the_container_needs(tmp_path):
     path = tmp_path / "autograder.zip"
     gradescope.write_autograder(assignment("ann"), path)
@@ -194,5 +203,10 @@ def test_the_zip_holds_what_the_container_needs(tmp_path):
         assert archive.getinfo("run_autograder").external_attr >> 16 == 0o755
         (tmp_path / "assignment.json").write_bytes(archive.read("assignment.json"))
         assert b"--unsafe" not in archive.read("run_autograder")
+        for name in ("setup.sh", "run_autograder"):
+            assert subprocess.run(["bash", "-n"], input=archive.read(name), check=False).returncode == 0
+        # Gradescope's own Python is older than what the package asks for.
+        assert f'requires-python = ">={gradescope.PYTHON}"'.encode() in archive.read("course/pyproject.toml")
+        assert f"uv venv --python {gradescope.PYTHON} ".encode() in archive.read("setup.sh")
     assert load_assignment(tmp_path / "assignment.json") == assignment("ann")
     assert [one.name for one in tmp_path.iterdir() if one.name.startswith(".")] == []

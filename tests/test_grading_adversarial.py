@@ -19,7 +19,7 @@ from diffusion_course.classroom.sandbox.limits import Limits
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(not sandbox_available(), reason="bubblewrap is not usable here")]
 ASSIGNMENT = Assignment("attacks", "Attacks", EXERCISES, (), seed=77)
-LIMITS = Limits(seconds=60, seconds_per_cell=6, seconds_per_call=5, memory_mib=1500, disk_mib=32)
+LIMITS = Limits(seconds=40, seconds_per_cell=3, seconds_per_call=2.5, memory_mib=1500, disk_mib=32)  # of processor time
 
 
 class Lent(WorkerHandle):

@@ -69,7 +69,11 @@ def run_attempts(
         course = course or stack.enter_context(course_copy())
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="submission-")))
         workers = workers or stack.enter_context(Workers())
-        options = {"unsafe": unsafe, "modules": _slow_imports(wanted), "workers": workers}
+        options = {
+            "unsafe": unsafe,
+            "modules": _slow_imports(submission, wanted),
+            "workers": workers,
+        }
         options |= {"user": user} if user is not None else {}
         worker = ReusedWorker(course, folder, limits or Limits(), **options)
         stack.callback(worker.close)
@@ -84,12 +88,16 @@ def run_attempts(
         return attempting.attempts, tuple(dict.fromkeys(notes))
 
 
-def _slow_imports(wanted: Sequence[tuple[Exercise, Sequence[Case]]]) -> tuple[str, ...]:
+def _slow_imports(
+    submission: Submission, wanted: Sequence[tuple[Exercise, Sequence[Case]]]
+) -> tuple[str, ...]:
     """Modules that the worker should have before the student's time begins."""
     cases = [case for _, several in wanted for case in several]
     given = [value for case in cases for value in (*case.args, *case.kwargs.values())]
     # PyTorch's optimisers import this at their first use, which takes seconds.
-    return ("torch._dynamo",) if any(isinstance(one, Optimizer) for one in given) else ()
+    needed = ["torch._dynamo"] if any(isinstance(one, Optimizer) for one in given) else []
+    needed += ["matplotlib.pyplot"] if any("plt" in one.source for one in submission.cells) else []
+    return ("numpy.random", *needed)
 
 
 class _Attempting:

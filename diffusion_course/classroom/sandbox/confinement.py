@@ -60,8 +60,13 @@ REFUSED = (
     ("fremovexattr", 199, 16),
     ("removexattrat", 466, 466),
 )
-# A process may do these to itself, which its first arguments say with 0, not to another one.
-ONLY_ITSELF = (("prlimit64", 302, 261, 1), ("setpriority", 141, 140, 2))  # how many arguments
+# These only with such first arguments: to the process itself (0), or as a socket that no network
+# has (AF_UNIX is 1): what ends a connection is kept for a minute after all processes are gone.
+ONLY_WITH = (
+    ("prlimit64", 302, 261, (0,)),
+    ("setpriority", 141, 140, (0, 0)),
+    ("socket", 41, 198, (1,)),
+)
 ARCHITECTURES = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
 X32 = 0x40000000  # x86_64's calls of another kind, with numbers of their own
 ALLOW, REFUSE = 0x7FFF0000, 0x00050000 | 1  # EPERM
@@ -90,10 +95,10 @@ def refusing_filter(machine: str | None = None) -> bytes | None:
     steps += [_step(LOAD, NUMBER), _step(AT_LEAST, X32, 0, 1), _step(RETURN, REFUSE)]
     for row in REFUSED:
         steps += [_step(EQUAL, row[column], 0, 1), _step(RETURN, REFUSE)]
-    for row in ONLY_ITSELF:
-        steps += [_step(EQUAL, row[column], 0, 3 * row[-1] + 1)]
-        for place in range(row[-1]):
-            steps += [_step(LOAD, ARGUMENTS + 8 * place), _step(EQUAL, 0, 1, 0)]
+    for row in ONLY_WITH:
+        steps += [_step(EQUAL, row[column], 0, 3 * len(row[-1]) + 1)]
+        for place, allowed in enumerate(row[-1]):
+            steps += [_step(LOAD, ARGUMENTS + 8 * place), _step(EQUAL, allowed, 1, 0)]
             steps += [_step(RETURN, REFUSE)]
         steps += [_step(RETURN, ALLOW)]
     return b"".join([*steps, _step(RETURN, ALLOW)])

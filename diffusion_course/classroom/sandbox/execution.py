@@ -200,8 +200,10 @@ def serve_answer(namespace: dict[str, Any], spec: CallSpec, channel: Channel) ->
 
 def why_there_is_no_outcome(error: BaseException) -> str:
     """Return the word for what came out of a call: an outcome tells of an answer's own errors."""
-    kind, said = type(error), error.args[0] if error.args else ""  # no code of the student's runs
-    message = said if kind is RuntimeError and type(said) is str else ""
+    kind = type(error)
+    # Of these kinds alone: to ask another one for its text may run the student's code.
+    said = error.args[-1:] if kind in (RuntimeError, ImportError, OSError) else ()
+    message = said[0] if said and type(said[0]) is str else ""
     if issubclass(kind, MemoryError) or is_out_of_memory("", message):
         return "memory"
     return "unsendable" if issubclass(kind, Exception) else "escaped"

@@ -51,8 +51,8 @@ class WorkerHandle:
 
     Raises RunEnded when a run ends, takes too long or too much, and ProtocolError for what is no
     message. `clean` then says whether the worker can do another run. Deadlines are times of
-    `clock`, the own time of the submission that the worker serves. An unsafe worker writes to
-    `folder`, and runs as `user` where there is one.
+    `clock`, the own time of the submission that it serves. An unsafe one writes to `folder`, as
+    `user` where there is one.
     """
 
     def __init__(
@@ -76,7 +76,7 @@ class WorkerHandle:
                 started = start_worker(course, limits.disk_mib)
         self.process, self._to_worker, self._from_worker = started
         self._heard, self._is_over = bytearray(), False
-        self._latest = math.inf  # a time on the wall, after which nothing of a run is heard
+        self._latest = math.inf  # on the wall; after it nothing of a run is heard
         self._own: list[psutil.Process] = []  # its processes before any run
         self._frames = FrameReader(self._from_worker)
         self._watch = Watch(self.process, limits, sandboxed=not unsafe)
@@ -85,6 +85,11 @@ class WorkerHandle:
         except BaseException:
             self.close()
             raise
+
+    @property
+    def can_serve(self) -> bool:
+        """Whether it still runs, with nothing to be said against it."""
+        return self.process.poll() is None and self._watch.cause is None
 
     @property
     def clock(self) -> Clock:
@@ -109,8 +114,8 @@ class WorkerHandle:
 
     def message(self, deadline: float) -> tuple[Any, ...]:
         """Return the run's next message, a tuple with something in it."""
-        late = time.monotonic() + WALL * max(deadline - self.clock.now(), 0.0)
-        late = min(late, self._latest)
+        left = WALL * max(deadline - self.clock.now(), 0.0)
+        late = min(time.monotonic() + left, self._latest)
         self._watch.awaited = True
         try:
             value = receive(lambda size: self._read(size, late, deadline))
@@ -229,9 +234,7 @@ class WorkerHandle:
     def _end_strangers(self) -> None:
         """Without a sandbox: end what the student's code started, as far as it still descends."""
         known = {*self._own, *self._watch.messengers()}
-        strangers = [one for one in descendants(self.process.pid) if one not in known]
-        kill_all(strangers)
-        psutil.wait_procs(strangers, timeout=1)
+        kill_all([one for one in descendants(self.process.pid) if one not in known], wait=1)
 
 
 def _control_message(data: bytes) -> tuple[Any, ...]:

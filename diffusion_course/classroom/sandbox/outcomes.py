@@ -8,6 +8,7 @@ from typing import Any
 from ...exercises.trial import Failure, Foreign, Outcome
 from .protocol import MAX_JSON, ProtocolError, encode
 
+_NO_MEMORY = ("can't allocate memory", "cannot allocate memory", "failed to map segment")
 PARTS = 6  # output, failure, what changed, three flags
 
 
@@ -54,8 +55,11 @@ def _failure(value: Any) -> Failure:
 
 
 def is_out_of_memory(type_name: str, message: str) -> bool:
-    """Whether an exception says that the system gave no more memory: Python's or PyTorch's."""
-    return type_name == "MemoryError" or "can't allocate memory" in message
+    """Whether an exception says that the system gave no more memory.
+
+    Python, PyTorch, the system and its loader of libraries each say it in their own words.
+    """
+    return type_name == "MemoryError" or any(one in message.lower() for one in _NO_MEMORY)
 
 
 def class_name(text: str) -> str:

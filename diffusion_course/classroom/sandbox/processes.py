@@ -17,13 +17,18 @@ def descendants(pid: int) -> list[psutil.Process]:
         return []
 
 
-def kill_all(processes: Iterable[psutil.Process]) -> None:
-    """Kill processes; those that are gone already, or are not ours, are passed over."""
+def kill_all(processes: Collection[psutil.Process], wait: float = 0.0) -> None:
+    """Kill processes; those that are gone already, or are not ours, are passed over.
+
+    Waits so many seconds for their end.
+    """
     for one in processes:
         try:
             one.kill()
         except psutil.Error:
             continue
+    if wait:
+        psutil.wait_procs(processes, timeout=wait)
 
 
 def is_alive(process: psutil.Process) -> bool:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import math
 import threading
-from collections.abc import Callable, Hashable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,20 @@ from .limits import Limits
 MOST_SUBMISSIONS = 200  # then a worker is replaced, whatever it says
 
 
+@dataclasses.dataclass(frozen=True)
+class Kind:
+    """What workers differ in before any run."""
+
+    course: Path
+    limits: Limits
+    modules: frozenset[str] = frozenset()
+
+    def serves(self, wanted: Kind) -> bool:
+        """Whether a worker of this kind can stand for one of the wanted kind."""
+        alike = (self.course, self.limits) == (wanted.course, wanted.limits)
+        return alike and wanted.modules <= self.modules
+
+
 class Workers:
     """The sandboxes of a run of the grader; one that is clean serves the next submission too.
 
@@ -24,8 +39,8 @@ class Workers:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._free: list[tuple[Hashable, int, WorkerHandle]] = []
-        self._served: dict[WorkerHandle, int] = {}
+        self._free: list[tuple[Kind, int, WorkerHandle]] = []
+        self._lent: dict[WorkerHandle, tuple[Kind, int]] = {}
 
     def __enter__(self) -> Workers:
         return self
@@ -33,24 +48,27 @@ class Workers:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def take(self, kind: Hashable, start: Callable[[], WorkerHandle]) -> WorkerHandle:
-        """Return a clean worker of this kind, or start one."""
+    def take(self, kind: Kind, start: Callable[[], WorkerHandle]) -> WorkerHandle:
+        """Return a clean worker of this kind, or with more modules, or start one."""
         with self._lock:
-            fitting = [one for one in self._free if one[0] == kind]
+            fitting = [one for one in self._free if one[0].serves(kind)]
             for one in fitting[:1]:
                 self._free.remove(one)
         if not fitting:
             return start()
-        _, served, worker = fitting[0]
-        self._served[worker] = served
+        kind, served, worker = fitting[0]
+        if not worker.can_serve:  # it has waited, and was ended from outside
+            worker.close()
+            return start()
+        self._lent[worker] = (kind, served)
         return worker
 
-    def give_back(self, kind: Hashable, worker: WorkerHandle) -> None:
+    def give_back(self, kind: Kind, worker: WorkerHandle) -> None:
         """Keep a worker for the next submission where it is clean, else end it."""
-        served = self._served.pop(worker, 0) + 1
-        if served < MOST_SUBMISSIONS and worker.clean():
+        kind, served = self._lent.pop(worker, (kind, 0))
+        if served + 1 < MOST_SUBMISSIONS and worker.clean():
             with self._lock:
-                self._free.append((kind, served, worker))
+                self._free.append((kind, served + 1, worker))
         else:
             worker.close()
 
@@ -82,7 +100,7 @@ class ReusedWorker:
     ) -> None:
         self.limits, self.clock = limits, Clock()
         self._workers, self._unsafe = workers, unsafe
-        self._kind = (course, limits, modules)
+        self._kind = Kind(course, limits, frozenset(modules))
         self._start = lambda by: WorkerHandle(
             course, folder, limits, unsafe=unsafe, modules=modules, start_by=by, **options
         )

@@ -155,7 +155,11 @@ class Watch:
             if not are_many and time.monotonic() - looked < LONG_PAUSE:
                 continue
             looked = time.monotonic()
-            self.look()
+            try:
+                self.look()
+            except Exception:  # whom nobody watches must not run on
+                self.end(Reason.CRASH)
+                raise
             if are_many:
                 usual = max(usual, count_tasks() - len(descendants(self._process.pid)))
 

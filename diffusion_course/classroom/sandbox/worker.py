@@ -41,6 +41,8 @@ HAS_ENOUGH = 3  # a messenger's exit code after the grader's word, and only then
 def serve(pipes: GraderPipes, limits: dict[str, int], *, sandboxed: bool) -> None:
     """Fork one messenger after another; returns as soon as anything is not as it should be."""
     folders = TemporaryFolders() if sandboxed else None
+    if folders is not None:
+        folders.emptied()  # what imports have left
     while True:
         messenger = os.fork()
         if messenger == 0:
