@@ -74,6 +74,8 @@ def test_the_times_of_files_count_only_when_that_is_said(homework, tmp_path):
     assert table(tmp_path / "out")[1]["total"] == "3"
     assert grade(homework, tmp_path / "out", times="mtime").new == 0
     assert [row["total"] for row in table(tmp_path / "out")] == ["3", "2.4", ""]  # ann has more time
+    grade(homework, tmp_path / "out", times="none")
+    assert table(tmp_path / "out")[1]["total"] == "3"  # taken back
 
 
 @pytest.mark.parametrize(("lines", "told"), [

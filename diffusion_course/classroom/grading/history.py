@@ -69,17 +69,16 @@ class History:
             ) from error
 
     def keep(self, graded: Graded, time: datetime | None, now: datetime) -> list[Version]:
-        """Add a graded version, or renew it where it is there already; returns all, it is last."""
+        """Add a graded version, or renew it where it is there already; returns all, it is last.
+
+        Its time is the one that is known now: times that the instructor took back are gone.
+        """
         old = self.versions(graded.student)
         before = next((one for one in old if one.graded.sha256 == graded.sha256), None)
         new = Version(graded, now.isoformat(timespec="seconds"), time.isoformat() if time else "")
         if before is not None:
             same = _exercises(before.graded).marks == _exercises(graded).marks
-            new = dataclasses.replace(
-                new,
-                graded_at=before.graded_at if same else new.graded_at,
-                handed_in=new.handed_in or before.handed_in,
-            )
+            new = dataclasses.replace(new, graded_at=before.graded_at if same else new.graded_at)
         versions = [*(one for one in old if one is not before), new]
         if versions != old:
             content = [dataclasses.asdict(one) for one in versions]
