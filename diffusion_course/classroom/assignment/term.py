@@ -79,9 +79,11 @@ def read_term(path: str | Path) -> Term:
     roster = content.get("roster")
     if roster is not None and (not isinstance(roster, str) or not roster):
         raise ValueError(f"{path}: roster must be the path of a CSV file, got {roster!r}.")
-    students = () if roster is None else read_roster(path.parent / user_path(roster, "roster"))
-    notes = [f"{one.name}: {note}" for one in planned for note in one.notes]
-    return Term(path, tuple(planned), students, tuple(notes))
+    notes: list[str] = []
+    if roster is not None:
+        roster = read_roster(path.parent / user_path(roster, "roster"), notes=notes)
+    notes += [f"{one.name}: {note}" for one in planned for note in one.notes]
+    return Term(path, tuple(planned), roster or (), tuple(notes))
 
 
 def _planned(
