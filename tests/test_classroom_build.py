@@ -423,7 +423,7 @@ def test_lessons_that_do_not_exist_are_refused(given, message):
         ({"name": "../up"}, ValueError, "the name '../up' must be letters"),
         ({"seed": -1}, ValueError, "the seed must be a whole number"),
         ({"seed": "7"}, ValueError, "the seed must be a whole number"),
-        ({"roster": "nowhere.csv"}, FileNotFoundError, "there is no roster nowhere.csv"),
+        ({"roster": "nowhere.csv"}, FileNotFoundError, r"there is no file nowhere.csv \(the roster\)"),
     ],
 )
 def test_bad_options_are_refused_before_anything_is_written(tmp_path, options, error, message):
@@ -539,21 +539,25 @@ def test_rosters_are_read(tmp_path, encoding, separator):
     ("text", "message"),
     [
         ("", "is empty"),
-        ("name\nann\n", r"line 1: a column named id is needed once, the columns are \['name'\]"),
-        ("id,id\na,b\n", "line 1: a column named id is needed once"),
+        ("name\nann\n", "a column named id is needed once; the first line has 'name'"),
+        ("id,id\na,b\n", "a column named id is needed once; the first line has 'id', 'id'"),
         ("id,name\n", "holds no student"),
-        ("id,name\nann,A\n,B\n", "line 3: the id '' is empty"),
-        ("name,id\nA\n", "line 2: the id '' is empty"),
-        ("id\nann\nbob\nann\n", "line 4: the id 'ann' stands in line 2 already"),
-        ("id\nann\n\nAnn\n", "line 4: the id 'Ann' and 'ann', which differ in capitals only, stand in line 2 already"),
-        ("id\n../ann\n", r"line 2: the id '\.\./ann' is no safe file name"),
-        ("id\nan n\n", "line 2: the id 'an n' is no safe file name"),
+        ("id,name\nann,A\n,B\n", "row 3, column id: '' is empty"),
+        ("name,id\nA\n", "row 2, column id: '' is empty"),
+        ("id\nann\nbob\nann\n", "row 4, column id: 'ann' stands in .*row 2 already"),
+        ("id\nann\n\nAnn\n", "row 4, column id: 'Ann' and 'ann', which differ in capitals only, stand in .*row 2 already"),
+        ("id\n../ann\n", r"row 2, column id: '\.\./ann' is no safe file name"),
+        ("id\nan n\n", "row 2, column id: 'an n' is no safe file name"),
         ("id\n.ann\n", "is no safe file name"),
         ("id\nann.\n", "is no safe file name"),
         ("id\nmüller\n", "is no safe file name"),
         ("id\nCON\n", "is the name of a device on Windows"),
         ("id\nann.ZIP\n", "ends like a submission's file"),
         (f"id\n{'a' * 65}\n", "has 65 characters, at most 64"),
+        ("id,name\nann,Lee, Ann\n", "row 2 has 3 cells, and there are 2 columns. A cell that holds ',' needs quotes"),
+        ("id;name\n1,2E+15;Ann\n", r"row 2, column id: '1,2E\+15' was rewritten by a spreadsheet, and its digits are lost"),
+        ("id,exercise,points,reason\nann,02.1,1,why\n", "has a column 'exercise': it is a table of points, not the list of students"),
+        ("id,name,Name\nann,A,B\n", "has 2 columns called name"),
         ('id,name\nann,"A\n', "line 2: unexpected end of data"),
     ],
 )
@@ -563,6 +567,13 @@ def test_bad_rosters_are_refused_with_the_line(tmp_path, text, message):
     with pytest.raises(ValueError, match=message) as caught:
         read_roster(path)
     assert str(path) in str(caught.value)
+
+
+def test_columns_of_a_roster_that_are_not_read_are_named_and_lines_for_excel_are_none(tmp_path):
+    (tmp_path / "r.csv").write_text("\nsep=;\n;;\nId;Full Name;;;\nann;Ann, L.;3;;\n1e5;;;;\n")
+    notes = build_assignment("01", tmp_path / "out", roster=tmp_path / "r.csv").notes
+    assert "id and name are read, and nothing else ('Full Name', ''). To have the students' names, call their column name" in notes[0]
+    assert [one.id for one in read_roster(tmp_path / "r.csv")] == ["ann", "1e5"]
 
 
 def test_a_roster_in_another_encoding_is_refused(tmp_path):

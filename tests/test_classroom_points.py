@@ -65,7 +65,7 @@ def test_what_is_graded_depends_on_the_points_and_not_on_the_dates():
 
 @pytest.mark.parametrize(("text", "points"), [
     ("01.1=3, 02.5=2", {"01.1": 3, "02.5": 2}), ("01.1=2.50", {"01.1": 2.5}),
-    ("p.csv:exercise;points\n01.1;3\n02.5;2.5\n", {"01.1": 3, "02.5": 2.5}), ("p.csv:\ufeffPoints,Exercise\n3,01.1\n", {"01.1": 3}),
+    ("p.csv:exercise;points\n01.1;3\n02.5;2.5\n", {"01.1": 3, "02.5": 2.5}), ("p.csv:sep=;\nexercise;points\n01.1;2,5\n", {"01.1": 2.5}), ("p.csv:\ufeffPoints,Exercise\n3,01.1\n", {"01.1": 3}),
     ('p.toml:"01.1" = 3\n02.5 = 2\n02.6 = 0.5', {"01.1": 3, "02.5": 2, "02.6": 0.5}),
 ])
 def test_points_are_read(tmp_path, text, points):
@@ -77,8 +77,9 @@ def test_points_are_read(tmp_path, text, points):
 
 @pytest.mark.parametrize(("text", "message"), [
     ("01.1=3,01.1=2", "'01.1=2': the points of 01.1 are given twice"), ("01.1=three", "'01.1=three': 'three' is no number of points"),
-    ("p.csv:id,points\n", r"needs the columns exercise and points, it has \['id', 'points'\]"), ("p.toml:01.1 =", "is not TOML"),
-    ("p.csv:exercise,points\n01.1,3\n02.5,\n", "p.csv, line 3: '' is no number of points"), ("p.csv:exercise,points\n", "there are no points"),
+    ("p.csv:id,points\n", "a column named exercise is needed once; the first line has 'id', 'points'"), ("p.toml:01.1 =", "is not TOML"),
+    ("01.1=2,5", "'5' stands alone after '01.1=2'. A comma is between two exercises here; half a point is written with a dot: 01.1=2.5."),
+    ("p.csv:exercise,points\n01.1,2,5\n", "row 2 has 3 cells, and there are 2 columns"), ("p.csv:exercise,points\n01.1,3\n02.5,\n", "p.csv, row 3, column points: '' is no number of points"), ("p.csv:exercise,points\n", "there are no points"),
 ])
 def test_points_that_cannot_be_read_are_refused_with_their_place(tmp_path, text, message):
     name, _, content = text.partition(":")

@@ -17,8 +17,8 @@ from diffusion_course.classroom.gradescope import write_autograder
 from diffusion_course.classroom.grading import reading
 from diffusion_course.classroom.grading.folder import grade_folder
 from diffusion_course.classroom.grading.reading import read_submission
-from diffusion_course.classroom.reports.tables import csv_text
 from diffusion_course.classroom.sandbox import bubblewrap
+from diffusion_course.classroom.tables import csv_text
 
 POSIX = pytest.mark.skipif(os.name != "posix", reason="modes and links as POSIX has them")
 

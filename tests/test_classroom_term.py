@@ -1,5 +1,6 @@
 """A term's calendar builds all assignments, and who enrols late changes no byte of anybody else's."""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -91,7 +92,7 @@ def test_dates_and_extensions_may_change_and_a_new_assignment_come(term):
     before = files(term.parent / "term")
     term.write_text(TERM.replace("ann = 2026-10-15", "bob = 2026-10-16").replace("week2", "week3"))
     said = str(built(term))
-    assert "kept: week1, the dates are new" in said and "built: week3" in said and "week2 is not in term.toml. It is left as it is." in said
+    assert "kept: week1, the dates are new" in said and "week1: the extension of bob is new: 2026-10-16T23:59:00+02:00." in said and "built: week3" in said and "week2 is not in term.toml. It is left as it is." in said
     after = files(term.parent / "term")
     assert {name for name in before if before[name][0] != after[name][0]} == {"week1/instructor/assignment.json"}
     assert list(load_assignment(term.parent / "term/week1/instructor/assignment.json").schedule.extensions) == ["bob"]
@@ -104,6 +105,33 @@ def test_who_has_left_keeps_the_notebooks_and_is_named(term):
     said = str(built(term))
     assert "week1: no longer on the roster: bob. Their notebooks stay where they are" in said
     assert (term.parent / "term/week1/student/bob/week1.ipynb").is_file()
+
+
+def test_what_was_written_into_an_assignment_by_hand_is_kept_or_named(term):
+    """Shares of partial points stay. Dates are those of the calendar, and each that is taken back is named."""
+    built(term)
+    path = term.parent / "term/week2/instructor/assignment.json"
+    content = json.loads(path.read_text(encoding="utf-8"))
+    exercise, shares = next((one, shares) for one, shares in content["partial"].items() if len(shares) > 1)
+    content["partial"][exercise] = {"values": sum(shares.values())}
+    content["extensions"], content["late"] = {"bob": "2026-11-02T23:59:00-04:00"}, {"per_day": 0.5, "max_days": 2}
+    path.write_text(json.dumps(content), encoding="utf-8")
+    said = str(built(term))
+    assert "week2: the extension of bob, 2026-11-02T23:59:00-04:00, is taken back: the calendar does not have it" in said
+    assert "week2: late, per_day 0.5, max_days 2, grace_minutes 0, is taken back" in said and "week2: partial points are shared as its" in said
+    assert load_assignment(path).partial[exercise] == {"values": sum(shares.values())} and not load_assignment(path).schedule.extensions
+    assert "taken back" not in str(built(term))
+
+
+def test_an_extension_that_no_longer_says_anything_stops_no_week(term):
+    """Of somebody who has left, or overtaken by the due date of all; a name that nobody has is refused as before."""
+    built(term)
+    (term.parent / "roster.csv").write_text("id,name\nbob,Bob\n")
+    term.write_text(TERM.replace("ann = 2026", "bob = 2026-10-10T12:00:00\nann = 2026"))
+    said = str(built(term))
+    assert "week1: ann has an extension and is no longer on the roster. It does not count; please take it out of term.toml" in said
+    assert "week1: the extension of bob (2026-10-10T12:00:00+02:00) ends before the assignment is due (2026-10-12T23:59:00+02:00)" in said
+    assert not load_assignment(term.parent / "term/week1/instructor/assignment.json").schedule.extensions
 
 
 @pytest.mark.parametrize(("old", "new", "message"), [

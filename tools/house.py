@@ -24,9 +24,9 @@ FLOORS = (
     *("lazy", "validation", "kinds", "door", "seeds", "process", "sampling", "models", "files"),
     *("datasets", "training", "measures", "latent", "notebook", "doctor", "exercises"),
     "exercises.lessons",
-    *("classroom.files", "classroom.reasons", "classroom.records", "classroom.assignment"),
-    *("classroom.sandbox", "classroom.reports", "classroom.grading", "classroom.gradescope"),
-    *("classroom.__main__", "__main__"),
+    *("classroom.files", "classroom.reasons", "classroom.records", "classroom.tables"),
+    *("classroom.assignment", "classroom.sandbox", "classroom.reports", "classroom.grading"),
+    *("classroom.gradescope", "classroom.__main__", "__main__"),
 )
 EVERYWHERE = ("lazy", "validation", "kinds", "door", "seeds")  # what a room need not name
 PICTURES = {theme: ROOT / "docs" / f"house-{theme}.svg" for theme in ("light", "dark")}
@@ -267,10 +267,12 @@ def box_of(name: str, box: Box, color: dict) -> list[str]:
     kind = "everywhere" if name in EVERYWHERE else top if top in color else "course"
     fill, stroke = color[kind]
     x, y, width, height, lines = box
+    largest = 1.6 * (width - 12) / len(name)  # a long name in a narrow box is written smaller
+    smaller = f' style="font-size: {largest:.1f}px"' if largest < 13 else ""
     return [
         f'<rect x="{x:.1f}" y="{y:.1f}" width="{width:.1f}" height="{height:.1f}" rx="5"'
         f' fill="{fill}" stroke="{stroke}" stroke-width="1.5"/>',
-        f'<text class="name" x="{x + 8:.1f}" y="{y + 18:.1f}">{name}</text>',
+        f'<text class="name"{smaller} x="{x + 8:.1f}" y="{y + 18:.1f}">{name}</text>',
         *(
             f'<text x="{x + 8:.1f}" y="{y + NAME + 15 + LINE * i:.1f}">{escape(line)}</text>'
             for i, line in enumerate(lines)

@@ -89,8 +89,11 @@ def build_assignment(
     `made_assignment` raise.
     """
     choice = Choice(lessons, exercises, points or {}, partial, manual)
-    students = () if roster is None else read_roster(roster)
-    return write_assignment(made_assignment(choice, name, title, roster=students, seed=seed), out)
+    notes: list[str] = []
+    students = () if roster is None else read_roster(roster, notes=notes)
+    assignment = made_assignment(choice, name, title, roster=students, seed=seed)
+    built = write_assignment(assignment, out)
+    return dataclasses.replace(built, notes=(*notes, *built.notes))
 
 
 def made_assignment(

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import csv
-import io
+import itertools
 import math
 import tomllib
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 
 from ...files.paths import user_path
+from ..tables import read_table
 
 MOST_POINTS = 1_000
 
@@ -41,12 +41,18 @@ def checked_points(points: Mapping[str, float], exercises: Collection[str]) -> d
 def read_points(text: str | Path) -> dict[str, float]:
     """Return points by exercise from a text such as "01.1=3,02.5=2", or from a file.
 
-    The file is CSV with the columns exercise and points, or TOML with lines such as "01.1" = 3. It
-    may name an exercise once. Raises FileNotFoundError, and ValueError that repeats the place and
-    what stands there.
+    The file is CSV with the columns exercise and points (with semicolons 2,5 is a number too), or
+    TOML with lines such as "01.1" = 3. It may name an exercise once. Raises FileNotFoundError, and
+    ValueError that repeats the place and what stands there.
     """
     if isinstance(text, str) and "=" in text:
         pieces = [piece.strip() for piece in text.split(",") if piece.strip()]
+        for before, piece in itertools.pairwise(pieces):
+            if "=" not in piece:
+                raise ValueError(
+                    f"points: {piece!r} stands alone after {before!r}. A comma is between two"
+                    f" exercises here; half a point is written with a dot: {before}.{piece}."
+                )
         return _once((f"{piece!r}", *map(str.strip, piece.partition("=")[::2])) for piece in pieces)
     path = user_path(text, "points")
     if not path.is_file():
@@ -54,10 +60,10 @@ def read_points(text: str | Path) -> dict[str, float]:
             f"there is no file {path} of points. Give a text such as 01.1=3,02.5=2, or a CSV or"
             " TOML file."
         )
-    content = path.read_bytes().decode("utf-8-sig", "replace")
     if path.suffix.lower() == ".toml":
+        content = path.read_bytes().decode("utf-8-sig", "replace")
         return _once(_of_toml(content, path))
-    return _once(_of_csv(content, path))
+    return _once(_of_csv(path))
 
 
 def _of_toml(content: str, path: Path) -> Iterator[tuple[str, str, object]]:
@@ -71,19 +77,9 @@ def _of_toml(content: str, path: Path) -> Iterator[tuple[str, str, object]]:
             yield str(path), name if rest is None else f"{name}.{rest}", number
 
 
-def _of_csv(content: str, path: Path) -> Iterator[tuple[str, str, str]]:
-    lines = content.splitlines()
-    separator = max(",;\t", key=(lines or [""])[0].count)
-    reader = csv.DictReader(io.StringIO(content, newline=""), delimiter=separator)
-    columns = {(name or "").strip().casefold(): name for name in reader.fieldnames or ()}
-    if not {"exercise", "points"} <= {*columns}:
-        raise ValueError(
-            f"{path} needs the columns exercise and points, it has {reader.fieldnames or 'none'}."
-        )
-    for row in reader:
-        cells = [(row[columns[name]] or "").strip() for name in ("exercise", "points")]
-        if any(cells):
-            yield f"{path}, line {reader.line_num}", *cells
+def _of_csv(path: Path) -> Iterator[tuple[str, str, str]]:
+    for row in read_table(path, "the points", ("exercise", "points")):
+        yield f"{row.where}, column points", row["exercise"], row["points"]
 
 
 def _once(found: Iterator[tuple[str, str, object]]) -> dict[str, float]:
@@ -94,7 +90,8 @@ def _once(found: Iterator[tuple[str, str, object]]) -> dict[str, float]:
         try:
             if isinstance(value, bool):
                 raise TypeError
-            points[exercise] = value if isinstance(value, int) else float(value)
+            number = value.replace(",", ".") if isinstance(value, str) else value
+            points[exercise] = number if isinstance(number, int) else float(number)
         except (TypeError, ValueError):
             raise ValueError(f"{place}: {value!r} is no number of points.") from None
     if not points:

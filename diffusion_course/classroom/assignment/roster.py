@@ -2,77 +2,74 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 from ...files.paths import user_path
 from ..files import DEVICE_ON_WINDOWS
 from ..records import Student
+from ..tables import Row, read_table
 
 _ID = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._@+-]{0,62}[A-Za-z0-9_@+-])?")
+_SPOILT = re.compile(r"\d([.,]\d+)?E\+\d+", re.IGNORECASE)  # what Excel makes of a long number
+_OF_POINTS = ("exercise", "question", "points")  # columns of overrides.csv and manual.csv
 _ENDINGS = (".ipynb", ".zip")  # a submission's own
 
 
-def read_roster(path: str | Path) -> tuple[Student, ...]:
+def read_roster(path: str | Path, *, notes: list[str] | None = None) -> tuple[Student, ...]:
     """Return the students of a CSV file: UTF-8, with commas, semicolons or tabs.
 
-    Raises FileNotFoundError, or ValueError with file and line for a missing column, an id that is
-    empty, twice there (in any capitals) or no safe file name, and for a file without students.
+    `notes` are told of columns that are not read. Raises FileNotFoundError, or ValueError with file
+    and row for a missing column, an id that is empty, twice there (in any capitals), rewritten by a
+    spreadsheet or no safe file name, for a file of points, and for one without students.
     """
-    path = user_path(path, "roster")
-    if not path.is_file():
-        raise FileNotFoundError(f"there is no roster {path}.")
-    try:
-        text = path.read_bytes().decode("utf-8-sig")
-    except UnicodeDecodeError as error:
+    path, others = user_path(path, "roster"), list[str]()
+    rows = read_table(path, "the roster", ("id",), others=others)
+    names = [one.casefold() for one in others]
+    if of_points := [one for one in others if one.casefold() in _OF_POINTS]:
         raise ValueError(
-            f"{path} is not in UTF-8 (byte {error.start}). Save it as CSV in UTF-8."
-        ) from error
-    first = next((line for line in text.splitlines() if line.strip()), "")
-    reader = csv.reader(
-        io.StringIO(text, newline=""), delimiter=max(",;\t", key=first.count), strict=True
-    )
-    try:
-        rows = [(reader.line_num, [cell.strip() for cell in row]) for row in reader]
-    except csv.Error as error:
-        raise ValueError(f"{path}, line {reader.line_num}: {error}.") from error
-    rows = [(line, row) for line, row in rows if any(row)]
-    if not rows:
-        raise ValueError(f"{path} is empty. Its first line names the columns: id,name.")
-    columns = [cell.casefold() for cell in rows[0][1]]
-    if columns.count("id") != 1:
-        raise ValueError(
-            f"{path}, line {rows[0][0]}: a column named id is needed once, the columns are"
-            f" {rows[0][1]}."
+            f"{path} has a column {of_points[0]!r}: it is a table of points, not the list of"
+            " students, which has the columns id and name."
         )
-    return tuple(_students(path, columns, rows[1:]))
+    if names.count("name") > 1:
+        raise ValueError(f"{path} has {names.count('name')} columns called name. Keep one.")
+    unread = [repr(one) for one in others if one.casefold() != "name"]
+    if unread and notes is not None:
+        hint = "" if "name" in names else " To have the students' names, call their column name."
+        notes.append(
+            f"{path}: the columns id and name are read, and nothing else ({', '.join(unread)})."
+            + hint
+        )
+    students = _students(rows)
+    if not students:
+        raise ValueError(f"{path} holds no student, only the line that names the columns.")
+    return tuple(students)
 
 
-def _students(path: Path, columns: list[str], rows: list[tuple[int, list[str]]]) -> list[Student]:
-    seen: dict[str, tuple[str, int]] = {}
+def _students(rows: Sequence[Row]) -> list[Student]:
+    seen: dict[str, Row] = {}
     students = []
-    for line, row in rows:
-        values = dict(zip(columns, row, strict=False))
-        student = values.get("id", "")
+    for row in rows:
+        student = row["id"]
+        if _SPOILT.fullmatch(student):
+            raise row.error(
+                "id",
+                "was rewritten by a spreadsheet, and its digits are lost. Make the column one of"
+                " text there, and save the list again from where it comes.",
+            )
         if problem := id_problem(student):
-            raise ValueError(f"{path}, line {line}: the id {student!r} {problem}.")
-        if student.casefold() in seen:
-            other, earlier = seen[student.casefold()]
+            raise row.error("id", f"{problem}.")
+        if (earlier := seen.get(student.casefold())) is not None:
+            other = earlier["id"]
             why = (
                 "stands"
                 if other == student
                 else f"and {other!r}, which differ in capitals only, stand"
             )
-            raise ValueError(
-                f"{path}, line {line}: the id {student!r} {why} in line {earlier} already. Ids must"
-                " differ."
-            )
-        seen[student.casefold()] = student, line
-        students.append(Student(student, values.get("name", "")))
-    if not students:
-        raise ValueError(f"{path} holds no student, only the line that names the columns.")
+            raise row.error("id", f"{why} in {earlier.where} already. Ids must differ.")
+        seen[student.casefold()] = row
+        students.append(Student(student, row["name"]))
     return students
 
 

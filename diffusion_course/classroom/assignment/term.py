@@ -27,21 +27,23 @@ _ASSIGNMENT = (
 
 @dataclasses.dataclass(frozen=True)
 class Planned:
-    """One assignment of a term: its name, what is asked, and when."""
+    """One assignment of a term: its name, what is asked, and when; `notes` say what is left out."""
 
     name: str
     title: str | None
     choice: Choice
     schedule: Schedule
+    notes: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
 class Term:
-    """The assignments of a term, and who takes part."""
+    """The assignments of a term, and who takes part; `notes` say what is not as it was written."""
 
     path: Path
     planned: tuple[Planned, ...]
     roster: tuple[Student, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 def read_term(path: str | Path) -> Term:
@@ -49,7 +51,8 @@ def read_term(path: str | Path) -> Term:
 
     `late`, `partial` and `manual` at the top are for all assignments that do not say otherwise;
     `roster` is a path beside the file; `time_zone`, such as "Europe/Berlin", is that of the dates
-    that have no offset of their own. Raises FileNotFoundError, and ValueError that names the file,
+    that have no offset of their own. An extension that ends before the due date gives no time: it
+    is left out, with a note. Raises FileNotFoundError, and ValueError that names the file,
     the assignment and the key: for one that is unknown or missing, two assignments of one name, and
     a date that no clock of that zone shows or shows twice.
     """
@@ -76,8 +79,11 @@ def read_term(path: str | Path) -> Term:
     roster = content.get("roster")
     if roster is not None and (not isinstance(roster, str) or not roster):
         raise ValueError(f"{path}: roster must be the path of a CSV file, got {roster!r}.")
-    students = () if roster is None else read_roster(path.parent / user_path(roster, "roster"))
-    return Term(path, tuple(planned), students)
+    notes: list[str] = []
+    if roster is not None:
+        roster = read_roster(path.parent / user_path(roster, "roster"), notes=notes)
+    notes += [f"{one.name}: {note}" for one in planned for note in one.notes]
+    return Term(path, tuple(planned), roster or (), tuple(notes))
 
 
 def _planned(
@@ -96,15 +102,21 @@ def _planned(
         late = None if values["late"] is False or due is None else late_of(values["late"])
         if due is None and table.get("late"):
             raise ValueError("late is given, and no due date.")
-        schedule = Schedule(
-            _moment(table.get("opens"), "opens", zone), due, late, _extensions(table, zone)
-        )
+        given, notes = _extensions(table, zone), []
+        for student, date in [*given.items()]:
+            if due is not None and date is not None and date < due:
+                del given[student]
+                notes.append(
+                    f"the extension of {student} ({date.isoformat()}) ends before the assignment is"
+                    f" due ({due.isoformat()}), so it gives no time and is left out."
+                )
+        schedule = Schedule(_moment(table.get("opens"), "opens", zone), due, late, given)
         choice = Choice(
             *(table.get("lessons"), table.get("exercises"), _points(table.get("points"))),
             partial=bool(values["partial"]),
             manual=values["manual"] is not False,
         )
-        return Planned(name, _title(table.get("title")), choice, schedule)
+        return Planned(name, _title(table.get("title")), choice, schedule, tuple(notes))
     except ValueError as error:
         raise ValueError(f"assignment {name!r}: {error}") from error
 

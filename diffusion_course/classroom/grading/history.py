@@ -13,7 +13,7 @@ from ...files.paths import write_bytes
 from ..assignment.assignment import Assignment
 from ..files import safe_name
 from ..records import Graded, Mark
-from ..reports.tables import csv_text
+from ..tables import csv_text
 from .times import date_in, lateness
 
 Keep = Literal["last", "best"]

@@ -11,7 +11,7 @@ from pathlib import Path
 from ..assignment.assignment import Assignment
 from ..files import Unreadable, printable, read_file
 from ..records import Lateness, Submission
-from ..reports.tables import read_table
+from ..tables import read_table
 from .downloads import handed_in, label
 from .finding import gradescope_entries, submissions_folder
 

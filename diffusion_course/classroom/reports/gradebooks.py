@@ -19,9 +19,9 @@ from pathlib import Path
 from ...files.paths import write_bytes
 from ..files import printable
 from ..records import Student
+from ..tables import safe_cell
 from .class_results import ClassResults
 from .gradebook_templates import FORMS, Gradebook
-from .tables import safe_cell
 
 _POINTS_ROW, _EXCUSED = "points possible", "EX"
 _NUMBER = re.compile(r"[-+]?\d+([.,]\d+)?|-")  # no formula, whatever it begins with

@@ -16,6 +16,7 @@ from ...files.paths import write_bytes
 from ..assignment.assignment import Assignment
 from ..files import printable, safe_name
 from ..records import Graded
+from ..tables import csv_text
 from .class_results import ClassResults
 from .feedback import student_page
 from .origins import origins_of
@@ -23,7 +24,6 @@ from .overview import index_page
 from .returned import feedback_zip
 from .side_by_side import FILE, copies_page
 from .similarity import Pair, similar_pairs
-from .tables import csv_text
 
 
 def write_reports(results: ClassResults, out: Path) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 from ...files.paths import write_bytes
 from ..assignment.assignment import Assignment
 from ..assignment.manual import get_question
-from .tables import Row, csv_text, points_in, read_table, safe_cell
+from ..tables import Row, csv_text, points_in, read_table, safe_cell
 
 COLUMNS = ("id", "question", "text", "points", "possible", "comment")
 _SHEET = re.compile(r"manual(?:-([1-9]\d*))?\.csv")

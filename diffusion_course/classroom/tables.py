@@ -5,12 +5,13 @@ from __future__ import annotations
 import csv
 import dataclasses
 import io
+import itertools
 import math
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from ...files.paths import user_path
+from ..files.paths import user_path
 
 # Where a cell may begin, what is not seen there, and what makes it a formula: ASCII's signs, their
 # full-width, small and raised forms, the minus sign, and those of old programs for commands.
@@ -19,6 +20,9 @@ _FORMULA = re.compile(
     r"(?=[\s\u200b-\u200f\u2060\ufeff]*[=+\-@|%"
     r"\uff1d\uff0b\uff0d\uff20\ufe66\ufe62\ufe63\ufe6b\u207a-\u207c\u2212])"
 )
+
+# The line that tells Excel where columns end; a spreadsheet does not show it, nor count it.
+_FOR_EXCEL = re.compile(r'\s*"?sep=([^"\r\n])"?[,;\t]*(\r\n|\r|\n|$)', re.IGNORECASE)
 
 
 def csv_text(rows: Sequence[Sequence[str]]) -> str:
@@ -55,11 +59,15 @@ class Row:
         return ValueError(f"{self.where}, column {column}: {self[column]!r} {why}")
 
 
-def read_table(path: str | Path, what: str, needed: Sequence[str]) -> list[Row]:
+def read_table(
+    path: str | Path, what: str, needed: Sequence[str], *, others: list[str] | None = None
+) -> list[Row]:
     """Return the rows of a CSV file in UTF-8 with commas, semicolons or tabs.
 
-    Rows are counted as a spreadsheet does, the line of columns is row 1; empty ones are left out.
-    Capitals and spaces around the names of columns do not count. `what` names the file in errors.
+    The first row that is not empty names the columns. Rows are counted as a spreadsheet does, and
+    empty ones are left out; so is a line `sep=;` for Excel at the top. Capitals and spaces around
+    the names of columns do not count. `what` names the file in errors. `others` is told the columns
+    that are not among `needed`, as they are written; one without a name where it holds something.
     Raises FileNotFoundError, or ValueError for a file that cannot be read, a column of `needed`
     that is missing or there twice, and a row with more cells than columns.
     """
@@ -72,22 +80,35 @@ def read_table(path: str | Path, what: str, needed: Sequence[str]) -> list[Row]:
         raise ValueError(
             f"{path} is not in UTF-8 (byte {error.start}). Save it as CSV in UTF-8."
         ) from error
-    first = next((line for line in text.splitlines() if line.strip()), "")
-    separator = max(",;\t", key=first.count)
+    if told := _FOR_EXCEL.match(text):
+        separator, text = told[1], text[told.end() :]
+    else:
+        first = next((line for line in text.splitlines() if line.strip(",;\t ")), "")
+        separator = max(",;\t", key=first.count)
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
     try:
         rows = [[cell.strip() for cell in row] for row in reader]
     except csv.Error as error:
         raise ValueError(f"{path}, line {reader.line_num}: {error}.") from error
-    columns = [cell.casefold() for cell in rows[0]] if rows else []
+    head = next((number for number, row in enumerate(rows) if any(row)), None)
+    if head is None:
+        raise ValueError(f"{path} is empty. Its first line names the columns: {', '.join(needed)}.")
+    columns = [cell.casefold() for cell in rows[head]]
     for name in needed:
         if columns.count(name) != 1:
             raise ValueError(
                 f"{path}: a column named {name} is needed once; the first line has"
-                f" {', '.join(map(repr, columns)) or 'no columns'}."
+                f" {', '.join(map(repr, rows[head]))}."
             )
+    if others is not None:
+        held = [any(column) for column in itertools.zip_longest(*rows[head:], fillvalue="")]
+        others += [
+            cell
+            for cell, some in zip(rows[head], held, strict=False)
+            if some and cell.casefold() not in needed
+        ]
     found = []
-    for number, row in enumerate(rows[1:], start=2):
+    for number, row in enumerate(rows[head + 1 :], start=head + 2):
         if any(row[len(columns) :]):
             raise ValueError(
                 f"{path}, row {number} has {len(row)} cells, and there are {len(columns)} columns."
