@@ -147,3 +147,17 @@ def test_feedback_goes_back_under_the_names_of_the_download(tmp_path):
     assert "Ann Example" in files["Ann Example_777_assignsubmission_file_/feedback.html"] and "(cy)" in files["cy.html"]
     (cell,) = json.loads(files["examplebob_12345_678910_hw-1.ipynb"])["cells"]
     assert cell["cell_type"] == "markdown" and "3 of 3 points" in "".join(cell["source"])
+
+
+def test_a_remembered_time_is_not_that_of_another_file(homework, tmp_path):
+    out, line = tmp_path / "out", "bob,2026-10-12T08:00:00+02:00"
+    grade(homework, out, times=times(tmp_path / "times.csv", line))
+    (homework / "bob.ipynb").write_text(notebook(answers(a1=NO_ROOT)))
+    for _ in range(2):  # and it stays so
+        summary = grade(homework, out)
+        assert any("bob handed in another file since the time 2026-10-12T08:00:00+02:00" in note for note in summary.notes)
+        assert any("when ann, bob handed in is not known" in note for note in summary.notes)
+    assert [row["handed in"] for row in versions(out) if row["id"] == "bob"] == ["2026-10-12T08:00:00+02:00", ""]
+    summary = grade(homework, out, times=str(tmp_path / "times.csv"))
+    assert any("it counts for the new one too" in note for note in summary.notes)
+    assert [row["handed in"] for row in versions(out) if row["id"] == "bob"] == ["2026-10-12T08:00:00+02:00"] * 2

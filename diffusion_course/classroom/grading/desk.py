@@ -7,7 +7,7 @@ once.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 
@@ -25,9 +25,9 @@ from ..reports.sheets import (
     taken_for_sheets,
     write_waiting,
 )
-from .given import Given, remember, with_remembered
+from .given import NONE, Given, Memory, identity, recall, remember, with_remembered
 from .history import History, Version, history_csv, that_counts
-from .times import MTIME, found_times, lateness, notes_on_times, read_times
+from .times import MTIME, found_times, lateness, notes_on_times, read_times, times_of_files
 
 
 class Desk:
@@ -47,9 +47,12 @@ class Desk:
         given: Given,
     ) -> None:
         self.assignment, self.out, self.read = assignment, out, read
-        self.given, self.notes = with_remembered(given, out)
+        memory = recall(out, assignment)
+        self.given, self.notes = with_remembered(given, memory.given)
         students = {*read, *(one.id for one in assignment.roster)}
         own = sheets_in(out)
+        if NONE not in given.manual:
+            _require_sheets(out, memory.sheets, own)
         others = [Path(one) for one in self.given.manual]
         paths = [*own, *(one for one in others if one.resolve() not in [p.resolve() for p in own])]
         self.sheets = [read_manual(path, assignment, students) for path in paths]
@@ -67,13 +70,21 @@ class Desk:
             self.overrides = read_overrides(path, assignment, students)
         by_file = self.given.times == MTIME
         self.times, marked = found_times(folder, read, mtime=by_file)
+        times_for: dict[str, tuple[str, str]] = {}
         if self.given.times and not by_file:
-            self.times |= read_times(Path(self.given.times), students)
+            told = read_times(Path(self.given.times), students)
+            fresh, times_for, notes = times_of_files(
+                told, read, memory.times, again=not given.times
+            )
+            self.times |= fresh
+            self.notes += notes
         marked = {student: who for student, who in marked.items() if student not in self.times}
         self.notes += notes_on_times(assignment, read, self.times, marked)
         self.history = History(out / "history")
         self.versions: dict[str, list[Version]] = {}
-        remember(self.given, out)
+        filled = tuple(one.path.name for one in self.sheets if one.is_filled and one.path in own)
+        names = (assignment.name, identity(assignment))
+        remember(Memory(self.given, *names, filled, times_for), out)
 
     def settle(self, graded: Mapping[str, Graded], now: datetime) -> tuple[Graded, ...]:
         """Return the grades, by student: all that was set by hand and what lateness costs counts.
@@ -167,3 +178,12 @@ class Desk:
                 rows = [one.decisions[who] for one in filled if who in one.decisions]
                 if not any(row.is_about(self._text(who)) for row in rows):
                     yield *who, self._text(who)
+
+
+def _require_sheets(out: Path, before: Sequence[str], there: Sequence[Path]) -> None:
+    """Raise FileNotFoundError where a sheet that was filled at the last run is gone."""
+    if gone := sorted({*before} - {one.name for one in there}):
+        raise FileNotFoundError(
+            f"{out / gone[0]} held points at the run before, and is gone. Put it back, or give"
+            f" --manual with where it is now; to go on without its points, give --manual {NONE}."
+        )

@@ -54,6 +54,41 @@ def read_times(path: Path, students: Collection[str]) -> dict[str, datetime]:
     return times
 
 
+def times_of_files(
+    told: Mapping[str, datetime],
+    read: Mapping[str, Submission],
+    before: Mapping[str, tuple[str, str]],
+    *,
+    again: bool,
+) -> tuple[dict[str, datetime], dict[str, tuple[str, str]], list[str]]:
+    """Return which of the given times are those of the files that are there now.
+
+    `before` holds by student the time that was given, and the sha256 of the file that it was for.
+    Where the file is another one and the time is the same, the time is not that file's if it is
+    only remembered (`again`); if it was given anew it counts. Returns also what to remember, and
+    notes on those students.
+    """
+    times, notes = dict(told), []
+    kept = {one: before[one] for one in told if one in before}
+    for student in sorted(told.keys() & read.keys()):
+        now = (told[student].isoformat(), read[student].sha256)
+        kept[student] = now
+        old = before.get(student, now)
+        if old[0] != now[0] or old[1] == now[1]:
+            continue
+        said = f"{printable(student, 80)} handed in another file since"
+        if again:
+            kept[student] = old
+            del times[student]
+            notes.append(
+                f"{said} the time {now[0]} was given, so it does not count for the new one: write"
+                " the new time into the file of --times, or give --times again if it is the same"
+            )
+        else:
+            notes.append(f"{said}, and its time is still {now[0]}: it counts for the new one too")
+    return times, kept, notes
+
+
 def found_times(
     folder: str | os.PathLike, read: Mapping[str, Submission], *, mtime: bool
 ) -> tuple[dict[str, datetime], dict[str, str]]:
