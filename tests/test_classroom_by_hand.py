@@ -222,3 +222,44 @@ def test_a_folder_of_reports_belongs_to_one_assignment(homework, tmp_path):
         with pytest.raises(ValueError, match=told):
             grade_folder(dataclasses.replace(HOMEWORK, **other), homework, tmp_path / "out", jobs=1, progress=False, attempt=pretend)
     assert (tmp_path / "out" / "grades.csv").read_bytes() == before
+
+
+def test_a_renamed_column_is_told_and_one_of_your_own_is_named(homework, tmp_path):
+    path = sheet(tmp_path / "mine.csv", "ann;02.m1;4;;well said", head="ID;Question;Points;Possible;Comments")
+    with pytest.raises(ValueError, match="mine.csv: there is a column 'comments' and none named 'comment'"):
+        read_manual(Path(path), HOMEWORK, ("ann", "bob"))
+    summary = grade(homework, tmp_path / "out", manual=(sheet(tmp_path / "own.csv", "ann,02.m1,4,,me", head="id,question,points,comment,marker"),))
+    assert any("own.csv: nothing is read of 'marker'" in note for note in summary.notes)
+
+
+def test_points_set_by_hand_that_are_fewer_than_the_graders_are_told(homework, tmp_path):
+    lines = ("ann,02.1,0.5,half", "bob,02.1,0.5,half")
+    summary = grade(homework, tmp_path / "out", overrides=sheet(tmp_path / "over.csv", *lines, head="id,exercise,points,reason"))
+    told = [note for note in summary.notes if "stand in place of" in note]
+    assert len(told) == 1 and told[0].startswith("ann, 02.1: your 0.5 stand in place of 1, which the grader gives (")
+
+
+def test_a_sheet_in_capitals_is_the_sheet(homework, tmp_path):
+    out = tmp_path / "out"
+    grade(homework, out)
+    fill(out / "manual.csv", ann_m1=("4", ""))
+    (out / "manual.csv").rename(out / "Manual.csv")
+    grade(homework, out)
+    assert table(out)[0]["02.m1"] == "4" and not (out / "manual.csv").exists()
+
+
+@pytest.mark.parametrize("start", ["\n;;;\n", "sep=;\n", '"sep=;"\r\n\n', "SEP=;;;\n"])
+def test_lines_before_the_columns_are_passed_over(tmp_path, start):
+    (tmp_path / "mine.csv").write_text(f"{start}id;question;points;text\nann;02.m1;2,5;a, b, c, d, e\nann;02.m2;9;\n", newline="")
+    row = {"\n;;;\n": 5, '"sep=;"\r\n\n': 4}.get(start, 3)
+    with pytest.raises(ValueError, match=f"row {row}, column points: '9'"):
+        read_manual(tmp_path / "mine.csv", HOMEWORK, ("ann", "bob"))
+
+
+def test_a_changed_text_alone_is_not_said_to_wait(homework, tmp_path):
+    (homework / "bob.ipynb").unlink()
+    grade(homework, tmp_path / "out")
+    fill(tmp_path / "out" / "manual.csv", ann_m1=("4", ""), ann_m2=("1", ""))
+    (homework / "ann.ipynb").write_text(written("quite another text"))
+    said = str(grade(homework, tmp_path / "out"))
+    assert "no answer in words waits; some were changed after you marked them. To give those other points fill" in said and "wait for your" not in said

@@ -1,11 +1,12 @@
 """Late work: what a begun day costs, where the time comes from, and which version counts."""
 
 import csv
+import dataclasses
 import io
 import json
 import os
 import zipfile
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import pytest
 from test_classroom_grading import NO_ROOT, answers, notebook, pretend, table
@@ -161,3 +162,23 @@ def test_a_remembered_time_is_not_that_of_another_file(homework, tmp_path):
     summary = grade(homework, out, times=str(tmp_path / "times.csv"))
     assert any("it counts for the new one too" in note for note in summary.notes)
     assert [row["handed in"] for row in versions(out) if row["id"] == "bob"] == ["2026-10-12T08:00:00+02:00"] * 2
+
+
+def test_the_history_keeps_whose_last_file_is_not_gradable_and_names_unknown_times(homework, tmp_path):
+    out = tmp_path / "out"
+    grade(homework, out)
+    kept = versions(out)
+    (homework / "bob.ipynb").write_text("{")
+    assert grade(homework, out).failed and versions(out) == kept
+    (homework / "bob.ipynb").write_text(notebook(answers(a1=NO_ROOT)))
+    summary = grade(homework, out, keep="best", times=times(tmp_path / "times.csv", "bob,2026-10-12T08:00:00+02:00"))
+    assert any(note.startswith("bob: version 1's time is not known") for note in summary.notes)
+    assert not any(note.startswith("ann: version") for note in summary.notes)
+
+
+def test_times_that_cannot_be_are_told(homework, tmp_path):
+    one = dataclasses.replace(HOMEWORK, schedule=dataclasses.replace(SCHEDULE, opens=DUE - timedelta(days=7)))
+    given = Given(times=times(tmp_path / "times.csv", "ann,2025-10-12T08:00:00+02:00", "bob,2226-10-12T08:00:00+02:00"))
+    summary = grade_folder(one, homework, tmp_path / "out", jobs=1, progress=False, given=given, attempt=pretend)
+    assert any(note.startswith("times before the assignment opens") and note.endswith(": ann") for note in summary.notes)
+    assert any("in the future" in note and note.endswith(": bob") for note in summary.notes)

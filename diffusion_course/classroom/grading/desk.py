@@ -56,6 +56,12 @@ class Desk:
         others = [Path(one) for one in self.given.manual]
         paths = [*own, *(one for one in others if one.resolve() not in [p.resolve() for p in own])]
         self.sheets = [read_manual(path, assignment, students) for path in paths]
+        self.notes += [
+            f"{one.path}: nothing is read of {', '.join(map(repr, one.unread))}; what a student is"
+            " to read stands in the column comment"
+            for one in self.sheets
+            if one.unread
+        ]
         self.decisions = dict(self._decided(self.sheets))
         for path in taken_for_sheets(out):
             if path not in others:
@@ -79,7 +85,9 @@ class Desk:
             self.times |= fresh
             self.notes += notes
         marked = {student: who for student, who in marked.items() if student not in self.times}
-        self.notes += notes_on_times(assignment, read, self.times, marked)
+        self.notes += notes_on_times(
+            assignment, read, self.times, marked, datetime.now().astimezone()
+        )
         self.history = History(out / "history")
         self.versions: dict[str, list[Version]] = {}
         filled = tuple(one.path.name for one in self.sheets if one.is_filled and one.path in own)
@@ -120,7 +128,7 @@ class Desk:
 
         Of those that are filled already, these are the ones with a row that has no points yet.
         """
-        content = history_csv(self.versions, self.assignment)
+        content = history_csv(self.history.everybody() | self.versions, self.assignment)
         write_bytes(self.out / "history.csv", content.encode("utf-8"))
         own = [one for one in self.sheets if one.path.parent == self.out]
         self.notes += [
@@ -157,6 +165,11 @@ class Desk:
         one = self.decisions.get(who) or self.overrides.get(who)
         if one is None:
             return mark
+        if who in self.overrides and one.points is not None and one.points < mark.points:
+            self.notes.append(
+                f"{printable(student, 80)}, {who[1]}: your {one.points:g} stand in place of"
+                f" {mark.points:g}, which the grader gives ({one.where})"
+            )
         if mark.status == "manual" and not one.is_about(self._text(who)):
             self.notes.append(
                 f"{printable(student, 80)} handed in another text for {who[1]} after it was marked"
@@ -182,8 +195,10 @@ class Desk:
 
 def _require_sheets(out: Path, before: Sequence[str], there: Sequence[Path]) -> None:
     """Raise FileNotFoundError where a sheet that was filled at the last run is gone."""
-    if gone := sorted({*before} - {one.name for one in there}):
+    names = {one.name.casefold() for one in there}
+    if gone := sorted(one for one in before if one.casefold() not in names):
         raise FileNotFoundError(
-            f"{out / gone[0]} held points at the run before, and is gone. Put it back, or give"
-            f" --manual with where it is now; to go on without its points, give --manual {NONE}."
+            f"{out / gone[0]} held points at the run before, and is gone. Put it back; or give"
+            f" --manual {NONE} to go on without it, and with that --manual and its name for each"
+            " sheet elsewhere that is to count."
         )

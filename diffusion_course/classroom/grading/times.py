@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -149,21 +149,33 @@ def notes_on_times(
     read: Collection[str],
     times: Mapping[str, datetime],
     marked: Mapping[str, str],
+    now: datetime,
 ) -> list[str]:
-    """What the instructor must know of times that are missing although there is a due date."""
+    """What the instructor must know: times that cannot be, or that are missing and are needed."""
+    opens = assignment.schedule.opens
+    early = [one for one in read if opens and one in times and times[one] < opens]
+    later = [one for one in read if one in times and times[one] > now]
+    notes = []
+    if early:
+        notes.append(f"times before the assignment opens ({opens.isoformat()}): {_list(early)}")
+    if later:
+        notes.append(f"times that lie in the future (is the offset right?): {_list(later)}")
     if assignment.schedule.due is None:
-        return []
-    notes = [
+        return notes
+    notes += [
         f"{printable(student, 80)} handed in late, says {who}, and it does not say when: nothing"
         " is taken off. Give the time with --times"
         for student, who in marked.items()
     ]
     if unknown := [one for one in read if one not in times and one not in marked]:
-        more = f" and {len(unknown) - _LISTED} more" if len(unknown) > _LISTED else ""
-        listed = ", ".join(printable(one, 80) for one in unknown[:_LISTED])
         notes.append(
-            f"when {listed}{more} handed in is not known, so nothing is taken off for being late."
+            f"when {_list(unknown)} handed in is not known, so nothing is taken off for being late."
             " Give the times with --times times.csv (columns id and time), or take those of the"
             " files with --times mtime"
         )
     return notes
+
+
+def _list(students: Sequence[str]) -> str:
+    more = f" and {len(students) - _LISTED} more" if len(students) > _LISTED else ""
+    return ", ".join(printable(one, 80) for one in students[:_LISTED]) + more

@@ -58,7 +58,8 @@ class Row:
 def read_table(path: str | Path, what: str, needed: Sequence[str]) -> list[Row]:
     """Return the rows of a CSV file in UTF-8 with commas, semicolons or tabs.
 
-    Rows are counted as a spreadsheet does, the line of columns is row 1; empty ones are left out.
+    Rows are counted as a spreadsheet does; the first one that is not empty holds the columns, and
+    empty ones are left out, as is a line `sep=;` at the beginning, which Excel takes for a hint.
     Capitals and spaces around the names of columns do not count. `what` names the file in errors.
     Raises FileNotFoundError, or ValueError for a file that cannot be read, a column of `needed`
     that is missing or there twice, and a row with more cells than columns.
@@ -72,14 +73,17 @@ def read_table(path: str | Path, what: str, needed: Sequence[str]) -> list[Row]:
         raise ValueError(
             f"{path} is not in UTF-8 (byte {error.start}). Save it as CSV in UTF-8."
         ) from error
-    first = next((line for line in text.splitlines() if line.strip()), "")
-    separator = max(",;\t", key=first.count)
+    hint = re.match(r'\s*"?sep=([,;\t])"?[ ,;\t]*(\r\n|\r|\n|$)', text, re.IGNORECASE)
+    text = text[hint.end() :] if hint else text  # a line for Excel, which shows it to nobody
+    first = next((line for line in text.splitlines() if line.strip(" ,;\t")), "")
+    separator = hint[1] if hint else max(",;\t", key=first.count)
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
     try:
         rows = [[cell.strip() for cell in row] for row in reader]
     except csv.Error as error:
         raise ValueError(f"{path}, line {reader.line_num}: {error}.") from error
-    columns = [cell.casefold() for cell in rows[0]] if rows else []
+    head = next((number for number, row in enumerate(rows) if any(row)), 0)
+    columns = [cell.casefold() for cell in rows[head]] if rows else []
     for name in needed:
         if columns.count(name) != 1:
             raise ValueError(
@@ -87,7 +91,7 @@ def read_table(path: str | Path, what: str, needed: Sequence[str]) -> list[Row]:
                 f" {', '.join(map(repr, columns)) or 'no columns'}."
             )
     found = []
-    for number, row in enumerate(rows[1:], start=2):
+    for number, row in enumerate(rows[head + 1 :], start=head + 2):
         if any(row[len(columns) :]):
             raise ValueError(
                 f"{path}, row {number} has {len(row)} cells, and there are {len(columns)} columns."
