@@ -167,3 +167,28 @@ def test_a_container_of_gradescopes_that_is_too_small_costs_nobody_points(tmp_pa
     made = json.loads((tmp_path / "results" / "results.json").read_text())
     assert "could not be graded" in made["output"] and "tests" not in made
     assert "even the course's own solutions" in capsys.readouterr().out
+
+
+def test_folders_that_cannot_be_meant_are_told_before_anything_is_graded(tmp_path, capsys, monkeypatch):
+    built, file = tmp_path / "week", tmp_path / "in" / "ann.ipynb"
+    (built / "instructor").mkdir(parents=True)
+    (built / "student").mkdir()
+    save_assignment(assignment("ann"), built / "instructor" / "assignment.json")
+    file.parent.mkdir()
+    file.write_text(notebook(answers()))
+    (tmp_path / "in" / "note.txt").write_text("late")
+    (tmp_path / "in" / "anne.ipynb.txt").write_text("late")
+    summary = grade_folder(assignment("ann"), file.parent, tmp_path / "out", jobs=1, progress=False, attempt=pretend)
+    assert [one.student for one in summary.graded] == ["ann"] and [student for student, _ in summary.failed] == ["anne"]
+    assert any("'note.txt' is left out: it is no notebook" in note for note in summary.notes)
+
+    def refuses(*_, **__):
+        raise PermissionError(1, "Operation not permitted")
+
+    command = ["grade", str(built), "--assignment", str(built / "instructor" / "assignment.json"), "--out", str(tmp_path / "new"), "--unsafe"]
+    for more, told in ((["--absent", "zero"], "--absent zero says how a gradebook is filled, and there is no --gradebook"),
+                       (["--column", "Week"], "--column Week says how"), ([], "is a built assignment (its instructor/ holds")):
+        assert main([*command, *more]) == 2 and told in capsys.readouterr().err
+    monkeypatch.setattr("tempfile.TemporaryFile", refuses)
+    assert main([command[0], str(file.parent), *command[2:]]) == 2
+    assert "nothing can be written into --out" in (said := capsys.readouterr().err) and "(Operation not permitted)" in said

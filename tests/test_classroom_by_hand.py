@@ -1,6 +1,7 @@
 """What an instructor sets by hand counts everywhere, is never lost, and a slip in a sheet is told by its place."""
 
 import csv
+import dataclasses
 import io
 import json
 from pathlib import Path
@@ -186,3 +187,79 @@ def test_the_command_line_takes_sheets_and_names_a_slip(homework, tmp_path, caps
     assert main(["grade", str(homework), "--out", str(tmp_path / "out"), "--unsafe", "--manual", slip]) == 2
     assert "mine.csv, row 2, column points: '9'" in capsys.readouterr().err
     assert not (tmp_path / "out" / "grades.csv").exists() and not list((tmp_path / "out" / "graded").iterdir())
+
+
+def test_a_second_sheet_comes_to_the_first_and_does_not_replace_it(homework, tmp_path):
+    out, over = tmp_path / "out", "id,exercise,points,reason"
+    first, second = sheet(tmp_path / "a.csv", "ann,02.m1,4,"), sheet(tmp_path / "b.csv", "bob,02.m1,3,", "ann,02.m1,1,")
+    grade(homework, out, manual=(first,))
+    summary = grade(homework, out, manual=(second,), overrides=sheet(tmp_path / "one.csv", "bob,02.1,1,why", head=over))
+    assert [row["02.m1"] for row in table(out)[:2]] == ["1", "3"], "and of two rows that of the later sheet counts"
+    assert any(f"{first}: counts besides, as in the run before" in note for note in summary.notes)
+    grade(homework, out, manual=(first,))  # named again it is the later one
+    assert [row["02.m1"] for row in table(out)[:2]] == ["4", "3"]
+    summary = grade(homework, out, manual=("none", second), overrides=sheet(tmp_path / "two.csv", "ann,02.1,1,why", head=over))
+    assert [row["02.m1"] for row in table(out)[:2]] == ["1", "3"]
+    assert any("two.csv counts now in place of" in note and "one.csv" in note for note in summary.notes)
+
+
+def test_a_filled_sheet_that_is_gone_is_told_before_its_points_are_lost(homework, tmp_path):
+    out = tmp_path / "out"
+    grade(homework, out)
+    fill(out / "manual.csv", ann_m1=("4", ""))
+    grade(homework, out)
+    (out / "manual.csv").rename(tmp_path / "moved.csv")
+    with pytest.raises(FileNotFoundError, match="manual.csv held points at the run before, and is gone"):
+        grade(homework, out)
+    grade(homework, out, manual=("none", str(tmp_path / "moved.csv")))
+    assert table(out)[0]["02.m1"] == "4"
+
+
+def test_a_folder_of_reports_belongs_to_one_assignment(homework, tmp_path):
+    grade(homework, tmp_path / "out")
+    before = (tmp_path / "out" / "grades.csv").read_bytes()
+    for other, told in (({"name": "week2"}, "'hw', and this is 'week2'"), ({"seed": 7}, "built with another seed")):
+        with pytest.raises(ValueError, match=told):
+            grade_folder(dataclasses.replace(HOMEWORK, **other), homework, tmp_path / "out", jobs=1, progress=False, attempt=pretend)
+    assert (tmp_path / "out" / "grades.csv").read_bytes() == before
+
+
+def test_a_renamed_column_is_told_and_one_of_your_own_is_named(homework, tmp_path):
+    path = sheet(tmp_path / "mine.csv", "ann;02.m1;4;;well said", head="ID;Question;Points;Possible;Comments")
+    with pytest.raises(ValueError, match="mine.csv: there is a column 'comments' and none named 'comment'"):
+        read_manual(Path(path), HOMEWORK, ("ann", "bob"))
+    summary = grade(homework, tmp_path / "out", manual=(sheet(tmp_path / "own.csv", "ann,02.m1,4,,me", head="id,question,points,comment,marker"),))
+    assert any("own.csv: nothing is read of 'marker'" in note for note in summary.notes)
+
+
+def test_points_set_by_hand_that_are_fewer_than_the_graders_are_told(homework, tmp_path):
+    lines = ("ann,02.1,0.5,half", "bob,02.1,0.5,half")
+    summary = grade(homework, tmp_path / "out", overrides=sheet(tmp_path / "over.csv", *lines, head="id,exercise,points,reason"))
+    told = [note for note in summary.notes if "stand in place of" in note]
+    assert len(told) == 1 and told[0].startswith("ann, 02.1: your 0.5 stand in place of 1, which the grader gives (")
+
+
+def test_a_sheet_in_capitals_is_the_sheet(homework, tmp_path):
+    out = tmp_path / "out"
+    grade(homework, out)
+    fill(out / "manual.csv", ann_m1=("4", ""))
+    (out / "manual.csv").rename(out / "Manual.csv")
+    grade(homework, out)
+    assert table(out)[0]["02.m1"] == "4" and not (out / "manual.csv").exists()
+
+
+@pytest.mark.parametrize("start", ["\n;;;\n", "sep=;\n", '"sep=;"\r\n\n', "SEP=;;;\n"])
+def test_lines_before_the_columns_are_passed_over(tmp_path, start):
+    (tmp_path / "mine.csv").write_text(f"{start}id;question;points;text\nann;02.m1;2,5;a, b, c, d, e\nann;02.m2;9;\n", newline="")
+    row = {"\n;;;\n": 5, '"sep=;"\r\n\n': 4}.get(start, 3)
+    with pytest.raises(ValueError, match=f"row {row}, column points: '9'"):
+        read_manual(tmp_path / "mine.csv", HOMEWORK, ("ann", "bob"))
+
+
+def test_a_changed_text_alone_is_not_said_to_wait(homework, tmp_path):
+    (homework / "bob.ipynb").unlink()
+    grade(homework, tmp_path / "out")
+    fill(tmp_path / "out" / "manual.csv", ann_m1=("4", ""), ann_m2=("1", ""))
+    (homework / "ann.ipynb").write_text(written("quite another text"))
+    said = str(grade(homework, tmp_path / "out"))
+    assert "no answer in words waits; some were changed after you marked them. To give those other points fill" in said and "wait for your" not in said

@@ -121,11 +121,18 @@ def test_absentees_get_nothing_or_0_and_nothing_while_they_have_time(tmp_path):
     assert "nothing handed in and still has time, left empty: cy" in notes and "nothing handed in, 0 points: bob@uni.edu, dee" in notes
 
 
+def test_a_grade_that_stands_there_is_not_overwritten_with_0_and_a_changed_one_is_told(tmp_path):
+    made = results(graded("00123", 2), graded("bob@uni.edu", 3), graded("cy", 1))
+    text = CANVAS.replace(",EX,", ",1.00,")
+    rows, _, notes = written(tmp_path, text, made, absent="zero")
+    assert [row[5] for row in rows[3:]] == ["2", "3", "1", "2", "0", ""]
+    assert "nothing handed in, and the grade that stands there stays: dee (2)" in notes
+    assert "another grade stood there, and is changed: bob@uni.edu (1 is now 3)" in notes
+
+
 def test_most_points_that_differ_and_marks_that_wait_are_told(tmp_path):
     _, _, notes = written(tmp_path, CANVAS.replace(",5,3,", ",5,10,"), results(graded("00123", 2, open_points=2)))
     assert "the most points are 10 there and 3 here" in notes and "questions in words are not marked yet, so points are missing: 00123" in notes
-    _, _, notes = written(tmp_path, CANVAS, results(), column="Current Score")
-    assert "the column 'Current Score' is read only: choose another" in notes
     assert "of an earlier run" in "\n".join(write_gradebooks(results(), [], tmp_path, {}, NOW))
 
 
@@ -157,6 +164,10 @@ def test_semicolons_and_the_end_of_lines_stay(tmp_path):
     (CANVAS, {"column": "Quizz"}, "no column is called 'Quizz'"), (CANVAS.replace("Quiz (11)", "Homework (11)"), {}, "2 columns are called 'Homework'. Name it whole"),
     (CANVAS.replace("00123", "1.23457E+15"), {}, "row 4: the SIS User ID '1.23457E\\+15' was rewritten by a spreadsheet"),
     ("Kennung,Homework\n1,\n", {}, "has none of the columns SIS User ID, .*; it has 'Kennung', 'Homework'. Export it with canvas set to English"),
+    (CANVAS, {"column": "Current Score"}, "the column 'Current Score' is one that Canvas works out by itself"),
+    (CANVAS.replace("(read only)", "").replace("Current Score", "Labs Final Score"), {"column": "Labs Final Score"}, "works out by itself"),
+    (CANVAS.replace("Quiz (11)", "Lab").replace(",5,3", ",(read only),3"), {"column": "Lab"}, "the column 'Lab' is one that Canvas works out"),
+    (CANVAS, {"column": "SIS User ID"}, "the column 'SIS User ID' does not hold points"), (CANVAS, {"column": "Section"}, "does not hold points"),
     (CANVAS, {"absent": "none"}, "absent must be empty or zero, got 'none'"), ('Student,"ID\n', {}, "line 2: unexpected end of data|line 1: unexpected"),
 ])
 def test_templates_that_cannot_be_filled_are_refused(tmp_path, text, how, message):

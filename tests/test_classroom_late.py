@@ -1,11 +1,12 @@
 """Late work: what a begun day costs, where the time comes from, and which version counts."""
 
 import csv
+import dataclasses
 import io
 import json
 import os
 import zipfile
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import pytest
 from test_classroom_grading import NO_ROOT, answers, notebook, pretend, table
@@ -147,3 +148,37 @@ def test_feedback_goes_back_under_the_names_of_the_download(tmp_path):
     assert "Ann Example" in files["Ann Example_777_assignsubmission_file_/feedback.html"] and "(cy)" in files["cy.html"]
     (cell,) = json.loads(files["examplebob_12345_678910_hw-1.ipynb"])["cells"]
     assert cell["cell_type"] == "markdown" and "3 of 3 points" in "".join(cell["source"])
+
+
+def test_a_remembered_time_is_not_that_of_another_file(homework, tmp_path):
+    out, line = tmp_path / "out", "bob,2026-10-12T08:00:00+02:00"
+    grade(homework, out, times=times(tmp_path / "times.csv", line))
+    (homework / "bob.ipynb").write_text(notebook(answers(a1=NO_ROOT)))
+    for _ in range(2):  # and it stays so
+        summary = grade(homework, out)
+        assert any("bob handed in another file since the time 2026-10-12T08:00:00+02:00" in note for note in summary.notes)
+        assert any("when ann, bob handed in is not known" in note for note in summary.notes)
+    assert [row["handed in"] for row in versions(out) if row["id"] == "bob"] == ["2026-10-12T08:00:00+02:00", ""]
+    summary = grade(homework, out, times=str(tmp_path / "times.csv"))
+    assert any("it counts for the new one too" in note for note in summary.notes)
+    assert [row["handed in"] for row in versions(out) if row["id"] == "bob"] == ["2026-10-12T08:00:00+02:00"] * 2
+
+
+def test_the_history_keeps_whose_last_file_is_not_gradable_and_names_unknown_times(homework, tmp_path):
+    out = tmp_path / "out"
+    grade(homework, out)
+    kept = versions(out)
+    (homework / "bob.ipynb").write_text("{")
+    assert grade(homework, out).failed and versions(out) == kept
+    (homework / "bob.ipynb").write_text(notebook(answers(a1=NO_ROOT)))
+    summary = grade(homework, out, keep="best", times=times(tmp_path / "times.csv", "bob,2026-10-12T08:00:00+02:00"))
+    assert any(note.startswith("bob: version 1's time is not known") for note in summary.notes)
+    assert not any(note.startswith("ann: version") for note in summary.notes)
+
+
+def test_times_that_cannot_be_are_told(homework, tmp_path):
+    one = dataclasses.replace(HOMEWORK, schedule=dataclasses.replace(SCHEDULE, opens=DUE - timedelta(days=7)))
+    given = Given(times=times(tmp_path / "times.csv", "ann,2025-10-12T08:00:00+02:00", "bob,2226-10-12T08:00:00+02:00"))
+    summary = grade_folder(one, homework, tmp_path / "out", jobs=1, progress=False, given=given, attempt=pretend)
+    assert any(note.startswith("times before the assignment opens") and note.endswith(": ann") for note in summary.notes)
+    assert any("in the future" in note and note.endswith(": bob") for note in summary.notes)

@@ -1,15 +1,17 @@
 """Grading again: one student, one exercise; and what is gone from the folder is gone from the reports."""
 
+import dataclasses
 import json
+import threading
 
 import pytest
 from test_classroom_grading import NO_ROOT, answers, assignment, notebook, pretend, table
 
 from diffusion_course.classroom.__main__ import main
 from diffusion_course.classroom.assignment.assignment import save_assignment
-from diffusion_course.classroom.grading import journal
+from diffusion_course.classroom.grading import folder, journal
 from diffusion_course.classroom.grading.folder import grade_folder
-from diffusion_course.classroom.records import Attempt
+from diffusion_course.classroom.records import Attempt, Student
 
 
 @pytest.fixture
@@ -93,6 +95,39 @@ def test_a_submission_that_is_gone_is_gone_from_all_reports(homework, tmp_path):
     assert [row["student"] for row in table(out)] == ["ann"]
     assert [path.name for path in (out / "feedback").iterdir()] == ["ann.html"]
     assert "bob" not in (out / "index.html").read_text() and len(json.loads((out / "results.json").read_text())["submissions"]) == 1
+
+
+def test_a_late_enrolment_or_a_corrected_name_grades_nobody_again(homework, tmp_path):
+    def run(roster, title):
+        one = dataclasses.replace(assignment(), roster=roster, title=title)
+        return grade_folder(one, homework, tmp_path / "out", jobs=1, progress=False, attempt=pretend)
+
+    ann, bob = Student("ann", "An"), Student("bob")
+    assert run((ann, bob), "Homework").new == 2
+    assert run((Student("ann", "Ann"), bob, Student("zoe")), "Week 2").new == 0
+    summary = run((ann,), "Homework")
+    assert [one.student for one in summary.graded] == ["ann"] and "'bob' is not on the roster" in summary.failed[0][1]
+
+
+def test_who_stops_the_run_waits_for_those_in_work_alone(monkeypatch):
+    stopped, seen = threading.Event(), []
+
+    class Pool(folder.ThreadPoolExecutor):
+        def shutdown(self, wait=True, *, cancel_futures=False):
+            super().shutdown(wait=False, cancel_futures=cancel_futures)
+            stopped.set()
+            super().shutdown(wait=wait)
+
+    def work(student):
+        seen.append(student)
+        if student == "0":
+            raise KeyboardInterrupt
+        stopped.wait(10)
+
+    monkeypatch.setattr(folder, "ThreadPoolExecutor", Pool)
+    with pytest.raises(KeyboardInterrupt):
+        folder._at_a_time(1, work, [str(one) for one in range(9)], progress=False)
+    assert seen in (["0"], ["0", "1"])
 
 
 def test_the_key_of_what_is_kept_covers_the_whole_package(tmp_path, monkeypatch):

@@ -72,7 +72,7 @@ def _add_grade(command: argparse.ArgumentParser) -> None:
     what = "the gradebook's column of points, where it is not called as the assignment"
     add("--column", default="", help=what)
     what = "what the gradebook says of who handed in nothing (default empty)"
-    add("--absent", choices=("empty", "zero"), default="empty", help=what)
+    add("--absent", choices=("empty", "zero"), default="", help=what)
     add("--jobs", type=int, default=2, help="submissions at a time (default 2)")
     what = "seconds for one submission (default 60)"
     add("--timeout", type=float, default=60.0, help=what)
@@ -144,7 +144,13 @@ def carry_out(options: argparse.Namespace) -> int:
         require_hidden(path, "the assignment")
         require_hidden(options.submissions, "the submissions")
     limits = Limits(seconds=options.timeout, memory_mib=options.memory)
-    titles, how = (assignment.title, assignment.name), {"absent": options.absent}
+    for name in ("absent", "column"):
+        if getattr(options, name) and not options.gradebook:
+            raise ValueError(
+                f"--{name} {getattr(options, name)} says how a gradebook is filled, and there is no"
+                " --gradebook. Give it too, such as --gradebook canvas:export.csv."
+            )
+    titles, how = (assignment.title, assignment.name), {"absent": options.absent or "empty"}
     gradebooks = read_gradebooks(options.gradebook, titles, column=options.column, **how)
     notes: list[str] = []
     with submissions_in(options.submissions, notes) as folder:

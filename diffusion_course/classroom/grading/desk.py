@@ -7,7 +7,7 @@ once.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 
@@ -25,9 +25,9 @@ from ..reports.sheets import (
     taken_for_sheets,
     write_waiting,
 )
-from .given import Given, remember, with_remembered
+from .given import NONE, Given, Memory, identity, recall, remember, with_remembered
 from .history import History, Version, history_csv, that_counts
-from .times import MTIME, found_times, lateness, notes_on_times, read_times
+from .times import MTIME, found_times, lateness, notes_on_times, read_times, times_of_files
 
 
 class Desk:
@@ -47,12 +47,21 @@ class Desk:
         given: Given,
     ) -> None:
         self.assignment, self.out, self.read = assignment, out, read
-        self.given, self.notes = with_remembered(given, out)
+        memory = recall(out, assignment)
+        self.given, self.notes = with_remembered(given, memory.given)
         students = {*read, *(one.id for one in assignment.roster)}
         own = sheets_in(out)
+        if NONE not in given.manual:
+            _require_sheets(out, memory.sheets, own)
         others = [Path(one) for one in self.given.manual]
         paths = [*own, *(one for one in others if one.resolve() not in [p.resolve() for p in own])]
         self.sheets = [read_manual(path, assignment, students) for path in paths]
+        self.notes += [
+            f"{one.path}: nothing is read of {', '.join(map(repr, one.unread))}; what a student is"
+            " to read stands in the column comment"
+            for one in self.sheets
+            if one.unread
+        ]
         self.decisions = dict(self._decided(self.sheets))
         for path in taken_for_sheets(out):
             if path not in others:
@@ -67,13 +76,23 @@ class Desk:
             self.overrides = read_overrides(path, assignment, students)
         by_file = self.given.times == MTIME
         self.times, marked = found_times(folder, read, mtime=by_file)
+        times_for: dict[str, tuple[str, str]] = {}
         if self.given.times and not by_file:
-            self.times |= read_times(Path(self.given.times), students)
+            told = read_times(Path(self.given.times), students)
+            fresh, times_for, notes = times_of_files(
+                told, read, memory.times, again=not given.times
+            )
+            self.times |= fresh
+            self.notes += notes
         marked = {student: who for student, who in marked.items() if student not in self.times}
-        self.notes += notes_on_times(assignment, read, self.times, marked)
+        self.notes += notes_on_times(
+            assignment, read, self.times, marked, datetime.now().astimezone()
+        )
         self.history = History(out / "history")
         self.versions: dict[str, list[Version]] = {}
-        remember(self.given, out)
+        filled = tuple(one.path.name for one in self.sheets if one.is_filled and one.path in own)
+        names = (assignment.name, identity(assignment))
+        remember(Memory(self.given, *names, filled, times_for), out)
 
     def settle(self, graded: Mapping[str, Graded], now: datetime) -> tuple[Graded, ...]:
         """Return the grades, by student: all that was set by hand and what lateness costs counts.
@@ -109,7 +128,7 @@ class Desk:
 
         Of those that are filled already, these are the ones with a row that has no points yet.
         """
-        content = history_csv(self.versions, self.assignment)
+        content = history_csv(self.history.everybody() | self.versions, self.assignment)
         write_bytes(self.out / "history.csv", content.encode("utf-8"))
         own = [one for one in self.sheets if one.path.parent == self.out]
         self.notes += [
@@ -146,6 +165,11 @@ class Desk:
         one = self.decisions.get(who) or self.overrides.get(who)
         if one is None:
             return mark
+        if who in self.overrides and one.points is not None and one.points < mark.points:
+            self.notes.append(
+                f"{printable(student, 80)}, {who[1]}: your {one.points:g} stand in place of"
+                f" {mark.points:g}, which the grader gives ({one.where})"
+            )
         if mark.status == "manual" and not one.is_about(self._text(who)):
             self.notes.append(
                 f"{printable(student, 80)} handed in another text for {who[1]} after it was marked"
@@ -167,3 +191,14 @@ class Desk:
                 rows = [one.decisions[who] for one in filled if who in one.decisions]
                 if not any(row.is_about(self._text(who)) for row in rows):
                     yield *who, self._text(who)
+
+
+def _require_sheets(out: Path, before: Sequence[str], there: Sequence[Path]) -> None:
+    """Raise FileNotFoundError where a sheet that was filled at the last run is gone."""
+    names = {one.name.casefold() for one in there}
+    if gone := sorted(one for one in before if one.casefold() not in names):
+        raise FileNotFoundError(
+            f"{out / gone[0]} held points at the run before, and is gone. Put it back; or give"
+            f" --manual {NONE} to go on without it, and with that --manual and its name for each"
+            " sheet elsewhere that is to count."
+        )

@@ -90,6 +90,12 @@ def scan(folder: str | os.PathLike, roster: Collection[Student] = ()) -> Found:
             notes.append(f"{shown!r} is no submission and is left out")
             continue
         download = None if stem in ids else handed_in(name, roster)
+        is_somebodys = stem in ids or stem in owners or download is not None
+        if rank == 3 and ids and not is_somebodys and f".ipynb{suffix}" not in name.lower():
+            notes.append(
+                f"{shown!r} is left out: it is no notebook, and nobody on the roster has this id"
+            )
+            continue
         if download is not None:
             stem, rank = download.student, rank + 4 * download.is_text
             if download.is_late:

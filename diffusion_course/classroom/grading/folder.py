@@ -65,10 +65,13 @@ class Summary:
         if self.sheets:
             count = sum(mark.waits for one in self.graded for mark in one.marks)
             named = " and ".join(map(str, self.sheets))
-            lines.append(
-                f"answers in words that wait for your points: {count}. Fill {named} and run the"
-                " same command again"
-            )
+            said = f"answers in words that wait for your points: {count}. Fill {named}"
+            if not count:
+                said = (
+                    "no answer in words waits; some were changed after you marked them. To give"
+                    f" those other points fill {named}"
+                )
+            lines.append(f"{said} and run the same command again")
         return "\n".join(
             [*lines, *self.notes, f"reports: {self.out / 'index.html'}, {self.out / 'grades.csv'}"]
         )
@@ -142,6 +145,11 @@ def grade_folder(
     if not unsafe:
         require_hidden(submissions, "the folder of submissions")
         require_hidden(out, "--out")
+    if (user_path(submissions, "submissions") / "instructor" / "assignment.json").is_file():
+        raise ValueError(
+            f"{submissions} is a built assignment (its instructor/ holds assignment.json), not what"
+            " students handed in. Give the folder of what they handed in."
+        )
     found = scan(submissions, assignment.roster)
     if not found.submissions and not found.refused:
         raise FileNotFoundError(
@@ -164,7 +172,8 @@ def grade_folder(
         }
         read = named_by_their_notebooks(read, [one.id for one in assignment.roster])
         desk = Desk(assignment, submissions, out, read, given or Given())
-        kept = {student: journal.get(student, one.sha256) for student, one in read.items()}
+        known = {one.id for one in assignment.roster} or read.keys()  # a stranger has no numbers
+        kept = {one: journal.get(one, read[one].sha256) for one in read if one in known}
         graded = {student: one for student, one in kept.items() if one is not None}
         again, students = regraded(regrade, assignment.exercises, read)
         old = {one: graded.pop(one) for one in list(graded) if again or one in students}
@@ -212,14 +221,18 @@ def _at_a_time(
     shares = iter(cores.shares(jobs))
     with ThreadPoolExecutor(jobs, initializer=cores.keep_to, initargs=(shares,)) as pool:
         futures = {pool.submit(work, student): student for student in students}
-        for future in _shown(futures, progress=progress):
-            try:
-                future.result()
-            except (LookupError, NotGradable) as error:
-                failed.append((futures[future], str(error.args[0])))
-            # One submission must not end the run, and must not become a silent zero.
-            except Exception as error:
-                failed.append((futures[future], f"{type(error).__name__}: {error}"))
+        try:
+            for future in _shown(futures, progress=progress):
+                try:
+                    future.result()
+                except (LookupError, NotGradable) as error:
+                    failed.append((futures[future], str(error.args[0])))
+                # One submission must not end the run, and must not become a silent zero.
+                except Exception as error:
+                    failed.append((futures[future], f"{type(error).__name__}: {error}"))
+        except BaseException:  # Ctrl-C: what runs is finished and kept, the rest is not begun
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
     return failed
 
 

@@ -68,6 +68,18 @@ class History:
                 " before is in it. Restore it from a copy, or remove it to begin again."
             ) from error
 
+    def everybody(self) -> dict[str, list[Version]]:
+        """Return all versions by student, also of those who are not gradable now."""
+        everything = {}
+        for path in sorted(self.folder.glob("[!.]*.json")):
+            try:
+                student = json.loads(path.read_text(encoding="utf-8"))[0]["graded"]["student"]
+            except (ValueError, LookupError, TypeError):
+                student = path.stem
+            if self.path(student) == path:
+                everything[student] = self.versions(student)
+        return everything
+
     def keep(self, graded: Graded, time: datetime | None, now: datetime) -> list[Version]:
         """Add a graded version, or renew it where it is there already; returns all, it is last.
 
@@ -103,6 +115,12 @@ def that_counts(
     rivals = [one for one in versions if _asked(one) == asked]
     best = max(reversed(rivals), key=lambda one: one.after(assignment))
     notes = []
+    for number, one in enumerate(versions[:-1], start=1):
+        if one in rivals and one.time is None and assignment.schedule.late is not None:
+            notes.append(
+                f"{last.graded.student}: version {number}'s time is not known, so it competes"
+                " without anything taken off for being late"
+            )
     if len(rivals) < len(versions):
         notes.append(
             f"{last.graded.student}: {len(versions) - len(rivals)} earlier versions were graded for"

@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,6 +25,7 @@ from ..assignment.schedule import Schedule
 from ..files import safe_name
 from ..records import Graded, Mark
 
+PARTS = ("graded", "history", "feedback")  # folders in the folder of reports
 PACKAGE = Path(__file__).resolve().parents[2]
 
 
@@ -34,11 +36,13 @@ class InUse(RuntimeError):
 def grading_key(assignment: Assignment, settings: str) -> str:
     """Return a digest of everything besides the submission that marks depend on.
 
-    That is the assignment without its dates, the settings, the whole package, and the versions of
-    what it runs on.
+    That is the assignment without its dates, its title and who else is on the roster, the settings,
+    the whole package, and the versions of what it runs on. A student's own numbers come from the
+    seed and the id, and from whether there is a roster.
     """
     versions = (sys.version, torch.__version__, np.__version__)
-    asked = dataclasses.astuple(dataclasses.replace(assignment, schedule=Schedule()))
+    plain = dataclasses.replace(assignment, title="-", roster=(), schedule=Schedule())
+    asked = (dataclasses.astuple(plain), bool(assignment.roster))
     digest = hashlib.sha256(repr((asked, settings, versions)).encode())
     for path in sorted(PACKAGE.rglob("*")):
         if path.suffix in (".py", ".md"):
@@ -81,9 +85,22 @@ class Journal:
 
 @contextmanager
 def hold_folder(out: Path) -> Iterator[None]:
-    """Hold the folder for this process; raises InUse where another one that lives holds it."""
-    out.mkdir(parents=True, exist_ok=True)
+    """Hold the folder for this process.
+
+    Raises InUse where another one that lives holds it, OSError where nothing can be written there.
+    """
     path = out / ".running"
+    try:
+        for folder in (out, *(out / one for one in PARTS if (out / one).is_dir())):
+            folder.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=folder) as file:
+                file.write(b"1")
+                file.flush()
+    except OSError as error:
+        raise type(error)(
+            f"nothing can be written into --out {out} ({error.strerror or error}). Name another"
+            " folder, or make this one writable; nothing was graded."
+        ) from error
     for _ in range(2):
         try:
             handle = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -52,6 +52,41 @@ def read_times(path: Path, students: Collection[str]) -> dict[str, datetime]:
             raise row.error("time", f"is no date and time {example}.")
         times[student] = time
     return times
+
+
+def times_of_files(
+    told: Mapping[str, datetime],
+    read: Mapping[str, Submission],
+    before: Mapping[str, tuple[str, str]],
+    *,
+    again: bool,
+) -> tuple[dict[str, datetime], dict[str, tuple[str, str]], list[str]]:
+    """Return which of the given times are those of the files that are there now.
+
+    `before` holds by student the time that was given, and the sha256 of the file that it was for.
+    Where the file is another one and the time is the same, the time is not that file's if it is
+    only remembered (`again`); if it was given anew it counts. Returns also what to remember, and
+    notes on those students.
+    """
+    times, notes = dict(told), []
+    kept = {one: before[one] for one in told if one in before}
+    for student in sorted(told.keys() & read.keys()):
+        now = (told[student].isoformat(), read[student].sha256)
+        kept[student] = now
+        old = before.get(student, now)
+        if old[0] != now[0] or old[1] == now[1]:
+            continue
+        said = f"{printable(student, 80)} handed in another file since"
+        if again:
+            kept[student] = old
+            del times[student]
+            notes.append(
+                f"{said} the time {now[0]} was given, so it does not count for the new one: write"
+                " the new time into the file of --times, or give --times again if it is the same"
+            )
+        else:
+            notes.append(f"{said}, and its time is still {now[0]}: it counts for the new one too")
+    return times, kept, notes
 
 
 def found_times(
@@ -114,21 +149,33 @@ def notes_on_times(
     read: Collection[str],
     times: Mapping[str, datetime],
     marked: Mapping[str, str],
+    now: datetime,
 ) -> list[str]:
-    """What the instructor must know of times that are missing although there is a due date."""
+    """What the instructor must know: times that cannot be, or that are missing and are needed."""
+    opens = assignment.schedule.opens
+    early = [one for one in read if opens and one in times and times[one] < opens]
+    later = [one for one in read if one in times and times[one] > now]
+    notes = []
+    if early:
+        notes.append(f"times before the assignment opens ({opens.isoformat()}): {_list(early)}")
+    if later:
+        notes.append(f"times that lie in the future (is the offset right?): {_list(later)}")
     if assignment.schedule.due is None:
-        return []
-    notes = [
+        return notes
+    notes += [
         f"{printable(student, 80)} handed in late, says {who}, and it does not say when: nothing"
         " is taken off. Give the time with --times"
         for student, who in marked.items()
     ]
     if unknown := [one for one in read if one not in times and one not in marked]:
-        more = f" and {len(unknown) - _LISTED} more" if len(unknown) > _LISTED else ""
-        listed = ", ".join(printable(one, 80) for one in unknown[:_LISTED])
         notes.append(
-            f"when {listed}{more} handed in is not known, so nothing is taken off for being late."
+            f"when {_list(unknown)} handed in is not known, so nothing is taken off for being late."
             " Give the times with --times times.csv (columns id and time), or take those of the"
             " files with --times mtime"
         )
     return notes
+
+
+def _list(students: Sequence[str]) -> str:
+    more = f" and {len(students) - _LISTED} more" if len(students) > _LISTED else ""
+    return ", ".join(printable(one, 80) for one in students[:_LISTED]) + more

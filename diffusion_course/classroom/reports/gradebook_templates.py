@@ -72,6 +72,10 @@ FORMS = {
         plain=("Name", "SID", "Email"),
     ),
 }
+# Canvas works these out by itself; with more assignments groups they are "Labs Final Score" too.
+_WORKED_OUT = re.compile(
+    r".*\b(current|final) (score|points|grade)|override (score|grade|status)", re.IGNORECASE
+)
 _SPOILT = re.compile(r"\d([.,]\d+)?E\+?\d+", re.IGNORECASE)  # what a spreadsheet makes of a long id
 
 
@@ -131,7 +135,8 @@ def read_gradebook(
     The column of points is called `column`, or else as one of `titles` (in Canvas with the
     assignment's number behind), or it is Moodle's own. `absent` is "empty" or "zero": what those
     get who handed in nothing. Raises FileNotFoundError, and ValueError that repeats the columns of
-    a template that lacks one, has it twice, or has ids that a spreadsheet has rewritten.
+    a template that lacks one, has it twice, would have another filled than one of points, or has
+    ids that a spreadsheet has rewritten.
     """
     lms, _, path = text.partition(":")
     if lms not in FORMS:
@@ -169,6 +174,7 @@ def read_gradebook(
         absent=absent,
     )
     _require_ids(book)
+    _require_column_of_points(book)
     return book
 
 
@@ -193,6 +199,25 @@ def _same(cell: str, name: str) -> bool:
     own = re.sub(r"\s*\((\d+|real|points?)\)$", "", cell.strip(), flags=re.IGNORECASE)
     own = re.sub(r"^(assignment|quiz)\s*:\s*", "", own, flags=re.IGNORECASE)
     return own.casefold() == name.strip().casefold()
+
+
+def _require_column_of_points(book: Gradebook) -> None:
+    """Raise ValueError where the column says who somebody is, or is the LMS's own to fill."""
+    form, name = FORMS[book.lms], book.rows[0][book.column].strip()
+    own = [one.casefold() for one in (*form.known, *form.others, form.most, form.locked)]
+    why = ""
+    if name.casefold() in own:
+        why = "does not hold points: the import needs it as it is"
+    elif book.lms == "canvas" and (
+        _WORKED_OUT.fullmatch(name)
+        or any("read only" in "".join(row[book.column : book.column + 1]) for row in book.rows[1:4])
+    ):
+        why = "is one that Canvas works out by itself (read only)"
+    if why:
+        raise ValueError(
+            f"{book.path}: the column {name!r} {why}. Name the one of this assignment with"
+            f" --column; there are {', '.join(map(repr, book.rows[0]))}."
+        )
 
 
 def _require_ids(book: Gradebook) -> None:

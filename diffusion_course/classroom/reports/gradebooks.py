@@ -124,19 +124,28 @@ def _filled(
     people = [index for index in range(1, len(rows)) if not _is_head(book, rows[index])]
     notes = _notes_on_most(results, book, rows)
     places, unclear = _placed(_students(results), book, rows, people, numbers)
-    kept_as_is = []
+    absent = {*results.absent}
+    kept_as_is, stay, changed = [], [], []
     for student, index in places.items():
         cell, value = rows[index][book.column].strip(), points.get(student)
         if book.cell(rows[index], FORMS[book.lms].locked).casefold() == "no":
             notes.append(f"{student}: {book.lms} takes no points any more, left as it is")
         elif cell.upper() == _EXCUSED:
             notes.append(f"{student} is excused there ({cell}), left so")
+        elif value is not None and cell and student in absent:
+            stay.append(f"{student} ({cell})")
         elif value is not None:
+            if cell and _as_number(cell) != float(value):
+                changed.append(f"{student} ({cell} is now {value})")
             rows[index][book.column] = value
         elif cell:
             kept_as_is.append(student)
     if kept_as_is:
         notes.append(f"no points from here, those that stand there stay: {_list(kept_as_is)}")
+    if stay:
+        notes.append(f"nothing handed in, and the grade that stands there stays: {_list(stay)}")
+    if changed:
+        notes.append(f"another grade stood there, and is changed: {_list(changed)}")
     if unclear:
         notes.append(
             f"no row, or no clear one, so not filled: {_list(unclear)}. Ids must be equal, to the"
@@ -160,7 +169,7 @@ def _is_head(book: Gradebook, row: Sequence[str]) -> bool:
 def _notes_on_most(
     results: ClassResults, book: Gradebook, rows: Sequence[Sequence[str]]
 ) -> list[str]:
-    """Say where the LMS has another number of points, or takes none in this column."""
+    """Say where the LMS has another number of points."""
     ours, there = results.assignment.max_points, set()
     for row in rows[1:]:
         if book.lms == "canvas" and _POINTS_ROW in row[0].casefold():
@@ -169,9 +178,7 @@ def _notes_on_most(
             there.add(book.cell(row, FORMS[book.lms].most))
     notes = []
     for text in sorted(there - {""}):
-        if "read only" in text.casefold():
-            notes.append(f"the column {book.rows[0][book.column]!r} is read only: choose another")
-        elif _as_number(text) != ours:
+        if _as_number(text) != ours:
             notes.append(f"the most points are {text} there and {shown(ours)} here")
     return notes
 

@@ -7,6 +7,7 @@ written again: rows that came later go to `manual-2.csv`, and so on; all of them
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import re
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
@@ -17,7 +18,7 @@ from ..assignment.manual import get_question
 from ..tables import Row, csv_text, points_in, read_table, safe_cell
 
 COLUMNS = ("id", "question", "text", "points", "possible", "comment")
-_SHEET = re.compile(r"manual(?:-([1-9]\d*))?\.csv")
+_SHEET = re.compile(r"manual(?:-([1-9]\d*))?\.csv", re.IGNORECASE)
 Who = tuple[str, str]  # a student, and a question or an exercise
 
 
@@ -41,12 +42,16 @@ class Decision:
 
 @dataclasses.dataclass(frozen=True)
 class Sheet:
-    """A sheet of questions as it was read; `is_filled` where a person wrote anything into it."""
+    """A sheet of questions as it was read; `is_filled` where a person wrote anything into it.
+
+    `unread` are columns of somebody's own, which nobody but the instructor reads.
+    """
 
     path: Path
     content: bytes
     decisions: Mapping[Who, Decision]
     is_filled: bool
+    unread: tuple[str, ...] = ()
 
     def is_free(self) -> bool:
         """Whether it may be written again: nothing was filled, and nothing since it was read."""
@@ -57,12 +62,14 @@ def read_manual(path: Path, assignment: Assignment, students: Collection[str]) -
     """Return a sheet of points for questions; a row without points waits.
 
     Raises ValueError with the row and the column for a student or a question that is not known, a
-    row that is there twice, and points that are no number from 0 to those of the question.
+    row that is there twice, points that are no number from 0 to those of the question, and a column
+    that stands in place of one of the sheet's own under another name.
     """
     content = path.read_bytes() if path.is_file() else b""
     rows = read_table(path, "the sheet of manual questions", ("id", "question", "points"))
     decisions: dict[Who, Decision] = {}
     known, is_filled = _spelled(students), False
+    unread = _others(path, rows)
     for row in rows:
         is_filled |= any(text for name, text in row.cells.items() if name not in COLUMNS)
         question = row["question"]
@@ -77,7 +84,7 @@ def read_manual(path: Path, assignment: Assignment, students: Collection[str]) -
         is_filled |= points is not None or bool(row["comment"])
         text = row["text"] if "text" in row.cells else None
         _add(decisions, who, Decision(points, row["comment"], row.where, text))
-    return Sheet(path, content, decisions, is_filled)
+    return Sheet(path, content, decisions, is_filled, unread)
 
 
 def read_overrides(
@@ -108,13 +115,18 @@ def read_overrides(
 
 def sheets_in(folder: Path) -> list[Path]:
     """The files manual.csv, manual-2.csv and so on in a folder, in this order."""
-    found = [(_SHEET.fullmatch(one.name), one) for one in folder.glob("manual*.csv")]
+    found = [(_SHEET.fullmatch(one.name), one) for one in _called_manual(folder)]
     return [path for _, path in sorted((int(name[1] or 1), path) for name, path in found if name)]
 
 
 def taken_for_sheets(folder: Path) -> list[Path]:
     """Files that one may take for such sheets, and that are none: `manual (1).csv`, `.xlsx`."""
-    return [one for one in sorted(folder.glob("manual*")) if not _SHEET.fullmatch(one.name)]
+    return [one for one in _called_manual(folder) if not _SHEET.fullmatch(one.name)]
+
+
+def _called_manual(folder: Path) -> list[Path]:
+    paths = folder.iterdir() if folder.is_dir() else ()
+    return sorted(one for one in paths if one.name.casefold().startswith("manual"))
 
 
 def write_waiting(
@@ -140,6 +152,20 @@ def write_waiting(
         if path != target:
             path.unlink()
     return target
+
+
+def _others(path: Path, rows: Sequence[Row]) -> tuple[str, ...]:
+    """Columns with anything in them that are none of the sheet's; ValueError for renamed ones."""
+    names = [one for one in rows[0].cells if one not in COLUMNS] if rows else []
+    names = [one for one in names if any(row[one] for row in rows)]
+    missing = [one for one in COLUMNS if rows and one not in rows[0].cells]
+    for name in names:
+        if near := difflib.get_close_matches(name, missing, n=1):
+            raise ValueError(
+                f"{path}: there is a column {name!r} and none named {near[0]!r}. Name it so, and it"
+                " is read."
+            )
+    return tuple(names)
 
 
 def _spelled(students: Collection[str]) -> dict[str, str]:
