@@ -12,13 +12,15 @@ from pathlib import Path
 import psutil
 import pytest
 
+from diffusion_course.classroom.assignment.assignment import Assignment
 from diffusion_course.classroom.grading import attempts
 from diffusion_course.classroom.grading.attempts import run_attempts
+from diffusion_course.classroom.grading.marking import mark
 from diffusion_course.classroom.grading.selection import Task
 from diffusion_course.classroom.reasons import Reason
-from diffusion_course.classroom.records import Cell, Submission
+from diffusion_course.classroom.records import Attempt, Cell, Submission
 from diffusion_course.classroom.sandbox import bubblewrap as sandbox
-from diffusion_course.classroom.sandbox import clock, cores, handle, watch
+from diffusion_course.classroom.sandbox import clock, cores, execution, handle, watch
 from diffusion_course.classroom.sandbox.bubblewrap import (
     SandboxMissing,
     bubblewrap_arguments,
@@ -46,6 +48,7 @@ from diffusion_course.classroom.sandbox.processes import descendants, is_alive, 
 from diffusion_course.classroom.sandbox.reuse import Kind, Workers
 from diffusion_course.exercises.engine import judge, make_cases
 from diffusion_course.exercises.registry import all_exercises, get_exercise
+from diffusion_course.exercises.trial import Failure, Outcome
 
 needs_sandbox = pytest.mark.skipif(not sandbox_available(), reason="bubblewrap is not usable here")
 LIMITS = Limits(seconds=120, seconds_per_cell=60, seconds_per_call=30, memory_mib=1200, disk_mib=16)  # time for busy machines
@@ -587,6 +590,43 @@ result = sorted(set(result))
             assert set(inside(one, code)) == second
         finally:
             one.close()
+
+
+# Which words there are for what comes out of a call.
+
+
+class Hostile(BaseException):
+    """Raises when it is looked at."""
+
+    def __str__(self):
+        raise SystemExit
+
+    __repr__ = __str__
+
+
+@pytest.mark.parametrize(("error", "word"), [
+    (SystemExit(), "escaped"), (KeyboardInterrupt(), "escaped"), (Hostile(), "escaped"), (GeneratorExit(), "escaped"), (ValueError("x"), "unsendable"),
+    (MemoryError(), "memory"), (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"), "memory"), (RuntimeError(Hostile()), "unsendable"),
+    (ImportError("a.so: failed to map segment from shared object"), "memory"), (OSError(12, "Cannot allocate memory"), "memory"),
+])
+def test_what_ends_a_program_is_one_kind_and_what_has_no_memory_another(error, word):
+    assert execution.why_there_is_no_outcome(error) == word
+
+
+@pytest.mark.parametrize(("failure", "reason"), [(Failure("MemoryError", "", 1), Reason.MEMORY), (Failure("RuntimeError", "can't allocate memory", 1), Reason.MEMORY), (Failure("ValueError", "", 1), Reason.CALL_RAISED)])
+def test_an_answer_that_had_no_memory_is_told_so(failure, reason):
+    wanted = [(SLOPE, make_cases(SLOPE, 1))]
+    attempt = Attempt(tuple(Outcome(failure=failure) for _ in wanted[0][1]))
+    made = mark(Assignment("a", "A", (SLOPE.id,), (), seed=1), submission(), wanted, {SLOPE.id: attempt})
+    assert made.marks[0].check == reason
+
+
+@needs_sandbox
+def test_an_answer_whose_attributes_raise_is_called(worker):
+    """To look whether it is the course's own runs its code."""
+    body = HONEST["02.1"].replace("def jump(", "def __call__(self, ").replace("\n", "\n    ")
+    hostile = f"class Jump:\n    {body}\n    def __getattr__(self, name):\n        raise ValueError(name)\njump = Jump()\n"
+    assert called(worker, "import torch", hostile) == ("found", ())
 
 
 # Whose time it is.

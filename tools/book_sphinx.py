@@ -228,12 +228,28 @@ def readable_lists(app: Sphinx, page: str, template: str, context: dict, doctree
         )
 
 
+def public_part(
+    app: Sphinx,
+    what: str,
+    name: str,
+    obj: object,
+    options: object,
+    signature: str | None,
+    returns: str,
+) -> tuple[str, str] | None:
+    """Leave private fields, which stand last, out of a class's signature."""
+    if not signature:
+        return None
+    return re.sub(r"(, _\w+: [^,()]+)+\)$", ")", signature), returns
+
+
 def setup(app: Sphinx) -> dict[str, object]:
     """Sphinx calls this."""
     app.add_config_value("course_equations", {}, "env", types=[dict])
     app.add_transform(NumberedEquations)
     app.add_post_transform(LinkedMentions)
     app.connect("autodoc-process-docstring", docstring_as_rst)
+    app.connect("autodoc-process-signature", public_part)
     app.connect("autodoc-skip-member", skip_fields)
     app.connect("html-page-context", readable_lists)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

@@ -24,7 +24,7 @@ from .findings import Finding, first_finding, named
 from .libraries import patched
 from .mistakes import name_mistake
 from .patience import TimeLimit, within
-from .result import Result
+from .result import Result, with_trial
 from .surroundings import kept
 from .traces import failure_of
 from .trial import Outcome, run_case
@@ -84,7 +84,7 @@ def _evaluate(exercise: Exercise, answer: Any, seed: int, time_limit: float) -> 
         if result.check == "type" and any(one.output is None for one in outcomes):
             text = result.message + some_end_without(answer)
             result = dataclasses.replace(result, message=text)
-    return result.with_trial(exercise, answer, cases)
+    return with_trial(result, exercise, answer, cases)
 
 
 def judge(exercise: Exercise, cases: Sequence[Case], outcomes: Sequence[Outcome]) -> Result:

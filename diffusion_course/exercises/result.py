@@ -29,8 +29,8 @@ class Result:
     case: str | None = None
     detail: str = ""
     explanation: str = ""
-    _case: Case | None = dataclasses.field(default=None, compare=False)
-    _exercise: Exercise | None = dataclasses.field(default=None, compare=False)
+    _case: Any = dataclasses.field(default=None, compare=False)  # a Case
+    _exercise: Any = dataclasses.field(default=None, compare=False)
     _answer: Any = dataclasses.field(default=None, compare=False)
 
     def __repr__(self) -> str:
@@ -38,11 +38,6 @@ class Result:
 
     def _ipython_display_(self) -> None:
         """Show nothing: `check` has printed the message already."""
-
-    def with_trial(self, exercise: Exercise, answer: Any, cases: Sequence[Case]) -> Result:
-        """Return the verdict together with what was called; of a right answer the first case."""
-        case = self._case if self._case is not None else cases[0]
-        return dataclasses.replace(self, _exercise=exercise, _answer=answer, _case=case)
 
     @property
     def inputs(self) -> Mapping[str, Any]:
@@ -61,3 +56,9 @@ class Result:
             raise ValueError(f"{self.exercise_id}: no function was called, so there is no case.")
         args, kwargs = clone((self._case.args, dict(self._case.kwargs)))
         return self._answer(*args, **kwargs)
+
+
+def with_trial(result: Result, exercise: Exercise, answer: Any, cases: Sequence[Case]) -> Result:
+    """Return the verdict together with what was called; of a right answer the first case."""
+    case = result._case if result._case is not None else cases[0]
+    return dataclasses.replace(result, _exercise=exercise, _answer=answer, _case=case)

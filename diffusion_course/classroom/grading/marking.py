@@ -90,7 +90,7 @@ def _mark_one(
     mistake = result and result.mistake
     if mistake is not None:
         feedback += f" Known mistake: {mistake}. {result.explanation}"
-    check, points = result.check if result else reason, 0
+    check, points = result.check if result and reason is not Reason.MEMORY else reason, 0
     if shares and result:
         with ONE_AT_A_TIME:
             has = satisfied(exercise, cases, attempt.outcomes)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 
 import psutil
 
@@ -78,6 +78,19 @@ def count_tasks() -> int:
         return 0
 
 
+def count_inside(first: Iterable[psutil.Process]) -> int:
+    """How many processes a sandbox has, by its own /proc; 0 where nobody can look.
+
+    One read, where `descendants` has one for each process: a fork bomb leaves no time for those.
+    """
+    for one in first:
+        try:
+            return sum(name.isdigit() for name in os.listdir(f"/proc/{one.pid}/root/proc"))
+        except OSError:
+            continue
+    return 0
+
+
 def files_of(processes: Iterable[psutil.Process], places: Iterable[str]) -> int:
     """How many files there are in these places as a process sees them; 0 where none can look."""
     count = 0
@@ -90,18 +103,26 @@ def files_of(processes: Iterable[psutil.Process], places: Iterable[str]) -> int:
     return count
 
 
-def take_more_than(processes: Collection[psutil.Process], most: int) -> bool:
+def take_more_than(
+    processes: Iterable[psutil.Process], most: int, go_on: Callable[[], bool]
+) -> bool:
     """Whether the processes take more than `most` bytes of memory together.
 
-    What each has of its own is looked up only where it matters: that takes long.
+    What each has of its own is looked up only where it matters, and as long as one shall `go_on`:
+    that takes long, and very long while they fork.
     """
-    whole = 0
-    for one in processes:
+    known, whole = list(processes), 0
+    for one in known:
         try:
             whole += one.memory_info().rss
         except psutil.Error:
             continue
-    return whole > most and sum(map(memory_of, processes)) > most
+    if whole <= most:
+        return False
+    whole = 0
+    for one in known:
+        whole += memory_of(one) if go_on() else 0
+    return whole > most
 
 
 def memory_of(process: psutil.Process) -> int:

@@ -20,6 +20,7 @@ from .clock import Clock
 from .limits import Limits
 from .processes import (
     are_stopped,
+    count_inside,
     count_tasks,
     descendants,
     files_of,
@@ -126,6 +127,9 @@ class Watch:
 
     def look(self) -> None:
         """End the worker where it takes too much, and move the submission's clock on."""
+        if not self._are_few():
+            self.end(Reason.PROCESSES)
+            return
         below = descendants(self._process.pid)
         if len(below) > self._limits.processes:
             self.end(Reason.PROCESSES)
@@ -133,7 +137,7 @@ class Watch:
             self.end(Reason.INTERFERED)
         elif self._sandboxed and files_of(self.own[:1], PLACES) > MOST_FILES:
             self.end(Reason.MEMORY)
-        elif take_more_than(below, self._limits.memory_mib * 2**20):
+        elif take_more_than(below, self._limits.memory_mib * 2**20, self._are_few):
             self.end(Reason.MEMORY)
         now, (used, is_running) = time.monotonic(), used_by([*_itself(self._process), *below])
         if self.own or not self._sandboxed:  # before, the worker starts
@@ -141,6 +145,10 @@ class Watch:
             self.clock.passed(passed, computed, awaited=self.awaited, is_running=is_running)
         # What has just ended may be missing for once; it must not count when it is back.
         self._last, self._used = now, max(used, 0.0 if self._used == math.inf else self._used)
+
+    def _are_few(self) -> bool:
+        """Whether a sandbox has no more processes than it may, as far as one read tells."""
+        return not self._sandboxed or count_inside(self.own[:1]) <= self._limits.processes
 
     def _first(self) -> int:
         return self.own[-1].pid if self.own else self._process.pid
@@ -150,7 +158,6 @@ class Watch:
         while not self._is_over.wait(PAUSE):
             if time.monotonic() > self.overdue:
                 self.end(Reason.TIME)
-            # One short read: a fork bomb leaves no time for a long one.
             are_many = count_tasks() > usual + self._limits.processes
             if not are_many and time.monotonic() - looked < LONG_PAUSE:
                 continue
@@ -160,7 +167,7 @@ class Watch:
             except Exception:  # whom nobody watches must not run on
                 self.end(Reason.CRASH)
                 raise
-            if are_many:
+            if are_many and self.cause is None:
                 usual = max(usual, count_tasks() - len(descendants(self._process.pid)))
 
     def end(self, cause: Reason) -> None:
