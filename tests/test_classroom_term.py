@@ -150,7 +150,21 @@ def test_what_is_handed_out_is_not_changed(term, old, new, message):
     assert files(term.parent / "term") == before, "nothing is written before all assignments are looked at"
 
 
+def test_points_lie_beside_the_calendar_and_names_with_dots_need_no_quotes(term, monkeypatch):
+    (term.parent / "elsewhere").mkdir()
+    monkeypatch.chdir(term.parent / "elsewhere")
+    (term.parent / "pts.csv").write_text("exercise,points\n02.5,4\n", encoding="utf-8")
+    (term.parent / "roster.csv").write_text("id\njane.p.doe\nann\n", encoding="utf-8")
+    term.write_text(TERM.replace("ann =", "jane.p.doe =").replace('{ "01.1" = 3 }', '"pts.csv"'))
+    [week, _] = read_term(term).planned
+    assert week.choice.points == {"02.5": 4} and [*week.schedule.extensions] == ["jane.p.doe"]
+    term.write_text(TERM.replace('"01.1" = 3', "01.1 = 3, 02.5 = 2"))
+    assert read_term(term).planned[0].choice.points == {"01.1": 3, "02.5": 2}
+
+
 @pytest.mark.parametrize(("old", "new", "message"), [
+    ("ann =", "ann@uni.edu =", 'is not TOML .* Put quotes around a name with an @: "ann@uni.edu" = ...'),
+    ('"01.1" = 3', '"01.1" = 3, 01.1 = 4', "'week1': 01.1 is there twice, with quotes and without"),
     ("roster =", "rooster =", "term.toml: 'rooster' is no key here. Is it roster?"), ("title =", "titel =", "assignment 'week2': 'titel' is no key here. Is it title?"),
     ('name = "week2"', 'name = "Week1"', "two assignments are called 'week1'"), ('name = "week2"', "", "assignment 2 needs a name"),
     ("Europe/Berlin", "Europe/Bern", "there is no time zone 'Europe/Bern'"), ("Europe/Berlin", "../Berlin", "there is no time zone"),

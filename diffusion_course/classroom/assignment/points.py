@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import itertools
 import math
-import tomllib
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 
 from ...files.paths import user_path
 from ..tables import read_table
+from .toml import read_toml, with_dots
 
 MOST_POINTS = 1_000
 
@@ -61,20 +61,18 @@ def read_points(text: str | Path) -> dict[str, float]:
             " TOML file."
         )
     if path.suffix.lower() == ".toml":
-        content = path.read_bytes().decode("utf-8-sig", "replace")
-        return _once(_of_toml(content, path))
+        return _once(_of_toml(path))
     return _once(_of_csv(path))
 
 
-def _of_toml(content: str, path: Path) -> Iterator[tuple[str, str, object]]:
+def _of_toml(path: Path) -> Iterator[tuple[str, str, object]]:
+    content = read_toml(path)
     try:
-        tables = tomllib.loads(content)
-    except tomllib.TOMLDecodeError as error:
-        raise ValueError(f"{path} is not TOML: {error}.") from error
-    for name, value in tables.items():
-        inner = value.items() if isinstance(value, dict) else [(None, value)]
-        for rest, number in inner:  # 01.1 = 3 without quotes is a table 01 with 1 = 3
-            yield str(path), name if rest is None else f"{name}.{rest}", number
+        points = with_dots(content)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+    for name, value in points.items():
+        yield str(path), name, value
 
 
 def _of_csv(path: Path) -> Iterator[tuple[str, str, str]]:

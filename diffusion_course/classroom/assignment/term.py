@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-import tomllib
 import zoneinfo
 from collections.abc import Collection, Mapping
 from datetime import UTC, date, datetime
@@ -17,6 +16,7 @@ from .choice import Choice
 from .points import read_points
 from .roster import read_roster
 from .schedule import Schedule, date_of, late_of
+from .toml import read_toml, with_dots
 
 _TERM = ("roster", "time_zone", "late", "partial", "manual", "assignment")
 _ASSIGNMENT = (
@@ -50,26 +50,26 @@ def read_term(path: str | Path) -> Term:
     """Return the calendar that a TOML file holds.
 
     `late`, `partial` and `manual` at the top are for all assignments that do not say otherwise;
-    `roster` is a path beside the file; `time_zone`, such as "Europe/Berlin", is that of the dates
-    that have no offset of their own. An extension that ends before the due date gives no time: it
-    is left out, with a note. Raises FileNotFoundError, and ValueError that names the file,
-    the assignment and the key: for one that is unknown or missing, two assignments of one name, and
-    a date that no clock of that zone shows or shows twice.
+    `roster` is a path beside the file, and `points` may be one; `time_zone`, such as
+    "Europe/Berlin", is that of the dates that have no offset of their own. An extension that ends
+    before the due date gives no time: it is left out, with a note. Raises FileNotFoundError, and
+    ValueError that names the file, the assignment and the key: for one that is unknown or missing,
+    two assignments of one name, and a date that no clock of that zone shows or shows twice.
     """
     path = user_path(path, "term")
     if not path.is_file():
         raise FileNotFoundError(f"there is no file {path}, which would hold the term's calendar.")
-    try:
-        content = tomllib.loads(path.read_bytes().decode("utf-8-sig"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is not TOML in UTF-8: {error}.") from error
+    content = read_toml(path)
     try:
         _require_known(content, _TERM)
         zone = _zone(content.get("time_zone"))
         tables = content.get("assignment")
         if not isinstance(tables, list) or not tables:
             raise ValueError("it needs at least one table [[assignment]].")
-        planned = [_planned(table, content, zone, number) for number, table in enumerate(tables, 1)]
+        planned = [
+            _planned(table, content, zone, number, path.parent)
+            for number, table in enumerate(tables, 1)
+        ]
         names = [one.name.casefold() for one in planned]
         for one in planned:
             if names.count(one.name.casefold()) > 1:
@@ -87,7 +87,7 @@ def read_term(path: str | Path) -> Term:
 
 
 def _planned(
-    table: Any, top: Mapping[str, Any], zone: zoneinfo.ZoneInfo | None, number: int
+    table: Any, top: Mapping[str, Any], zone: zoneinfo.ZoneInfo | None, number: int, folder: Path
 ) -> Planned:
     if not isinstance(table, Mapping) or not isinstance(table.get("name"), str):
         raise ValueError(f'assignment {number} needs a name, such as name = "week1".')
@@ -112,7 +112,7 @@ def _planned(
                 )
         schedule = Schedule(_moment(table.get("opens"), "opens", zone), due, late, given)
         choice = Choice(
-            *(table.get("lessons"), table.get("exercises"), _points(table.get("points"))),
+            *(table.get("lessons"), table.get("exercises"), _points(table.get("points"), folder)),
             partial=bool(values["partial"]),
             manual=values["manual"] is not False,
         )
@@ -127,17 +127,18 @@ def _extensions(table: Mapping[str, Any], zone: zoneinfo.ZoneInfo | None) -> dic
         raise ValueError(f"extensions must be dates by student, got {given!r}.")
     return {
         student: _moment(value, f"the extension of {student}", zone)
-        for student, value in given.items()
+        for student, value in with_dots(given).items()
     }
 
 
-def _points(given: Any) -> Mapping[str, float]:
+def _points(given: Any, folder: Path) -> Mapping[str, float]:
+    """The points of a table, a text, or a file that lies beside the calendar."""
     if given is None:
         return {}
     if isinstance(given, str):
-        return read_points(given)
+        return read_points(given if "=" in given else folder / user_path(given, "points"))
     if isinstance(given, Mapping):
-        return given
+        return with_dots(given)
     raise ValueError(f'points must be such as {{"01.1" = 3}} or "01.1=3", got {given!r}.')
 
 
