@@ -196,7 +196,7 @@ print(
 # %% [markdown]
 # Two facts narrow $x_1$ down: where the walk began, and where it is now.
 
-# %%
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 drawing = Drawing(6.6, 1.2, "Two facts about $x_1$")
 x_0, x_1, x_2 = drawing.row(
     ["$x_0 = 1$", "$x_1$ = ?", "$x_2 = -0.5$"], 0.75, 0.8, 5.8,
@@ -411,7 +411,7 @@ print("the mean through x0 and the mean of Algorithm 2 agree at all 1,000 indice
 # You now have all the parts of a sampler. Start from noise. In each step ask the network for $\hat\epsilon$, turn it into an estimate $\hat x_0$, and draw from (04.6) with $\hat x_0$ in the place of $x_0$.
 # This is called *ancestral* sampling, because each $x_{t-1}$ is drawn given its parent $x_t$.
 
-# %%
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 drawing, shape = Drawing(7.4, 2.8, "From $x_t$ to $x_{t-1}$"), "(B, 1, 16, 16)"
 x_t, net, x_0, total, new = drawing.row(
     ["$x_t$", "network", r"$\hat x_0$", "add", "$x_{t-1}$"], 1.5, 0.8, 6.7, width=0.9,
@@ -798,7 +798,7 @@ check("04.6", sample)
 # %% [markdown]
 # ## What you now have
 
-# %%
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 card = Drawing(7.2, 2.3)
 x_T, x_t, new, x_0 = card.row(
     ["$x_T$", "$x_t$", "$x_{t-1}$", "$x_0$"], 0.65, 0.7, 6.5,
