@@ -156,13 +156,26 @@ show(fig, alt=(
 #
 # A single number is easiest to follow. It starts at $x_0 = 1$ and takes two forward steps, with $\beta_1 = 0.2$ and $\beta_2 = 0.5$.
 # The next cell lets 400,000 such numbers walk and picks out those that end near $-0.5$.
+#
+# You know both ends of such a walk, $x_0 = 1$ and $x_2 = -0.5$. Its last step added noise of variance $\beta_2 = 0.5$.
+# How large is the variance of $x_1$ over these walks: smaller than 0.5, equal to it, or larger? Put your answer into the cell, then run it.
 
 # %%
+my_prediction = "equal"  # "smaller", "equal" or "larger"
 betas = torch.tensor([0.2, 0.5], dtype=torch.float64)
 x0 = torch.ones(400_000, dtype=torch.float64)
 x1 = q_step(x0, torch.full((400_000,), 0), betas, generator=generator)
 x2 = q_step(x1, torch.full((400_000,), 1), betas, generator=generator)
 near = (x2 + 0.5).abs() < 0.02
+measured = x1[near].var()
+answer = "smaller" if measured < 0.45 else "larger" if measured > 0.55 else "equal"
+verdict = "as you said" if my_prediction == answer else f"you said {my_prediction}"
+print(
+    f"The variance is {measured:.3f}: {answer} than 0.5 ({verdict}). "
+    f"The mean is {x1[near].mean():.3f}, over {int(near.sum())} walks."
+)
+
+# %%
 fig, ax = figure(5.5, 2.8)
 for name, walks, color in (
     ("all walks", torch.arange(60), "#BBBBBB"),
@@ -172,26 +185,12 @@ for name, walks, color in (
     lines = ax.plot([0, 1, 2], stations, color=color, linewidth=0.8)
     lines[0].set_label(name)
 ax.set(xticks=[0, 1, 2], xlabel="step", ylabel="$x$")
-ax.set_title("Where were they one step before the end?", loc="left")
+ax.set_title("Walks that end near -0.5 pass through a narrow gate", loc="left")
 ax.legend()
 show(fig, alt=(
     "Sixty grey walks fan out from 1. Twenty-five orange ones run from 1 to -0.5; at "
     "step 1 most of them pass between 0.3 and 1.1, a narrower band than the grey one."
 ))
-
-# %% [markdown]
-# You know both ends of an orange walk, $x_0 = 1$ and $x_2 = -0.5$. Its last step added noise of variance $\beta_2 = 0.5$.
-# How large is the variance of $x_1$ over the orange walks: smaller than 0.5, equal to it, or larger? Put your answer into the cell, then run it.
-
-# %%
-my_prediction = "equal"  # "smaller", "equal" or "larger"
-measured = x1[near].var()
-answer = "smaller" if measured < 0.45 else "larger" if measured > 0.55 else "equal"
-verdict = "as you said" if my_prediction == answer else f"you said {my_prediction}"
-print(
-    f"The variance is {measured:.3f}: {answer} than 0.5 ({verdict}). "
-    f"The mean is {x1[near].mean():.3f}, over {int(near.sum())} walks."
-)
 
 # %% [markdown]
 # Two facts narrow $x_1$ down: where the walk began, and where it is now.
