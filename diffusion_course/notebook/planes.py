@@ -20,7 +20,8 @@ from .style import panels
 def _plane(names: Sequence[str], title: str | None, limit: float, size: float | None):
     """Return square panels with both axes from -limit to limit."""
     size = size or (1.9 if len(names) > 1 else 3.4)
-    fig, axes = panels(list(names), title, width=size, height=size, xlabel="$x_1$", ylabel="$x_2$")
+    names_of_axes = {"xlabel": "first coordinate", "ylabel": "second coordinate"}
+    fig, axes = panels(list(names), title, width=size, height=size, **names_of_axes)
     axes[0].set(xlim=(-limit, limit), ylim=(-limit, limit))
     return fig, axes
 
