@@ -71,8 +71,8 @@ drawing.text(0.1, 1.6, "a network says where", kind="network", align="left")
 drawing.text(0.1, 0.15, "lesson 01: known", align="left")
 drawing.show(
     "Four boxes from x_T, noise, to x_0, data. Above, arrows to the right: the model's "
-    "steps p(x_{t-1} given x_t), whose place a network says. Below, arrows to the left: "
-    "the steps of noise q(x_t given x_{t-1}), which are known."
+    "steps p(x_{t-1} given x_t), whose place a network says. Below, arrows to the "
+    "left: the steps of noise q(x_t given x_{t-1}), which are known."
 )
 
 # %% [markdown]
@@ -251,7 +251,7 @@ for name, off in (("right level", 0), ("one level off", 1)):
     assert torch.allclose(forwards, turned.sum()) == (off == 0)
 
 # %% [markdown]
-# Put (03.6) into (03.3) and pair like with like. In each pair draw $x_t$ first, then $x_{t-1}$ from $q(x_{t-1} \mid x_t, x_0)$: the inner average is a divergence. This is eq. 5 of Ho et al.:
+# Put (03.6) into (03.3) and pair like with like. In each pair draw $x_t$ first, then $x_{t-1}$ from $q(x_{t-1} \mid x_t, x_0)$: the inner average is a divergence (Ho et al., eq. 5).
 #
 # $$\begin{aligned}
 # L = {}&\underbrace{\mathrm{KL}\big(q(x_T \mid x_0)\,\Vert\,p(x_T)\big)}_{L_T} \\
@@ -260,8 +260,11 @@ for name, off in (("right level", 0), ("one level off", 1)):
 # \end{aligned} \tag{03.7}$$
 
 # %%
-drawing, x = Drawing(7.4, 2.3, "Two chains, compared step by step"), (0.85, 2.6, 4.8, 6.55)
-knows = ["$q(x_T\\,|\\,x_0)$", "$q(x_{T-1}\\,|\\,x_T,x_0)$", "$q(x_1\\,|\\,x_2,x_0)$", "$x_0$"]
+drawing = Drawing(7.4, 2.3, "Two chains, compared step by step")
+x = 0.85, 2.6, 4.8, 6.55
+knows = [
+    r"$q(x_T\,|\,x_0)$", r"$q(x_{T-1}\,|\,x_T,x_0)$", r"$q(x_1\,|\,x_2,x_0)$", "$x_0$",
+]
 model = [
     "$p(x_T)$", r"$p_\theta(x_{T-1}\,|\,x_T)$",
     r"$p_\theta(x_1\,|\,x_2)$", r"$p_\theta(x_0\,|\,x_1)$",
@@ -273,13 +276,15 @@ for row in (top, low):
     drawing.arrow(row[0], row[1])
     drawing.arrow(row[1], row[2], "...", dashed=True)
     drawing.arrow(row[2], row[3])
-for above, below, name in zip(top, low, ("$L_T$", "$L_{T-1}$", "$L_1$", "$L_0$")):
+for above, below, name in zip(
+    top, low, ("$L_T$", "$L_{T-1}$", "$L_1$", "$L_0$"), strict=True
+):
     drawing.arrow(above.bottom, below.top, name, heads=False, dashed=True)
-drawing.text(0.1, 2.15, "walks back and knows where $x_0$ is", kind="data", align="left")
-drawing.text(0.1, 0.12, "the model: does not know", kind="network", align="left")
+drawing.text(0.1, 2.15, "somebody who knows $x_0$", kind="data", align="left")
+drawing.text(0.1, 0.12, "the model", kind="network", align="left")
 drawing.show(
-    "Two rows of boxes from noise on the left to data on the right. Above, somebody who "
-    "knows x_0 walks back; below, the model. Dashed lines join the pairs that are "
+    "Two rows of boxes from noise on the left to data on the right. Above, somebody "
+    "who knows x_0 walks back; below, the model. Dashed lines join the pairs that are "
     "compared: L_T at the noise, L_{T-1} down to L_1 at the steps, L_0 at the data."
 )
 
@@ -289,7 +294,7 @@ drawing.show(
 # %% [markdown]
 # ## From divergences to distances
 #
-# A divergence is still an integral. Between two Gaussians it is a formula. Take one coordinate, $q = N(\tilde\mu, \tilde\beta)$ and $p = N(\mu_\theta, \zeta^2)$, and write out the logarithms:
+# A divergence is an integral, and a loss should be a formula. Between two Gaussians it is one. Take one coordinate, $q = N(\tilde\mu, \tilde\beta)$ and $p = N(\mu_\theta, \zeta^2)$, and write out the logarithms:
 #
 # $$\mathrm{KL} = E_q\left[\tfrac12 \log\frac{\zeta^2}{\tilde\beta} - \frac{(x-\tilde\mu)^2}{2 \tilde\beta} + \frac{(x-\mu_\theta)^2}{2 \zeta^2}\right] \tag{03.8}$$
 #
@@ -304,7 +309,7 @@ drawing.show(
 # %% [markdown]
 # ## From means to noise
 #
-# We still lack $\tilde\mu_t$, and the promise that $q(x_{t-1} \mid x_t, x_0)$ is Gaussian. Hold $x_0$ fixed. Then $x_{t-1}$ has mean $\sqrt{\bar\alpha_{t-1}}\,x_0$, and $x_t = \sqrt{\alpha_t}\,x_{t-1} + {}$fresh noise
+# We still lack $\tilde\mu_t$, and a proof that $q(x_{t-1} \mid x_t, x_0)$ is Gaussian. Hold $x_0$ fixed. Then $x_{t-1}$ has mean $\sqrt{\bar\alpha_{t-1}}\,x_0$, and $x_t = \sqrt{\alpha_t}\,x_{t-1} + {}$fresh noise
 # is jointly Gaussian with it: covariance $\sqrt{\alpha_t}\,(1-\bar\alpha_{t-1})$, variance of $x_t$ equal to $1-\bar\alpha_t$. Take from $x_{t-1}$ what $x_t$ says about it along a straight line:
 #
 # $$r = x_{t-1} - \frac{\sqrt{\alpha_t}\,(1-\bar\alpha_{t-1})}{1-\bar\alpha_t}\left(x_t - \sqrt{\bar\alpha_t}\,x_0\right)$$
@@ -329,7 +334,7 @@ drawing.show(
 #
 # (At $t = 1$ there is no divergence. But $L_0$ is $-\log$ of a Gaussian around $\mu_\theta$, and (03.12) gives $\tilde\mu_1 = x_0$, so it has the same form, with $\zeta_1^2 = \beta_1$.)
 #
-# The check knows none of this algebra. On a grid of candidates for $x_{t-1}$, Bayes' rule gives the step that knows $x_0$, a wrong noise gives the model's step, and their divergence is a sum. It must be $w_t$ times the squared error of the noise, and it must notice if we leave out $\alpha_t$.
+# The check uses none of this algebra. On a grid of candidates for $x_{t-1}$, Bayes' rule gives the step that knows $x_0$, a wrong noise gives the model's step, and their divergence is a sum. It must be $w_t$ times the squared error of the noise, and it must notice if we leave out $\alpha_t$.
 
 # %%
 def divergence_on_a_grid(t, x0, eps, guess):  # with the variance of Bayes for both
@@ -357,7 +362,7 @@ for t in (5, 20, 40):
 # %% [markdown]
 # ## Drop the weight
 #
-# (03.13) could be trained as it is. Ho et al. found that samples come out better if the weight is dropped and $t$ is drawn uniformly (eq. 14):
+# You could train on (03.13) as it is. But Ho et al. found that samples come out better if the weight is dropped and $t$ is drawn uniformly (eq. 14):
 #
 # $$L_{\text{simple}} = E_{t, x_0, \epsilon}\,\lVert \epsilon - \epsilon_\theta(x_t, t)\rVert^2 \tag{03.14}$$
 #
@@ -498,7 +503,7 @@ pixel = GaussianMixture(
 best = pixel.noise_prediction(torch.tensor([[0.5]]).double(), 0.5).item()
 answers = torch.linspace(-1, 2, 301, dtype=torch.float64)
 error = 0.8044 * (answers + 0.2929) ** 2 + 0.1956 * (answers - 1.7071) ** 2
-print(f"the package's best answer {best:.3f}, least error of the curve {error.min():.3f}")
+print(f"package: best answer {best:.3f}; curve: least error {error.min():.3f}")
 fig = plotting.lines(
     answers, {"expected squared error": error, "least possible": error.min()},
     xlabel=r"answer $\hat\epsilon$", ylabel="error",
@@ -512,7 +517,7 @@ show(fig, alt=(
 # %% [markdown]
 # ## The best answer is a conditional mean
 #
-# The pixel is no exception. Fix $x_t$ and write $\epsilon^\star = E[\epsilon \mid x_t]$. For any answer $\hat\epsilon$,
+# All data is like the pixel. Fix $x_t$ and write $\epsilon^\star = E[\epsilon \mid x_t]$. For any answer $\hat\epsilon$,
 #
 # $$E\big[\lVert \epsilon - \hat\epsilon\rVert^2 \mid x_t\big]
 # = E\big[\lVert (\epsilon - \epsilon^\star) + (\epsilon^\star - \hat\epsilon)\rVert^2 \mid x_t\big]
@@ -556,7 +561,7 @@ for i in at:
     gaps = (answer - moons.noise_prediction(xt, levels[i])) ** 2
     excess.append(gaps.mean().item())
 floor, excess = torch.tensor(floor), torch.tensor(excess)
-print("excess:", *(f"{e:.3f} at {i}," for i, e in zip(at, excess, strict=True)))
+print("excess:", ", ".join(f"{e:.3f} at {i}" for i, e in zip(at, excess, strict=True)))
 fig = plotting.lines(
     torch.tensor(at) + 1.0,
     {"your network": floor + excess, "best possible": floor, "excess": excess},
@@ -564,8 +569,8 @@ fig = plotting.lines(
     title="The excess of your network is small, and sits at small t",
 )
 show(fig, alt=(
-    "Squared error against t, logarithmic t axis. The best possible error is about 1 at "
-    "t = 1, 0.65 near t = 50 to 100 and below 0.1 from t = 500 on. The network lies a "
+    "Squared error against t, logarithmic t axis. The best possible error is about 1 "
+    "at t = 1, 0.65 near t = 50 to 100 and below 0.1 from t = 500 on. The network lies a "
     "little above it up to t = 100 and on it after that."
 ))
 
@@ -641,7 +646,7 @@ Explorer(
 #
 # ### L1 or Huber in place of the square
 #
-# The derivation gives a square, and a tutorial's code may give you something else: [The Annotated Diffusion Model](https://huggingface.co/blog/annotated-diffusion) offers `l1`, `l2` and `huber` in one function and trains with `huber`. The square has its minimum at the *mean* of $\epsilon$ given $x_t$, the absolute error at the *median*.
+# The derivation gives a square. [The Annotated Diffusion Model](https://huggingface.co/blog/annotated-diffusion) offers `l1`, `l2` and `huber` in one function and trains with `huber`. The square has its minimum at the *mean* of $\epsilon$ given $x_t$, the absolute error at the *median*.
 # What does that do? We take data with 30 % near $-1$ and 70 % near $+1$, compute what a perfect network would learn from the L1 loss (a median, by bisection), and sample with both.
 
 # %%
@@ -679,11 +684,11 @@ for name, model in (("mean", line.model(hundred.alphas_cumprod)), ("median", l1_
     print(f"{name:6s} {shares.mean():.1f} % near +1 (sd {shares.std():.1f}), data 70 %")
 
 # %% [markdown]
-# The rare kind of data becomes rarer, and every single sample looks fine, so nobody notices. A reason to use L1 or Huber may be robustness; then this is a price to know. (We measured L1 only.)
+# The rare kind of data becomes rarer, and every single sample looks fine, so nobody notices. (We measured L1 only, not Huber.)
 #
 # ### Comparing losses of two schedules
 #
-# Somebody changes the schedule, the loss goes up, and the change is thrown away. But the floor moves with the schedule. Here the network is perfect both times:
+# Somebody changes the schedule, sees the loss go up, and goes back. But the floor moves with the schedule. Here the network is perfect both times:
 
 # %%
 for name in ("linear", "cosine"):
@@ -791,7 +796,7 @@ for left, right in zip(steps, steps[1:], strict=False):
     card.arrow(left, right)
 for i, word in enumerate(("Jensen", "Bayes", "Gaussians", "drop $w_t$")):
     card.text((steps[i].x + steps[i + 1].x) / 2, 1.3, word)
-card.text(3.8, 0.2, "a perfect network answers the conditional mean, and its loss is best$_t$")
+card.text(3.8, 0.2, r"a perfect network answers $E[\epsilon\,|\,x_t]$; its loss is best$_t$")
 card.show(
     "Five boxes: -log p(x_0) is out of reach; Jensen gives the bound L, elbo_terms; "
     "Bayes a sum of divergences, q_posterior; Gaussians distances of means, "
@@ -827,7 +832,7 @@ from diffusion_course import elbo_terms
 
 pair = mixture("pair")
 clean = pair.sample(8000, generator=generator)
-sizes = {4: 8000, 10: 8000, 30: 8000, 100: 4000, 300: 2000, 1000: 1000}
+sizes = {4: 8000, 10: 8000, 30: 8000, 100: 4000, 300: 3000, 1000: 2000}
 gaps = {"fixed_large": [], "fixed_small": []}
 for length, size in sizes.items():
     bars = make_schedule("cosine", length).alphas_cumprod
@@ -846,7 +851,8 @@ for kind, found in gaps.items():
 # %%
 def flat_data(length):  # the sum of (03.18) for D = 2
     s = make_schedule("cosine", length)
-    rho = ((1 - s.alphas_cumprod) / (1 - s.alphas_cumprod_prev))[1:]  # beta / beta-tilde
+    noise = 1 - s.alphas_cumprod
+    rho = noise[1:] / noise[:-1]  # beta / beta-tilde
     return (rho - 1 - rho.log()).sum().item()
 
 
@@ -859,12 +865,12 @@ named = {
 fig = plotting.lines(
     torch.tensor(list(sizes)), named, logx=True,
     xlabel="number of steps $T$", ylabel="bound minus exact, nats",
-    title=r"With $\beta$ the gap closes, with $\tilde\beta$ it stays open up to T = 1000",
+    title=r"With $\beta$ the gap closes, with $\tilde\beta$ it is open at T = 1000",
 )
 show(fig, alt=(
-    "Bound minus exact against T from 4 to 1,000. With beta it falls from 1.0 to about "
-    "0. With beta-tilde it lies between 0.7 and 1.4 and ends near 0.8. The sum for flat "
-    "data rises to 2.0 and meets that curve from T = 300 on."
+    "Bound minus exact against T from 4 to 1,000. With beta it falls from 1.0 to "
+    "about 0. With beta-tilde it lies between 0.6 and 1.4 and ends near 0.7. The sum "
+    "for flat data rises to 2.0 and comes close to that curve from T = 300 on."
 ))
 
 # %% [markdown]
@@ -873,7 +879,7 @@ show(fig, alt=(
 #
 # $$\sum_{t=2}^T \tfrac{D}{2}\,(\rho_t - 1 - \log\rho_t), \qquad \rho_t \approx \frac{t}{t-1}\ \text{for small } t \tag{03.18}$$
 #
-# With $\rho_t = t/(t-1)$ this is $D/2$ times the sum of $\frac{1}{t-1} - \log\frac{t}{t-1}$, which runs to Euler's constant 0.577 as $T$ grows, so no number of steps removes it. The printed sums for our schedule take their time to get there. From $T = 300$ on the measured gap agrees with them within its standard error.
+# With $\rho_t = t/(t-1)$ this is $D/2$ times the sum of $\frac{1}{t-1} - \log\frac{t}{t-1}$, which runs to Euler's constant 0.577 as $T$ grows, so no number of steps removes it. The printed sums for our schedule take their time to get there. They are for data that is flat at every level; the measured gap lies near them from $T = 300$ on, and below them before.
 # For data on single points $\tilde\beta_t$ would be the better choice; lesson 04 returns to it.
 
 # %% [markdown]
@@ -909,7 +915,8 @@ ax.set(
     xlim=(-1.3, 1.35), ylim=(-0.25, 1.3), aspect="equal",
     xlabel="part of $x_0$", ylabel=r"part of $\epsilon$",
 )
-ax.set_title(f"Index {t}: turned by {math.degrees(math.acos(c)):.0f} degrees", loc="left")
+turned = math.degrees(math.acos(c))
+ax.set_title(f"Index {t}: turned by {turned:.0f} degrees", loc="left")
 show(fig, alt=(
     "Four unit arrows: x_0 to the right, epsilon up, x_t turned from x_0 by 44 degrees "
     "towards epsilon, and v at a right angle to x_t, turned by the same angle from "
@@ -990,8 +997,8 @@ fig = plotting.vector_field(
 )
 show(fig, alt=(
     "Arrows in the plane for index 100, 300 and 700. At index 100 they point from "
-    "outside to the region of the arcs and nearly vanish inside it. At 300 and 700 they "
-    "point to the centre from all sides."
+    "outside to the region of the arcs and nearly vanish inside it. At 300 and 700 "
+    "they point to the centre from all sides."
 ))
 
 # %% [markdown]
@@ -1063,8 +1070,8 @@ fig = plotting.lines(
 )
 show(fig, alt=(
     "Weights on the squared noise error against t, logarithmic axes. L_simple is 1. "
-    "Min-SNR rises from 0.0005 to 1 at t = 131. The v slip follows it and keeps rising, "
-    "to 25,000 at t = 1000. The scaled target rises from 0.0001 to 1."
+    "Min-SNR rises from 0.0005 to 1 at t = 131. The v slip follows it and keeps "
+    "rising, to 25,000 at t = 1000. The scaled target rises from 0.0001 to 1."
 ))
 
 # %% [markdown]
