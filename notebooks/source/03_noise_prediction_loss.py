@@ -446,11 +446,11 @@ drawn = p_sample_loop(
 )
 fig = plotting.scatter_2d(
     {"data": moons.sample(800, generator=generator), "from your network": drawn},
-    limit=2.5, title="A dozen lines have taught a network the moons",
+    limit=2.5, title="A dozen lines have taught a network the moons, with some strays",
 )
 show(fig, alt=(
-    "Two scatter plots with the same two interleaved arcs. From the network a few "
-    "points lie beside the arcs."
+    "Two scatter plots with the same two interleaved arcs. Some points from the "
+    "network lie between the arcs."
 ))
 
 # %% [markdown]
@@ -561,7 +561,8 @@ for i in at:
     gaps = (answer - moons.noise_prediction(xt, levels[i])) ** 2
     excess.append(gaps.mean().item())
 floor, excess = torch.tensor(floor), torch.tensor(excess)
-print("excess:", ", ".join(f"{e:.3f} at {i}" for i, e in zip(at, excess, strict=True)))
+at_level = zip(at, excess, strict=True)
+print("excess:", ", ".join(f"{value:.3f} at {i}" for i, value in at_level))
 fig = plotting.lines(
     torch.tensor(at) + 1.0,
     {"your network": floor + excess, "best possible": floor, "excess": excess},
@@ -570,8 +571,8 @@ fig = plotting.lines(
 )
 show(fig, alt=(
     "Squared error against t, logarithmic t axis. The best possible error is about 1 "
-    "at t = 1, 0.65 near t = 50 to 100 and below 0.1 from t = 500 on. The network lies a "
-    "little above it up to t = 100 and on it after that."
+    "at t = 1, 0.65 near t = 50 to 100 and below 0.1 from t = 500 on. The network lies "
+    "a little above it up to t = 100 and on it after that."
 ))
 
 # %%
