@@ -111,23 +111,22 @@ print(f"density of the data there: {moons.log_prob(eight).sum():.1f} (all logari
 # Then ask the model how likely it is to take the same way back.
 
 # %%
-star = eight[1:2]
-ends = by_walking_back(star, 0)[1]
+star, ends = eight[1:2], by_walking_back(eight[1:2], 0)[1]
 close = ((ends - star).norm(dim=1) < 0.05).sum().item()
 fig, axes = figure(7.0, 3.2, 1, 2, sharex=True, sharey=True)
 axes[0].scatter(*ends.T, s=3, color="#999999")
 axes[0].set_title(f"{close} of 1,000 walks end within 0.05", loc="left")
-for seed in range(6):
-    path = [star]
-    for t in range(50):
-        index, random = torch.tensor([t]), make_generator(100 * seed + t)
-        path.append(q_step(path[-1], index, short.betas, generator=random))
-    axes[1].plot(*torch.cat(path).T, linewidth=0.8)
+walks = [star.repeat(6, 1)]
+for t in torch.arange(50):
+    walks.append(q_step(walks[-1], t.repeat(6), short.betas, generator=generator))
+axes[1].plot(*torch.stack(walks).permute(2, 0, 1), linewidth=0.8)
 axes[1].set_title("Walks that start at the data", loc="left")
 for ax in axes:
     ax.plot(*star[0], "*", color="#D55E00", markersize=12, markeredgecolor="black")
-    ax.set(xlim=(-3, 3), ylim=(-3, 3), aspect="equal", xlabel="first coordinate")
-axes[0].set_ylabel("second coordinate")
+    ax.set(
+        xlim=(-3, 3), ylim=(-3, 3), aspect="equal",
+        xlabel="first coordinate", ylabel="second coordinate",
+    )
 show(fig, alt=(
     "Left: a thousand grey dots on two arcs and a star, one data point; hardly any dot "
     "touches the star. Right: six ragged lines run from the star in all directions."
@@ -240,15 +239,14 @@ for i in range(4):
 forwards = sum(
     Normal((1 - betas[i]).sqrt() * path[i], betas[i].sqrt()).log_prob(path[i + 1])
     for i in range(4)
-).sum()
-for name, off in (("right level", 0), ("one level off", 1)):
+)
+for name, used in (("right levels", (1, 2, 3)), ("one level off", (1, 1, 2))):
     turned = Normal(bars[3].sqrt() * path[0], (1 - bars[3]).sqrt()).log_prob(path[4])
-    for i in (1, 2, 3):
-        level = torch.full((5,), i - off if i > 1 else i)
-        mean, variance, _ = q_posterior(path[0], path[i + 1], level, bars)
-        turned = turned + Normal(mean, variance.sqrt()).log_prob(path[i])
-    print(f"{name}: {forwards:.3f} forwards, {turned.sum():.3f} turned around")
-    assert torch.allclose(forwards, turned.sum()) == (off == 0)
+    for i, level in zip((1, 2, 3), used, strict=True):
+        post = q_posterior(path[0], path[i + 1], torch.full((5,), level), bars)
+        turned += Normal(post.mean, post.variance.sqrt()).log_prob(path[i])
+    print(f"{name}: {forwards.sum():.3f} forwards, {turned.sum():.3f} turned around")
+    assert torch.allclose(forwards, turned) == (used == (1, 2, 3))
 
 # %% [markdown]
 # Put (03.6) into (03.3) and pair like with like. In each pair draw $x_t$ first, then $x_{t-1}$ from $q(x_{t-1} \mid x_t, x_0)$: the inner average is a divergence (Ho et al., eq. 5).
@@ -259,29 +257,23 @@ for name, off in (("right level", 0), ("one level off", 1)):
 # \;\underbrace{{}-E_q \log p_\theta(x_0 \mid x_1)}_{L_0}
 # \end{aligned} \tag{03.7}$$
 
-# %%
+# %% tags=["long"]
 drawing = Drawing(7.4, 2.3, "Two chains, compared step by step")
-x = 0.85, 2.6, 4.8, 6.55
-knows = [
-    r"$q(x_T\,|\,x_0)$", r"$q(x_{T-1}\,|\,x_T,x_0)$", r"$q(x_1\,|\,x_2,x_0)$", "$x_0$",
-]
-model = [
-    "$p(x_T)$", r"$p_\theta(x_{T-1}\,|\,x_T)$",
-    r"$p_\theta(x_1\,|\,x_2)$", r"$p_\theta(x_0\,|\,x_1)$",
-]
-kinds = ["noise", "network", "network", "network"]
-top = [drawing.box(x[i], 1.7, knows[i], width=1.5, kind="data") for i in range(4)]
-low = [drawing.box(x[i], 0.55, model[i], width=1.5, kind=kinds[i]) for i in range(4)]
-for row in (top, low):
-    drawing.arrow(row[0], row[1])
-    drawing.arrow(row[1], row[2], "...", dashed=True)
-    drawing.arrow(row[2], row[3])
-for above, below, name in zip(
-    top, low, ("$L_T$", "$L_{T-1}$", "$L_1$", "$L_0$"), strict=True
-):
-    drawing.arrow(above.bottom, below.top, name, heads=False, dashed=True)
-drawing.text(0.1, 2.15, "somebody who knows $x_0$", kind="data", align="left")
-drawing.text(0.1, 0.12, "the model", kind="network", align="left")
+columns, before = {
+    0.85: (r"$q(x_T\,|\,x_0)$", "$p(x_T)$", "$L_T$"),
+    2.6: (r"$q(x_{T-1}\,|\,x_T,x_0)$", r"$p_\theta(x_{T-1}\,|\,x_T)$", "$L_{T-1}$"),
+    4.8: (r"$q(x_1\,|\,x_2,x_0)$", r"$p_\theta(x_1\,|\,x_2)$", "$L_1$"),
+    6.55: ("$x_0$", r"$p_\theta(x_0\,|\,x_1)$", "$L_0$"),
+}, ()
+for x, (knows, asks, name) in columns.items():
+    top = drawing.box(x, 1.7, knows, width=1.5, kind="data")
+    low = drawing.box(x, 0.55, asks, width=1.5, kind="network" if before else "noise")
+    drawing.arrow(top.bottom, low.top, name, heads=False, dashed=True)
+    for start, end in zip(before, (top, low), strict=False):
+        drawing.arrow(start, end, dashed=x == 4.8)
+    before = top, low
+for y, who, kind in ((2.15, "who knows $x_0$", "data"), (0.12, "the model", "network")):
+    drawing.text(0.1, y, who, kind=kind, align="left")
 drawing.show(
     "Two rows of boxes from noise on the left to data on the right. Above, somebody "
     "who knows x_0 walks back; below, the model. Dashed lines join the pairs that are "
@@ -337,27 +329,22 @@ drawing.show(
 # The check uses none of this algebra. On a grid of candidates for $x_{t-1}$, Bayes' rule gives the step that knows $x_0$, a wrong noise gives the model's step, and their divergence is a sum. It must be $w_t$ times the squared error of the noise, and it must notice if we leave out $\alpha_t$.
 
 # %%
-def divergence_on_a_grid(t, x0, eps, guess):  # with the variance of Bayes for both
-    now, then = short.alphas_cumprod[t], short.alphas_cumprod[t - 1]
+x0, eps, guess = 0.7, -0.4, 0.3
+grid = torch.linspace(-12, 12, 24_001, dtype=torch.float64)  # for x_{t-1}
+for t in (5, 20, 40):
+    then, now = short.alphas_cumprod[t - 1 : t + 1]
     alpha, beta = short.alphas[t], short.betas[t]
     xt = now.sqrt() * x0 + (1 - now).sqrt() * eps
-    grid = torch.linspace(-12, 12, 24_001, dtype=torch.float64)
-    log_prior = -((grid - then.sqrt() * x0) ** 2) / (2 * (1 - then))
-    true = (log_prior - (xt - alpha.sqrt() * grid) ** 2 / (2 * beta)).softmax(0)
-    spread = (true * grid**2).sum() - (true * grid).sum() ** 2
+    misfit = (grid - then.sqrt() * x0) ** 2 / (1 - then)
+    knows = (-(misfit + (xt - alpha.sqrt() * grid) ** 2 / beta) / 2).softmax(0)
+    zeta2 = (knows * grid**2).sum() - (knows * grid).sum() ** 2  # the same for both
     mean = (xt - beta * guess / (1 - now).sqrt()) / alpha.sqrt()
-    model = (-((grid - mean) ** 2) / (2 * spread)).softmax(0)
-    gap = (true * (true.clamp(1e-300).log() - model.clamp(1e-300).log())).sum()
-    return gap, beta**2 / (2 * spread * alpha * (1 - now))
-
-
-for t in (5, 20, 40):
-    gap, weight = divergence_on_a_grid(t, x0=0.7, eps=-0.4, guess=0.3)
-    formula, careless = weight * 0.7**2, weight * short.alphas[t] * 0.7**2
-    print(f"index {t}: grid {gap:.5f}, formula {formula:.5f}, "
-          f"without alpha {careless:.5f}")
+    asks = (-((grid - mean) ** 2) / (2 * zeta2)).softmax(0)
+    gap = torch.special.xlogy(knows, knows / asks.clamp(1e-300)).sum()
+    formula = beta**2 / (2 * zeta2 * alpha * (1 - now)) * (eps - guess) ** 2
+    careless = formula * alpha
+    print(f"{t}: grid {gap:.5f}, formula {formula:.5f}, without alpha {careless:.5f}")
     assert_close(gap, formula, rtol=1e-5, atol=0.0)
-    assert not torch.isclose(gap, careless, rtol=1e-3, atol=0.0)
 
 # %% [markdown]
 # ## Drop the weight
@@ -394,21 +381,22 @@ print(f"t = 1: {w[0]:.2f}, least: {w.min():.4f}, t = 1000: {w[-1]:.3f}")
 #
 # What is missing is a network that does it. In plain English: take data. Draw a level for each point. Draw noise. Mix them. Let the network guess the noise, and move its weights so that the guess gets closer.
 
-# %%
-drawing, shape = Drawing(7.4, 2.5, "One step of training"), "(B, ...)"
-x_0 = drawing.box(0.7, 1.6, "$x_0$", kind="data", width=0.8, note=shape)
-eps = drawing.box(0.7, 0.5, r"$\epsilon$", kind="noise", width=0.8, note=shape)
-x_t = drawing.box(2.6, 1.6, "$x_t$", kind="data", width=0.8, note=shape)
+# %% tags=["long"]
+drawing = Drawing(7.4, 2.5, "One step of training")
+small = {"width": 0.8, "note": "(B, ...)"}
+x_0 = drawing.box(0.7, 1.6, "$x_0$", kind="data", **small)
+eps = drawing.box(0.7, 0.5, r"$\epsilon$", kind="noise", **small)
+x_t = drawing.box(2.6, 1.6, "$x_t$", kind="data", **small)
 net_box = drawing.box(4.2, 1.6, "network", kind="network", width=1.0)
 guess = drawing.box(5.9, 1.6, r"$\epsilon_\theta$ (B, ...)", kind="noise", width=1.1)
 loss_box = drawing.box(5.9, 0.5, r"mean of $(\epsilon-\epsilon_\theta)^2$", width=1.7)
 t_box = drawing.box(3.3, 2.25, "$t$ (B,)", kind="words", width=0.8, height=0.34)
-for start, end, label in (
-    (x_0, x_t, r"$\sqrt{\bar\alpha_t}$"), (eps, x_t, r"$\sqrt{1-\bar\alpha_t}$"),
-    (x_t, net_box, ""), (t_box, net_box, ""), (net_box, guess, ""),
-    (eps, loss_box, "the target"), (guess.bottom, loss_box.top, ""),
-):
-    drawing.arrow(start, end, label)
+pairs = (x_t, net_box), (t_box, net_box), (net_box, guess), (guess, loss_box)
+for pair in pairs:
+    drawing.arrow(*pair)
+drawing.arrow(x_0, x_t, r"$\sqrt{\bar\alpha_t}$")
+drawing.arrow(eps, x_t, r"$\sqrt{1-\bar\alpha_t}$")
+drawing.arrow(eps, loss_box, "the target")
 drawing.arrow(
     loss_box.right, (4.4, 1.85), "gradient", dashed=True, kind="network",
     via=[(7.1, 0.5), (7.1, 2.25), (4.4, 2.25)],
@@ -421,13 +409,14 @@ drawing.show(
 
 # %% tags=["nbval-ignore-output"]
 torch.manual_seed(0)
-net, losses, num_steps = MLP(dim=2, hidden=128, depth=3), [], 1500
+random, num_steps, losses = make_generator(0), 1500, []
+net = MLP(dim=2, hidden=128, depth=3)
 optimizer = torch.optim.Adam(net.parameters())
 for step in Progress(range(num_steps), "training"):
     optimizer.param_groups[0]["lr"] = 3e-3 * (1 - step / num_steps)
-    x0 = moons.sample(256, generator=generator).float()
-    t = torch.randint(1000, (256,), generator=generator)
-    eps = torch.randn(256, 2, generator=generator)
+    x0 = moons.sample(256, generator=random).float()
+    t = torch.randint(1000, (256,), generator=random)
+    eps = torch.randn(256, 2, generator=random)
     keep = levels[t, None].float()
     xt = keep.sqrt() * x0 + (1 - keep).sqrt() * eps
     loss = ((net(xt, t) - eps) ** 2).mean()
@@ -435,12 +424,12 @@ for step in Progress(range(num_steps), "training"):
     loss.backward()
     optimizer.step()
     losses.append(loss.item())
-print(f"mean of the last 500 losses: {sum(losses[-500:]) / 500:.3f}")
 
 # %% [markdown]
 # This is Algorithm 1 of the paper; the learning rate falls to zero so that the weights settle. The network is a small multilayer perceptron that is told $t$. Every batch is fresh, so there is nothing to memorise. Draw from it:
 
 # %% tags=["nbval-ignore-output"]
+print(f"mean of the last 500 losses: {sum(losses[-500:]) / 500:.3f}")
 drawn = p_sample_loop(
     net, (800, 2), schedule.betas, schedule.alphas, levels, generator=generator
 )
@@ -454,28 +443,19 @@ show(fig, alt=(
 ))
 
 # %% [markdown]
-# The package's version checks its arguments, offers the choices of Going further, and is otherwise this. With the same draws it gives the same losses:
+# The package's version checks its arguments, offers the choices of Going further, and is otherwise this:
 
 # %%
-def five_losses(use_package):
-    torch.manual_seed(1)
-    random, small = make_generator(1), MLP(dim=2, hidden=16, depth=1)
-    adam, found = torch.optim.Adam(small.parameters(), lr=1e-3), []
-    for x0 in moons.sample(5 * 64, generator=random).float().split(64):
-        if use_package:
-            found.append(train_step(small, x0, adam, levels, generator=random))
-            continue
-        t = torch.randint(1000, (64,), generator=random)
-        eps = torch.randn(64, 2, generator=random)
-        loss = ((small(q_sample(x0, t, levels, eps), t) - eps) ** 2).mean()
-        adam.zero_grad()
-        loss.backward()
-        adam.step()
-        found.append(loss.item())
-    return torch.tensor(found)
-
-
-assert_close(five_losses(True), five_losses(False))
+torch.manual_seed(0)
+random, theirs = make_generator(0), []
+again = MLP(dim=2, hidden=128, depth=3)
+optimizer = torch.optim.Adam(again.parameters())
+for step in range(5):
+    optimizer.param_groups[0]["lr"] = 3e-3 * (1 - step / num_steps)
+    x0 = moons.sample(256, generator=random).float()
+    theirs.append(train_step(again, x0, optimizer, levels, generator=random))
+assert_close(theirs, losses[:5])
+print("the first five losses are the same")
 show_source(diffusion_loss, train_step)
 
 # %% [markdown]
@@ -557,12 +537,13 @@ for i in at:
     floor.append(moons.best_loss(i, levels, num_samples=8000, generator=generator))
     xt = moons.at(levels[i].item()).sample(8000, generator=generator)
     with torch.no_grad():
-        answer = net(xt.float(), torch.full((8000,), i)).double()
-    gaps = (answer - moons.noise_prediction(xt, levels[i])) ** 2
-    excess.append(gaps.mean().item())
+        answer = net(xt.float(), torch.full((8000,), i))
+    gap = answer - moons.noise_prediction(xt, levels[i])
+    excess.append((gap**2).mean().item())
+print("excess:", *(f"{value:.3f}" for value in excess))
+
+# %% tags=["nbval-ignore-output"]
 floor, excess = torch.tensor(floor), torch.tensor(excess)
-at_level = zip(at, excess, strict=True)
-print("excess:", ", ".join(f"{value:.3f} at {i}" for i, value in at_level))
 fig = plotting.lines(
     torch.tensor(at) + 1.0,
     {"your network": floor + excess, "best possible": floor, "excess": excess},
@@ -601,25 +582,21 @@ print(f"Averaged over all t the best possible loss is {means.mean():.2f}.")
 # %%
 axis = torch.linspace(-2.4, 2.4, 80, dtype=torch.float64)
 plane = torch.cartesian_prod(axis, axis)[:, [1, 0]]  # rows: one second coordinate
-log_data = moons.log_prob(plane)
 
 
 def posterior_picture(t, position):
     xt, level = torch.tensor([[position, 0.0]]).double(), levels[t].item()
-    distance = ((xt - level**0.5 * plane) ** 2).sum(1) / (2 * (1 - level))
+    fits = -((xt - level**0.5 * plane) ** 2).sum(1) / (2 * (1 - level))
+    chance = (moons.log_prob(plane) + fits).softmax(0).reshape(80, 80)
     best_x0 = moons.posterior_mean(xt, level)[0].tolist()
     spread = moons.posterior_covariance(xt, level)[0].trace().sqrt().item()
     fig, ax = figure(4.4, 3.6)
-    ax.imshow(
-        (log_data - distance).softmax(0).reshape(80, 80),
-        origin="lower", extent=(-2.4, 2.4) * 2,
-    )
+    ax.imshow(chance, origin="lower", extent=(-2.4, 2.4) * 2)
     ax.plot(position, 0, "+", color="white", markersize=12, label="$x_t$")
     ax.plot(*best_x0, "o", color=COLORS[1], label=r"best $\hat x_0$")
     ax.legend(loc="upper left", bbox_to_anchor=(1.02, 1.0))
     ax.set(xlabel="first coordinate", ylabel="second coordinate")
     ax.set_title(f"Index {t}: spread {spread:.2f}", loc="left")
-    ax.grid(False)
     return fig, (
         f"Posterior of x_0 for x_t = ({position:.1f}, 0) at index {t}. The best x_0 is "
         f"({best_x0[0]:.2f}, {best_x0[1]:.2f}), the spread around it {spread:.2f}."
@@ -665,11 +642,10 @@ def l1_best(xt, t, cond=None):
     centre = line.means.T + kept.sqrt() * 0.01 / spread * surprise  # of x_0 given x_t
     sd = ((1 - kept) * 0.01 / spread).sqrt()
     share = line.responsibilities(xt, kept[:, 0])
-    low, high = torch.full_like(xt, -3), torch.full_like(xt, 3)
-    for _ in range(25):
-        middle = (low + high) / 2
+    middle, step = torch.zeros_like(xt), 2.0
+    for _ in range(25):  # towards the median of x_0
         below = (share * Normal(centre, sd).cdf(middle)).sum(1, keepdim=True) < 0.5
-        low, high = torch.where(below, middle, low), torch.where(below, high, middle)
+        middle, step = torch.where(below, middle + step, middle - step), step / 2
     return (xt - kept.sqrt() * middle) / (1 - kept).sqrt()
 
 
@@ -797,7 +773,8 @@ for left, right in zip(steps, steps[1:], strict=False):
     card.arrow(left, right)
 for i, word in enumerate(("Jensen", "Bayes", "Gaussians", "drop $w_t$")):
     card.text((steps[i].x + steps[i + 1].x) / 2, 1.3, word)
-card.text(3.8, 0.2, r"a perfect network answers $E[\epsilon\,|\,x_t]$; its loss is best$_t$")
+best = r"a perfect network answers $E[\epsilon\,|\,x_t]$; its loss is best$_t$"
+card.text(3.8, 0.2, best)
 card.show(
     "Five boxes: -log p(x_0) is out of reach; Jensen gives the bound L, elbo_terms; "
     "Bayes a sum of divergences, q_posterior; Gaussians distances of means, "
@@ -835,6 +812,8 @@ pair = mixture("pair")
 clean = pair.sample(8000, generator=generator)
 sizes = {4: 8000, 10: 8000, 30: 8000, 100: 4000, 300: 3000, 1000: 2000}
 gaps = {"fixed_large": [], "fixed_small": []}
+
+# %%
 for length, size in sizes.items():
     bars = make_schedule("cosine", length).alphas_cumprod
     for kind, found in gaps.items():
@@ -941,6 +920,7 @@ x0, eps = torch.randn(2, 4, 3, generator=generator, dtype=torch.float64)
 xt = q_sample(x0, ts, levels, eps)
 
 
+# %%
 def worst_difference(rows):
     worst = 0.0
     for source, second in rows.items():
@@ -1035,6 +1015,8 @@ off = {
     "v_prediction": c * guess - s * x0_guess - (c * eps - s * x0),
     "score": (eps - guess) / s,
 }
+
+# %%
 for name, weight in (
     ("min(SNR, 5)", ratio.clamp(max=5)), ("no cut", ratio),
     ("max(SNR, 5)", ratio.clamp(min=5)), ("sin(t)", ts.double().sin()),
