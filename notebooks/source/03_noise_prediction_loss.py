@@ -204,8 +204,8 @@ my_prediction = "large"  # "small", "middle" or "large"
 # %% [markdown]
 # ## From one average to a bound
 #
-# You cannot train on (03.2) yet. Its logarithm is one of an *average over walks*, so each step of training would need many whole walks.
-# An average of logarithms is content with one walk, even with one step of it. Jensen's inequality leads from the one to the other: since $-\log$ is convex, $-\log$ of a mean is at most the mean of $-\log$.
+# You cannot train on (03.2) yet. It asks for the logarithm of an *average over walks*, so each step of training would need many whole walks.
+# An average of logarithms can be estimated from one walk, even from one step of it. Jensen's inequality leads from the one to the other: since $-\log$ is convex, $-\log$ of a mean is at most the mean of $-\log$.
 # (Try 1 and 9: $-\log 5 = -1.61$, and the mean of $-\log 1$ and $-\log 9$ is $-1.10$.) So
 #
 # $$-\log p_\theta(x_0) \le E_q\left[-\log p(x_T) - \sum_{t=1}^T \log \frac{p_\theta(x_{t-1} \mid x_t)}{q(x_t \mid x_{t-1})}\right] = L \tag{03.3}$$
@@ -286,7 +286,7 @@ drawing.show(
 # %% [markdown]
 # ## From divergences to distances
 #
-# A divergence is an integral, and a loss should be a formula. Between two Gaussians it is one. Take one coordinate, $q = N(\tilde\mu, \tilde\beta)$ and $p = N(\mu_\theta, \zeta^2)$, and write out the logarithms:
+# A divergence is an integral, and a loss should be a formula. Between two Gaussians it is one. Take one coordinate. Call mean and variance of the step that knows $x_0$ $\tilde\mu$ and $\tilde\beta$, so $q = N(\tilde\mu, \tilde\beta)$ and $p = N(\mu_\theta, \zeta^2)$, and write out the logarithms:
 #
 # $$\mathrm{KL} = E_q\left[\tfrac12 \log\frac{\zeta^2}{\tilde\beta} - \frac{(x-\tilde\mu)^2}{2 \tilde\beta} + \frac{(x-\mu_\theta)^2}{2 \zeta^2}\right] \tag{03.8}$$
 #
@@ -306,7 +306,7 @@ drawing.show(
 #
 # $$r = x_{t-1} - \frac{\sqrt{\alpha_t}\,(1-\bar\alpha_{t-1})}{1-\bar\alpha_t}\left(x_t - \sqrt{\bar\alpha_t}\,x_0\right)$$
 #
-# This rest $r$ is uncorrelated with $x_t$. For Gaussians that means independent, so $r$ stays the same Gaussian when $x_t$ becomes known, and $x_{t-1}$ is Gaussian too. The bracket is $\sqrt{1-\bar\alpha_t}\,\epsilon$, and $r$ has mean $\sqrt{\bar\alpha_{t-1}}\,x_0$:
+# The rest $r$ is uncorrelated with $x_t$. For Gaussians that means independent, so $r$ stays the same Gaussian when $x_t$ becomes known, and $x_{t-1}$ is Gaussian too. The bracket is $\sqrt{1-\bar\alpha_t}\,\epsilon$, and $r$ has mean $\sqrt{\bar\alpha_{t-1}}\,x_0$:
 #
 # $$\tilde\mu_t = \sqrt{\bar\alpha_{t-1}}\,x_0 + \frac{\sqrt{\alpha_t}\,(1-\bar\alpha_{t-1})}{\sqrt{1-\bar\alpha_t}}\,\epsilon \tag{03.11}$$
 #
@@ -379,7 +379,7 @@ print(f"t = 1: {w[0]:.2f}, least: {w.min():.4f}, t = 1000: {w[-1]:.3f}")
 # %% [markdown]
 # ## Train it
 #
-# What is missing is a network that does it. In plain English: take data. Draw a level for each point. Draw noise. Mix them. Let the network guess the noise, and move its weights so that the guess gets closer.
+# You have a loss and no network yet. In plain English, this is what you do: take data. Draw a level for each point. Draw noise. Mix them. Let the network guess the noise, and move its weights so that the guess gets closer.
 
 # %% tags=["long"]
 drawing = Drawing(7.4, 2.5, "One step of training")
@@ -497,7 +497,7 @@ show(fig, alt=(
 # %% [markdown]
 # ## The best answer is a conditional mean
 #
-# All data is like the pixel. Fix $x_t$ and write $\epsilon^\star = E[\epsilon \mid x_t]$. For any answer $\hat\epsilon$,
+# One pixel proves nothing about your moons. Fix $x_t$ and write $\epsilon^\star = E[\epsilon \mid x_t]$. For any answer $\hat\epsilon$,
 #
 # $$E\big[\lVert \epsilon - \hat\epsilon\rVert^2 \mid x_t\big]
 # = E\big[\lVert (\epsilon - \epsilon^\star) + (\epsilon^\star - \hat\epsilon)\rVert^2 \mid x_t\big]
@@ -575,32 +575,29 @@ print(f"Averaged over all t the best possible loss is {means.mean():.2f}.")
 # %% [markdown]
 # ## Look
 #
-# What does the best answer look like? The picture shows the posterior $q(x_0 \mid x_t)$, where the clean point may have been, and its mean. (A best answer $\hat\epsilon$ is also a best guess of the data: solve $x_t = \sqrt{\bar\alpha_t}\,\hat x_0 + \sqrt{1-\bar\alpha_t}\,\hat\epsilon$ for $\hat x_0$.)
+# You know numbers of the best answer, and have not seen it yet. The picture shows the posterior $q(x_0 \mid x_t)$, where the clean point may have been, and its mean. (A best answer $\hat\epsilon$ is also a best guess of the data: solve $x_t = \sqrt{\bar\alpha_t}\,\hat x_0 + \sqrt{1-\bar\alpha_t}\,\hat\epsilon$ for $\hat x_0$.)
 #
 # **Task.** Leave the position at 0.4 and move $t$ up from 20. Where does the best $\hat x_0$ leave its arc for the empty space between the arcs, and where does the posterior lie then?
 
 # %%
-axis = torch.linspace(-2.4, 2.4, 80, dtype=torch.float64)
-plane = torch.cartesian_prod(axis, axis)[:, [1, 0]]  # rows: one second coordinate
-
-
 def posterior_picture(t, position):
     xt, level = torch.tensor([[position, 0.0]]).double(), levels[t].item()
-    fits = -((xt - level**0.5 * plane) ** 2).sum(1) / (2 * (1 - level))
+    side = torch.linspace(-2.4, 2.4, 80).double()
+    plane = torch.cartesian_prod(side, side)[:, [1, 0]]  # (6400, 2)
+    fits = Normal(level**0.5 * plane, (1 - level) ** 0.5).log_prob(xt).sum(1)
     chance = (moons.log_prob(plane) + fits).softmax(0).reshape(80, 80)
-    best_x0 = moons.posterior_mean(xt, level)[0].tolist()
+    first, second = moons.posterior_mean(xt, level)[0].tolist()
     spread = moons.posterior_covariance(xt, level)[0].trace().sqrt().item()
     fig, ax = figure(5.2, 3.6)
     ax.imshow(chance, origin="lower", extent=(-2.4, 2.4) * 2)
     ax.plot(position, 0, "P", color="white", mec="black", ms=10, label="$x_t$")
-    ax.plot(*best_x0, "o", color=COLORS[1], mec="white", label=r"best $\hat x_0$")
-    fig.legend(loc="outside right upper")
+    ax.plot(first, second, "o", color=COLORS[1], mec="white", label=r"best $\hat x_0$")
+    fig.legend(loc="outside right upper", title=f"index {t}\nspread {spread:.2f}\n")
     ax.set(xlabel="first coordinate", ylabel="second coordinate")
-    ax.set_title(f"Index {t}: spread {spread:.2f}", loc="left")
     ax.grid(False)
     return fig, (
         f"Posterior of x_0 for x_t = ({position:.1f}, 0) at index {t}. The best x_0 is "
-        f"({best_x0[0]:.2f}, {best_x0[1]:.2f}), the spread around it {spread:.2f}."
+        f"({first:.2f}, {second:.2f}), the spread around it {spread:.2f}."
     )
 
 
