@@ -659,7 +659,7 @@ for name, model in (("mean", line.model(hundred.alphas_cumprod)), ("median", l1_
     print(f"{name:6s} {shares.mean():.1f} % near +1 (sd {shares.std():.1f}), data 70 %")
 
 # %% [markdown]
-# The rare kind of data becomes rarer, and every single sample looks fine, so nobody notices. (We measured L1 only, not Huber.)
+# The rare kind of data becomes rarer, and no single sample shows it. (We measured L1 only, not Huber.)
 #
 # ### Comparing losses of two schedules
 #
