@@ -9,7 +9,7 @@
 # - compute the lowest loss that any network can reach, and compare yours with it,
 # - say why the loss is a square.
 #
-# You need: lessons 01 and 02, conditional probability and Bayes' rule.
+# You need: lessons 01 and 02, conditional probability, Bayes' rule, jointly Gaussian variables.
 #
 # **Measured cost:** 0.8 min on 2 cores, 1.0 GB of memory at the peak.
 #
@@ -79,8 +79,8 @@ drawing.show(
 # Training needs one number that says how good the model is. A sensible wish is that *the model gives the data a high probability*. So compute it:
 # let the model walk a thousand times, and see how often it ends close to the data.
 #
-# We try this with a model that is known to be good. Our data is `mixture("moons")`, two arcs made of twelve Gaussians. For such a mixture the best answer of a network is known exactly,
-# and `moons.model` gives it. (`p_sample_loop` walks. Lesson 04 opens it.)
+# We try this with the best network there is. Our data is `mixture("moons")`, two arcs made of twelve Gaussians. For such a mixture that network is known exactly: it is `moons.model`.
+# (`p_sample_loop` walks; lesson 04 opens it.) Images have thousands of numbers. We tie eight points of the moons together into *one* piece of data with 16.
 
 # %%
 perfect, first_sd = moons.model(short.alphas_cumprod), short.betas[0].sqrt()
@@ -104,8 +104,8 @@ print("eight points, five times:", *(f"{v:.0f}" for v in estimates))
 print(f"density of the data there: {moons.log_prob(eight).sum():.1f} (all logarithms)")
 
 # %% [markdown]
-# Eight points are only 16 numbers, and the result is already useless. The left panel below shows why. Few walks come close to *one* point,
-# and a walk counts only if it comes close to all eight at once.
+# With only 16 numbers the result is already useless. The left panel below shows why. Few walks come close to *one* point,
+# and to count, a walk has to come close to all eight at once.
 #
 # Here is the idea that mends it: do not wait until the model finds the data. **Start at the data.** You can walk from there, because you know how to add noise (right panel).
 # Then ask the model how likely it is to take the same way back.
@@ -128,8 +128,8 @@ for ax in axes:
         xlabel="first coordinate", ylabel="second coordinate",
     )
 show(fig, alt=(
-    "Left: a thousand grey dots on two arcs and a star, one data point; hardly any dot "
-    "touches the star. Right: six ragged lines run from the star in all directions."
+    "Left: a thousand grey dots on two arcs and a star, one data point; few of them lie "
+    "within 0.05 of it. Right: six ragged lines run from the star in all directions."
 ))
 
 # %% [markdown]
@@ -140,6 +140,8 @@ show(fig, alt=(
 # and we multiply and divide by the probability of the noise's walk, $q(x_{1:T} \mid x_0) = \prod_t q(x_t \mid x_{t-1})$. The integral becomes an average over walks that start at $x_0$:
 #
 # $$p_\theta(x_0) = E_{q(x_{1:T} \mid x_0)}\left[\frac{p(x_T) \prod_t p_\theta(x_{t-1} \mid x_t)}{\prod_t q(x_t \mid x_{t-1})}\right] \tag{03.2}$$
+#
+# (In the code, `q_posterior` steps back from a guess of $x_0$. It is derived below.)
 
 # %%
 def from_the_data(x0, seed):
@@ -160,7 +162,7 @@ print("eight points, five times:", *(f"{v:.1f}" for v in estimates))
 print(f"density of the data there: {moons.log_prob(eight).sum():.1f}")
 
 # %% [markdown]
-# The five estimates now agree with each other, and the model's probability comes out a little below the data's own density. The next sections turn (03.2) into a loss.
+# The five estimates now agree to within 0.4. They lie 0.6 to 1.0 below the data's own log-density.
 
 # %% [markdown]
 # ## Recall
@@ -210,8 +212,8 @@ my_prediction = "large"  # "small", "middle" or "large"
 #
 # $$-\log p_\theta(x_0) \le E_q\left[-\log p(x_T) - \sum_{t=1}^T \log \frac{p_\theta(x_{t-1} \mid x_t)}{q(x_t \mid x_{t-1})}\right] = L \tag{03.3}$$
 #
-# This is eq. 3 of Ho et al. 2020 ([arXiv 2006.11239](https://arxiv.org/abs/2006.11239)); $-L$ is called the evidence lower bound, ELBO. What did we give up? Divide the fraction in (03.2) by $p_\theta(x_0)$. Above the line the model's own
-# $p_\theta(x_{1:T} \mid x_0)$ is left, so
+# This is eq. 3 of Ho et al. 2020 ([arXiv 2006.11239](https://arxiv.org/abs/2006.11239)); $-L$ is called the evidence lower bound, ELBO. What did we give up? Divide the fraction in (03.2) by $p_\theta(x_0)$. Its upper part becomes the model's own
+# $p_\theta(x_{1:T} \mid x_0)$, so
 #
 # $$L + \log p_\theta(x_0) = E_q\left[\log \frac{q(x_{1:T} \mid x_0)}{p_\theta(x_{1:T} \mid x_0)}\right] = \mathrm{KL}(q\,\Vert\,p_\theta) \ge 0 \tag{03.4}$$
 #
@@ -220,7 +222,7 @@ my_prediction = "large"  # "small", "middle" or "large"
 # %% [markdown]
 # ## Turn each step around
 #
-# Each fraction in (03.3) compares a step back with a step forward, and these are distributions of different things. To compare like with like, turn the step of noise around. Bayes' rule does that. We hold $x_0$ fixed, because without it nobody knows the densities. For $t \ge 2$,
+# Each fraction in (03.3) compares a step back with a step forward, and these are distributions of different things. To compare like with like, turn the step of noise around. Bayes' rule does that. We hold $x_0$ fixed: given $x_{t-1}$ it changes nothing, and without it nobody knows the densities. For $t \ge 2$,
 #
 # $$q(x_t \mid x_{t-1}) = q(x_t \mid x_{t-1}, x_0) = \frac{q(x_{t-1} \mid x_t, x_0)\; q(x_t \mid x_0)}{q(x_{t-1} \mid x_0)} \tag{03.5}$$
 #
@@ -281,12 +283,12 @@ drawing.show(
 )
 
 # %% [markdown]
-# From left to right: $L_T$ holds no weights and says how far the end of the chain is from pure noise. Each $L_{t-1}$ compares the model's step with the step of somebody who knows $x_0$. $L_0$ is the last step to the data.
+# $L_T$ has no network in it and says how far the end of the chain is from pure noise. Each $L_{t-1}$ compares the model's step with the step of somebody who knows $x_0$. $L_0$ is the last step to the data.
 
 # %% [markdown]
 # ## From divergences to distances
 #
-# A divergence is an integral, and a loss should be a formula. Between two Gaussians it is one. Take one coordinate. Call mean and variance of the step that knows $x_0$ $\tilde\mu$ and $\tilde\beta$, so $q = N(\tilde\mu, \tilde\beta)$ and $p = N(\mu_\theta, \zeta^2)$, and write out the logarithms:
+# A divergence is an integral, and a loss should be a formula. Between two Gaussians it is one, and the next section shows that the step that knows $x_0$ is a Gaussian. For one coordinate $x$ of $x_{t-1}$, let that step be $q = N(\tilde\mu, \tilde\beta)$ and the model's $p = N(\mu_\theta, \zeta^2)$. Write out the logarithms:
 #
 # $$\mathrm{KL} = E_q\left[\tfrac12 \log\frac{\zeta^2}{\tilde\beta} - \frac{(x-\tilde\mu)^2}{2 \tilde\beta} + \frac{(x-\mu_\theta)^2}{2 \zeta^2}\right] \tag{03.8}$$
 #
@@ -324,9 +326,9 @@ drawing.show(
 # $$L_{t-1} = \underbrace{\frac{\beta_t^2}{2\zeta_t^2\,\alpha_t\,(1-\bar\alpha_t)}}_{w_t}\;
 # \lVert \epsilon - \epsilon_\theta(x_t, t)\rVert^2 + \text{constant} \tag{03.13}$$
 #
-# (At $t = 1$ there is no divergence. But $L_0$ is $-\log$ of a Gaussian around $\mu_\theta$, and (03.12) gives $\tilde\mu_1 = x_0$, so it has the same form, with $\zeta_1^2 = \beta_1$.)
+# (At $t = 1$ there is no divergence. But $L_0$ is $-\log$ of a Gaussian around $\mu_\theta$, and (03.12) gives $\tilde\mu_1 = x_0$, so it has the same form. There $\tilde\beta_1 = 0$ is no choice for $\zeta_1^2$, and one takes $\beta_1$.)
 #
-# The check uses none of this algebra. On a grid of candidates for $x_{t-1}$, Bayes' rule gives the step that knows $x_0$, a wrong noise gives the model's step, and their divergence is a sum. It must be $w_t$ times the squared error of the noise, and it must notice if we leave out $\alpha_t$.
+# The check does not use our $\tilde\mu_t$. On a grid of candidates for $x_{t-1}$, Bayes' rule gives the step that knows $x_0$. A wrong noise in $\mu_\theta$ gives the model's step. Their divergence is a sum; it must be $w_t$ times the squared error of the noise, and something else if we leave out $\alpha_t$.
 
 # %%
 x0, eps, guess = 0.7, -0.4, 0.3
@@ -353,7 +355,7 @@ for t in (5, 20, 40):
 #
 # $$L_{\text{simple}} = E_{t, x_0, \epsilon}\,\lVert \epsilon - \epsilon_\theta(x_t, t)\rVert^2 \tag{03.14}$$
 #
-# How much is dropped?
+# (In code the mean runs over the coordinates too.) How much is dropped?
 
 # %%
 every = torch.arange(1000)
@@ -379,7 +381,7 @@ print(f"t = 1: {w[0]:.2f}, least: {w.min():.4f}, t = 1000: {w[-1]:.3f}")
 # %% [markdown]
 # ## Train it
 #
-# You have a loss and no network yet. In plain English, this is what you do: take data. Draw a level for each point. Draw noise. Mix them. Let the network guess the noise, and move its weights so that the guess gets closer.
+# You have a loss and no network yet. In plain English: take data. Draw a level for each point. Draw noise. Mix them. Let the network guess the noise, and move its weights so that the guess gets closer.
 
 # %% tags=["long"]
 drawing = Drawing(7.4, 2.5, "One step of training")
@@ -443,7 +445,7 @@ show(fig, alt=(
 ))
 
 # %% [markdown]
-# The package's version checks its arguments, offers the choices of Going further, and is otherwise this:
+# The package does the same. It also checks its arguments and offers the choices of Going further:
 
 # %%
 torch.manual_seed(0)
@@ -461,7 +463,7 @@ show_source(diffusion_loss, train_step)
 # %% [markdown]
 # ## The smallest case by hand
 #
-# One thing is odd. The loss stopped at about 0.22, far from zero. Is the network bad, or is the task?
+# One thing is odd. The last losses average about 0.22, far from zero. Is the network bad, or is the task?
 #
 # Play the game yourself, with one pixel. $x_0$ is $+1$ or $-1$, each with probability $\tfrac12$. Take $\bar\alpha_t = \tfrac12$, so signal and noise both have the factor $0.7071$, and suppose that you see $x_t = 0.5$. Two explanations fit:
 #
@@ -504,7 +506,7 @@ show(fig, alt=(
 # = \underbrace{E\big[\lVert \epsilon - \epsilon^\star\rVert^2 \mid x_t\big]}_{\text{nobody can avoid it}}
 # + \underbrace{\lVert \epsilon^\star - \hat\epsilon\rVert^2}_{\text{your excess}} \tag{03.16}$$
 #
-# The cross term is $2\,(\epsilon^\star - \hat\epsilon) \cdot E[\epsilon - \epsilon^\star \mid x_t]$, and that mean is zero by the definition of $\epsilon^\star$. So the best network answers $E[\epsilon \mid x_t]$, whatever the weight at that $t$, and its loss is a variance.
+# The cross term is $2\,(\epsilon^\star - \hat\epsilon) \cdot E[\epsilon - \epsilon^\star \mid x_t]$, and that mean is zero by the definition of $\epsilon^\star$. So the best network answers $E[\epsilon \mid x_t]$, whatever the weight at that $t$, and its loss, the *floor*, is a variance.
 # From $\epsilon = (x_t - \sqrt{\bar\alpha_t}\,x_0)/\sqrt{1-\bar\alpha_t}$ this variance is $\bar\alpha_t/(1-\bar\alpha_t)$ times that of $x_0$, averaged over the $D$ coordinates:
 #
 # $$\text{best}_t = \frac{\bar\alpha_t}{1-\bar\alpha_t}\cdot\frac{1}{D}\,E\,\operatorname{tr}\operatorname{Cov}(x_0 \mid x_t) \tag{03.17}$$
@@ -569,13 +571,13 @@ print(f"The error is largest at {answer} t ({said}): {floor[0]:.1f} at t = 1, "
 print(f"Averaged over all t the best possible loss is {means.mean():.2f}.")
 
 # %% [markdown]
-# At $t = 1$ the noise has standard deviation 0.01, and the arcs are smooth at that scale. A point says almost nothing about where it was before, so the best answer is close to 0 and its error close to 1, the variance of the noise.
-# At $t = 1000$ the point *is* the noise. The loss is large where the task carries no information. So your network has not failed: nearly all of its loss is the floor.
+# At $t = 1$ the noise has standard deviation 0.01, and the arcs are smooth at that scale. A point says almost nothing about which way it was moved, so the best answer is close to 0 and its error close to 1, the variance of the noise.
+# At $t = 1000$ the point *is* the noise. The loss is large where $x_t$ says nothing about the noise. So your network has not failed: nearly all of its loss is the floor.
 
 # %% [markdown]
 # ## Look
 #
-# You know numbers of the best answer, and have not seen it yet. The picture shows the posterior $q(x_0 \mid x_t)$, where the clean point may have been, and its mean. (A best answer $\hat\epsilon$ is also a best guess of the data: solve $x_t = \sqrt{\bar\alpha_t}\,\hat x_0 + \sqrt{1-\bar\alpha_t}\,\hat\epsilon$ for $\hat x_0$.)
+# So far the best answer is only numbers. The picture shows the posterior $q(x_0 \mid x_t)$, where the clean point may have been, and its mean. (The best answer $\epsilon^\star$ is also a best guess of the data: solve $x_t = \sqrt{\bar\alpha_t}\,\hat x_0 + \sqrt{1-\bar\alpha_t}\,\epsilon^\star$ for $\hat x_0$.)
 #
 # **Task.** Leave the position at 0.4 and move $t$ up from 20. Where does the best $\hat x_0$ leave its arc for the empty space between the arcs, and where does the posterior lie then?
 
@@ -659,7 +661,7 @@ for name, model in (("mean", line.model(hundred.alphas_cumprod)), ("median", l1_
     print(f"{name:6s} {shares.mean():.1f} % near +1 (sd {shares.std():.1f}), data 70 %")
 
 # %% [markdown]
-# The rare kind of data becomes rarer, and no single sample shows it. (We measured L1 only, not Huber.)
+# Here the rare kind of data becomes rarer, and no single sample shows it. (We measured L1 only, not Huber.)
 #
 # ### Comparing losses of two schedules
 #
@@ -680,7 +682,7 @@ for name in ("linear", "cosine"):
 # %% [markdown]
 # ## Your turn
 #
-# Each check runs your function on several cases and names a known mistake. `hint("03.2")` helps in steps, `solution("03.2")` comes after a try.
+# Each check tries your answer and names known mistakes. `hint("03.2")` helps in steps, `solution("03.2")` comes after a try.
 
 # %%
 from diffusion_course import check, exercise
@@ -715,7 +717,7 @@ def training_step(model, x0, optimizer, alphas_cumprod, generator):
 check("03.6", training_step)
 
 # %% [markdown]
-# The next three belong to sections of Going further: *The score is the noise, rescaled*, *Four names for one prediction* and *Weights between the bound and L_simple*. Come back to them when you have read those.
+# The next three belong to sections of Going further: *The score is the noise, rescaled*, *Four names for one prediction* and *Weights between the bound and L_simple*. Come back after reading those.
 
 # %%
 exercise("03.1")
@@ -790,7 +792,7 @@ card.show(
 #
 # What you still lack is the walk back. You used `p_sample_loop` as a machine; lesson 04 opens it.
 #
-# To read next: Ho, Jain & Abbeel 2020, https://arxiv.org/abs/2006.11239, sections 2 and 3: the derivation that you have just redone, in two pages.
+# To read next: Ho, Jain & Abbeel 2020, https://arxiv.org/abs/2006.11239, sections 2 and 3: the same derivation in two pages.
 
 # %% [markdown]
 # ## Going further
@@ -800,7 +802,7 @@ card.show(
 # %% [markdown]
 # ### The bound, measured
 #
-# How much do Jensen and the Gaussian steps cost? `elbo_terms` draws every term of (03.7) once. We feed it the perfect network of the mixture `pair`, so nothing is left to learn, and subtract the known $-\log q(x_0)$ of the data. Both choices of the variance $\zeta_t^2$ that the paper names are tried, $\beta_t$ and $\tilde\beta_t$.
+# How much do Jensen and the Gaussian steps cost? `elbo_terms` draws every term of (03.7) once. We feed it the perfect network of the mixture `pair`, so nothing is left to learn, and subtract the known $-\log q(x_0)$ of the data. Averaged over the data, what is left is the gap (03.4) plus the divergence of the model from the data. Both choices of the variance $\zeta_t^2$ that the paper names are tried, $\beta_t$ and $\tilde\beta_t$.
 # Guess first: what happens to the gap as $T$ grows?
 
 # %%
@@ -852,12 +854,12 @@ show(fig, alt=(
 ))
 
 # %% [markdown]
-# With $\zeta_t^2 = \beta_t$ the gap shrinks, and from $T = 100$ on it is no more than a few standard errors. With $\tilde\beta_t$, the variance of somebody who knows $x_0$, it is still open at $T = 1000$. The reason sits at the smallest $t$. There the data is flat at the scale of the noise, so $x_t$ hardly says where $x_0$ is, and the right variance of the step is $\beta_t$.
+# With $\zeta_t^2 = \beta_t$ the gap shrinks, and from $T = 100$ on it is no more than a few standard errors. With $\tilde\beta_t$, the variance of somebody who knows $x_0$, it is still open at $T = 1000$. The reason sits at the smallest $t$. There the data is flat at the scale of the noise: seen from $x_t$, the clean point may lie on any side, as far away as the noise reaches, and the right variance of the step is close to $\beta_t$. Somebody who knows $x_0$ has only $\tilde\beta_t$, the variance of the rest $r$ in *From means to noise*: $\tilde\beta_t = \beta_t\,(1-\bar\alpha_{t-1})/(1-\bar\alpha_t)$.
 # By (03.9), with $\beta_t$ in the place of its $\tilde\beta$, $\tilde\beta_t$ in the place of its $\zeta^2$ and $\rho_t = \beta_t/\tilde\beta_t$, all steps together cost
 #
-# $$\sum_{t=2}^T \tfrac{D}{2}\,(\rho_t - 1 - \log\rho_t), \qquad \rho_t \approx \frac{t}{t-1}\ \text{for small } t \tag{03.18}$$
+# $$\sum_{t=2}^T \tfrac{D}{2}\,(\rho_t - 1 - \log\rho_t), \qquad \rho_t = \frac{1-\bar\alpha_t}{1-\bar\alpha_{t-1}} \tag{03.18}$$
 #
-# With $\rho_t = t/(t-1)$ this is $D/2$ times the sum of $\frac{1}{t-1} - \log\frac{t}{t-1}$, which runs to Euler's constant 0.577 as $T$ grows, so no number of steps removes it. The printed sums for our schedule take their time to get there. They are for data that is flat at every level; the measured gap lies near them from $T = 300$ on, and below them from 10 to 100.
+# While $\beta_1, \dots, \beta_t$ are about equal and $1-\bar\alpha_t$ is small, $\rho_t \approx t/(t-1)$. With that the sum is $D/2$ times the sum of $\frac{1}{t-1} - \log\frac{t}{t-1}$, which runs to Euler's constant 0.577 as $T$ grows, so no number of steps removes it. In the cosine schedule the first $\beta$ are about equal only for $t$ well below $0.01\,T$, and the printed sums take their time to get there. They are for data that is flat at every level; the measured gap lies near them from $T = 300$ on, and below them from 10 to 100.
 # For data on single points $\tilde\beta_t$ would be the better choice; lesson 04 returns to it.
 
 # %% [markdown]
@@ -874,7 +876,7 @@ show(fig, alt=(
 # M_{\text{score}} = \begin{pmatrix} \cos\varphi & \sin\varphi \\ 0 & -1/\sin\varphi \end{pmatrix}
 # \end{gathered} \tag{03.19}$$
 #
-# Here $v = \cos\varphi\,\epsilon - \sin\varphi\,x_0$ (Salimans & Ho 2022, [arXiv 2202.00512](https://arxiv.org/abs/2202.00512), appendix D). Conditional means obey the same equations, because $x_t$ is given; so a perfect predictor of one is a perfect predictor of all.
+# Here $v = \cos\varphi\,\epsilon - \sin\varphi\,x_0$ (Salimans & Ho 2022, [arXiv 2202.00512](https://arxiv.org/abs/2202.00512), appendix D); it is the derivative of $x_t$ by $\varphi$. The score's row anticipates (03.22). Conditional means obey the same equations, because $x_t$ is given; so a perfect predictor of one is a perfect predictor of all.
 #
 # **Where each breaks down** is in the determinants: $\cos\varphi$, $-\sin\varphi$, $1$ and $-1/\tan\varphi$. Without signal ($\cos\varphi = 0$) neither the noise nor the score determines $x_0$. Without noise ($\sin\varphi = 0$) $x_0$ does not determine the noise. For $v$ the determinant is 1 everywhere, because $M_v$ is a rotation:
 
@@ -944,7 +946,7 @@ print(f"below 1e-6 with a flipped sign: {flipped < 1e-6}")
 #
 # $$q(x_t) = \int q(x_0)\,N\big(x_t;\, \sqrt{\bar\alpha_t}\,x_0,\, (1-\bar\alpha_t) I\big)\,dx_0 \tag{03.20}$$
 #
-# Differentiate under the integral. The gradient of a Gaussian density is the density times minus the distance from its mean over the variance:
+# Differentiate under the integral. The gradient of a Gaussian density at $x$ is the density times $-(x - \text{mean})/\text{variance}$:
 #
 # $$\nabla q(x_t) = \int q(x_0)\,N(x_t;\, \dots)\left(-\frac{x_t - \sqrt{\bar\alpha_t}\,x_0}{1-\bar\alpha_t}\right)dx_0 \tag{03.21}$$
 #
@@ -983,10 +985,10 @@ show(fig, alt=(
 # %% [markdown]
 # ### Weights between the bound and L_simple
 #
-# "Mean squared error" is a different loss for each name of the prediction, and papers choose weights between the two extremes of the core. To compare them, measure every error in units of the noise's. Let the predicted noise be off by $d$. Then $\hat x_0$ is off by $d\tan\varphi$, $v$ by $d/\cos\varphi$ and the score by $d/\sin\varphi$.
+# "Mean squared error" is a different loss for each name of the prediction, and papers use other weights than the two of the core. To compare them, measure every error in units of the noise's. Let the predicted noise be off by $d$. Up to the sign, $\hat x_0$ is then off by $d\tan\varphi$, $v$ by $d/\cos\varphi$ and the score by $d/\sin\varphi$.
 # With $\mathrm{SNR} = \bar\alpha_t/(1-\bar\alpha_t) = 1/\tan^2\varphi$ from lesson 02:
 #
-# | prediction | its squared error, in units of the noise's | a weight $w$ on the noise's error is this weight on its own |
+# | prediction | its squared error, in units of the noise's | weight on its squared error that has the effect of $w$ on the noise's |
 # |---|---|---|
 # | $\epsilon$ | $1$ | $w$ |
 # | $x_0$ | $1/\mathrm{SNR}$ | $w \cdot \mathrm{SNR}$ |
@@ -997,6 +999,7 @@ show(fig, alt=(
 #
 # $$w_\epsilon = \frac{\min(\mathrm{SNR}, \gamma)}{\mathrm{SNR}},\qquad w_v = \frac{\min(\mathrm{SNR}, \gamma)}{\mathrm{SNR}+1} \tag{03.23}$$
 #
+# On the noise's error this is 0.0005 at $t = 1$, where the bound has 0.50 and $L_{\text{simple}}$ has 1: min-SNR does not lie between the two. By (03.16) no positive weight changes the best answer at a given $t$; it decides where a network of limited size and training time spends its effort.
 # The authors report faster training on images. Nothing derives $\gamma = 5$; it is a setting that worked.
 #
 # To check the package, we measure the error of $x_0$ directly, weigh it by $\min(\mathrm{SNR}, 5)$ typed by hand, and ask whether the package's weights on the other errors give the same losses. Three wrong weights must not.
