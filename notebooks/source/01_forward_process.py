@@ -180,7 +180,7 @@ show(fig, alt=(
 ))
 
 # %% [markdown]
-# Half is gone after a quarter of the way; the second half of the chain works on the last 8 %.
+# Half is gone after about a quarter of the way; the second half of the chain works on the last 8 %.
 
 # %% [markdown]
 # ## One step of noise
@@ -419,12 +419,8 @@ show(fig, alt=(
 # $$q(x_t) = \sum_k w_k\; N\left(x_t;\ \sqrt{\bar\alpha_t}\, m_k,\ \bar\alpha_t V_k + 1 - \bar\alpha_t\right) \tag{01.10}$$
 #
 # The weights stay, the means move to 0, and the variances move to 1. In more dimensions each covariance $S_k$ becomes
-# $\bar\alpha_t S_k + (1-\bar\alpha_t) I$; *Going further* shows why. This method of the package does it:
-
-# %%
-show_source(GaussianMixture.at)
-
-# %% [markdown]
+# $\bar\alpha_t S_k + (1-\bar\alpha_t) I$; *Going further* shows why.
+#
 # **Check without any of this algebra.** Put a density on a grid. One step spreads the value at $y$ into a small normal around
 # $\sqrt{1-\beta}\,y$, and the new density is the sum over all $y$. We take six big steps by such sums alone, then compare with (01.10), and with a formula that forgets the data's own variance.
 
@@ -435,17 +431,25 @@ for beta in big_betas:
     step = torch.distributions.Normal((1 - beta).sqrt() * grid, beta.sqrt())
     summed = step.log_prob(grid[:, None]).exp() @ summed * 0.01  # (G to, G from)
 level = (1 - big_betas).prod().item()
-right = two_heaps.at(level)
-forgetful = GaussianMixture(
-    right.weights, right.means, torch.full((2, 1, 1), 1 - level).double()
-)
-for name, formula in (("the formula", right), ("no variance of its own", forgetful)):
-    gap = (summed - formula.log_prob(grid[:, None]).exp()).abs().max().item()
+
+
+def formula(own):  # (01.10); `own` multiplies the data's own variances
+    return GaussianMixture(
+        two_heaps.weights, level**0.5 * two_heaps.means,
+        own * level * two_heaps.covariances + 1 - level,
+    )
+
+
+for name, own in (("the formula", 1), ("no variance of its own", 0)):
+    gap = (summed - formula(own).log_prob(grid[:, None]).exp()).abs().max().item()
     said = "below 1e-12" if gap < 1e-12 else f"{gap:.4f}"
     print(f"{name:22s} largest difference {said}")
+assert_close(formula(1).covariances, two_heaps.at(level).covariances)
+show_source(GaussianMixture.at)
 
 # %% [markdown]
-# Now the thousand steps of the course, with 20,000 numbers that walk:
+# The method of the package has any number of dimensions and checks its argument; otherwise it is our formula.
+# Its `log_prob(x, level)` drew the first figure. Now the thousand steps of the course, with 20,000 numbers that walk:
 
 # %%
 walkers = run_chain(two_heaps.sample(20_000, generator=generator), {100, 250, 1000})
@@ -527,7 +531,7 @@ Explorer(draw, t=(0, 1000, 50), start={"t": 200})
 # %% [markdown]
 # <details><summary>Answer</summary>
 #
-# TASK_ANSWER
+# To our eye the two curves become one after 700 steps, where the best guess is right 50.4 % of the time. After 500 steps it is right 51.3 %, and we still see two lines.
 #
 # </details>
 
@@ -750,7 +754,7 @@ for t in (100, 105, 120, 150):
 # $\bar\alpha_t\, u^\top S u + 1 - \bar\alpha_t = u^\top\big(\bar\alpha_t S + (1-\bar\alpha_t) I\big)\,u$.
 #
 # This holds for every $u$. A symmetric matrix is known once $u^\top S u$ is known for all unit vectors, and a distribution is known once it is known along all of them (that is the theorem of Cramér and Wold). So $x_t$ is normal with the covariance $\bar\alpha_t S + (1-\bar\alpha_t) I$.
-# We check it on the moons, a mixture of twelve tilted ellipses, with 20,000 points that walk 200 steps.
+# We check it on the moons, a mixture of twelve tilted ellipses, with 20,000 points that walk 200 steps. The standard errors of the measured entries are about 0.01, and we allow 0.05.
 
 # %%
 moons, t = mixture("moons"), 200
@@ -762,7 +766,7 @@ exact = torch.einsum("k,kij->ij", noisy.weights, noisy.covariances)
 exact = exact + torch.einsum("k,ki,kj->ij", noisy.weights, centred, centred)
 print("measured", [f"{v:.2f}" for v in torch.cov(x.T).flatten().tolist()])
 print("formula ", [f"{v:.2f}" for v in exact.flatten().tolist()])
-assert_close(torch.cov(x.T), exact, rtol=0, atol=0.02)
+assert_close(torch.cov(x.T), exact, rtol=0, atol=0.05)
 
 # %% [markdown]
 # ### Close in each number, not in the whole picture
@@ -800,6 +804,7 @@ nats = gaussian_kl(abar[-1].sqrt() * clean, V.log(), 0 * clean, 0 * clean).sum()
 bits = bits_per_dim(nats, clean.numel())
 apart = abar[-1].sqrt() * clean.norm()  # between the two means, in standard deviations
 right = torch.special.ndtr(apart / 2)
+print(f"abar_T is {abar[-1]:.1e}, and the picture has {clean.numel():,} numbers")
 print(f"{bits:.1e} bits per dimension, {bits * clean.numel():.2f} bits in all")
 print(f"the best guess of one who knows the temple is right {100 * right:.0f} %")
 
@@ -807,6 +812,34 @@ print(f"the best guess of one who knows the temple is right {100 * right:.0f} %"
 # The last line plays the coin game of (01.11) with whole pictures: noise, or $x_T$ of this temple? The variances are 1 to within 0.004 %, so only the means differ, by $\sqrt{\bar\alpha_T}\,\lVert x_0 \rVert$ in the space of all pictures. Along the line that joins them
 # both are normals of variance 1, and naming the nearer one is right with the probability that a standard normal number is below half of that distance.
 # So $10^{-5}$ bits are little for one number, and yet somebody who knows the temple would notice it. Lesson 02 says what a network can do with such a rest, and how to remove it.
+
+# %% [markdown]
+# ### Which heap did it come from?
+#
+# The core said where numbers go. Later lessons will often ask the reverse: you see $x_t$, so from which part of the mixture did it come? Bayes' rule divides one term of (01.10) by their sum:
+#
+# $$p(k \mid x_t) = \frac{w_k\; N\left(x_t;\ \sqrt{\bar\alpha_t}\, m_k,\ \bar\alpha_t V_k + 1 - \bar\alpha_t\right)}{q(x_t)} \tag{01.13}$$
+#
+# The package calls these probabilities `responsibilities`. We let 7,000 numbers of the narrow heap and 13,000 of the wide one walk 250 steps, and count who stands near a few places.
+
+# %%
+start = torch.cat([
+    m + V.sqrt() * torch.randn(n, 1, generator=generator, dtype=torch.float64)
+    for m, V, n in zip(
+        two_heaps.means, two_heaps.covariances[:, 0], (7_000, 13_000), strict=True
+    )
+])
+narrow = torch.arange(20_000) < 7_000
+x = run_chain(start, {250})[250]
+exact = two_heaps.responsibilities(x, abar[249])[:, 0]
+for place in (-1.5, -0.5, 0.0, 0.5, 1.5):
+    near = (x[:, 0] - place).abs() < 0.1
+    share = narrow[near].double().mean()
+    error = (share * (1 - share) / near.sum()).sqrt()
+    print(
+        f"near {place:4.1f}: counted {share:.2f} (error {error:.2f}), "
+        f"formula {exact[near].mean():.2f}"
+    )
 
 # %% [markdown]
 # ### Other factors are other families
