@@ -60,7 +60,7 @@ def run_chain(x0, keep, shrink=lambda beta: math.sqrt(1 - beta), size=math.sqrt)
     return kept
 
 # %% [markdown]
-# Each step shrinks what it finds and adds a little noise. For data that is a single number, we can draw the whole road.
+# Each step shrinks what it finds and adds a little noise. (Its two factors, `shrink` and `size`, are arguments, because we will try others.) For data that is a single number, we can draw the whole road.
 # The data are two heaps of numbers, near $-1.2$ and near $1$. Orange lines are four numbers on their walk; the shading is the exact density of all such numbers.
 
 # %%
@@ -136,8 +136,9 @@ for name, chain in (("only adding", only_adding), ("shrinking, too", photo_chain
     print(f"after {name:14s} {chain[1000].var():.2f}")
 
 # %% [markdown]
-# Only adding fails twice. The temple survives, so you cannot draw such an end without a temple in your hands. And the numbers grow, the more steps the larger.
+# Only adding fails twice. The temple survives, so you cannot draw such an end without a temple in your hands. And the numbers grow with every further step.
 # Shrinking mends both, if it has the right strength. This lesson finds that strength, and then says exactly where a chain ends.
+# (There are models that only add noise, far more of it: see *Going further*.)
 
 # %% [markdown]
 # ## Recall
@@ -175,7 +176,7 @@ fig = plotting.image_strip(
     title=f"Half of the photograph's variance is gone after {answer} steps",
 )
 show(fig, alt=(
-    "The temple clean and after 50, 150, 300, 500 and 1,000 steps. It is grainy at "
+    "The temple clean and at t = 50, 150, 300, 500 and 1,000 steps. It is grainy at "
     "50, an outline in noise at 300, a faint shadow at 500, and gone at 1,000."
 ))
 
@@ -256,7 +257,7 @@ fig = plotting.image_strip(
 )
 show(fig, alt=(
     "Digits 0 to 4, one in a row, clean and after 50 to 1,000 steps. All can be read "
-    "after 50 steps, few after 250, none from 500 on."
+    "after 50 steps, hardly any after 250, and none from 500 on."
 ))
 
 # %%
@@ -324,7 +325,7 @@ Animation(
 # By (01.7), $\bar\alpha_3 = 0.9 \cdot 0.8 \cdot 0.5 = 0.36$ and $V_3 = 1 - 0.36 = 0.64$.
 #
 # **Check on real data.** We let 600 digits take all 1,000 steps. Each of the 64 pixels has its own $V_0$ (corners are always black, so theirs is 0), and for each we divide the measured variance by (01.7).
-# The mean of the 64 ratios has a standard error of at most $\sqrt{2/(64 \cdot 600)} = 0.7\,\%$; we allow four of them. The second chain forgets the root.
+# A variance measured over 600 numbers scatters by at most $\sqrt{2/600}$ of itself, and the noises of pixels are independent, so the mean of the 64 ratios has a standard error of at most $\sqrt{2/(64 \cdot 600)} = 0.7\,\%$. We allow four of them. The second chain forgets the root.
 
 # %%
 pixels = digits[:600].flatten(1).double()  # (600, 64)
@@ -477,7 +478,7 @@ show(fig, alt=(
 # larger density. You are then right with probability $\tfrac12\int \max(q_t, q_\infty)\,dx$. Put in
 # $\max(p, q) = \tfrac12(p + q) + \tfrac12|p - q|$; both densities integrate to 1, so this is $\tfrac12(1 + \mathrm{TV})$. With TV = 0 you can only guess, with TV = 1 you always know.
 #
-# **Why it never grows.** A step sends $q_\infty$ to itself, because a normal stays normal and mean 0 and variance 1 stay. So the difference of the two densities is carried along by the step alone:
+# **Why it never grows.** A step sends $q_\infty$ to itself, because a normal stays normal and mean 0 and variance 1 stay. So the step also acts on the difference of the two densities:
 #
 # $$q_t(x) - q_\infty(x) = \int q(x \mid y)\,\big(q_{t-1}(y) - q_\infty(y)\big)\,dy$$
 #
@@ -510,6 +511,8 @@ show(fig, alt=(
 ))
 
 # %% [markdown]
+# This holds for one number. *Going further* asks the same of a whole photograph, and gets another answer.
+#
 # **Task.** Find the number of steps after which you can no longer tell the two curves apart by eye. Only then read in the title how often the best guess is still right.
 
 # %%
@@ -592,7 +595,7 @@ show(fig, alt=(
 ))
 
 # %% [markdown]
-# Bytes are too large for this schedule, and their chain does not end in noise. The range from 0 to 1 does, but noise overtakes it after half as many steps as the schedule was made for.
+# Bytes are too large for this schedule, and their chain does not end in noise. The range from 0 to 1 does, but noise overtakes it after about half as many steps as the schedule was made for.
 
 # %% [markdown]
 # ## Your turn
@@ -845,7 +848,7 @@ for place in (-1.5, -0.5, 0.0, 0.5, 1.5):
 # ### Other factors are other families
 #
 # The core called the factor 1 a mistake for our purpose, but it is also the door to another family of models. Without the factor the variance explodes, and Song et al. call it that
-# ([2011.13456](https://arxiv.org/abs/2011.13456), section 3.4: "variance exploding", and "variance preserving" for the chain of this lesson). They then make the betas so large that the data's own variance no longer matters, and divide the network's input by a known size.
+# ([2011.13456](https://arxiv.org/abs/2011.13456), section 3.4: "variance exploding", and "variance preserving" for the chain of this lesson). Such a model has to add so much noise that the data's own variance no longer matters beside it.
 #
 # Another factor that you will meet is $a = 1 - \beta_t/2$, the first two terms of the root's series. It appears when the chain is written as a differential equation, whose drift is $-\tfrac12\beta(t)\,x$ (same paper, eq. 11). By (01.4) the variance that stays is $\beta/(\beta - \beta^2/4) = 1/(1-\beta/4)$, almost 1:
 
