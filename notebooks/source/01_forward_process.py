@@ -45,7 +45,7 @@ betas, abar = schedule.betas, schedule.alphas_cumprod
 #
 # You want a machine that draws pictures, and this lesson only ruins them. A sensible person asks why.
 #
-# Nobody knows how to turn noise into a photograph in one go. But everybody can turn a photograph into noise, a little at a time.
+# It is hard to see how noise could be turned into a photograph in one go. But everybody can turn a photograph into noise, a little at a time.
 # Each little step shows a small damage together with what was there before, and from such pairs a network can learn to undo it.
 # When it undoes a thousand of them in a row, starting from noise, it has drawn a picture. So we first build the road in the easy direction. This function walks it:
 
@@ -138,7 +138,7 @@ for name, chain in (("only adding", only_adding), ("shrinking, too", photo_chain
 # %% [markdown]
 # Only adding fails twice. The temple survives, so you cannot draw such an end without a temple in your hands. And the numbers grow with every further step.
 # Shrinking mends both, if it has the right strength. This lesson finds that strength, and then says exactly where a chain ends.
-# (There are models that only add noise, far more of it: see *Going further*.)
+# (Some models only add noise, but far more: see *Going further*.)
 
 # %% [markdown]
 # ## Recall
@@ -190,8 +190,7 @@ show(fig, alt=(
 #
 # $$q(x_t \mid x_{t-1}) = N\left(x_t;\ \sqrt{1-\beta_t}\, x_{t-1},\ \beta_t I\right), \qquad 0 < \beta_t < 1 \tag{01.1}$$
 #
-# Read it aloud: "given $x_{t-1}$, $x_t$ is normal with mean $\sqrt{1-\beta_t}\,x_{t-1}$ and **variance** $\beta_t$". To draw from a normal
-# distribution, multiply standard noise by the **standard deviation**, which is the root of the variance, and add the mean:
+# In words: "given $x_{t-1}$, $x_t$ is normal with mean $\sqrt{1-\beta_t}\,x_{t-1}$ and **variance** $\beta_t$". To draw from it, multiply standard noise by the **standard deviation**, the root of the variance, and add the mean:
 #
 # $$x_t = \sqrt{1-\beta_t}\; x_{t-1} + \sqrt{\beta_t}\;\epsilon_t, \qquad \epsilon_t \sim N(0, I) \tag{01.2}$$
 
@@ -346,7 +345,7 @@ for name, shrink in (
     ])
 
 # %% [markdown]
-# **Other factors.** By (01.4) you can say what they do. With $a = 1$ the betas add up: $V_T = V_0 + \sum_t \beta_t$, which depends on $T$.
+# **Other factors.** By (01.4) you can say what they do. With $a = 1$ the betas add up: $V_T = V_0 + \sum_t \beta_t$.
 # With $a = 1-\beta_t$ the variance that stays is $V = (1-\beta)^2 V + \beta$, solved: $V = 1/(2-\beta)$, about one half.
 
 # %%
@@ -402,7 +401,7 @@ show(fig, alt=(
 ))
 
 # %% [markdown]
-# Take a direction $(a, b)/\sqrt{a^2+b^2}$. The coordinate of a pair along it is $(a\,\epsilon + b\,\epsilon')/\sqrt{a^2+b^2}$, and since the cloud looks the same from there, it is standard normal, too. Multiply by $\sqrt{a^2+b^2}$:
+# Along the first axis the coordinate of a pair is $\epsilon$, which is standard normal. Along the direction $(a, b)/\sqrt{a^2+b^2}$ it is $(a\,\epsilon + b\,\epsilon')/\sqrt{a^2+b^2}$, and since the cloud looks the same from there, this is standard normal, too. Multiply by $\sqrt{a^2+b^2}$:
 #
 # $$a\,\epsilon + b\,\epsilon' \sim N(0,\ a^2 + b^2) \tag{01.8}$$
 #
@@ -566,7 +565,7 @@ show(fig, alt=(
 ))
 
 # %% [markdown]
-# Nothing raises an error. But a sampler starts from noise of standard deviation 1, about seven times as much as this chain ends in, so a network trained on the lower row has never seen such an input.
+# Nothing raises an error. But a sampler starts from noise of standard deviation 1, about seven times as much as here, so a network trained on the lower row has never seen such an input.
 
 # %% [markdown]
 # ### Data of the wrong range
@@ -698,7 +697,7 @@ card.show(
 # | A normal stays normal, a mixture stays a mixture, and both are known exactly. | `GaussianMixture.at`, `.log_prob` | (01.9), (01.10) |
 # | The distance from pure noise never grows. It says how often the best guess is right. | sums on a grid | (01.11) |
 #
-# All of this is exact, for every schedule. That the betas rise in a line from 0.0001 to 0.02 is a choice that worked.
+# All of this is exact, for every schedule. Only the betas themselves are a choice.
 #
 # What you still lack: to get $x_{500}$ you have to walk 500 steps, and training needs $x_t$ at a random $t$ for every picture of every batch. Lesson 02 gets there in one jump.
 #
@@ -814,7 +813,7 @@ print(f"the best guess of one who knows the temple is right {100 * right:.0f} %"
 # %% [markdown]
 # The last line plays the coin game of (01.11) with whole pictures: noise, or $x_T$ of this temple? The variances are 1 to within 0.004 %, so only the means differ, by $\sqrt{\bar\alpha_T}\,\lVert x_0 \rVert$ in the space of all pictures. Along the line that joins them
 # both are normals of variance 1, and naming the nearer one is right with the probability that a standard normal number is below half of that distance.
-# So $10^{-5}$ bits are little for one number, and yet somebody who knows the temple would notice it. Lesson 02 says what a network can do with such a rest, and how to remove it.
+# So $10^{-5}$ bits are little for one number, and yet somebody who knows the temple wins about 68 of 100 such games. Lesson 02 says what a network can do with such a rest, and how to remove it.
 
 # %% [markdown]
 # ### Which heap did it come from?
