@@ -43,11 +43,11 @@ betas, abar = schedule.betas, schedule.alphas_cumprod
 # %% [markdown]
 # ## Why begin by destroying?
 #
-# You want a machine that draws pictures, and this lesson only ruins them. A sensible person asks why.
+# You want a machine that draws pictures, and this lesson ruins them. A sensible person asks why.
 #
 # It is hard to see how noise could be turned into a photograph in one go. But everybody can turn a photograph into noise, a little at a time.
-# Each little step shows a small damage together with what was there before, and from such pairs a network can learn to undo it.
-# When it undoes a thousand of them in a row, starting from noise, it has drawn a picture. So we first build the road in the easy direction. This function walks it:
+# Each little step gives a pair: the picture before, and the same picture slightly damaged. From such pairs a network can learn to undo a step.
+# When it undoes a thousand steps in a row, starting from noise, it has drawn a picture. So we first build the road in the easy direction. This function walks it:
 
 # %%
 def run_chain(x0, keep, shrink=lambda beta: math.sqrt(1 - beta), size=math.sqrt):
@@ -60,8 +60,8 @@ def run_chain(x0, keep, shrink=lambda beta: math.sqrt(1 - beta), size=math.sqrt)
     return kept
 
 # %% [markdown]
-# Each step shrinks what it finds and adds a little noise. (Its two factors, `shrink` and `size`, are arguments, because we will try others.) For data that is a single number, we can draw the whole road.
-# The data are two heaps of numbers, near $-1.2$ and near $1$. Orange lines are four numbers on their walk; the shading is the exact density of all such numbers.
+# Each step shrinks what it finds and adds a little noise. (Its factors `shrink` and `size` are arguments, because we will try others.) For data that is a single number, we can draw the whole road.
+# The data are two heaps of numbers, near $-1.2$ and near $1$. Orange lines are four numbers on their walk; the shading is the exact density of all such numbers. (The side curves differ in scale.)
 
 # %%
 two_heaps = GaussianMixture(
@@ -101,7 +101,7 @@ show(fig, alt=(
 # %% [markdown]
 # Everybody can draw from the bell at the right end, without any data. That makes it a good place to start the way back.
 #
-# But why does a step *shrink*? If you want noise at the end, it is tempting just to add a little of it a thousand times. Let us try that on a photograph.
+# But why does a step *shrink*? It is tempting just to add a little noise a thousand times. We try it on a photograph.
 
 # %%
 photo = load_dataset("photos", size=128).images[:1]  # (1, 3, 128, 128)
@@ -128,15 +128,16 @@ fig = plotting.image_strip(
 )
 show(fig, alt=(
     "Two rows. Above, noise was only added: the noisy picture, averaged over blocks, "
-    "still shows the temple. Below, the picture was also shrunk in each step: the "
-    "block means show coloured squares without a temple."
+    "still shows a bright sky and the dark shapes of the temple and the trees. Below, "
+    "the picture was also shrunk in each step: the block means show coloured squares "
+    "without a temple."
 ))
 print(f"variance before {photo.var():.2f}")
 for name, chain in (("only adding", only_adding), ("shrinking, too", photo_chain)):
     print(f"after {name:14s} {chain[1000].var():.2f}")
 
 # %% [markdown]
-# Only adding fails twice. The temple survives, so you cannot draw such an end without a temple in your hands. And the numbers grow with every further step.
+# Only adding fails twice. The temple survives, so you cannot draw such an end without a temple in your hands. And the variance grows with every further step.
 # Shrinking mends both, if it has the right strength. This lesson finds that strength, and then says exactly where a chain ends.
 # (Some models only add noise, but far more: see *Going further*.)
 
@@ -157,7 +158,7 @@ for name, chain in (("only adding", only_adding), ("shrinking, too", photo_chain
 # ## Predict first
 #
 # You have not yet seen how fast a picture is lost. Step $t$ adds noise of variance $\beta_t$, and these betas rise in a straight line from 0.0001 to 0.02: the schedule of
-# Ho et al. 2020 ([2006.11239](https://arxiv.org/abs/2006.11239), section 4). Each step leaves the share $1-\beta_t$ of the photograph's variance.
+# Ho et al. 2020 ([2006.11239](https://arxiv.org/abs/2006.11239), section 4). Each step leaves the share $1-\beta_t$ of the photograph's variance. (The variance of the noise does not count here.)
 #
 # After how many of the 1,000 steps is less than half of that variance left? Write your guess into the cell, then run it.
 
@@ -186,7 +187,7 @@ show(fig, alt=(
 # %% [markdown]
 # ## One step of noise
 #
-# You cannot derive anything from pictures of a step; you need its formula. Data $x_0$ has any shape. Step $t$ turns $x_{t-1}$ into $x_t$, and it treats every number alike (arXiv 2006.11239, eq. 2):
+# To derive anything, you need the formula of a step. Data $x_0$ has any shape. Step $t$ turns $x_{t-1}$ into $x_t$, each number alike and independently (arXiv 2006.11239, eq. 2):
 #
 # $$q(x_t \mid x_{t-1}) = N\left(x_t;\ \sqrt{1-\beta_t}\, x_{t-1},\ \beta_t I\right), \qquad 0 < \beta_t < 1 \tag{01.1}$$
 #
@@ -220,7 +221,7 @@ drawing.show(
 # x_3 &= \sqrt{0.5}\cdot 0.3730 + \sqrt{0.5}\cdot 0.25 = 0.2638 + 0.1768 = 0.4405
 # \end{aligned}$$
 #
-# The same walk through the function of the package:
+# (Last digits can seem off, because we round only in print.) The package's function takes the same walk:
 
 # %%
 three = torch.tensor([0.1, 0.2, 0.5]).double()
@@ -232,17 +233,17 @@ assert_close(x.item(), 0.4405, atol=5e-5, rtol=0)
 show_source(q_step)
 
 # %% [markdown]
-# The line `x = shrink(beta) * x + size(beta) * noise` of `run_chain` is this step. The package's version checks its arguments, lets each sample of a batch have its own `t`, and is otherwise the same.
+# The line `x = shrink(beta) * x + size(beta) * noise` of `run_chain` is this step. The package's version checks its arguments, and each sample of a batch has its own `t`. This `t` is an index, one less than ours.
 # (`column` gives `betas[t]` the axes that it needs to multiply a picture.)
 
 # %% [markdown]
 # ## The chain
 #
-# One step changes next to nothing, so the damage must come from taking many. Each step looks at the step before it and at nothing else. The probability of a whole path is therefore a product (arXiv 2006.11239, eq. 2):
+# One step changes next to nothing, so the damage must come from taking many. Each step looks at the step before it and at nothing else. Given $x_0$, the density of a whole path $x_1, \dots, x_T$ is therefore a product (eq. 2, too):
 #
 # $$q(x_{1:T} \mid x_0) = \prod_{t=1}^{T} q(x_t \mid x_{t-1}) \tag{01.3}$$
 #
-# Such a process is called a Markov chain. Nothing in this one is learned: you choose the betas beforehand, and together they are the *schedule*.
+# Such a process is a Markov chain. Nothing in this one is learned: you choose the betas beforehand; together they are the *schedule*.
 # The chain does not know what it destroys. Here it works on handwritten digits, and on points in the plane.
 
 # %%
@@ -270,7 +271,7 @@ show(fig, alt=(
 ))
 
 # %% [markdown]
-# The photograph's walk is a loop, which plays three times.
+# Here is the photograph's walk as a loop, played three times.
 
 # %%
 moments = [0, *range(50, 1001, 50)]
@@ -303,7 +304,7 @@ Animation(
 # $$V_t = a^2\, V_{t-1} + \beta_t \tag{01.4}$$
 #
 # *The demand.* One network will have to read $x_t$ for every $t$, so its input should keep one scale. We ask that variance 1 stays variance 1: put $V_{t-1} = V_t = 1$ into (01.4).
-# Then $1 = a^2 + \beta_t$, and the only positive factor that does it is $a = \sqrt{1 - \beta_t}$. Ho et al. give the same reason: the factor is there "so that variance does not grow when adding noise" (arXiv 2006.11239, appendix C).
+# Then $1 = a^2 + \beta_t$, and the only positive solution is $a = \sqrt{1 - \beta_t}$. Ho et al. give the same reason: the factor is there "so that variance does not grow when adding noise" (arXiv 2006.11239, appendix C).
 #
 # **And if the data does not have variance 1?** With this factor, (01.4) becomes
 #
@@ -313,18 +314,18 @@ Animation(
 #
 # $$1 - V_t = 1 - \beta_t - (1-\beta_t)\,V_{t-1} = (1-\beta_t)\,(1 - V_{t-1}) \tag{01.6}$$
 #
-# So a step multiplies the distance from 1 by $1-\beta_t$, a number between 0 and 1. Every variance is drawn towards 1, from above or from below. Multiply all the steps; the product gets a name that you keep for the whole course:
+# So a step multiplies the distance from 1 by $1-\beta_t$, a number between 0 and 1. Every variance is drawn towards 1, from above or from below. Multiply all the steps; the product gets a name for the whole course:
 #
 # $$1 - V_t = \bar\alpha_t\,(1 - V_0), \qquad \bar\alpha_t = \prod_{i=1}^{t} (1-\beta_i) \tag{01.7}$$
 #
 # Solved for the variance, this is $V_t = \bar\alpha_t\, V_0 + (1 - \bar\alpha_t)$. The mean is multiplied by $\sqrt{1-\beta_i}$ in each step, so
-# $m_t = \sqrt{\bar\alpha_t}\; m_0$. In code $\bar\alpha$ is the table `alphas_cumprod`. It is also the curve of your prediction: the share of the data's variance that is left.
+# $m_t = \sqrt{\bar\alpha_t}\; m_0$. In code $\bar\alpha$ is the table `alphas_cumprod`. In your prediction it was the share of the data's variance that is left.
 #
 # **By hand.** The pixel from above starts with a known value, so $V_0 = 0$. By (01.5), $V_1 = 0.1$, $V_2 = 0.8 \cdot 0.1 + 0.2 = 0.28$ and $V_3 = 0.5 \cdot 0.28 + 0.5 = 0.64$.
 # By (01.7), $\bar\alpha_3 = 0.9 \cdot 0.8 \cdot 0.5 = 0.36$ and $V_3 = 1 - 0.36 = 0.64$.
 #
-# **Check on real data.** We let 600 digits take all 1,000 steps. Each of the 64 pixels has its own $V_0$ (corners are always black, so theirs is 0), and for each we divide the measured variance by (01.7).
-# A variance measured over 600 numbers scatters by at most $\sqrt{2/600}$ of itself, and the noises of pixels are independent, so the mean of the 64 ratios has a standard error of at most $\sqrt{2/(64 \cdot 600)} = 0.7\,\%$. We allow four of them. The second chain forgets the root.
+# **Check on real data.** We let 600 digits take all 1,000 steps. Each of the 64 pixels has its own $V_0$ (it is 0 in the upper left corner, which is always black), and for each we divide the measured variance by (01.7).
+# Only the noise is random, and it is normal. So a variance measured over 600 digits scatters by at most $\sqrt{2/600}$ of itself, and the noises of pixels are independent, so the mean of the 64 ratios has a standard error of at most $\sqrt{2/(64 \cdot 600)} = 0.7\,\%$. We allow four of them. The second chain forgets the root.
 
 # %%
 pixels = digits[:600].flatten(1).double()  # (600, 64)
@@ -346,7 +347,7 @@ for name, shrink in (
 
 # %% [markdown]
 # **Other factors.** By (01.4) you can say what they do. With $a = 1$ the betas add up: $V_T = V_0 + \sum_t \beta_t$.
-# With $a = 1-\beta_t$ the variance that stays is $V = (1-\beta)^2 V + \beta$, solved: $V = 1/(2-\beta)$, about one half.
+# With $a = 1-\beta$, for a constant $\beta$, a variance stays if $V = (1-\beta)^2 V + \beta$. So it is $V = 1/(2-\beta)$, about one half.
 
 # %%
 factors = {
@@ -364,7 +365,7 @@ for name, factor in factors.items():
 fig = plotting.lines(
     range(1001), curves, xlabel="steps of noise taken, t", logy=True,
     ylabel="variance of $x_t$",
-    title="The variance grows, goes to 1, or goes to one half, as the factor decides",
+    title="The factor decides: the variance grows, goes to 1, or goes to one half",
 )
 show(fig, alt=(
     "Variance against the steps taken, from 0.41, for three factors. With 1 it rises "
@@ -405,8 +406,8 @@ show(fig, alt=(
 #
 # $$a\,\epsilon + b\,\epsilon' \sim N(0,\ a^2 + b^2) \tag{01.8}$$
 #
-# **One normal stays normal.** If $x_{t-1}$ is $N(m, V)$, write it as $m + \sqrt{V}\,\epsilon'$. The step turns it into $a\,m + a\sqrt{V}\,\epsilon' + \sqrt{\beta_t}\,\epsilon_t$ with $a = \sqrt{1-\beta_t}$.
-# By (01.8) this is normal, step after step, and you know the mean and variance already:
+# **One normal stays normal.** If $x_{t-1}$ is normal, write it as $m_{t-1} + \sqrt{V_{t-1}}\,\epsilon'$. The step adds independent noise: $x_t = \sqrt{1-\beta_t}\,m_{t-1} + a\,\epsilon' + b\,\epsilon_t$
+# with $a = \sqrt{(1-\beta_t)\,V_{t-1}}$ and $b = \sqrt{\beta_t}$. By (01.8) this is normal, step after step, and (01.7) gives its mean and variance:
 #
 # $$\begin{gathered}
 # x_0 \sim N(m, V) \quad\text{leads to} \\
@@ -448,7 +449,7 @@ assert_close(formula(1).covariances, two_heaps.at(level).covariances)
 show_source(GaussianMixture.at)
 
 # %% [markdown]
-# The package's method takes any number of dimensions and checks its argument; otherwise it is our formula.
+# The package's method is our formula in any number of dimensions.
 # Its `log_prob(x, level)` drew the first figure. Now the thousand steps of the course, with 20,000 numbers that walk:
 
 # %%
@@ -468,7 +469,7 @@ show(fig, alt=(
 # %% [markdown]
 # ## How far from pure noise
 #
-# The way back starts from $N(0, I)$, but the chain ends in $x_T$, and we do not know yet how much these two differ. For one number you have the exact density $q_t$ of $x_t$.
+# The way back starts from $N(0, I)$, but the chain ends in $x_T$. How much do these two differ? For the two heaps you have the exact density $q_t$ of $x_t$.
 # Write $q_\infty$ for the density of $N(0, 1)$. Their *total variation* is half the area between the two curves:
 #
 # $$\mathrm{TV}(q_t, q_\infty) = \tfrac12 \int |q_t(x) - q_\infty(x)|\,dx \tag{01.11}$$
@@ -477,7 +478,7 @@ show(fig, alt=(
 # larger density. You are then right with probability $\tfrac12\int \max(q_t, q_\infty)\,dx$. Put in
 # $\max(p, q) = \tfrac12(p + q) + \tfrac12|p - q|$; both densities integrate to 1, so this is $\tfrac12(1 + \mathrm{TV})$. With TV = 0 you can only guess, with TV = 1 you always know.
 #
-# **Why it never grows.** A step sends $q_\infty$ to itself, because a normal stays normal and mean 0 and variance 1 stay. So the step also acts on the difference of the two densities:
+# **Why it never grows.** A step sends $q_\infty$ to itself: by (01.9), $m = 0$ and $V = 1$ stay. So the step also acts on the difference of the two densities:
 #
 # $$q_t(x) - q_\infty(x) = \int q(x \mid y)\,\big(q_{t-1}(y) - q_\infty(y)\big)\,dy$$
 #
@@ -485,7 +486,7 @@ show(fig, alt=(
 #
 # $$\int |q_t - q_\infty|\,dx \;\le\; \int\!\!\int q(x \mid y)\,dx\;|q_{t-1}(y) - q_\infty(y)|\,dy = \int |q_{t-1} - q_\infty|\,dy$$
 #
-# So $\mathrm{TV}(q_t, q_\infty) \le \mathrm{TV}(q_{t-1}, q_\infty)$, whatever the schedule is. With densities on a grid it is a sum.
+# So $\mathrm{TV}(q_t, q_\infty) \le \mathrm{TV}(q_{t-1}, q_\infty)$, whatever the schedule is. On a grid the integral (01.11) is a sum.
 
 # %%
 noise_density = torch.exp(-(grid**2) / 2) / math.sqrt(2 * math.pi)
@@ -546,7 +547,7 @@ Explorer(draw, t=(0, 1000, 50), start={"t": 200})
 # material: see [huggingface/diffusion-models-class#63](https://github.com/huggingface/diffusion-models-class/issues/63),
 # [acids-ircam/diffusion_models#1](https://github.com/acids-ircam/diffusion_models/issues/1), and for $1-\bar\alpha_t$
 # [Ryota-Kawamura/How-Diffusion-Models-Work#1](https://github.com/Ryota-Kawamura/How-Diffusion-Models-Work/issues/1).
-# The code then says `beta * noise` instead of `beta.sqrt() * noise`. The variance of the noise is $\beta^2$, and by (01.4) the variance that stays is about $\beta$ instead of 1.
+# The code says `beta * noise` instead of `beta.sqrt() * noise`. The variance of the noise is $\beta^2$. Put this for $\beta_t$ in (01.4): the variance that stays is about $\beta$ instead of 1.
 
 # %%
 wrong = run_chain(photo, stations, size=lambda beta: beta)
@@ -572,7 +573,7 @@ show(fig, alt=(
 #
 # The betas are "small relative to data scaled to $[-1, 1]$" (arXiv 2006.11239, section 4). People feed $[0, 1]$ or raw bytes
 # ([lucidrains/denoising-diffusion-pytorch#20](https://github.com/lucidrains/denoising-diffusion-pytorch/issues/20)), and no error is raised.
-# We run all three, and print when the noise overtakes the picture: when its standard deviation becomes the larger one.
+# We run all three, and print when the noise overtakes the picture: when its standard deviation becomes the larger one. The last number is the largest value left of the picture.
 
 # %%
 ranges = {
@@ -594,12 +595,12 @@ show(fig, alt=(
 ))
 
 # %% [markdown]
-# Bytes are too large for this schedule, and their chain does not end in noise. The range from 0 to 1 does, but noise overtakes it after about half as many steps as the schedule was made for.
+# Bytes are too large for this schedule, and their chain does not end in noise. The range from 0 to 1 does, but noise overtakes it after about half as many steps as from $-1$ to 1.
 
 # %% [markdown]
 # ## Your turn
 #
-# Each check runs your function on several cases and names a known mistake. `hint("01.1")` helps in steps, `solution("01.1")` comes after a try.
+# Each check tries several cases and names a known mistake. `hint("01.1")` helps in steps, `solution("01.1")` comes after a try.
 
 # %%
 from diffusion_course import check, exercise
@@ -751,12 +752,12 @@ for t in (100, 105, 120, 150):
 # %% [markdown]
 # ### More than one coordinate
 #
-# The core proved (01.10) on the line, and pictures have many coordinates. Take any unit vector $u$ and look at the number $u^\top x_t$. In a step it becomes $\sqrt{1-\beta_t}\;u^\top x_{t-1} + \sqrt{\beta_t}\;u^\top\epsilon_t$.
+# The core proved (01.10) on the line, and pictures have many coordinates. Let $x_0$ be normal with mean $m$ and covariance $S$. Take any unit vector $u$ and look at the number $u^\top x_t$. In a step it becomes $\sqrt{1-\beta_t}\;u^\top x_{t-1} + \sqrt{\beta_t}\;u^\top\epsilon_t$.
 # The squares of the entries of $u$ sum to 1, so by (01.8), used once for each further entry, $u^\top\epsilon_t$ is standard normal. Hence $u^\top x_t$ follows the chain of the line, and (01.9) gives it the variance
 # $\bar\alpha_t\, u^\top S u + 1 - \bar\alpha_t = u^\top\big(\bar\alpha_t S + (1-\bar\alpha_t) I\big)\,u$.
 #
-# This holds for every $u$. A symmetric matrix is known once $u^\top S u$ is known for all unit vectors, and a distribution is known once it is known along all of them (that is the theorem of Cramér and Wold). So $x_t$ is normal with the covariance $\bar\alpha_t S + (1-\bar\alpha_t) I$.
-# We check it on the moons, a mixture of twelve tilted ellipses, with 20,000 points that walk 200 steps. The standard errors of the measured entries are about 0.01, and we allow 0.05.
+# This holds for every $u$. A symmetric matrix is known once $u^\top S u$ is known for all unit vectors, and a distribution is known once it is known along all of them (that is the theorem of Cramér and Wold). So $x_t$ is normal with mean $\sqrt{\bar\alpha_t}\,m$ and covariance $\bar\alpha_t S + (1-\bar\alpha_t) I$.
+# We check it on the moons, a mixture of twelve tilted ellipses, with 20,000 points that walk 200 steps. The standard errors of the measured entries are about 0.01, and we allow 0.05. (A formula that forgets the ellipses' own covariances is wrong by only about 0.02 here, and passes. On the line, the core's sums on the grid catch that mistake.)
 
 # %%
 moons, t = mixture("moons"), 200
@@ -774,7 +775,7 @@ assert_close(torch.cov(x.T), exact, rtol=0, atol=0.05)
 # ### Close in each number, not in the whole picture
 #
 # The core measured the distance from noise for *one* number, and a photograph has 49,152. The Kullback-Leibler divergence adds up over independent numbers, so it can answer for all of them:
-# $\mathrm{KL}(p \,\|\, q) = \int p(x) \log\frac{p(x)}{q(x)}\,dx$. Given one picture $x_0$, each number of $x_T$ is normal, by (01.9) with $V = 0$. For a normal $p = N(m, V)$ and $q = N(0, 1)$, subtract the logarithms of the densities and use
+# $\mathrm{KL}(p \,\|\, q) = \int p(x) \log\frac{p(x)}{q(x)}\,dx$. Given one picture $x_0$, each number of $x_T$ is normal, by (01.9): its mean is $\sqrt{\bar\alpha_T}$ times the clean number, its variance $1-\bar\alpha_T$. For any normal $p = N(m, V)$ and $q = N(0, 1)$, subtract the logarithms of the densities and use
 # $E[(x-m)^2] = V$ and $E[x^2] = m^2 + V$:
 #
 # $$\begin{aligned}
@@ -813,7 +814,7 @@ print(f"the best guess of one who knows the temple is right {100 * right:.0f} %"
 # %% [markdown]
 # The last line plays the coin game of (01.11) with whole pictures: noise, or $x_T$ of this temple? The variances are 1 to within 0.004 %, so only the means differ, by $\sqrt{\bar\alpha_T}\,\lVert x_0 \rVert$ in the space of all pictures. Along the line that joins them
 # both are normals of variance 1, and naming the nearer one is right with the probability that a standard normal number is below half of that distance.
-# So $10^{-5}$ bits are little for one number, and yet somebody who knows the temple wins about 68 of 100 such games. Lesson 02 says what a network can do with such a rest, and how to remove it.
+# So $10^{-5}$ bits are little for one number, and yet somebody who knows the temple wins about 68 of 100 such games. Lesson 02 says what a network can do with this remainder of the picture, and how to remove it.
 
 # %% [markdown]
 # ### Which heap did it come from?
