@@ -554,8 +554,8 @@ fig = plotting.lines(
 )
 show(fig, alt=(
     "Squared error against t, logarithmic t axis. The best possible error is about 1 "
-    "at t = 1, 0.65 near t = 50 to 100 and below 0.1 from t = 500 on. The network lies "
-    "a little above it up to t = 100 and on it after that."
+    "at t = 1, 0.62 to 0.66 near t = 50 to 100 and below 0.1 from t = 500 on. The "
+    "network lies a little above it up to t = 100 and on it after that."
 ))
 
 # %%
@@ -717,7 +717,7 @@ def training_step(model, x0, optimizer, alphas_cumprod, generator):
 check("03.6", training_step)
 
 # %% [markdown]
-# The next three belong to sections of Going further: *The score is the noise, rescaled*, *Four names for one prediction* and *Weights between the bound and L_simple*. Come back after reading those.
+# The next three belong to sections of Going further: *The score is the noise, rescaled*, *Four names for one prediction* and *Other weights*. Come back after reading those.
 
 # %%
 exercise("03.1")
@@ -845,7 +845,7 @@ named = {
 fig = plotting.lines(
     torch.tensor(list(sizes)), named, logx=True,
     xlabel="number of steps $T$", ylabel="bound minus exact, nats",
-    title=r"With $\beta$ the gap closes, with $\tilde\beta$ it is open at T = 1000",
+    title=r"With $\beta$ the gap shrinks to about 0, with $\tilde\beta$ it stays open to T = 1000",
 )
 show(fig, alt=(
     "Bound minus exact against T from 4 to 1,000. With beta it falls from 1.0 to "
@@ -983,7 +983,7 @@ show(fig, alt=(
 ))
 
 # %% [markdown]
-# ### Weights between the bound and L_simple
+# ### Other weights
 #
 # "Mean squared error" is a different loss for each name of the prediction, and papers use other weights than the two of the core. To compare them, measure every error in units of the noise's. Let the predicted noise be off by $d$. Up to the sign, $\hat x_0$ is then off by $d\tan\varphi$, $v$ by $d/\cos\varphi$ and the score by $d/\sin\varphi$.
 # With $\mathrm{SNR} = \bar\alpha_t/(1-\bar\alpha_t) = 1/\tan^2\varphi$ from lesson 02:

@@ -476,7 +476,7 @@ error that has the same effect, for `alpha_bar` of any shape. It has to stay fin
         "Multiply min(SNR, gamma) by 1 - alpha_bar, which is 1 / (SNR + 1).",
     ),
     derivation=(
-        "lesson 03, 'Weights between the bound and L_simple'; Hang et al. 2023 (arXiv 2303.09556)"
+        "lesson 03, 'Other weights'; Hang et al. 2023 (arXiv 2303.09556)"
     ),
     points=2,
     tolerance=WEIGHTS,
