@@ -70,8 +70,8 @@ fig = plotting.image_strip(
     title="A jump whose two factors add up to 1 is too clean",
 )
 show(fig, alt=(
-    "Three pictures of a tower: clean; after many small steps, a dark shape under coarse "
-    "noise; after the guessed jump, plainly visible under grain."
+    "Three pictures of a tower: clean; after many small steps, a dark shape under "
+    "coarse noise; after the guessed jump, plainly visible under grain."
 ))
 
 # %% [markdown]
@@ -97,8 +97,8 @@ show(fig, alt=(
 # ## Predict first
 #
 # The linear schedule of [Ho et al. 2020](https://arxiv.org/abs/2006.11239) (section 4) takes $T = 1000$ steps, and its $\beta$ rise evenly from $0.0001$ to $0.02$.
-# At the end $x_0$ is multiplied by 0.0064, and nothing of it can be seen. Every step costs time when you sample. So
-# [tiny-diffusion](https://github.com/tanelp/tiny-diffusion), for one, takes $T = 50$ steps through the same range of $\beta$.
+# At the end $x_0$ is multiplied by 0.0064, and nothing of it can be seen. Every step costs time when you sample, and
+# [tiny-diffusion](https://github.com/tanelp/tiny-diffusion), a small public project, takes $T = 50$ steps through the same range of $\beta$ unless told otherwise.
 #
 # By which factor is $x_0$ multiplied after those 50 steps? Put your guess, from 0 to 1, into the cell. A later section answers it.
 
@@ -156,8 +156,8 @@ assert_close(x[0, 0], 0.6 * 2 + 0.2 * eps[0] + 0.1**0.5 * eps[1] + 0.5**0.5 * ep
 #
 # So variances add, and the sizes $a$ and $b$ meet at a right angle:
 
-# %% jupyter={"source_hidden": true} tags=["hide-input"]
-drawing = Drawing(7.2, 3.0, "Sizes of independent parts add like the sides of a right triangle")
+# %% jupyter={"source_hidden": true} tags=["hide-input", "long"]
+drawing = Drawing(7.2, 3.0, "Independent parts add like the sides of a right triangle")
 p, q, r = (1.1, 0.6), (1.96, 0.6), (1.96, 2.23)
 drawing.arrow(p, q, "$a$", heads=False, below=True, kind="noise")
 drawing.arrow(q, r, "$b$", heads=False, kind="noise")
@@ -176,9 +176,9 @@ drawing.text(5.14, 1.0, r"$\sqrt{1-\bar\alpha_t}$")
 drawing.arrow(p, r, "1", heads=False)
 drawing.text(5.2, 0.15, "picture and noise in $x_t$: $0.6^2 + 0.8^2 = 1$")
 drawing.show(
-    "Left: a right triangle with sides a and b; 0.37 squared and 0.71 squared make 0.80 "
-    "squared. Right: a right triangle in a quarter circle of radius 1, its sides the "
-    "factors of picture and noise, 0.6 and 0.8. A dashed straight line with a dot at "
+    "Left: a right triangle with sides a and b; 0.37 squared and 0.71 squared make "
+    "0.80 squared. Right: a right triangle in a quarter circle of radius 1, its sides "
+    "the factors of picture and noise, 0.6 and 0.8. A dashed straight line with a dot at "
     "0.6 and 0.4, the guess, runs inside the arc."
 )
 
@@ -253,7 +253,7 @@ for name, a, b in (("walked", x1, x2), ("jumped with one noise", y1, y2)):
 # ## A thousand steps against one jump
 #
 # A proof can hold a mistake, so we check it by another route. Take the step of lesson 01 literally: it multiplies the factor on $x_0$ by $\sqrt{1-\beta}$,
-# and turns the variance of the noise into $(1-\beta)$ times itself plus $\beta$. Do this up to 999 times and compare with (02.4), and with three mistakes that people make.
+# and turns the variance of the noise into $(1-\beta)$ times itself plus $\beta$. Do this up to 999 times and compare with (02.4) and with three mistakes.
 
 # %%
 def all_steps(betas):  # the factor on x_0, the variance of the noise
@@ -268,8 +268,8 @@ def verdict(claim):  # claim(n): the factors on x_0 and on the noise after n ste
         factor, variance = all_steps(linear.betas[:n])
         for said, true in zip(claim(n), (factor, variance.sqrt()), strict=True):
             if not torch.isclose(said, true, rtol=1e-9):
-                return f"wrong after {n} steps: {said:.5f} instead of {true:.5f}"
-    return "agrees after 1, 2, 10, 300 and 999 steps"
+                return f"wrong at step {n}: {said:.5f} instead of {true:.5f}"
+    return "agrees at steps 1, 2, 10, 300 and 999"
 
 
 # %%
@@ -326,16 +326,16 @@ for name, s in schedules.items():
 axes[0].set(xlabel="index t", ylabel=r"factor on $x_0$, $\sqrt{\bar\alpha_t}$")
 axes[1].set(xlabel="index t", ylabel="log-SNR (natural)")
 axes[0].set_title("They lose the picture at different t ...", loc="left")
-axes[1].set_title("... and end at different noise", loc="left")
+axes[1].set_title("... and end at three levels of noise", loc="left")
 axes[0].legend(loc="lower left")
 show(fig, alt=(
     "Two panels with four falling curves. Left, the factor on x_0: linear falls first, "
-    "cosine last. Right, log-SNR: all start between 7 and 10; at the end scaled linear is "
-    "at -5, linear and sigmoid at -10, cosine plunges to -20."
+    "cosine last. Right, log-SNR: all start between 7 and 10; at the end scaled linear "
+    "is at -5, linear and sigmoid at -10, cosine plunges to -20."
 ))
 
 # %% [markdown]
-# Between SNR 1,175 and 0.0047 all four pass through the same levels, and at equal SNR they show the same picture. At the ends they part.
+# Between log-SNR 7.1 and $-5.4$ all four pass through the same levels, and at equal SNR they show the same picture. At the ends they part.
 #
 # **Task.** Each of the eight digits below is a 3 or an 8. Start at the noisy end and move $t$ down until you can name them all. Note $t$ and the SNR. Do the same for another schedule. Which of the two numbers is the same?
 
@@ -403,7 +403,7 @@ for i, (name, s) in enumerate(schedules.items()):
     runs = torch.tensor([[accuracy(s, t, random) for t in indices] for _ in range(5)])
     error = max(error, runs.std(0).max() / 5**0.5)
     axes[0].plot(indices, runs.mean(0), label=name)
-    axes[1].semilogx(s.snr[indices], runs.mean(0), ".-")
+    axes[1].semilogx(s.snr[indices], runs.mean(0), ".", markersize=8)
 axes[0].set(xlabel="index t", ylabel="share of right answers")
 axes[1].set(xlabel="SNR", xlim=(1e-4, 1e3))
 axes[0].set_title("The judge against t: four curves", loc="left")
@@ -411,10 +411,10 @@ axes[1].set_title("Against the SNR: one curve", loc="left")
 axes[0].legend(loc="lower left")
 show(fig, alt=(
     "Share of right answers of the judge, between 1 and one half. Against t, four "
-    "separate falling curves. Against the SNR the four lie on each other: "
+    "separate falling curves. Against the SNR the four sets of points make one curve: "
     "about one half below 0.001, three quarters near 0.2, 1 above 5."
 ))
-print(f"each point: five runs over {len(test_x)} noisy digits, error at most {error:.3f}")
+print(f"a point: five runs over {len(test_x)} noisy digits, error below {error:.3f}")
 
 # %% [markdown]
 # Does the schedule matter, then? For what can be seen at a level it does not. For training and sampling it does, because both spend their effort evenly over $t$: a schedule that
@@ -423,7 +423,7 @@ print(f"each point: five runs over {len(test_x)} noisy digits, error at most {er
 # %% [markdown]
 # ## The same betas, fewer steps
 #
-# Now your prediction. Take the logarithm of the last factor. The product becomes a sum, $\log(1-\beta)\approx-\beta$ for small $\beta$, and an evenly spaced list sums to its length times the mean of its ends:
+# What becomes of a schedule that is used with another $T$? You predicted it; here is the answer. Take the logarithm of the last factor. The product becomes a sum, $\log(1-\beta)\approx-\beta$ for small $\beta$, and an evenly spaced list sums to its length times the mean of its ends:
 #
 # $$ \log\sqrt{\bar\alpha_T} = \tfrac12\sum_{t=1}^{T}\log(1-\beta_t) \approx -\tfrac12\sum_{t=1}^{T}\beta_t = -\tfrac{T}{2}\cdot 0.01005 \tag{02.9} $$
 #
@@ -433,7 +433,8 @@ print(f"each point: five runs over {len(test_x)} noisy digits, error at most {er
 short = {T: make_schedule("linear", T) for T in (1000, 300, 200, 50)}
 left = {T: s.alphas_cumprod[-1].sqrt().item() for T, s in short.items()}
 for T, factor in left.items():
-    print(f"T = {T:>4}: factor {factor:.4f}, by (02.9) {math.exp(-T / 2 * 0.01005):.4f}")
+    by_sum = math.exp(-T / 2 * 0.01005)
+    print(f"T = {T:>4}: factor {factor:.4f}, by (02.9) {by_sum:.4f}")
 print(f"You guessed {my_guess:g}; it is {left[50]:.2f}.")
 start = torch.randn(photo.shape, generator=generator, dtype=photo.dtype)
 ends = [
@@ -446,9 +447,9 @@ fig = plotting.image_grid(
     title="The end of the chain: with T = 50 the photograph is still there",
 )
 show(fig, alt=(
-    "Five pictures. At the end of 1,000 steps only noise is seen; with 300 and with 200 "
-    "steps a tower shows faintly, with 50 the photograph is plain under its grain. The "
-    "fifth picture, pure noise, is where sampling starts."
+    "Five pictures. At the end of 1,000 steps only noise is seen; with 300 and with "
+    "200 steps a tower shows faintly, with 50 the photograph is plain under its grain. "
+    "The fifth picture, pure noise, is where sampling starts."
 ))
 
 # %% [markdown]
@@ -482,7 +483,8 @@ runs["reused, from q(x_T)"] = [draw(reused, i, x_init=x) for i, x in enumerate(s
 # %%
 for name, clouds in runs.items():
     share = torch.tensor([(x[:, 0] > 0).double().mean().item() for x in clouds])
-    blob = torch.cat([x - pair.means[torch.cdist(x, pair.means).argmin(1)] for x in clouds])
+    x = torch.cat(clouds)
+    blob = x - pair.means[torch.cdist(x, pair.means).argmin(1)]
     print(
         f"{name:>19}: {share.mean():.3f} in the right blob (sd {share.std():.3f}), "
         f"size of a blob {blob.std():.3f}"
@@ -495,7 +497,7 @@ fig = plotting.scatter_2d(
     title="Fifty steps, an exact network: reused betas put too many points left",
 )
 show(fig, alt=(
-    "Four clouds of points in two blobs: data, betas reused, betas times 20 and cosine. "
+    "Four clouds of points in two blobs: data, betas reused, betas times 20, cosine. "
     "With reused betas the left blob has more points than in the others."
 ))
 
@@ -506,7 +508,7 @@ show(fig, alt=(
 # %% [markdown]
 # ## Zero terminal SNR
 #
-# Even a thousand steps do not end in pure noise. [Lin et al. 2023](https://arxiv.org/abs/2305.08891) put the last factor of common schedules into a table (their Table 1). Here it is, beside ours:
+# Sampling starts from pure noise, and even a thousand steps do not end there. [Lin et al. 2023](https://arxiv.org/abs/2305.08891) put the last factor of common schedules into a table. Here it is, beside ours:
 
 # %%
 published = {"linear": 0.006353, "cosine": 4.928220e-05, "scaled_linear": 0.068265}
@@ -864,7 +866,7 @@ print(f"cosine without the offset: a beta is off by {100 * gap:.0f} %")
 for power in (2, 0.5):
     table = torch.linspace(1e-4**power, 0.02**power, 200, dtype=torch.float64) ** 2
     left = (1 - table).prod().sqrt()
-    print(f"inner power {power}: largest beta {table.max():.2g}, factor left {left:.6f}")
+    print(f"inner power {power}: largest beta {table.max():.2g}, left {left:.6f}")
 
 # %% [markdown]
 # With the wrong power 200 steps add no visible noise. (With the right one 0.485 of $x_0$ is left, because these ends were made for $T = 1000$: two mistakes in one table.) Print $\sqrt{\bar\alpha_T}$, and you find either in a second.
