@@ -178,8 +178,8 @@ drawing.text(5.2, 0.15, "picture and noise in $x_t$: $0.6^2 + 0.8^2 = 1$")
 drawing.show(
     "Left: a right triangle with sides a and b; 0.37 squared and 0.71 squared make "
     "0.80 squared. Right: a right triangle in a quarter circle of radius 1, its sides "
-    "the factors of picture and noise, 0.6 and 0.8. A dashed straight line with a dot at "
-    "0.6 and 0.4, the guess, runs inside the arc."
+    "the factors of picture and noise, 0.6 and 0.8. A dashed straight line, with a dot "
+    "at 0.6 and 0.4, the guess, runs inside the arc."
 )
 
 # %% [markdown]
@@ -456,7 +456,7 @@ show(fig, alt=(
 # Sampling starts from $N(0, I)$, the fifth picture. A network trained with $T = 50$ has never seen that at its last step. It has seen 0.78 of a photograph, and takes the noise for one.
 #
 # What does that cost? Two blobs, 30 % of the points left and 70 % right, have a network that is exactly right, `pair.model`. The sampler of lesson 04, a black box here, draws from it in 50 steps, five times 2,000 points for each schedule.
-# Two repairs take part. One multiplies the betas by $1000/T = 20$, so that the sum in (02.9) stays what it was. The other is the cosine schedule: its curve depends on $t/T$ only, so it ends at the same place for every $T$, up to the cap.
+# Two repairs take part. One multiplies the betas by $1000/T = 20$, so that the sum in (02.9) stays what it was; it needs $T > 20$, so that the last beta stays below 1. The other is the cosine schedule: its curve depends on $t/T$ only, so it ends at the same place for every $T$, up to the cap.
 
 # %%
 pair = mixture("pair")
