@@ -414,7 +414,7 @@ show(fig, alt=(
     "separate falling curves. Against the SNR the four sets of points make one curve: "
     "about one half below 0.001, three quarters near 0.2, 1 above 5."
 ))
-print(f"a point: five runs over {len(test_x)} noisy digits, error below {error:.3f}")
+print(f"a point: five runs over {len(test_x)} noisy digits, error <= {error:.3f}")
 
 # %% [markdown]
 # Does the schedule matter, then? For what can be seen at a level it does not. For training and sampling it does, because both spend their effort evenly over $t$: a schedule that
@@ -514,11 +514,11 @@ show(fig, alt=(
 published = {"linear": 0.006353, "cosine": 4.928220e-05, "scaled_linear": 0.068265}
 for name, value in published.items():
     factor = schedules[name].alphas_cumprod[-1].sqrt().item()
-    print(f"{name:>13}: {factor:.5e}, published {value:.5e}")
+    print(f"{name:>13}: {factor:.7g}, published {value:.7g}")
     assert math.isclose(factor, value, rel_tol=1e-4)
 
 # %% [markdown]
-# The last line is Stable Diffusion's schedule. It ends with 0.068 of the picture under noise of size 0.998, and you see only noise. But noise averages out and a picture does not: the mean of $n$ independent noises has standard deviation $1/\sqrt n$.
+# Two of them agree as far as the paper prints digits, the cosine one to five (Going further finds out why). The last line is Stable Diffusion's schedule. It ends with 0.068 of the picture under noise of size 0.998, and you see only noise. But noise averages out and a picture does not: the mean of $n$ independent noises has standard deviation $1/\sqrt n$.
 # So average $x_T$ over blocks of $16\times16$ pixels and three colours, divide by 0.068, and look. The last picture does the same with a schedule that is mended below.
 
 # %%
