@@ -76,14 +76,12 @@ show(fig, alt=(
 
 # %% [markdown]
 # The guess has half the noise of the walk. The factors of the walk, 0.6 and 0.8, do not add up to 1. Their *squares* do: $0.36 + 0.64 = 1$.
-# This lesson shows that it is so at every $t$. Then one line replaces the walk.
+# This lesson shows that it is so at every $t$.
 
 # %% [markdown]
 # ## Recall
 #
-# Both questions are on lesson 01.
-#
-# 1. One forward step is $q(x_t \mid x_{t-1}) = N\big(\sqrt{1-\beta_t}\,x_{t-1},\ \beta_t I\big)$. Why is $x_{t-1}$ multiplied by $\sqrt{1-\beta_t}$ and not by 1?
+# 1. From lesson 01: one forward step is $q(x_t \mid x_{t-1}) = N\big(\sqrt{1-\beta_t}\,x_{t-1},\ \beta_t I\big)$. Why is $x_{t-1}$ multiplied by $\sqrt{1-\beta_t}$ and not by 1?
 # 2. If $x_{t-1}$ has variance 4 and $\beta_t = 0.5$, what is the variance of $x_t$?
 #
 # <details><summary>Answers</summary>
@@ -98,7 +96,7 @@ show(fig, alt=(
 #
 # The linear schedule of [Ho et al. 2020](https://arxiv.org/abs/2006.11239) (section 4) takes $T = 1000$ steps, and its $\beta$ rise evenly from $0.0001$ to $0.02$.
 # At the end $x_0$ is multiplied by 0.0064, and nothing of it can be seen. Every step costs time when you sample, and
-# [tiny-diffusion](https://github.com/tanelp/tiny-diffusion), a small public project, takes $T = 50$ steps through the same range of $\beta$ unless told otherwise.
+# [tiny-diffusion](https://github.com/tanelp/tiny-diffusion), a small project, takes $T = 50$ steps through the same range of $\beta$ unless told otherwise.
 #
 # By which factor is $x_0$ multiplied after those 50 steps? Put your guess, from 0 to 1, into the cell. A later section answers it.
 
@@ -337,7 +335,7 @@ show(fig, alt=(
 # %% [markdown]
 # Between log-SNR 7.1 and $-5.4$ all four pass through the same levels, and at equal SNR they show the same picture. At the ends they part.
 #
-# **Task.** Each of the eight digits below is a 3 or an 8. Start at the noisy end and move $t$ down until you can name them all. Note $t$ and the SNR. Do the same for another schedule. Which of the two numbers is the same?
+# **Task.** Each of the eight digits below is a 3 or an 8. Start at the noisy end and move $t$ down until you can name them all. Note $t$ and the SNR. Do the same for another schedule. Which of the two is the same?
 
 # %%
 random = make_generator(5)
@@ -455,7 +453,7 @@ show(fig, alt=(
 # %% [markdown]
 # Sampling starts from $N(0, I)$, the fifth picture. A network trained with $T = 50$ has never seen that at its last step. It has seen 0.78 of a photograph, and takes the noise for one.
 #
-# What does that cost? Two blobs, 30 % of the points left and 70 % right, have a network that is exactly right, `pair.model`. The sampler of lesson 04, a black box here, draws from it in 50 steps, five times 2,000 points for each schedule.
+# What does that cost? Two blobs, 30 % of the points left and 70 % right, have a network that is exactly right, `pair.model`. The sampler of lesson 04, a black box here, draws five times 2,000 points for each schedule.
 # Two repairs take part. One multiplies the betas by $1000/T = 20$, so that the sum in (02.9) stays what it was; it needs $T > 20$, so that the last beta stays below 1. The other is the cosine schedule: its curve depends on $t/T$ only, so it ends at the same place for every $T$, up to the cap.
 
 # %%
@@ -518,7 +516,7 @@ for name, value in published.items():
     assert math.isclose(factor, value, rel_tol=1e-4)
 
 # %% [markdown]
-# Two of them agree as far as the paper prints digits, the cosine one to five (Going further finds out why). The last line is Stable Diffusion's schedule. It ends with 0.068 of the picture under noise of size 0.998, and you see only noise. But noise averages out and a picture does not: the mean of $n$ independent noises has standard deviation $1/\sqrt n$.
+# Two agree as far as the paper prints digits, the cosine to five (Going further says why). The last line is Stable Diffusion's schedule. It ends with 0.068 of the picture under noise of size 0.998, and you see only noise. But noise averages out and a picture does not: the mean of $n$ independent noises has standard deviation $1/\sqrt n$.
 # So average $x_T$ over blocks of $16\times16$ pixels and three colours, divide by 0.068, and look. The last picture does the same with a schedule that is mended below.
 
 # %%
