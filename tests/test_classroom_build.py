@@ -591,7 +591,8 @@ def test_every_lesson_has_a_question_with_a_rubric():
     assert len({question.id for question in all_questions()}) == len({question.title for question in all_questions()}) == len(all_questions())
     for lesson in range(13):
         own = all_questions(lesson)
-        assert [question.id for question in own] == [f"{lesson:02d}.m{k}" for k in range(1, len(own) + 1)]
+        numbers = [int(question.id.removeprefix(f"{lesson:02d}.m")) for question in own]
+        assert numbers == sorted(set(numbers)) and numbers[0] >= 1  # a question that is gone leaves a gap
     for question in all_questions():
         assert 2 <= question.points <= 4 and len(question.rubric) >= 3
         assert "!" not in question.prompt + "".join(words for _, words in question.rubric)
