@@ -11,7 +11,7 @@
 #
 # You need: lesson 01.
 #
-# **Measured cost:** 1.1 min on 2 cores, 0.9 GB of memory at the peak. Core: about 23 minutes of reading, 0.6 of computing. Going further: about 7 and 0.5.
+# **Measured cost:** 0.2 min on 2 cores, 0.9 GB of memory at the peak. Core: about 23 minutes of reading, 0.2 of computing. Going further: about 7 and 0.1.
 #
 # In formulas $t$ runs from 1 to $T$ as in the papers, and $\bar\alpha_0 = 1$ is clean data. In code `t` is the index $0..T-1$, one less.
 
