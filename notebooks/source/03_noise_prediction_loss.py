@@ -129,7 +129,8 @@ for ax in axes:
     )
 show(fig, alt=(
     "Left: a thousand grey dots on two arcs and a star, one data point; few of them "
-    "lie within 0.05 of it. Right: six ragged lines run from the star in all directions."
+    "lie within 0.05 of it. Right: six ragged lines run from the star in all "
+    "directions."
 ))
 
 # %% [markdown]
