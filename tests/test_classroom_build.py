@@ -345,9 +345,9 @@ def test_the_folder_for_a_roster(tmp_path, roster):
     assert "nbgrader hands the same notebook to everybody" in built.notes[0]
     assert "# The third week" in text_of(read(built.folder / "student" / ANN / "week3.ipynb"))
     printed = str(built)
-    assert printed.startswith("week3: 12 exercises with 22 points, 4 manual questions with 14 points, 2 students\n")
+    assert printed.startswith("week3: 12 exercises with 22 points, 5 manual questions with 17 points, 2 students\n")
     assert f"student/{ANN}/week3.ipynb (and 1 more)" in printed and BOB not in printed
-    assert built.assignment.max_points == 36 and built.assignment.exercise_points == 22
+    assert built.assignment.max_points == 39 and built.assignment.exercise_points == 22
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
 
 
