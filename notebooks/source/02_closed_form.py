@@ -731,7 +731,11 @@ card.show(
 # ### The shape, not only the size
 #
 # The check of the core followed means and variances. It could not tell normal noise from coin flips of $+1$ and $-1$, which also have mean 0 and variance 1. A histogram can. We walk 20,000 copies of the pixel of "Three steps by hand" with either noise,
-# and take the largest distance between the walked values' distribution function and that of $N(1.2,\ 0.64)$. For 20,000 draws from the right distribution it exceeds $1.63/\sqrt{20000} = 0.0115$ in one case of a hundred.
+# and take the largest distance between the walked values' distribution function and that of $N(1.2,\ 0.64)$. For many draws $n$ from the right distribution, by Kolmogorov's limit,
+#
+# $$ P\Big(\sup_x |F_n(x) - F(x)| > \frac{1.63}{\sqrt n}\Big) \approx 0.01 \tag{02.11} $$
+#
+# With $n = 20{,}000$ the bound is 0.0115.
 
 # %%
 normal = torch.distributions.Normal(1.2, 0.8)
@@ -766,7 +770,11 @@ show(fig, alt=(
 # ### What a wrong start does to brightness
 #
 # The core said that a chain with a leak makes pictures of medium brightness. How strong is that for an exact network? Take pictures of $n = 64\times64$ pixels whose brightness varies with standard deviation 0.5. Their component along
-# the unit vector $(1, \dots, 1)/\sqrt n$ is $\sqrt n$ times the brightness, so it has standard deviation $0.5\cdot 64 = 32$. The noise on it is standard normal, as in any direction. So one Gaussian coordinate is enough.
+# the unit vector $(1, \dots, 1)/\sqrt n$ is $\sqrt n$ times the brightness $m$, the mean of the pixels $y_i$:
+#
+# $$ \frac{1}{\sqrt n}\sum_{i=1}^{n} y_i = \sqrt n\;m \tag{02.12} $$
+#
+# So it has standard deviation $64\cdot 0.5 = 32$. The noise on it is standard normal, as in any direction. So one Gaussian coordinate is enough.
 # (The options are explained later: `fixed_large` in lesson 04, `v_prediction` in lesson 03.)
 
 # %%
@@ -815,7 +823,11 @@ except ValueError as error:
 # ### The sixth digit of a published number
 #
 # Our cosine schedule ends with 4.92825e-05, the paper of Lin et al. has 4.92822e-05. The difference is small, but it has a cause that is worth knowing.
-# The last cosine step is capped at $\beta_T = 0.999$, so the chain multiplies by $\sqrt{1-0.999}$. In float32 the number nearest to 0.999 is a little larger, and the subtraction brings that error to the front:
+# The last cosine step is capped at $\beta_T = 0.999$, and the chain ends with
+#
+# $$ \sqrt{\bar\alpha_T} = \sqrt{\bar\alpha_{T-1}}\,\sqrt{1-0.999} \tag{02.13} $$
+#
+# In float32 the number nearest to 0.999 is a little larger, and the subtraction brings that error to the front:
 # $1.3\cdot10^{-8}$ is nothing beside 0.999, and 13 millionths of 0.001.
 
 # %%
