@@ -502,10 +502,12 @@ show(fig, alt=(
 #
 # One pixel proves nothing about your moons. Fix $x_t$ and write $\epsilon^\star = E[\epsilon \mid x_t]$. For any answer $\hat\epsilon$,
 #
-# $$E\big[\lVert \epsilon - \hat\epsilon\rVert^2 \mid x_t\big]
-# = E\big[\lVert (\epsilon - \epsilon^\star) + (\epsilon^\star - \hat\epsilon)\rVert^2 \mid x_t\big]
-# = \underbrace{E\big[\lVert \epsilon - \epsilon^\star\rVert^2 \mid x_t\big]}_{\text{nobody can avoid it}}
-# + \underbrace{\lVert \epsilon^\star - \hat\epsilon\rVert^2}_{\text{your excess}} \tag{03.16}$$
+# $$\begin{aligned}
+# E\big[\lVert \epsilon - \hat\epsilon\rVert^2 \mid x_t\big]
+# &= E\big[\lVert (\epsilon - \epsilon^\star) + (\epsilon^\star - \hat\epsilon)\rVert^2 \mid x_t\big] \\
+# &= \underbrace{E\big[\lVert \epsilon - \epsilon^\star\rVert^2 \mid x_t\big]}_{\text{nobody can avoid it}}
+# + \underbrace{\lVert \epsilon^\star - \hat\epsilon\rVert^2}_{\text{your excess}}
+# \end{aligned} \tag{03.16}$$
 #
 # The cross term is $2\,(\epsilon^\star - \hat\epsilon) \cdot E[\epsilon - \epsilon^\star \mid x_t]$, and that mean is zero by the definition of $\epsilon^\star$. So the best network answers $E[\epsilon \mid x_t]$, whatever the weight at that $t$, and its loss, the *floor*, is a variance.
 # From $\epsilon = (x_t - \sqrt{\bar\alpha_t}\,x_0)/\sqrt{1-\bar\alpha_t}$ this variance is $\bar\alpha_t/(1-\bar\alpha_t)$ times that of $x_0$, averaged over the $D$ coordinates:
