@@ -12,6 +12,7 @@ except PackageNotFoundError:  # a source folder on the path, not installed
 
 ROOMS = (
     "process",
+    "flow",
     "sampling",
     "datasets",
     "models",

@@ -4,7 +4,7 @@ import torch
 
 LENGTHS = (1, 2, 3, 7, 50, 1000)
 SHAPES = ((1,), (5,), (5, 3), (1, 2, 4), (3, 1, 4, 4))  # one sample and several, 1-D to 4-D
-TYPES = ("epsilon", "sample", "v_prediction", "score")
+TYPES = ("epsilon", "sample", "v_prediction", "score", "velocity")
 DTYPES = (torch.float32, torch.float64, torch.bfloat16)
 
 
@@ -39,6 +39,7 @@ def every_prediction(x0, noise, alpha_bar):
         "sample": x0,
         "v_prediction": alpha_bar.sqrt() * noise - (1 - alpha_bar).sqrt() * x0,
         "score": -(xt - alpha_bar.sqrt() * x0) / (1 - alpha_bar),  # gradient of log N(xt; sqrt(abar) x0, 1 - abar)
+        "velocity": noise - x0,
     }
 
 

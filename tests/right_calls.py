@@ -17,6 +17,7 @@ from diffusion_course import (
 )
 from diffusion_course.models.blocks import Attention, ResBlock
 from diffusion_course.models.embedding import Conditioning
+from diffusion_course.models.mmdit import MMDiTBlock
 
 SCHEDULE = make_schedule("linear", 10)
 
@@ -128,6 +129,23 @@ CALLS = {
     course.is_held_out: lambda: {"codes": CODES},
     course.MLP: lambda: {"dim": 2, "hidden": 8, "depth": 1, "num_classes": 3},
     course.UNet: widths,
+    course.DiT: lambda: {"in_channels": 1, "sample_size": 8, "patch_size": 4, "width": 8, "depth": 1, "num_heads": 2, "num_classes": 3},
+    course.DiT(1, 4, 2, 8, 1, num_classes=3).forward: lambda: {"xt": normal(4, 1, 4, 4).float(), "t": t(), "cond": torch.tensor([0, 1, 2, 3])},
+    course.patchify: lambda: {"images": normal(2, 1, 4, 4).float(), "patch_size": 2},
+    course.unpatchify: lambda: {"tokens": normal(2, 4, 4).float(), "patch_size": 2, "grid": (2, 2)},
+    MMDiTBlock: lambda: {"width": 8, "num_heads": 2, "last": False},
+    MMDiTBlock(8, 2).forward: lambda: {"h": normal(2, 4, 8).float(), "w": normal(2, 3, 8).float(), "c": normal(2, 8).float()},
+    course.flow_interpolate: lambda: {"x0": x(), "t": 0.5, "noise": x(1), "generator": None},
+    course.flow_level: lambda: {"t": 0.5},
+    course.flow_time: lambda: {"alpha_bar": 0.5},
+    course.flow_schedule: lambda: {"num_train_timesteps": 10},
+    course.flow_loss: lambda: {"model": NETWORK, "x0": x(), "cond": None, "t": torch.tensor([0.1, 0.5, 0.7, 1.0]), "noise": x(1), "generator": None},
+    course.flow_times: lambda: {"num_steps": 3, "shift": 2.0},
+    course.shift_time: lambda: {"t": 0.5, "shift": 2.0},
+    course.logit_normal_times: lambda: {"n": 3, "mean": 0.5, "std": 1.0, "generator": seeded(), "device": "cpu", "dtype": torch.float32},
+    course.flow_iter: lambda: {"velocity": course.as_velocity(NETWORK), "x": x(), "times": torch.tensor([1.0, 0.5, 0.25]), "method": "heun"},
+    course.flow_loop: lambda: {"velocity": course.as_velocity(NETWORK), "x": x(), "num_steps": 2, "shift": 2.0, "method": "euler"},
+    course.as_velocity: lambda: {"model": NETWORK, "schedule": SCHEDULE, "cond": None, "prediction_type": "epsilon"},
     course.Judge: lambda: {"sizes": (3, 4)},
     course.timestep_embedding: lambda: {"t": t(), "dim": 8},
     Attention: lambda: {"channels": 16, "num_heads": 4, "context_dim": None},
@@ -160,6 +178,8 @@ CALLS |= {
     MIXTURE.score: lambda: {"xt": points, "alpha_bar": 0.5},
     MIXTURE.posterior_mean: lambda: {"xt": points, "alpha_bar": 0.5},
     MIXTURE.posterior_covariance: lambda: {"xt": points, "alpha_bar": 0.5},
+    MIXTURE.velocity: lambda: {"xt": points, "t": 0.5},
+    MIXTURE.velocity_loss_floor: lambda: {"t": 0.5, "num_samples": 16, "generator": seeded()},
     MIXTURE.noise_prediction: lambda: {"xt": points, "alpha_bar": 0.5},
     MIXTURE.model: lambda: {"alphas_cumprod": BAR, "prediction_type": "epsilon"},
     MIXTURE.conditional_model: lambda: {"alphas_cumprod": BAR, "classes": [0, 1], "prediction_type": "epsilon"},

@@ -23,6 +23,7 @@ from torch._subclasses.fake_tensor import (
 from diffusion_course import models
 from diffusion_course.datasets import mixtures
 from diffusion_course.datasets.scenes import render
+from diffusion_course.flow import paths, sampler, times
 from diffusion_course.latent import attention, autoencoder, coding, parts, tasks
 from diffusion_course.lazy import flat
 from diffusion_course.measures import flops, judge, metrics, neighbours
@@ -31,7 +32,7 @@ from diffusion_course.sampling import ancestral, likelihood, loop, reverse, solv
 from diffusion_course.training import loop as training
 
 MODULES = {
-    "schedules": schedules, "kernels": kernels, "levels": levels, "losses": losses, "guidance": guidance, "reverse": reverse, "ancestral": ancestral,
+    "paths": paths, "times": times, "sampler": sampler, "schedules": schedules, "kernels": kernels, "levels": levels, "losses": losses, "guidance": guidance, "reverse": reverse, "ancestral": ancestral,
     "timesteps": timesteps, "solvers": solvers, "loop": loop, "mixtures": mixtures, "likelihood": likelihood, "metrics": metrics,
     "neighbours": neighbours, "models": models, "training": training, "flops": flops, "autoencoder": autoencoder, "attention": attention,
     "parts": parts, "coding": coding, "tasks": tasks, "judge": judge, "render": render,
@@ -48,8 +49,9 @@ NOT_CALLED = {  # public names that are no call on tensors, or that belong to an
         ("ModuleCost", "count_parameters", "count_flops", "flops_by_module"),
         "integers from shapes alone: test_flops counts under FakeTensorMode on cuda and on meta"),
     **dict.fromkeys(("FrechetFit", "KernelDistance", "Interval", "Nearest", "PrecisionRecall", "Memorisation", "OdeTerms", "AutoencoderLoss"), "a result"),
+    "flow_times": "Python numbers", "flow_schedule": "a table on the CPU, to be moved with .to", "unit": "a check at the door",
     **dict.fromkeys(("Level", "inference_timesteps", "noise_levels", "sigma_of", "log_snr_of"), "indices and Python numbers on the CPU"),
-    **dict.fromkeys(("Estimate", "SamplerStep", "SampleState"), "a result"), "Step": "a protocol", "Transition": "what a step is told",
+    **dict.fromkeys(("Estimate", "SamplerStep", "SampleState", "FlowState"), "a result"), "Step": "a protocol", "Transition": "what a step is told",
     "LatentParts": "networks in a bag", "load_parts": "reads files: test_latent", "latent_levels": "Python numbers",
     "Attended": "a result", "word_positions": "strings and a tokenizer", "check_plain": "reads a module's settings",
     **dict.fromkeys(("ode_terms", "ode_log_likelihood"), "autograd needs a real device: test_likelihood.test_on_a_gpu"),
@@ -59,6 +61,7 @@ NOT_CALLED = {  # public names that are no call on tensors, or that belong to an
 SCENES = [[0, 1, 3, 0, 1, 1, -1, -1, -1, -1], [2, 3, 6, 4, 0, 0, 13, 9, 2, 1]]  # codes are numbers on the CPU
 SEVEN = schedules.make_schedule("linear", 7)  # samplers read a schedule's table once, as Python numbers: it stays on the CPU
 NOW, NEXT = timesteps.noise_levels(SEVEN, [5, 2])[:2]
+SEVEN_FLOW = paths.flow_schedule(7)
 
 
 class On:
@@ -226,18 +229,18 @@ CALLS = {
     "kernels.posterior_coefficients": (lambda on: [*kernels.posterior_coefficients(on.level / 2, on.level)], [(4,)] * 3, F64),
     "kernels.q_posterior": (lambda on: [*kernels.q_posterior(on.x, on.noise, on.t, on.bar)], [X, B, B], F32),
     "kernels.to_x0_and_noise": (
-        lambda on: [y for p in kernels.PREDICTION_TYPES for y in kernels.to_x0_and_noise(on.noise, on.x, on.level, p)], [X] * 8, F32),
+        lambda on: [y for p in kernels.PREDICTION_TYPES for y in kernels.to_x0_and_noise(on.noise, on.x, on.level, p)], [X] * 10, F32),
     "kernels.from_x0_and_noise": (
-        lambda on: [kernels.from_x0_and_noise(on.x, on.noise, on.level, p) for p in kernels.PREDICTION_TYPES], [X] * 4, F32),
+        lambda on: [kernels.from_x0_and_noise(on.x, on.noise, on.level, p) for p in kernels.PREDICTION_TYPES], [X] * 5, F32),
     "kernels.convert_prediction": (
         lambda on: [kernels.convert_prediction(on.noise, on.x, on.t, on.bar, source=a, target=b)
-                    for a in kernels.PREDICTION_TYPES for b in kernels.PREDICTION_TYPES], [X] * 16, F32),
+                    for a in kernels.PREDICTION_TYPES for b in kernels.PREDICTION_TYPES], [X] * 25, F32),
     "losses.call_model": (lambda on: [losses.call_model(on.network, on.x, on.t, None)], [X], F32),
     "losses.prediction_target": (
-        lambda on: [losses.prediction_target(on.x, on.noise, on.t, on.bar, p) for p in kernels.PREDICTION_TYPES], [X] * 4, F32),
+        lambda on: [losses.prediction_target(on.x, on.noise, on.t, on.bar, p) for p in kernels.PREDICTION_TYPES], [X] * 5, F32),
     "losses.loss_weight": (
         lambda on: [losses.loss_weight(on.t, on.bar, prediction_type=p, weighting=w)
-                    for p in kernels.PREDICTION_TYPES for w in losses.WEIGHTINGS], [(4,)] * 12, F64),
+                    for p in kernels.PREDICTION_TYPES for w in losses.WEIGHTINGS], [(4,)] * 15, F64),
     "losses.diffusion_loss": (
         lambda on: [losses.diffusion_loss(on.network, on.x, on.bar, weighting=w) for w in losses.WEIGHTINGS]
         + [losses.diffusion_loss(on.network, on.x, on.bar, t=on.t, noise=on.noise)], [()] * 4, F32),
@@ -270,7 +273,7 @@ CALLS = {
     **{f"solvers.{name}": solver_call(name) for name in ("posterior_step", "euler_step", "euler_ancestral_step", "heun_step", "dpmpp_2m_step")},
     "loop.make_denoise": (
         lambda on: [y for p in kernels.PREDICTION_TYPES for t in (3, 2.5, on.t) for y in loop.make_denoise(
-            on.network, prediction_type=p, clip_x0=0.5)(on.x, timesteps.Level(t, 0.5))], [X] * 24, F32),
+            on.network, prediction_type=p, clip_x0=0.5)(on.x, timesteps.Level(t, 0.5))], [X] * 30, F32),
     "loop.iterate_levels": (
         lambda on: [y for s in loop.iterate_levels(loop.make_denoise(on.network), on.x, [NOW, NEXT, timesteps.CLEAN]) for y in s[3:]],
         [X] * 4, F32),
@@ -288,10 +291,10 @@ CALLS = {
     "mixtures.GaussianMixture.posterior_mean": (mixture_call("posterior_mean"), [X], F32),
     "mixtures.GaussianMixture.posterior_covariance": (mixture_call("posterior_covariance"), [(4, 2, 2)], F32),
     "mixtures.GaussianMixture.noise_prediction": (mixture_call("noise_prediction"), [X], F32),
-    "mixtures.GaussianMixture.model": (lambda on: [on.mixture.model(on.bar, p)(on.x, on.t) for p in kernels.PREDICTION_TYPES], [X] * 4, F32),
+    "mixtures.GaussianMixture.model": (lambda on: [on.mixture.model(on.bar, p)(on.x, on.t) for p in kernels.PREDICTION_TYPES], [X] * 5, F32),
     "mixtures.GaussianMixture.conditional_model": (
         lambda on: [on.mixture.conditional_model(on.bar, [0, 1, 1], p)(on.x, on.t, on.put("cond", torch.tensor([0, 1, 2, 0]))) for p in kernels.PREDICTION_TYPES],
-        [X] * 4, F32),
+        [X] * 5, F32),
     "metrics.extract_features": (lambda on: [metrics.extract_features(on.build(models.DigitClassifier), on.put("x", torch.ones(5, 1, 16, 16)), batch_size=2)],
                                  [(5, 64)], F32),
     "neighbours.nearest_distances": (lambda on: [neighbours.nearest_distances(on.x, on.noise, chunk=3).distances], [(4,)], F64),
@@ -323,6 +326,26 @@ CALLS = {
                                             [(2, 3, 8, 8)], F32) for s in loop.SAMPLERS},
     "tasks.image_to_image": (latent_call("image_to_image", "images", "one", num_inference_steps=3), [(2, 3, 8, 8)], F32),
     "tasks.inpaint": (latent_call("inpaint", "images", "mask", "one", num_inference_steps=3), [(2, 3, 8, 8)], F32),
+    "times.shift_time": (lambda on: [times.shift_time(on.level, 3.0)], [(4,)], F64),
+    "times.logit_normal_times": (lambda on: [times.logit_normal_times(4, device=on.device)], [(4,)], F32),
+    "paths.flow_interpolate": (
+        lambda on: [paths.flow_interpolate(on.x, t, on.noise) for t in (0.5, on.level)] + [paths.flow_interpolate(on.x, on.level)], [X] * 3, F32),
+    "paths.flow_level": (lambda on: [*paths.flow_level(on.level)], [(4,)] * 2, F64),
+    "paths.flow_time": (lambda on: [paths.flow_time(on.bar)], [T], F64),
+    "paths.told": (lambda on: [paths.told(on.level, on.x), paths.told(on.level[0], on.x)], [(4,)] * 2, F32),
+    "paths.flow_loss": (
+        lambda on: [paths.flow_loss(on.network, on.x, cond=on.t), paths.flow_loss(on.network, on.x, t=on.level, noise=on.noise)], [()] * 2, F32),
+    "sampler.flow_iter": (
+        lambda on: [y for m in sampler.METHODS for s in sampler.flow_iter(sampler.as_velocity(on.network), on.x, [1.0, 0.4, 0.0], method=m) for y in s[3:]],
+        [X] * 8, F32),
+    "sampler.flow_loop": (lambda on: [sampler.flow_loop(sampler.as_velocity(on.network), on.x, 3, shift=2.0)], [X], F32),
+    "sampler.as_velocity": (
+        lambda on: [sampler.as_velocity(on.network, s, prediction_type=p)(on.x, on.level)
+                    for p in kernels.PREDICTION_TYPES for s in (None, SEVEN, SEVEN_FLOW if p == "velocity" else SEVEN)], [X] * 15, F32),
+    "mixtures.GaussianMixture.velocity": (mixture_call("velocity"), [X], F32),
+    "models.patchify": (lambda on: [models.patchify(on.pictures, 4)], [(2, 4, 48)], F32),
+    "models.unpatchify": (lambda on: [models.unpatchify(models.patchify(on.pictures, 4), 4, (2, 2))], [(2, 3, 8, 8)], F32),
+    "models.DiT": (lambda on: [on.build(models.DiT, 1, 8, 4, 16, 2, num_classes=7)(on.put("x", torch.ones(4, 1, 8, 8)), on.t, on.t)], [(4, 1, 8, 8)], F32),
     "models.MLP": (lambda on: [on.build(models.MLP, 2, 16)(on.x, on.t)], [X], F32),
     "models.UNet": (
         lambda on: [on.build(models.UNet, 1, 16, num_classes=7)(on.put("x", torch.ones(4, 1, 8, 8)), on.t, on.t)], [(4, 1, 8, 8)], F32),
@@ -333,6 +356,7 @@ CALLS = {
 # Functions that promise a Python number, and how many reads of a tensor that number costs: no more are allowed.
 NUMBERS = {
     "training.train_step": (train_step, 1),
+    "mixtures.GaussianMixture.velocity_loss_floor": (lambda on: on.mixture.velocity_loss_floor(0.5, num_samples=8), 1),
     "mixtures.GaussianMixture.best_loss": (lambda on: on.mixture.best_loss(3, on.bar, num_samples=8), 2),
     "metrics.frechet_distance": (lambda on: metrics.frechet_distance(on.x, on.noise + on.x.cumsum(0)), 1),
     "metrics.frechet_infinity": (
@@ -451,6 +475,10 @@ MIXED = [
     ("ancestral.p_sample_loop", "alphas", r"alphas is on cpu and betas on cuda:0"),
     ("ancestral.p_sample_loop", "alphas_cumprod", r"alphas_cumprod is on cpu and betas on cuda:0"),
     ("ancestral.p_sample_loop", "x", r"x_init is on cpu and betas on cuda:0"),
+    ("paths.flow_interpolate", "noise", r"noise is on cpu and x0 on cuda:0"),
+    ("paths.flow_interpolate", "level", r"t is on cpu and xt on cuda:0"),
+    ("paths.flow_loss", "noise", r"noise is on cpu and x0 on cuda:0"),
+    ("mixtures.GaussianMixture.velocity", "level", r"t is on cpu and xt on cuda:0"),
     ("schedules.alpha_bar_at", "t", r"t is on cpu and alphas_cumprod on cuda:0"),
     ("metrics.mmd", "noise", r"features_b is on cpu and features_a on cuda:0"),
     ("metrics.kernel_distance", "noise", r"features_b is on cpu and features_a on cuda:0"),

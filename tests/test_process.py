@@ -278,7 +278,7 @@ def test_refused_t_everywhere(t, error, message):
         (lambda: q_sample(X, T, BAR.tolist()), TypeError, r"alphas_cumprod must be a torch\.Tensor, got list"),
         (lambda: q_posterior(X, X[:2], T, BAR), ValueError, r"xt must have the shape of x0"),
         (lambda: q_posterior(X, X.float(), T, BAR), TypeError, r"xt must have the dtype of x0"),
-        (lambda: to_x0_and_noise(X, X, 0.5, "eps"), ValueError, r"prediction_type must be one of 'epsilon', 'sample', 'v_prediction', 'score', got 'eps'"),
+        (lambda: to_x0_and_noise(X, X, 0.5, "eps"), ValueError, r"prediction_type must be one of 'epsilon', 'sample', 'v_prediction', 'score', 'velocity', got 'eps'"),
         (lambda: from_x0_and_noise(X, X, 0.5, "x0"), ValueError, r"prediction_type must be one of.*got 'x0'"),
         (lambda: convert_prediction(X, X, T, BAR, source="v", target="epsilon"), ValueError, r"source must be one of.*got 'v'"),
         (lambda: convert_prediction(X, X, T, BAR, source="epsilon", target="v"), ValueError, r"target must be one of.*got 'v'"),

@@ -9,23 +9,23 @@ import pytest
 import diffusion_course
 
 NAMES = """
-    alpha_bar_at Animation attend Attended attention_probabilities AttentionMaps AttentionWeights autoencoder_loss
+    alpha_bar_at Animation as_velocity attend Attended attention_probabilities AttentionMaps AttentionWeights autoencoder_loss
     AutoencoderLoss bits_per_dim bootstrap_interval bpe byte_alphabet captions check CHECKPOINTS ClassifierFreeGuidance CLEAN
     code_to_scene convert_prediction cosine_betas count_flops count_parameters ddim_step ddpm_step DDPMStep decode_latents
-    decode_text default_device diffusion_loss DigitClassifier dpmpp_2m_step drop_condition elbo_terms ElboTerms EMA
+    decode_text default_device diffusion_loss DigitClassifier DiT dpmpp_2m_step drop_condition elbo_terms ElboTerms EMA
     encode_images encode_prompt encode_text Estimate euler_ancestral_step euler_step exercise Explorer extract_features
-    faithful find_checkpoint flops_by_module frechet_distance frechet_infinity FrechetFit from_x0_and_noise gaussian_kl
+    faithful find_checkpoint flops_by_module flow_interpolate flow_iter flow_level flow_loop flow_loss flow_schedule flow_time flow_times FlowState frechet_distance frechet_infinity FrechetFit from_x0_and_noise gaussian_kl
     GaussianMixture guided_prediction heun_step hint image_to_image ImageSet inference_timesteps inpaint Interval is_held_out
     iterate_levels Judge kernel_distance KernelDistance latent_levels latent_scaling LatentParts learn_merges Level
-    linear_betas load_dataset load_parts load_pretrained load_stable_diffusion load_vocabulary loss_weight make_denoise
+    linear_betas logit_normal_times load_dataset load_parts load_pretrained load_stable_diffusion load_vocabulary loss_weight make_denoise
     make_generator make_schedule make_scheduler measure_peak Memorisation memorisation MemoryEstimate merge_pair mixture MLP
     mmd Nearest nearest_distances noise_levels NoiseSchedule ode_log_likelihood ode_terms OdeTerms p_sample_iter p_sample_loop
-    parse_caption plotting PointSet Posterior posterior_coefficients precision_recall PrecisionRecall predict_memory
+    parse_caption patchify plotting PointSet Posterior posterior_coefficients precision_recall PrecisionRecall predict_memory
     prediction_target previous_alpha_bar progress Progress psnr q_posterior q_sample q_step read_scenes render_scenes
     rescale_zero_terminal_snr reset_progress sample_iter sample_latents sample_loop sample_scenes SAMPLERS SamplerStep
     SampleState scale_from_w scaled_linear_betas Scene scene_to_code seed_everything shipped_files show show_source
-    sigmoid_betas slerp snr solution split_heads split_words STABLE_DIFFUSION_15 Step text_to_image Thing timestep_embedding
-    to_x0_and_noise train train_step train_vocabulary TrainConfig TrainState Transition UNet Vocabulary w_from_scale
+    shift_time sigmoid_betas slerp snr solution split_heads split_words STABLE_DIFFUSION_15 Step text_to_image Thing timestep_embedding
+    to_x0_and_noise train train_step train_vocabulary TrainConfig TrainState Transition UNet unpatchify Vocabulary w_from_scale
     word_positions word_symbols
 """.split()
 ROOT = Path(__file__).resolve().parents[1]

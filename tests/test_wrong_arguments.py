@@ -21,7 +21,7 @@ ALSO = {
 NOT_TRIED = {
     **dict.fromkeys(
         "Posterior ElboTerms DDPMStep Estimate SamplerStep SampleState OdeTerms ImageSet PointSet TrainState FrechetFit Interval KernelDistance Memorisation"
-        " Nearest PrecisionRecall AutoencoderLoss Attended MemoryEstimate".split(), "a result"),
+        " Nearest PrecisionRecall AutoencoderLoss Attended MemoryEstimate FlowState".split(), "a result"),
     **dict.fromkeys("Level Transition Scene Thing Vocabulary Step".split(), "a tuple or a protocol, looked at by what takes it"),
     **dict.fromkeys("DigitClassifier shipped_files byte_alphabet default_device progress".split(), "takes nothing"),
     **dict.fromkeys("count_flops flops_by_module show_source".split(), "takes what it is given in a row: test_flops, test_display"),

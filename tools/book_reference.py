@@ -20,6 +20,7 @@ REFERENCES = ROOT / "book" / "references.bib"
 PAGES = {
     "process": ("The process", ("process",)),
     "sampling": ("Sampling and likelihood", ("sampling",)),
+    "flow": ("Flow matching", ("flow",)),
     "datasets": ("Data", ("datasets",)),
     "models": ("Networks", ("models",)),
     "measures": ("Measures", ("measures",)),

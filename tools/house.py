@@ -21,8 +21,8 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "diffusion_course"
 # The floors of the house, from the ground up: a room imports only from rooms below it.
 FLOORS = (
-    *("lazy", "validation", "kinds", "door", "seeds", "process", "sampling", "models", "files"),
-    *("datasets", "training", "measures", "latent", "notebook", "doctor", "exercises"),
+    *("lazy", "validation", "kinds", "door", "seeds", "process", "flow", "sampling", "models"),
+    *("files", "datasets", "training", "measures", "latent", "notebook", "doctor", "exercises"),
     "exercises.lessons",
     *("classroom.files", "classroom.reasons", "classroom.records", "classroom.tables"),
     *("classroom.assignment", "classroom.sandbox", "classroom.reports", "classroom.grading"),

@@ -1,4 +1,7 @@
-"""Data: exact Gaussian mixtures, image sets, scenes drawn from words. Imports process and files."""
+"""Data: exact Gaussian mixtures, image sets, scenes drawn from words.
+
+Imports process, flow and files.
+"""
 
 from ..lazy import flat, lazily
 

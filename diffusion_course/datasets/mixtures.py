@@ -11,7 +11,8 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from ..door import checked, floating, positive_int, share, table
+from ..door import checked, floating, number, positive_int, share, table
+from ..flow.paths import flow_level
 from ..process.kernels import from_x0_and_noise, noise_like, prediction
 from ..process.levels import as_alpha_bar
 from ..process.schedules import alpha_bar_at
@@ -205,6 +206,24 @@ class GaussianMixture:
         Raises TypeError for a t that is no int, ValueError for one outside the table.
         """
         alpha_bar = alphas_cumprod[t].item()
-        xt = self.at(alpha_bar).sample(num_samples, generator=generator)
+        return alpha_bar / (1 - alpha_bar) * self._spread(alpha_bar, num_samples, generator)
+
+    def _spread(self, alpha_bar: float, n: int, generator: torch.Generator | None) -> float:
+        """Return E[trace Cov(x_0 | x_t)] / D over n draws."""
+        xt = self.at(alpha_bar).sample(n, generator=generator)
         trace = self.posterior_covariance(xt, alpha_bar).diagonal(dim1=1, dim2=2).sum(1)
-        return alpha_bar / (1 - alpha_bar) * trace.mean().item() / self.dim
+        return trace.mean().item() / self.dim
+
+    @checked(xt=points)
+    def velocity(self, xt: Tensor, t: Tensor | float) -> Tensor:
+        """Return E[noise - x_0 | x_t] (N, D), where x_t = (1 - t) x_0 + t noise: the flow's."""
+        alpha_bar, scale = flow_level(as_alpha_bar(t, xt, "t"))
+        x = xt / scale.to(xt.dtype)
+        return self.noise_prediction(x, alpha_bar) - self.posterior_mean(x, alpha_bar)
+
+    @checked(t=number(lambda t: 0 < t <= 1, "lie in (0, 1]"), num_samples=positive_int)
+    def velocity_loss_floor(
+        self, t: float, *, num_samples: int = 4096, generator: torch.Generator | None = None
+    ) -> float:
+        """Return the least mean squared error of a velocity, E[trace Cov(x_0 | x_t)] / (t^2 D)."""
+        return self._spread(flow_level(t)[0], num_samples, generator) / t**2

@@ -7,9 +7,13 @@ EXPORTS = {
     "classifier": ("DigitClassifier",),
     "judge": ("Judge",),
     "unet": ("UNet",),
+    "dit": ("DiT", "patchify", "unpatchify"),
     "embedding": ("timestep_embedding",),
 }
 # Offered by this folder alone.
-ALSO = {"blocks": ("Attention", "ResBlock"), "embedding": ("Conditioning",)}
+ALSO = {
+    "blocks": ("Attention", "ResBlock"), "embedding": ("Conditioning",), "dit": ("DiTBlock",),
+    "mmdit": ("MMDiTBlock",),
+}
 __all__ = [*flat(EXPORTS), *flat(ALSO)]
 __getattr__, __dir__ = lazily(__name__, EXPORTS, ALSO)

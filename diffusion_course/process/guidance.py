@@ -118,8 +118,7 @@ class ClassifierFreeGuidance(nn.Module):
     the condition alone, on B.
 
     model: ``model(xt, t, cond)``, a network or any function. cond: classes (B,) or tokens (B, L,
-    D).
-    null_cond: what "no condition" is, a class or a tensor (L, D); by default the model's
+    D). null_cond: what "no condition" is, a class or a tensor (L, D); by default the model's
     ``null_class``. negative_cond: guide away from this instead of the null, for all samples or,
     with a batch axis, for each. interval: (low, high), the indices t, both included, at which
     guidance acts (arXiv 2404.07724); on a GPU, where reading t would wait, all of them cost 2B.

@@ -1,8 +1,7 @@
-"""The process in closed form: forward kernels, the posterior, four names of one prediction.
+"""The process in closed form: forward kernels, the posterior, five names of one prediction.
 
-Every function is pure, takes a batch (B, ...) of any rank and indices t (B,) in 0..T-1, and returns
-the input's dtype. Coefficients are computed in the table's dtype (float64 if you keep it), cast
-last.
+Every function is pure, takes a batch (B, ...) of any rank and indices t (B,) in 0..T-1, returns the
+input's dtype. Coefficients are computed in the table's dtype (float64 if you keep it), cast last.
 """
 
 from typing import NamedTuple
@@ -15,12 +14,11 @@ from ..door import (
 )
 from ..seeds import draw
 from .levels import (
-    column, determines, has_score, level_beside, scales, to_less_noise,
-    to_less_noise_at,
+    column, determines, has_score, level_beside, scales, to_less_noise, to_less_noise_at,
 )
 from .schedules import previous_alpha_bar
 
-PREDICTION_TYPES = ("epsilon", "sample", "v_prediction", "score")
+PREDICTION_TYPES = ("epsilon", "sample", "v_prediction", "score", "velocity")
 prediction = one_of(*PREDICTION_TYPES)
 
 
@@ -131,9 +129,7 @@ def q_posterior(x0: Tensor, xt: Tensor, t: Tensor, alphas_cumprod: Tensor) -> Po
     return Posterior(mean, variance.to(x0.dtype), log_variance.to(x0.dtype))
 
 
-@checked(
-    prediction_type=prediction, xt=floating, model_output=like("xt"), alpha_bar=determines
-)
+@checked(prediction_type=prediction, xt=floating, model_output=like("xt"), alpha_bar=determines)
 def to_x0_and_noise(
     model_output: Tensor, xt: Tensor, alpha_bar: Tensor | float, prediction_type: str
 ) -> tuple[Tensor, Tensor]:
@@ -141,11 +137,14 @@ def to_x0_and_noise(
 
     Solves x_t = sqrt(abar) x_0 + sqrt(1 - abar) noise together with the meaning of the output:
     "epsilon" is noise, "sample" is x_0, "v_prediction" is sqrt(abar) noise - sqrt(1 - abar) x_0
-    (Salimans & Ho 2022, arXiv 2202.00512, section 4), "score" is -noise / sqrt(1 - abar). Raises
-    ValueError for an unknown type, a shape or device that differs from xt, abar = 0 with "epsilon"
-    or "score" (pure noise says nothing about x_0), or abar = 1 with "sample".
+    (Salimans & Ho 2022, arXiv 2202.00512, section 4), "score" is -noise / sqrt(1 - abar),
+    "velocity" is noise - x_0. Raises ValueError for an unknown type, another shape or device than
+    xt's, abar = 0 with "epsilon" or "score" (noise says nothing of x_0), abar = 1 with "sample".
     """
     a, b = scales(level_beside(alpha_bar, xt), xt)
+    if prediction_type == "velocity":
+        x0 = unmix(xt, a + b, b, model_output)
+        return x0, x0 + model_output
     if prediction_type == "v_prediction":
         return mix(a, xt, -b, model_output), mix(b, xt, a, model_output)
     if prediction_type == "sample":
@@ -164,8 +163,8 @@ def from_x0_and_noise(
     abar = 1, where a single sample has none.
     """
     a, b = scales(level_beside(alpha_bar, x0), x0)
-    if prediction_type == "v_prediction":
-        return a * noise - b * x0
+    if prediction_type in ("v_prediction", "velocity"):
+        return a * noise - b * x0 if prediction_type == "v_prediction" else noise - x0
     if prediction_type == "score":
         return -noise / b
     return noise if prediction_type == "epsilon" else x0

@@ -96,9 +96,9 @@ def _is_lost(alpha_bar: object, x: Tensor, at: int) -> bool:
 
 
 def determines(name: str, alpha_bar: object, given: dict) -> None:
-    """At abar = 0 x_t says nothing of x_0, at abar = 1 nothing of the noise: only v has both."""
+    """At abar = 0 x_t says nothing of x_0, at abar = 1 nothing of the noise: v has both."""
     prediction_type = given["prediction_type"]
-    if prediction_type == "v_prediction":
+    if prediction_type in ("v_prediction", "velocity"):
         return
     empty = 1 if prediction_type == "sample" else 0
     if _is_lost(alpha_bar, given["xt"], empty):

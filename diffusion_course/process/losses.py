@@ -91,20 +91,23 @@ def loss_weight(
     coef_x0^2 / (2 sigma^2), with coef_x0 of the posterior mean (eq. 7) and sigma^2 = beta-tilde
     ("fixed_small") or beta ("fixed_large"); at index 0, where the term is the decoder's, beta.
     x0's error is that of epsilon times 1 / SNR, of v times 1 - abar, of the score times
-    (1 - abar) / SNR. Raises ValueError for unknown names, gamma <= 0, or t out of range.
+    (1 - abar) / SNR, of the velocity times (1 - abar) / (sqrt(abar) + sqrt(1 - abar))^2. Raises
+    ValueError for unknown names, gamma <= 0, or t out of range.
     """
     abar, then = alphas_cumprod[t], previous_alpha_bar(alphas_cumprod)[t]
+    straight = (abar.sqrt() + (1 - abar).sqrt()) ** 2
     if weighting == "simple":
         return torch.ones_like(abar)
     if weighting == "min_snr" and prediction_type == "sample":
         return snr(abar).clamp(max=gamma)
     if weighting == "min_snr":  # of the error of epsilon, times what makes it another's
-        capped = {"v_prediction": abar, "score": 1 - abar}
+        capped = {"v_prediction": abar, "score": 1 - abar, "velocity": abar / straight}
         return (gamma / snr(abar)).clamp(max=1.0) * capped.get(prediction_type, 1.0)
     coef_x0, _, beta_tilde = posterior_coefficients(abar, then)
     small = (t > 0) & (variance_type == "fixed_small")
     on_x0 = coef_x0**2 / (2 * torch.where(small, beta_tilde, 1 - abar / then))
     factor = {"epsilon": 1 / snr(abar), "v_prediction": 1 - abar, "score": (1 - abar) / snr(abar)}
+    factor["velocity"] = (1 - abar) / straight
     return on_x0 * factor.get(prediction_type, 1.0)
 
 
@@ -193,9 +196,7 @@ def _per_sample(x: Tensor) -> Tensor:
 
 def _levels(name: str, num_levels: object, given: dict) -> None:
     if num_levels < 2:
-        raise ValueError(
-            f"num_levels must be an int of at least 2, or None, got {num_levels!r}."
-        )
+        raise ValueError(f"num_levels must be an int of at least 2, or None, got {num_levels!r}.")
 
 
 @torch.no_grad()

@@ -63,9 +63,8 @@ def _outside_inference_mode(name: str, x0: Tensor, given: dict) -> None:
 
 
 @checked(
-    x0=(batch, finite, _outside_inference_mode), schedule=_with_signal,
-    num_steps=positive_int, num_probes=positive_int, trace=one_of(*TRACES),
-    prediction_type=prediction,
+    x0=(batch, finite, _outside_inference_mode), schedule=_with_signal, num_steps=positive_int,
+    num_probes=positive_int, trace=one_of(*TRACES), prediction_type=prediction,
 )
 def ode_terms(
     model: Model, x0: Tensor, schedule: NoiseSchedule, *, num_steps: int = 64,

@@ -7,9 +7,7 @@ import torch
 from torch import Tensor
 
 from ..door import batch, checked, like, positive_or_none
-from ..process.kernels import (
-    noise_like, posterior_coefficients, prediction, to_x0_and_noise,
-)
+from ..process.kernels import noise_like, posterior_coefficients, prediction, to_x0_and_noise
 from ..process.levels import as_alpha_bar
 from ..process.losses import variances
 

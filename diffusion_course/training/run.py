@@ -20,9 +20,7 @@ from ..process.schedules import NoiseSchedule
 from ..seeds import make_generator
 from ..validation import widest_float
 from .precision import autocast, resolve_precision, set_layout
-from .settings import (
-    SETTINGS, TrainConfig, at_least, fitting, launched, one_for_each, trainable,
-)
+from .settings import SETTINGS, TrainConfig, at_least, fitting, launched, one_for_each, trainable
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -203,9 +201,7 @@ class Trainer(Run):
     device, conditions of another number, or cond_dropout for a network without a null class.
     """
 
-    @checked(
-        model=trainable, data=(batch, finite, fitting("model")), cond=one_for_each,
-    )
+    @checked(model=trainable, data=(batch, finite, fitting("model")), cond=one_for_each)
     def __init__(
         self, model: nn.Module, data: Tensor, schedule: NoiseSchedule, cond: Tensor | None,
         config: TrainConfig, accelerator: "Accelerator | None" = None,
