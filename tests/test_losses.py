@@ -73,13 +73,14 @@ def test_min_snr_weights_by_hand(gamma):
             snr = bar / (1 - bar)
             kept = min(snr, gamma)
             by_hand = {"sample": kept, "epsilon": kept / snr, "v_prediction": kept / (snr + 1), "score": kept * (1 - bar) / snr}
+            by_hand["velocity"] = kept / (1 + math.sqrt(snr)) ** 2  # x0's error is t times that of the velocity, 1 / t - 1 = sqrt(snr)
             assert weight == pytest.approx(by_hand[prediction_type], rel=1e-12)
 
 
 def test_min_snr_weights_stay_finite_at_zero_terminal_snr():
     table = make_schedule("linear", 5, zero_terminal_snr=True).alphas_cumprod
     last = {p: loss_weight(torch.tensor([4]), table, prediction_type=p, weighting="min_snr").item() for p in TYPES}
-    assert last == {"epsilon": 1.0, "sample": 0.0, "v_prediction": 0.0, "score": 1.0}
+    assert last == {"epsilon": 1.0, "sample": 0.0, "v_prediction": 0.0, "score": 1.0, "velocity": 0.0}
 
 
 @pytest.mark.parametrize("variance_type", VARIANCES)
@@ -115,7 +116,7 @@ def test_weighted_loss_does_not_depend_on_how_the_prediction_is_named(weighting)
     x0, noise = normal(7, 3, seed=1), normal(7, 3, seed=2)
     losses = [diffusion_loss(network(p), x0, BAR, t=T, noise=noise, prediction_type=p, weighting=weighting) for p in TYPES]
     assert losses[0].item() > 0.01
-    assert_near(torch.stack(losses), losses[0].expand(4), 1e-12)
+    assert_near(torch.stack(losses), losses[0].expand(len(TYPES)), 1e-12)
 
 
 # --- the training loss -----------------------------------------------------------------------------------------------------
