@@ -223,3 +223,30 @@ def _check_indices(name: str, value: object, length: int) -> None:
         f"the network takes {name} as an int64 tensor of shape ({length},), one index per sample;"
         f" it got {got or type(value).__name__}."
     )
+
+
+class FlowVelocity(StandIn):
+    """A stand-in for the velocity of a flow: it depends on the place and on the time in [0, 1]."""
+
+    def __init__(
+        self, pull: Number = 0.7, turn: Number = 2.0, dtype: torch.dtype | None = None
+    ) -> None:
+        super().__init__()
+        self.keep(dtype, pull=pull, turn=turn)
+
+    def forward(self, x: Tensor, t: Tensor) -> Tensor:
+        """Return the velocity at x (B, ...) and the times t (B,), of the shape of x."""
+        t = t.to(x.dtype).reshape(-1, *(1,) * (x.ndim - 1))
+        return self.pull * x * (1 + t) + torch.sin(x + self.turn * t)
+
+
+class TokenLayer(StandIn):
+    """A stand-in for attention: every token reads a mean of all, and is bent."""
+
+    def __init__(self, size: Number = 0.8, dtype: torch.dtype | None = None) -> None:
+        super().__init__()
+        self.keep(dtype, size=size)
+
+    def forward(self, h: Tensor) -> Tensor:
+        """Return tokens of the shape of h (B, N, C)."""
+        return torch.tanh(self.size * h) + 0.5 * h.mean(1, keepdim=True)

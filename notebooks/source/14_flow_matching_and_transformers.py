@@ -1,0 +1,747 @@
+# %% [markdown]
+# # 14 · Flow matching and transformers
+#
+# After this lesson you can:
+#
+# - say why straight lines from noise to data do not make one step enough, and train on them all the same,
+# - derive the velocity that such training finds, and the loss that no network goes below,
+# - turn a diffusion network into a flow and back, without training,
+# - measure how straight a flow is, straighten it, and shift its times,
+# - build the block of a diffusion transformer by hand and load the weights of another library into it.
+#
+# You need: lessons 03, 05 and 06.
+#
+# **Measured cost:** 0.5 min on 2 cores, 1.0 GB of memory at the peak. Core: about 25 minutes of reading, 0.3 of computing. Going further: about 5 and 0.2.
+#
+# In this lesson $t$ is a time in $[0, 1]$: 0 is clean data, 1 is noise. A network is told $1000\,t$.
+
+# %%
+import torch
+from torch.nn import functional as F
+from torch.testing import assert_close
+
+from diffusion_course import (
+    MLP,
+    DiT,
+    Explorer,
+    GaussianMixture,
+    as_velocity,
+    flow_interpolate,
+    flow_iter,
+    flow_level,
+    flow_loop,
+    flow_times,
+    load_pretrained,
+    make_schedule,
+    mixture,
+    patchify,
+    plotting,
+    sample_loop,
+    seed_everything,
+    shift_time,
+    show,
+    show_source,
+)
+from diffusion_course.models import DiTBlock
+from diffusion_course.notebook import Drawing, figure
+
+generator = seed_everything(0)
+moons = mixture("moons")
+
+# %% [markdown]
+# ## Why not walk straight?
+#
+# Lesson 06 followed curved paths from noise to data, in ten steps or more. Here is a simpler plan. Draw a straight line from a point of noise to a
+# point of data, for very many pairs. Along a line the velocity never changes, so a network that has learnt the velocities could go all the way in one step.
+#
+# Let us try it with a perfect network: for the two moons, the velocity that such training finds is known exactly.
+
+# %%
+start = torch.randn(600, 2, generator=generator, dtype=torch.float64)
+clouds = {
+    "data": moons.sample(600, generator=generator),
+    "one straight step": start - moons.velocity(start, 1.0),
+    "100 short steps": flow_loop(moons.velocity, start, 100),
+}
+fig = plotting.scatter_2d(
+    clouds, limit=2.5, title="Trained on straight lines, and yet one step ends in one spot"
+)
+show(fig, alt=(
+    "Three scatter plots. Data: two interleaved arcs. One straight step: a single dot "
+    "in the centre. 100 short steps: two interleaved arcs."
+))
+
+# %% [markdown]
+# The lines are straight, but they cross. Where two lines meet, a network sees one point and can give one answer only. Look at data on a line:
+
+# %%
+line = GaussianMixture(
+    torch.tensor([0.3, 0.7]).double(), torch.tensor([[-2.0], [1.5]]).double(),
+    torch.tensor([[[0.15]], [[0.3]]]).double(),
+)
+z = torch.linspace(-1.8, 1.8, 25).double()[:, None]
+states = [z] + [s.x for s in flow_iter(line.velocity, z, flow_times(60), method="heun")]
+drawn = line.sample(25, generator=generator)
+fig, axes = figure(6.6, 2.7, ncols=2)
+axes[0].plot([1, 0], torch.cat([z, drawn], 1).T, color="#999999", linewidth=0.8)
+axes[1].plot(flow_times(60), torch.cat(states, 1).T, color="#0072B2", linewidth=0.8)
+titles = "Lines of training cross", "Paths of the flow do not"
+for ax, title in zip(axes, titles, strict=True):
+    ax.set(xlabel="time t", ylabel="x", xlim=(1, 0))
+    ax.set_title(title, loc="left")
+show(fig, alt=(
+    "Two panels, time from 1 on the left to 0 on the right. Left: straight grey lines "
+    "from noise to data cross each other. Right: blue curves start at the same noise, "
+    "part into two bundles and never cross."
+))
+
+# %% [markdown]
+# What does the network answer where lines cross? Why do its paths still end in the data? And what is the straightness good for? This lesson answers all three.
+
+# %% [markdown]
+# ## Recall
+#
+# 1. From lesson 03: which function of $x_t$ has the smallest mean square error as a guess of the noise?
+# 2. From lesson 06: a point moves with velocity $v$. Where is it after one Euler step from $t$ to $t'$?
+#
+# <details><summary>Answers</summary>
+#
+# 1. The conditional mean $E[\epsilon \mid x_t]$. What is left is its conditional variance, the least possible loss.
+# 2. At $x + (t' - t)\,v$. Towards less noise $t' < t$, so the factor is negative.
+#
+# </details>
+
+# %% [markdown]
+# ## One pixel by hand
+#
+# A pixel has the value $x_0 = 2$, and its noise is $\epsilon = -1$. The path from one to the other, and how fast it goes, are
+#
+# $$x_t = (1-t)\,x_0 + t\,\epsilon, \qquad \frac{dx_t}{dt} = \epsilon - x_0 \tag{14.1}$$
+#
+# At $t = 0.25$ it stands at $0.75 \cdot 2 + 0.25 \cdot (-1) = 1.25$, and its velocity is $-1 - 2 = -3$. One step back to $t = 0$ multiplies by $-0.25$: $1.25 + 0.75 = 2$. On its own line, one step is exact.
+
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
+drawing = Drawing(7.0, 1.5, "One pixel on its way, and what a network learns of it")
+a, b, c = drawing.row(
+    ["$x_0 = 2$", "$x_t = 1.25$", r"$\epsilon = -1$"], 0.85, 0.8, 4.2,
+    kinds=["data", "data", "noise"], notes=["t = 0", "t = 0.25", "t = 1"],
+)
+drawing.arrow(a, b)
+drawing.arrow(b, c)
+net = drawing.box(5.9, 0.85, "network", kind="network", width=1.3)
+drawing.text(5.9, 0.3, r"target: $\epsilon - x_0 = -3$")
+drawing.show(
+    "Three boxes on a line: x_0 = 2 at t = 0, x_t = 1.25 at t = 0.25, noise -1 at t = 1. "
+    "To the right a network, whose target is noise minus x_0, -3."
+)
+
+# %% [markdown]
+# Beware of the direction. Papers and programs disagree about which end is 1:
+#
+# | 1 is noise, velocity $\epsilon - x_0$ | 1 is data, velocity $x_0 - \epsilon$ |
+# |---|---|
+# | this course, diffusers, Stable Diffusion 3, FLUX | Lipman et al. 2023, Liu et al. 2023, SiT, facebookresearch/flow_matching |
+#
+# A network of the other kind becomes one of ours if you give it $1 - t$ and turn the sign of its answer.
+
+# %% [markdown]
+# ## Predict first
+#
+# Data takes the values $-1$ and $1$, each half of the time. Halfway, at $t = 0.5$, a network sees $x_t = 0$. Two lines pass there: from data $1$ to noise $-1$, with velocity $-2$, and from $-1$ to $1$, with velocity $2$.
+# Which answer has the smallest mean square error: $-2$, $0$ or $2$? Put it into the cell, then run it. It draws 400,000 pairs and looks at those that come near 0.
+
+# %%
+my_prediction = 2
+x0 = 2.0 * torch.randint(0, 2, (400_000,), generator=generator) - 1
+noise = torch.randn(400_000, generator=generator)
+near = (flow_interpolate(x0, 0.5, noise)).abs() < 0.01
+lines = (noise - x0)[near]
+errors = {a: ((lines - a) ** 2).mean().item() for a in (-2, 0, 2)}
+best = min(errors, key=errors.get)
+verdict = "as you said" if my_prediction == best else f"you said {my_prediction}"
+print({a: round(e, 1) for a, e in errors.items()}, f"best: {best} ({verdict})")
+
+# %% [markdown]
+# The best answer is 0, which is the velocity of neither line: it is their average. Far from the crossing, one line is much likelier than the other, and the average is close to its velocity.
+
+# %% [markdown]
+# ## What the training finds
+#
+# The loss of conditional flow matching (arXiv 2210.02747, eq. 23) asks for the velocity of the line that happens to be drawn:
+#
+# $$L = E\,\big\|v_\theta(x_t, t) - (\epsilon - x_0)\big\|^2 \tag{14.2}$$
+#
+# This is a regression. As in lesson 03, its minimiser is the conditional mean:
+#
+# $$v(x, t) = E[\epsilon - x_0 \mid x_t = x] \tag{14.3}$$
+#
+# No line has to have this velocity. Why do its paths still carry noise into data? Ask for less than single points: that the *distribution* is right at every time. Take any smooth function $f$ and watch its mean along the lines:
+#
+# $$\begin{aligned}
+# \frac{d}{dt} E f(x_t) &= E\,\nabla f(x_t) \cdot (\epsilon - x_0) \\
+# &= E\,\nabla f(x_t) \cdot E[\epsilon - x_0 \mid x_t] = E\,\nabla f(x_t) \cdot v(x_t, t)
+# \end{aligned} \tag{14.4}$$
+#
+# The first step is the chain rule. The second uses that $\nabla f(x_t)$ is known once $x_t$ is known, so the other factor may be averaged first.
+# The last expression is what points do that move with $v$. So both crowds, the one on the lines and the one that follows $v$, change every mean in the same way. They start as the same noise, and so they end as the same data.
+
+# %% [markdown]
+# ## The same thing in words you know
+#
+# Two solved equations connect $v$ with lesson 03. Take the conditional mean of (14.1): $x = (1-t)\,\hat x_0 + t\,\hat\epsilon$, with $\hat x_0 = E[x_0 \mid x_t = x]$. Put $\hat\epsilon$ or $\hat x_0$ into $v = \hat\epsilon - \hat x_0$:
+#
+# $$v = \frac{x - \hat x_0}{t} = \frac{\hat\epsilon - x}{1 - t} \tag{14.5}$$
+#
+# The least possible loss follows from the first form. Given $x_t$, the target is $\epsilon - x_0 = (x_t - x_0)/t$, and only $x_0$ in it is uncertain. In $D$ dimensions, per coordinate:
+#
+# $$\text{best}_t = \frac{E\,\operatorname{tr}\operatorname{Cov}(x_0 \mid x_t)}{t^2 D} \tag{14.6}$$
+#
+# But the mixtures of this course know $E[x_0 \mid x_t]$ for diffusion, where $x_t = \sqrt{\bar\alpha}\,x_0 + \sqrt{1-\bar\alpha}\,\epsilon$. Our weights $1-t$ and $t$ do not have squares that add up to 1. Divide by the root of the sum of their squares, and they do:
+#
+# $$\frac{x_t}{\rho_t} = \sqrt{\bar\alpha}\,x_0 + \sqrt{1-\bar\alpha}\,\epsilon, \qquad
+# \rho_t = \sqrt{(1-t)^2 + t^2}, \quad \bar\alpha = \frac{(1-t)^2}{\rho_t^2} \tag{14.7}$$
+#
+# So a flow at time $t$ is a diffusion at the level $\bar\alpha$, seen through a magnifying glass. Here are the bare lines, compared with the package and with a regression on drawn lines.
+
+# %%
+def velocity_by_hand(x, t):
+    rho = ((1 - t) ** 2 + t**2) ** 0.5
+    x0_hat = moons.posterior_mean(x / rho, (1 - t) ** 2 / rho**2)
+    return (x - x0_hat) / t
+
+
+x0 = moons.sample(20_000, generator=generator)
+noise = torch.randn(x0.shape, generator=generator, dtype=x0.dtype)
+for t in (0.1, 0.5, 0.9):
+    xt = (1 - t) * x0 + t * noise
+    v = velocity_by_hand(xt, t)
+    assert_close(v, moons.velocity(xt, t))
+    left, turned = (((noise - x0 - sign * v) ** 2).mean() for sign in (1, -1))
+    floor = moons.velocity_loss_floor(t, generator=generator)
+    print(f"t = {t}: loss {left:.3f}, least {floor:.3f}; sign turned {turned:.2f}")
+
+# %% [markdown]
+# Both ways agree within 3 %, the noise of 20,000 draws, and the wrong sign is far off. The package's version checks its arguments and covers $t = 0$; otherwise it is this.
+
+# %%
+show_source(flow_level, GaussianMixture.velocity)
+
+# %% [markdown]
+# ## Train one
+#
+# Training needs fewer lines than lesson 03: no table, no schedule, no weights.
+
+# %%
+def train_flow(network, draw_pair, num_steps=600):
+    optimizer = torch.optim.Adam(network.parameters(), lr=2e-3)
+    for _ in range(num_steps):
+        x0, noise = draw_pair(256)
+        t = torch.rand(256, generator=generator)
+        xt = (1 - t[:, None]) * x0 + t[:, None] * noise
+        loss = ((network(xt, 1000 * t) - (noise - x0)) ** 2).mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    return network
+
+
+def from_data(n):
+    noise = torch.randn(n, 2, generator=generator)
+    return moons.sample(n, generator=generator).float(), noise
+
+
+# %%
+learnt = train_flow(MLP(2, hidden=96, depth=2), from_data)
+with torch.no_grad():
+    for t in (0.1, 0.5, 0.9):
+        x0, noise = from_data(20_000)
+        xt = flow_interpolate(x0, t, noise)
+        answer = learnt(xt, torch.full((20_000,), 1000 * t))
+        loss = ((answer - (noise - x0)) ** 2).mean()
+        print(f"t = {t}: loss {loss:.2f}, least {moons.velocity_loss_floor(t):.2f}")
+
+# %% [markdown]
+# After 600 steps the network is a little above the floor that (14.6) promises. The package's `flow_loss` is this loss; `flow_loop` is the walk of Euler steps.
+
+# %% [markdown]
+# ## A diffusion network is a flow already
+#
+# By (14.7) the two differ in scale and clock only. So take the digit network of lesson 04, trained to name noise on the linear schedule, and use it as a velocity: divide the state by $\rho_t$, look up the index that is as noisy as $t$, read $\hat x_0$ and $\hat\epsilon$, subtract.
+# `as_velocity` does this. Nothing is trained. Will DDIM and the flow draw the same digits from the same noise?
+
+# %%
+network, linear = load_pretrained("digits"), make_schedule("linear", 1000)
+noise = torch.randn(8, 1, 16, 16, generator=generator)
+with torch.no_grad():
+    as_flow = flow_loop(as_velocity(network, linear), noise, 30)
+    by_ddim = sample_loop(
+        network, noise.shape, linear, x_init=noise, num_inference_steps=30
+    )
+fig = plotting.image_strip(
+    [noise, by_ddim, as_flow], row_labels=["noise", "DDIM", "flow"],
+    title="One network, one noise, two clocks: the same digits",
+)
+show(fig, alt=(
+    "Eight columns of three pictures: noise, a digit drawn by DDIM, a digit drawn by "
+    "the flow. The two digits of a column have the same shape."
+))
+difference = (as_flow - by_ddim).abs().mean()
+print(f"mean difference of a pixel: {difference:.3f}, of two digits: "
+      f"{(as_flow - as_flow.roll(1, 0)).abs().mean():.3f}")
+
+# %% [markdown]
+# So "flow or diffusion" is not a choice between two models. What differs is where the steps lie, which levels the loss stresses, and what an Euler step keeps constant: DDIM keeps $\hat\epsilon$ and $\hat x_0$, and so does the flow's step, in another scale.
+#
+# **Check, in one dimension.** Paths cannot cross there, so the flow keeps the order of points: the share of noise below $z$ must equal the share of data below its end. That is a formula without any velocity.
+
+# %%
+def share_below(x):
+    means, stds = line.means[:, 0], line.covariances[:, 0, 0].sqrt()
+    return (line.weights * torch.special.ndtr((x - means) / stds)).sum(1)
+
+
+ends = flow_loop(line.velocity, z, 400, method="heun")
+wrong = flow_loop(lambda x, t: line.velocity(x, t / 2), z, 400, method="heun")
+wanted = torch.special.ndtr(z[:, 0])
+assert_close(share_below(ends), wanted, atol=1e-4, rtol=0)
+print(f"time read at half its value: off by {(share_below(wrong) - wanted).abs().max():.2f}")
+
+# %% [markdown]
+# ## How straight is it?
+#
+# A flow that kept its velocity along each path would need one step. Measure how far it is from that. Follow the flow from $\epsilon$ to its own end $x_0$, and compare its velocity on the way with that of the chord:
+#
+# $$S = \int_0^1 E\,\big\|(\epsilon - x_0) - v(x_t, t)\big\|^2\,dt \tag{14.8}$$
+#
+# $S = 0$ means that each path is straight and one Euler step is exact. Note that "straight lines in training" says nothing about $S$.
+#
+# There is a second property that is often mixed up with it. The *cost* of a flow is $E\|\epsilon - x_0\|^2$: how far points travel. Optimal transport is the pairing of the same points with the least cost. We measure both.
+
+# %%
+from scipy.optimize import linear_sum_assignment
+
+
+def walk(velocity, noise, n=100):
+    states = list(flow_iter(velocity, noise, flow_times(n)))
+    chord = noise - states[-1].x
+    bend = torch.stack([(s.velocity - chord).square().sum(1).mean() for s in states])
+    return states[-1].x, bend.mean().item()
+
+
+ends, bend = walk(moons.velocity, start)
+pairs = torch.cdist(start, ends).square()
+best = pairs[linear_sum_assignment(pairs)].mean()
+by_chance = pairs.mean()
+print(f"cost: {pairs.diagonal().mean():.3f}, least {best:.3f}, at random {by_chance:.2f}")
+print(f"straightness S: {bend:.2f}")
+
+# %% [markdown]
+# The flow's pairing is close to the cheapest one, and far from a random one. Yet it is not straight. Being near-optimal and being straight are two things, and training on straight lines guarantees neither.
+#
+# ## Reflow: train on the flow's own pairs
+#
+# Where lines cross, the average bends. So use lines that cross less: pair each noise with the end of *its own* path, and train again with (14.2) on these pairs. Liu et al. call this reflow (arXiv 2209.03003). By (14.4) the marginals stay right, since the pairs are noise and data as before. In one dimension the new lines do not cross at all, and one round is enough.
+
+# %%
+source = torch.randn(4000, 2, generator=generator)
+target = flow_loop(moons.velocity, source.double(), 60).float()
+
+
+def from_pairs(n):
+    chosen = torch.randint(4000, (n,), generator=generator)
+    return target[chosen], source[chosen]
+
+
+again = as_velocity(train_flow(MLP(2, hidden=96, depth=2), from_pairs))
+flows = {"first flow": moons.velocity, "after reflow": again}
+for name, velocity in flows.items():
+    noise = start if name == "first flow" else start.float()
+    ends, bend = walk(velocity, noise)
+    gaps = [(flow_loop(velocity, noise, n) - ends).norm(dim=1).mean() for n in (1, 2, 4, 8)]
+    print(f"{name:12s} S = {bend:.3f}, error of 1, 2, 4, 8 steps:",
+          ", ".join(f"{gap:.3f}" for gap in gaps))
+
+# %%
+clouds = {
+    "first flow, 1 step": flow_loop(moons.velocity, start, 1),
+    "after reflow, 1 step": flow_loop(again, start.float(), 1),
+    "after reflow, 2 steps": flow_loop(again, start.float(), 2),
+}
+fig = plotting.scatter_2d(
+    clouds, limit=2.5, title="After reflow, one step nearly draws the moons"
+)
+show(fig, alt=(
+    "Three scatter plots. First flow, one step: a dot. After reflow, one step: two arcs "
+    "with points between them. After reflow, two steps: two arcs, cleaner."
+))
+
+# %% [markdown]
+# ## Where to spend the steps
+#
+# Steps need not be even. Stable Diffusion 3 and FLUX *shift* the times towards noise, more for large pictures (arXiv 2403.03206, eq. 23):
+#
+# $$t' = \frac{s\,t}{1 + (s-1)\,t} \tag{14.9}$$
+#
+# Where does this come from? On a picture of $n$ equal pixels, the mean of the pixels is uncertain by $\frac{t}{1-t}/\sqrt n$. A picture with $m$ pixels is as uncertain at $t'$ if $\frac{t'}{1-t'} = s\,\frac{t}{1-t}$ with $s = \sqrt{m/n}$. Solve for $t'$: that is (14.9). So $\log\frac{t}{1-t}$ grows by $\log s$.
+#
+# **Task.** Draw the moons with few steps. Which shift is best at 4 steps, more steps near noise or near data? Is it the same at 12?
+
+# %%
+fine = flow_loop(moons.velocity, start, 100, method="heun")
+
+
+def few_steps(steps, shift):
+    drawn = flow_loop(moons.velocity, start, steps, shift=shift)
+    fig = plotting.scatter_2d(
+        {"drawn": drawn, "exact flow": fine}, limit=2.5,
+        title=f"{steps} steps, shift {shift:g}",
+    )
+    times = ", ".join(f"{t:.2f}" for t in flow_times(steps, shift))
+    return fig, f"error {(drawn - fine).norm(dim=1).mean():.3f}; times {times}"
+
+
+Explorer(
+    few_steps, steps=[1, 2, 4, 8, 12], shift=[0.33, 0.5, 1.0, 2.0, 3.0],
+    start={"steps": 4, "shift": 1.0},
+)
+
+# %%
+for steps in (4, 12):
+    errors = {
+        s: (flow_loop(moons.velocity, start, steps, shift=s) - fine).norm(dim=1).mean()
+        for s in (0.33, 0.5, 1.0, 2.0, 3.0)
+    }
+    print(steps, "steps:", ", ".join(f"{s:g}: {e:.3f}" for s, e in errors.items()))
+
+# %% [markdown]
+# <details><summary>Answer</summary>
+#
+# The table above has the errors; the smallest in a row is the best shift for these moons. It is a property of the data and of the number of steps, which is why programs offer it as a setting. Training and sampling should agree about it: a network that has seldom seen some times is bad there.
+#
+# </details>
+
+# %% [markdown]
+# ## Pictures as tokens
+#
+# The networks that are trained this way today are mostly transformers. Attention (lesson 05) wants rows of tokens, so the picture is cut into patches; each patch becomes one token.
+
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
+drawing = Drawing(7.2, 2.0, "A diffusion transformer, for a batch of B digits")
+boxes = drawing.row(
+    ["$x_t$", "patches", "tokens", "blocks", "patches", "$v$"], 1.25, 0.5, 6.7,
+    kinds=["data", "data", "data", "network", "data", "data"],
+    notes=["(B, 1, 16, 16)", "(B, 16, 16)", "(B, 16, 128)", "6 of them", "(B, 16, 16)",
+           "(B, 1, 16, 16)"],
+    width=0.82,
+)
+for a, b in zip(boxes, boxes[1:], strict=False):
+    drawing.arrow(a, b)
+told = drawing.box(4.2, 0.28, "time, class", kind="words", width=1.2)
+drawing.arrow(told, boxes[3].bottom)
+drawing.show(
+    "From left to right: x_t (B, 1, 16, 16), cut into patches (B, 16, 16), tokens (B, 16, "
+    "128), six blocks, patches again, and the velocity (B, 1, 16, 16). Time and class go "
+    "into the blocks."
+)
+
+# %%
+digit = by_ddim[:1]
+rows = digit.reshape(1, 1, 4, 4, 4, 4).permute(0, 2, 4, 3, 5, 1).reshape(1, 16, 16)
+assert torch.equal(rows, patchify(digit, 4))
+swapped = digit.reshape(1, 1, 4, 4, 4, 4).reshape(1, 16, 16)
+print("without the permute the tokens are the same:", torch.equal(rows, swapped))
+fig = plotting.image_strip(
+    [rows.reshape(16, 1, 4, 4), swapped.reshape(16, 1, 4, 4)],
+    row_labels=["patches", "no permute"],
+    title="Sixteen tokens of one digit, and of a wrong reshape",
+)
+show(fig, alt=(
+    "Two rows of sixteen squares of 4x4 pixels. Above pieces of a digit's strokes. Below "
+    "the rows of the picture, each folded into a square."
+))
+
+# %% [markdown]
+# A token has lost its place, so a vector that tells row and column is added to it. How does a block learn the time and the class? In the U-Net they scale and shift channels. Here the same, with a third vector, the *gate*.
+# Let $h$ be the tokens and $c$ the condition. For the attention, and again for the two layers behind it:
+#
+# $$h \leftarrow h + g(c) \odot f\big(\mathrm{LN}(h) \odot (1 + a(c)) + b(c)\big) \tag{14.10}$$
+#
+# LN gives each token mean 0 and variance 1. $a$, $b$ and $g$ are linear in $c$ and start as *zero*: this is adaLN-zero (arXiv 2212.09748, section 3.2). At first $g = 0$, so a new block is the identity, whatever its attention does.
+# And which gradients are there? That of $g$ is $f(\dots)$ times what comes from above, which is not zero. Those of $a$, $b$ and of the attention's weights carry the factor $g = 0$. So the gates move first, then the rest. Numbers: with $h = (1, 3)$, $\mathrm{LN}(h) = (-1, 1)$; $a = 0.5$ and $b = 1$ make $(-0.5, 2.5)$ of it.
+
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
+drawing = Drawing(7.2, 1.75, "Half a block: what (14.10) does to the tokens")
+h, norm, scale, f, gate, out = drawing.row(
+    ["$h$", "LN", r"$\cdot (1+a) + b$", "attention", r"$\cdot\, g$", "$h$"], 0.75, 0.4, 6.8,
+    kinds=["data", "formula", "formula", "network", "formula", "data"],
+    notes=["(B, N, C)", "", "", "", "", "(B, N, C)"], width=0.85,
+)
+row = h, norm, scale, f, gate, out
+for a, b in zip(row, row[1:], strict=False):
+    drawing.arrow(a, b)
+drawing.arrow(h.top, out.top, via=[(h.x, 1.45), (out.x, 1.45)])
+drawing.show(
+    "Tokens h (B, N, C) go through LN, times 1 + a plus b, attention and times g, and are "
+    "added to h, which also goes around by a line above."
+)
+
+# %%
+def half_block(h, shift, scale, gate, f):
+    normal = (h - h.mean(-1, keepdim=True)) / h.std(-1, keepdim=True, correction=0)
+    return h + gate * f(normal * (1 + scale) + shift)
+
+
+torch.manual_seed(0)
+block = DiTBlock(128, num_heads=4)
+h, c = torch.randn(2, 16, 128), torch.randn(2, 128)
+assert torch.equal(block(h, c), h)  # a new block
+block.norm1.linear.weight.data.normal_(std=0.1)
+b1, a1, g1, b2, a2, g2 = block.norm1.linear(F.silu(c))[:, None].chunk(6, -1)
+by_hand = half_block(half_block(h, b1, a1, g1, block.attn1), b2, a2, g2, block.ff)
+assert_close(block(h, c), by_hand, atol=1e-4, rtol=1e-4)
+show_source(DiTBlock)
+
+# %% [markdown]
+# `DiT` puts such blocks in a row. Its weights have the names of diffusers' class, so one can load the other's:
+
+# %%
+from diffusers import DiTTransformer2DModel
+
+theirs = DiTTransformer2DModel(
+    num_attention_heads=4, attention_head_dim=32, in_channels=1, num_layers=6,
+    sample_size=16, patch_size=4, num_embeds_ada_norm=10,
+).eval()
+ours = DiT(1, 16, patch_size=4, width=128, depth=6, num_classes=10)
+ours.load_state_dict(theirs.state_dict())
+noisy = torch.randn(8, 1, 16, 16)
+t, digit_class = torch.linspace(0, 999, 8), torch.arange(8)
+with torch.no_grad():
+    out = ours(noisy, t, digit_class)
+    gap = (out - theirs(noisy, t, digit_class).sample).abs().max()
+assert gap <= 1e-5
+print(f"{sum(p.numel() for p in ours.parameters()):,} weights; same output to 1e-5")
+print(f"their new gates are up to {theirs.transformer_blocks[0].norm1.linear.weight.abs().max():.3f}")
+
+# %% [markdown]
+# The last line is a trap: diffusers' class does not start at zero. Set its `norm1.linear` and last layers to zero yourself before you train it. It also drops labels by itself in training mode.
+
+# %% [markdown]
+# ## Where people go wrong
+#
+# Three mistakes that raise nothing. The first takes a network of the other direction as ours. The second tells a network $t$ in $[0, 1]$ where it was trained on $1000\,t$. The third is a default: with two steps, diffusers' `FlowMatchEulerDiscreteScheduler` visits the times 1, 0.001 and 0, so that its second step does almost nothing.
+
+# %%
+def typical(points):  # how likely the drawn points are, in nats
+    return moons.log_prob(points.double(), 0.999).mean().item()
+
+
+exact, start_32 = moons.velocity, start.float()
+ways = {
+    "right, 50 steps": flow_loop(as_velocity(learnt), start_32, 50),
+    "sign turned": flow_loop(lambda x, t: -exact(x, t), start, 50),
+    "time not scaled": flow_loop(lambda x, t: learnt(x, t), start_32, 50),
+}
+for times in ([1.0, 0.5, 0.0], [1.0, 0.001, 0.0]):
+    *_, last = flow_iter(again, start_32, times)
+    ways[f"times {times}"] = last.x
+for name, points in ways.items():
+    print(f"{name:26s} log-density {typical(points):9.2f}, "
+          f"spread {points.std():.2f}")
+
+# %% [markdown]
+# ## Your turn
+#
+# Each check runs your function on several cases and names a known mistake. `hint("14.1")` helps in steps, `solution("14.1")` comes after a try.
+
+# %%
+from diffusion_course import check, exercise
+
+exercise("14.1")
+
+# %%
+def path_point(x0, noise, t):
+    ...
+
+
+check("14.1", path_point)
+
+# %%
+exercise("14.2")
+
+# %%
+def clean_from_velocity(xt, velocity, t):
+    ...
+
+
+check("14.2", clean_from_velocity)
+
+# %%
+exercise("14.3")
+
+# %%
+def walk_to_data(velocity, x, times):
+    ...
+
+
+check("14.3", walk_to_data)
+
+# %%
+exercise("14.4")
+
+# %%
+def to_diffusion(xt, t):
+    ...
+
+
+check("14.4", to_diffusion)
+
+# %%
+exercise("14.5")
+
+# %%
+last_time = ...
+
+check("14.5", last_time)
+
+# %%
+exercise("14.6")
+
+# %%
+def gated(h, shift, scale, gate, layer):
+    ...
+
+
+check("14.6", gated)
+
+# %% [markdown]
+# ## What you now have
+
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
+card = Drawing(7.2, 2.1)
+eps, x_t, x_0 = card.row(
+    [r"$\epsilon$", "$x_t$", "$x_0$"], 1.35, 0.8, 6.4, kinds=["noise", "data", "data"],
+    notes=["t = 1", "", "t = 0"], width=0.9,
+)
+card.arrow(eps, x_t, "flow_loop")
+card.arrow(x_t, x_0, "flow_loop")
+v = card.box(3.6, 0.35, r"$v = E[\epsilon - x_0\,|\,x_t]$", kind="network", width=2.2)
+card.arrow(x_t, v, "ask")
+card.show(
+    "From noise at t = 1 to x_t and on to x_0 at t = 0 by flow_loop. At x_t the network "
+    "is asked for v, the mean of noise minus x_0 given x_t."
+)
+
+# %% [markdown]
+# | in words | code | where |
+# |---|---|---|
+# | Lines of training are straight and cross; the network learns their average velocity. | `flow_loss` | (14.2), (14.3) |
+# | Its flow has the right distribution at every time. | `flow_loop` | (14.4) |
+# | It is a diffusion in another scale and clock. | `flow_level`, `as_velocity` | (14.7) |
+# | Straight and near-optimal are two things; reflow straightens. | `flow_iter` | (14.8) |
+# | A transformer's block is told the time by shift, scale and gate, and starts as the identity. | `DiTBlock`, `DiT` | (14.10) |
+#
+# To read next: Lipman et al. 2023, https://arxiv.org/abs/2210.02747, sections 3 and 4, with their time turned round.
+
+# %% [markdown]
+# ## Going further
+#
+# The core of this lesson ends here. What follows stands on its own, section by section: pick what you need.
+
+# %% [markdown]
+# ### A density of times is a weight
+#
+# Stable Diffusion 3 does not draw the times of training uniformly, but as $t = \mathrm{sigmoid}(m + s z)$ with $z \sim N(0, 1)$ (arXiv 2403.03206, eq. 19). If $t$ has the density $\pi(t)$, the mean loss is $\int \pi(t)\,L_t\,dt$: uniform times with the weight $\pi(t)$. Let us see that both estimate one number, and how many draws each needs.
+
+# %%
+from diffusion_course import logit_normal_times
+
+
+def loss_at(t, noise, x0):
+    xt = flow_interpolate(x0, t, noise)
+    return ((moons.velocity(xt, t) - (noise - x0)) ** 2).mean(1)
+
+
+x0 = moons.sample(20_000, generator=generator)
+noise = torch.randn(x0.shape, generator=generator, dtype=x0.dtype)
+t = logit_normal_times(20_000, generator=generator, dtype=torch.float64)
+u = torch.rand(20_000, generator=generator, dtype=torch.float64)
+logit = (u / (1 - u)).log()
+weight = (-(logit**2) / 2).exp() / (2 * torch.pi) ** 0.5 / (u * (1 - u))
+drawn, weighted = loss_at(t, noise, x0), weight * loss_at(u, noise, x0)
+for name, losses in (("drawn", drawn), ("weighted", weighted)):
+    error = losses.std() / 20_000**0.5
+    print(f"times {name}: loss {losses.mean():.3f} with a standard error of {error:.3f}")
+
+# %% [markdown]
+# ### Words and pictures in one attention
+#
+# Stable Diffusion 3 does not let the picture read the words by cross-attention. Its block (MM-DiT, arXiv 2403.03206, section 4) gives words and picture each their own weights for everything, and one softmax over both rows of tokens: the picture reads the words, and the words read the picture. Here are blocks of diffusers' class and ours with the same weights:
+
+# %%
+from diffusers import SD3Transformer2DModel
+
+from diffusion_course.models import MMDiTBlock
+
+theirs = SD3Transformer2DModel(
+    sample_size=16, patch_size=2, in_channels=8, num_layers=2, attention_head_dim=16,
+    num_attention_heads=4, joint_attention_dim=192, caption_projection_dim=64,
+    pooled_projection_dim=192, out_channels=8, pos_embed_max_size=16,
+).eval()
+h, w, c = torch.randn(2, 64, 64), torch.randn(2, 32, 64), torch.randn(2, 64)
+with torch.no_grad():
+    for i, block in enumerate(theirs.transformer_blocks):
+        ours = MMDiTBlock(64, num_heads=4, last=i == 1)
+        ours.load_state_dict(block.state_dict())
+        (new_h, new_w), (their_w, their_h) = ours(h, w, c), block(h, w, c)
+        assert_close(new_h, their_h, atol=1e-5, rtol=0)
+        print(f"block {i}: words come out: {new_w is not None}")
+
+# %% [markdown]
+# ### The scheduler's traps
+#
+# If you give `FlowMatchEulerDiscreteScheduler` the times of this lesson, its steps are ours. Left to itself it shifts twice: its smallest time is stored after the shift and then shifted again. And its step takes the float $1000\,t$; an integer is refused.
+
+# %%
+import numpy as np
+from diffusers import FlowMatchEulerDiscreteScheduler
+
+scheduler = FlowMatchEulerDiscreteScheduler(shift=3.0)
+scheduler.set_timesteps(sigmas=np.linspace(1, 1 / 8, 8))
+assert_close(scheduler.sigmas.double(), torch.tensor(flow_times(8, 3.0)).double())
+scheduler.set_timesteps(28)
+print(f"last time before 0: {scheduler.sigmas[-2]:.4f}, meant {shift_time(0.001, 3.0):.4f}")
+
+# %% [markdown]
+# ### A transformer beside a U-Net
+#
+# Attention has to learn what a convolution knows from the start: that neighbours belong together. Both networks below learn the flow of 8x8 digits for the same number of steps. The cell prints seconds and held-out losses.
+
+# %% tags=["nbval-ignore-output"]
+import time
+
+from diffusion_course import UNet, flow_loss, load_dataset, make_generator
+
+train_set = load_dataset("digits", split="train").images
+held_out = load_dataset("digits", split="test").images
+for name, net in (
+    ("DiT", DiT(1, 8, patch_size=2, width=64, depth=3)), ("U-Net", UNet(1, 16, (1, 2))),
+):
+    optimizer, began = torch.optim.Adam(net.parameters(), lr=2e-3), time.perf_counter()
+    for _ in range(250):
+        chosen = torch.randint(len(train_set), (64,), generator=generator)
+        loss = flow_loss(net, train_set[chosen], generator=generator)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    with torch.no_grad():
+        test = flow_loss(net, held_out, generator=make_generator(1))
+    seconds = time.perf_counter() - began
+    size = sum(p.numel() for p in net.parameters())
+    print(f"{name:6s} {size:7,} weights, {seconds:3.0f} s, held-out loss {test:.3f}")
+
+# %% [markdown]
+# ### To read further
+#
+# - Liu et al. 2023, https://arxiv.org/abs/2209.03003: rectified flow, with proofs that reflow keeps the marginals and never raises the cost.
+# - Peebles & Xie 2023, https://arxiv.org/abs/2212.09748: the transformer of this lesson, at full size.
+# - Esser et al. 2024, https://arxiv.org/abs/2403.03206: Stable Diffusion 3, times, shift and the block for words and pictures.
