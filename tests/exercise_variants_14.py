@@ -38,14 +38,13 @@ def _walk_by_recursion(velocity, x, times):
     return _walk_by_recursion(velocity, x - step, times[1:])
 
 
-def _level_by_package(xt, t):
-    alpha_bar, scale = flow_level(t)
-    return xt / scale, alpha_bar
+def _level_by_package(t):
+    return flow_level(t)[0]
 
 
-def _level_by_ratio(xt, t):
-    alpha_bar = 1 / (1 + (t / (1 - t)) ** 2) if t < 1 else 0.0
-    return xt * (alpha_bar**0.5 / (1 - t) if t < 1 else 1.0), alpha_bar
+def _level_by_noise_over_signal(t):
+    inside = t.clamp(max=1 - 1e-12)
+    return torch.where(t < 1, 1 / (1 + (inside / (1 - inside)) ** 2), torch.zeros_like(t))
 
 
 def _time_by_package(shift, num_steps):
@@ -70,7 +69,7 @@ VARIANTS = {
     "14.1": (_path_by_lerp, _path_by_package),
     "14.2": (_clean_sample_by_sample, _clean_by_both_equations),
     "14.3": (_walk_by_index, _walk_by_recursion),
-    "14.4": (_level_by_package, _level_by_ratio),
+    "14.4": (_level_by_package, _level_by_noise_over_signal),
     "14.5": (_time_by_package, _time_by_odds),
     "14.6": (_gated_by_layer_norm, _gated_token_by_token),
 }

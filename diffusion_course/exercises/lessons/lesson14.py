@@ -187,9 +187,7 @@ WALK = Exercise(
 state at the last of `times`, a list of Python numbers at uneven distances. `velocity(x, t)` takes
 the time as a tensor (B,) and returns the shape of `x`. The times may fall or rise.""",
     stub="""def walk_to_data(velocity, x, times):
-    for now, then in zip(times[:-1], times[1:]):
-        ...
-    return x
+    ...
 """,
     solution="""def walk_to_data(velocity, x, times):
     for now, then in zip(times[:-1], times[1:]):
@@ -237,70 +235,66 @@ the time as a tensor (B,) and returns the shape of `x`. The times may fall or ri
 
 
 def _level_cases(generator: torch.Generator) -> Iterator[Case]:
-    for note, shape, dtype in _SHAPES:
-        xt = draw.normal(generator, *shape, dtype=dtype)
-        yield Case((xt, 0.1 + 0.8 * float(torch.rand(1, generator=generator))), note=note)
-    for t in (0.0, 1.0):
-        yield Case((draw.normal(generator, 2, 3), t), note=f"t = {t:g}")
+    for note, shape, dtype in (
+        ("times in a row", (6,), torch.float64),
+        ("float32", (4,), torch.float32),
+        ("one time", (1,), torch.float64),
+        ("a table", (3, 4), torch.float64),
+    ):
+        t = 0.05 + 0.9 * torch.rand(shape, generator=generator, dtype=torch.float64)
+        yield Case((t.to(dtype),), note=note)
+    yield Case((torch.tensor([0.0, 0.5, 1.0], dtype=torch.float64),), note="both ends")
 
 
-def to_diffusion(xt: Tensor, t: float) -> tuple[Tensor, float]:
-    """Return the state and the level of the diffusion that a flow is at time t."""
-    square = (1 - t) ** 2 + t**2
-    return xt / square**0.5, (1 - t) ** 2 / square
+def flow_alpha_bar(t: Tensor) -> Tensor:
+    """Return the level of the diffusion that a flow is at the times t."""
+    return (1 - t) ** 2 / ((1 - t) ** 2 + t**2)
 
 
 LEVEL = Exercise(
     id="14.4",
     lesson=14,
     title="A flow as a diffusion",
-    statement="""A point `xt` (B, ...) of a flow at the time `t`, a Python number, is a state of a
-diffusion process in another scale. Return both: the state, which has the form
-$\\sqrt{\\bar\\alpha}\\,x_0 + \\sqrt{1-\\bar\\alpha}\\,\\epsilon$, and its
-$\\bar\\alpha$, a number.""",
-    stub="""def to_diffusion(xt, t):
+    statement="""A point of a flow at the time $t$, divided by the right number, is a state
+$\\sqrt{\\bar\\alpha}\\,x_0 + \\sqrt{1-\\bar\\alpha}\\,\\epsilon$ of a diffusion process. Return
+$\\bar\\alpha$ for a tensor `t` of times in $[0, 1]$, of any shape.""",
+    stub="""def flow_alpha_bar(t):
     ...
-    return state, alpha_bar
 """,
-    reference=to_diffusion,
+    reference=flow_alpha_bar,
     cases=_level_cases,
     hints=(
         "x_t has the weights 1 - t and t. Their squares must add up to 1 in a diffusion process.",
-        "Divide x_t by the root of the sum of the squares.",
-        "Then the weight of x_0 is (1 - t) over that root. alpha-bar is its square.",
+        "Divide both weights by the root of the sum of their squares.",
+        "The weight of x_0 is then (1 - t) over that root. alpha-bar is its square.",
     ),
     derivation="lesson 14, 'The same thing in words you know', (14.7)",
     tolerance=VALUES,
     wrong_answers=(
         WrongAnswer(
-            "the state is not scaled",
-            edit("xt / square**0.5", "xt"),
-            "The squares of 1 - t and t do not add up to 1. The state has to be divided.",
-        ),
-        WrongAnswer(
             "the root of alpha-bar",
-            edit("(1 - t) ** 2 / square", "(1 - t) / square**0.5"),
+            edit("(1 - t) ** 2 / ((1 - t) ** 2 + t**2)", "(1 - t) / ((1 - t) ** 2 + t**2).sqrt()"),
             "This is the weight of x_0. alpha-bar is its square.",
         ),
         WrongAnswer(
-            "alpha-bar without the scale",
-            edit("(1 - t) ** 2 / square", "(1 - t) ** 2"),
+            "without the scale",
+            edit(" / ((1 - t) ** 2 + t**2)", ""),
             "(1 - t)^2 is the square of the weight before you divided.",
         ),
         WrongAnswer(
-            "divided by the sum of squares",
-            edit("xt / square**0.5", "xt / square"),
-            "Divide by the root: weights are scaled, and their squares add up to 1.",
+            "divided by the root",
+            edit("((1 - t) ** 2 + t**2)", "((1 - t) ** 2 + t**2).sqrt()"),
+            "The weight is divided by the root, its square by the sum of squares itself.",
         ),
         WrongAnswer(
-            "the level of the noise",
-            edit("(1 - t) ** 2 / square", "t**2 / square"),
+            "the share of the noise",
+            edit("return (1 - t) ** 2", "return t**2"),
             "That is 1 - alpha-bar, the share of noise.",
         ),
         WrongAnswer(
-            "multiplied instead of divided",
-            edit("xt / square**0.5", "xt * square**0.5"),
-            "The scale of x_t is too small by this factor already. Divide.",
+            "the time itself",
+            edit("(1 - t) ** 2 / ((1 - t) ** 2 + t**2)", "1 - t"),
+            "1 - t is the weight of x_0 on the straight path. It is no share of a variance.",
         ),
     ),
 )
@@ -376,7 +370,7 @@ def _gated_cases(generator: torch.Generator) -> Iterator[Case]:
 def gated(
     h: Tensor, shift: Tensor, scale: Tensor, gate: Tensor, layer: Callable[[Tensor], Tensor]
 ) -> Tensor:
-    """Return h + gate layer(LN(h) (1 + scale) + shift)."""
+    """Return the tokens after one branch that is told its condition."""
     mean, variance = h.mean(-1, keepdim=True), h.var(-1, keepdim=True, correction=0)
     normal = (h - mean) / (variance + 1e-6).sqrt()
     return h + gate * layer(normal * (1 + scale) + shift)
@@ -387,8 +381,8 @@ GATED = Exercise(
     lesson=14,
     title="Half a block with adaLN-zero",
     statement="""Return what (14.10) makes of the tokens `h` (B, N, C). LN gives each token mean 0
-and variance 1 over its C numbers (divide by the root of variance + 1e-6). `shift`, `scale` and `gate`
-have shape (B, 1, C); `layer` is a function of tokens.""",
+and variance 1 over its C numbers (divide by the root of variance + 1e-6). `shift`, `scale` and
+`gate` have shape (B, 1, C); `layer` is a function of tokens.""",
     stub="""def gated(h, shift, scale, gate, layer):
     ...
 """,
