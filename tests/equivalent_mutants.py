@@ -297,4 +297,14 @@ EQUIVALENT = {
         "solution: return torch.stack([(noise - output).square().mean(), (output - v).square().mean()])": SQUARED,
         "solution: return torch.stack([(output - noise).square().mean(), (v - output).square().mean()])": SQUARED,
     },
+    "14.3": {
+        "reference: for now, then in zip(times[:-1], times[1:], strict=False):": STRICT,
+        "reference: for now, then in zip(times[:-1], times[1:]):": STRICT,
+        "solution: for now, then in zip(times, times[1:]):": STRICT,
+        "solution: for now, then in zip(times[:], times[1:]):": STRICT,
+    },
+    "14.4": {
+        "reference: return (t - 1) ** 2 / ((1 - t) ** 2 + t ** 2)": SQUARED,
+        "reference: return (1 - t) ** 2 / ((t - 1) ** 2 + t ** 2)": SQUARED,
+    },
 }

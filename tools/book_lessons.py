@@ -43,6 +43,7 @@ COVERS = {
     "10": "Five rows of layers by eight tokens",
     "11": "Two rows of eight drawn scenes",
     "12": "GB for 1024 pixels",
+    "14": "Two panels, time from 1 on the left",
 }
 
 

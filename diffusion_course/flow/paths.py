@@ -1,7 +1,7 @@
 """Straight paths x_t = (1 - t) x_0 + t noise, what a network learns on them, and their diffusion.
 
 Time is a number, () or (B,), in [0, 1]: 0 is data, 1 is noise, as in Stable Diffusion 3, FLUX and
-diffusers. Lipman et al. 2023 (arXiv 2210.02747) and Liu et al. 2023 (arXiv 2209.03003) count the
+diffusers. Lipman et al. 2022 (arXiv 2210.02747) and Liu et al. 2022 (arXiv 2209.03003) count the
 other way round.
 """
 
@@ -85,7 +85,7 @@ def flow_loss(
 ) -> Tensor:
     """Return the loss () of conditional flow matching: E (model - (noise - x_0))^2, its mean.
 
-    Source: Lipman et al. 2023 (arXiv 2210.02747, eq. 23). x0: (B, ...); t: (B,) in [0, 1], or drawn
+    Source: Lipman et al. 2022 (arXiv 2210.02747, eq. 23). x0: (B, ...); t: (B,) in [0, 1], or drawn
     uniformly; ``model(xt, 1000 t[, cond])`` returns the shape of xt. Raises if the network returns
     another shape or device, and as ``flow_interpolate``.
     """

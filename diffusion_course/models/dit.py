@@ -30,7 +30,7 @@ def patchify(images: Tensor, patch_size: int) -> Tensor:
     """Cut images (B, C, H, W) into tokens (B, H W / p^2, p p C): row by row, channels last.
 
     The p p C numbers of a token are its pixels row by row, each with its C channels (Peebles & Xie
-    2023, arXiv 2212.09748, section 3.2). Raises ValueError unless p divides both sides.
+    2022, arXiv 2212.09748, section 3.2). Raises ValueError unless p divides both sides.
     """
     rows, columns = (side // patch_size for side in images.shape[2:])
     cut = images.unflatten(3, (columns, patch_size)).unflatten(2, (rows, patch_size))
@@ -235,7 +235,7 @@ quarters = number(lambda n: n >= 4 and n % 4 == 0, "be a positive multiple of 4"
 class DiT(nn.Module):
     """``model(xt, t, cond=None)``: square images (B, C, side, side) to the same shape.
 
-    A transformer (Peebles & Xie 2023, arXiv 2212.09748): patches of p x p pixels are its tokens, of
+    A transformer (Peebles & Xie 2022, arXiv 2212.09748): patches of p x p pixels are its tokens, of
     ``width`` numbers, in ``depth`` blocks (``DiTBlock``). t: (B,) indices or 1000 times flow time.
     cond: (B,) int64 classes with ``num_classes`` (index num_classes, ``null_class``, means "no
     class"). A new network predicts 0. ``sample_size``: the side. With ``num_classes`` weights fit

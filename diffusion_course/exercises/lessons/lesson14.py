@@ -365,6 +365,9 @@ def _gated_cases(generator: torch.Generator) -> Iterator[Case]:
         h = 2 + 3 * draw.normal(generator, b, n, c, dtype=dtype)
         shift, scale, gate = (draw.normal(generator, b, 1, c, dtype=dtype) for _ in range(3))
         yield Case((h, shift, scale, gate, TokenLayer(dtype=dtype)), note=note)
+    h = 2 + 0.001 * draw.normal(generator, 2, 3, 4)
+    rows = [draw.normal(generator, 2, 1, 4) for _ in range(3)]
+    yield Case((h, *rows, TokenLayer(dtype=h.dtype)), note="tokens that hardly vary")
 
 
 def gated(
