@@ -634,7 +634,7 @@ def test_the_questions_are_part_of_the_package_and_of_what_marks_depend_on(monke
     shipped = tomllib.loads((root / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]
     folder = root / "diffusion_course" / "classroom" / "assignment"
     files = {path for pattern in shipped["diffusion_course.classroom.assignment"] for path in folder.glob(pattern)}
-    assert files == {path for path in folder.rglob("*") if path.is_file() and path.suffix not in (".py", ".pyc")} and len(files) == 13
+    assert files == {path for path in folder.rglob("*") if path.is_file() and path.suffix not in (".py", ".pyc")} and len(files) == 14
     (tmp_path / "classroom").mkdir()
     (tmp_path / "classroom" / "lesson.md").write_text("1 point")
     monkeypatch.setattr(journal, "PACKAGE", tmp_path)
