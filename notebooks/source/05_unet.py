@@ -39,7 +39,7 @@ from diffusion_course import (
 )
 from diffusion_course.models import Attention
 from diffusion_course.notebook import Drawing, figure
-from diffusion_course.notebook.unet_drawing import draw_unet
+from diffusion_course.notebook.unet_drawing import unet_drawing
 
 generator = seed_everything(0)
 linear = make_schedule("linear")
@@ -150,13 +150,22 @@ show(fig, alt=(
 # That is a *skip connection*, and with it the hourglass becomes a U (arXiv 1505.04597). What is wide is seen at the bottom, what is fine crosses at the top.
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
-draw_unet(
-    UNet(channels=16), size=8, title="A U-Net: see far at the bottom, keep detail at the top"
+drawing = unet_drawing(
+    UNet(channels=16), 8, "A U-Net: see far at the bottom, keep detail at the top"
+)
+drawing.show(
+    "A noisy picture of 1 x 8 x 8 enters on the left. At full size, first makes 16 "
+    "channels of it and the block down[0] keeps 16. It is halved; down[1] makes 32 "
+    "channels of 4 x 4, middle keeps them, up[1] leaves 16. Doubled, they enter up[0]; "
+    "last returns the noise, 1 x 8 x 8. Dashed skips lead from down[0] to up[0], 16 "
+    "channels, and from down[1] to up[1], 32 channels; each up block takes as many "
+    "again. Below: t becomes waves e(t), 32 numbers, then by two layers emb, 64 "
+    "numbers, which goes into each of the five blocks."
 )
 
 # %% [markdown]
-# Read it from left to right. The height of a box is the size of its picture; below it stands channels x height x width. "16 → 32" in a block says how many channels enter and leave.
-# Halving is an average of 2x2 pixels, doubling repeats each pixel. Where a dashed skip arrives, its channels are put beside the others: 16 and 16 make 32. Every block is told the time, which is why it has a green corner.
+# Read it from left to right. A box is as high as its picture; above it stands what leaves it, channels × height × width. "16 → 32" says how many channels enter and leave.
+# Halving is an average of 2x2 pixels, doubling repeats each pixel. Where a dashed skip arrives, its channels are put beside the others: "16+16". The green corner means that a block is told the time.
 
 # %% [markdown]
 # ## Recall
@@ -204,7 +213,7 @@ def fit(net, random, factor=1.0, num_steps=150):
 
 
 # %%
-results = {}  # name -> (3 seeds, 359 digits)
+results, nets = {}, {}  # name -> losses (3 seeds, 359 digits), the last network
 
 
 def three_seeds(name, build, factor=1.0):
@@ -216,10 +225,9 @@ def three_seeds(name, build, factor=1.0):
         with torch.no_grad():
             error = (net(held_xt, factor * held_t) - held_noise).square()
         errors.append(error.mean((1, 2, 3)))
-    results[name] = torch.stack(errors)
+    results[name], nets[name] = torch.stack(errors), net
     each = ", ".join(f"{loss:.4f}" for loss in results[name].mean(1))
     print(f"{name:20s} loss {results[name].mean():.4f} (seeds: {each})")
-    return net
 
 
 # %% [markdown]
@@ -239,12 +247,12 @@ class Plain(nn.Module):
         return h
 
 
-three_seeds("plain convolutions", Plain);
+three_seeds("plain convolutions", Plain)
 
 # %% [markdown]
 # ## A block that knows the time
 #
-# If you stack many plain layers, training becomes slow and fragile. And the plain network ignores $t$. One kind of block mends both.
+# The plain network ignores $t$: it treats a nearly clean picture like pure noise. And you will want more layers than four. One kind of block is told the time, and can be stacked.
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
 block = Drawing(7.4, 2.9, "The residual block")
@@ -262,7 +270,13 @@ block.arrow(norm_2, conv_2, "SiLU")
 block.arrow(emb, told, "(B, 64)")
 block.arrow(told, norm_2, "scale, shift: (B, 32) each")
 block.arrow(x.top, add.top, "skip (1x1 convolution)", via=[(0.5, 2.55), (6.35, 2.55)])
-block.show("TODO")
+block.show(
+    "x, (B, 16, H, W), passes a norm with SiLU, a 3x3 convolution from 16 to 32 "
+    "channels, a second norm, SiLU, and a convolution that starts at zero. The result "
+    "is added to x, which arrives over a skip with a 1x1 convolution. From below, emb, "
+    "64 numbers, passes a linear layer, which gives the second norm a scale and a shift "
+    "for each of the 32 channels."
+)
 
 # %% [markdown]
 # **Normalise.** Deep stacks train well if the numbers between the layers keep their size. Group normalisation (arXiv 1803.08494) cuts the channels into groups, here of 16, and gives each group of each sample mean 0 and variance 1. Mean and variance run over the channels of the group and all positions:
@@ -364,7 +378,7 @@ class Stack(nn.Module):
 
 
 three_seeds("blocks", Stack, factor=0.0)
-three_seeds("blocks + time", Stack);
+three_seeds("blocks + time", Stack)
 
 # %% [markdown]
 # TODO what happened
@@ -373,7 +387,7 @@ three_seeds("blocks + time", Stack);
 #
 # What the stack lacks is a cheap way to see far. **Steps 4 and 5** fold it into an hourglass, then into a U. Compare the lines of `forward` with the drawing; `keep = 0` cuts the skips.
 
-# %%
+# %% tags=["long"]
 class BareUNet(nn.Module):
     def __init__(self, w=16, keep=1.0):
         super().__init__()
@@ -399,7 +413,7 @@ class BareUNet(nn.Module):
 
 # %% tags=["nbval-ignore-output"]
 three_seeds("hourglass", lambda: BareUNet(keep=0.0))
-bare = three_seeds("U-Net", BareUNet)
+three_seeds("U-Net", BareUNet)
 
 # %% tags=["nbval-ignore-output"]
 fig, ax = figure(5.5, 2.6)
@@ -417,7 +431,8 @@ gains = dict(zip(("blocks", "time", "halving", "skips"), (
 ), strict=True))
 best = max(gains, key=gains.get)
 print({name: f"{gain:+.4f}" for name, gain in gains.items()})
-print(f"largest gain: {best} ({'as you said' if best == my_prediction else 'you said ' + my_prediction})")
+verdict = "as you said" if best == my_prediction else f"you said {my_prediction}"
+print(f"largest gain: {best} ({verdict})")
 
 # %% [markdown]
 # TODO reading of the table.
@@ -434,7 +449,7 @@ print(f"largest gain: {best} ({'as you said' if best == my_prediction else 'you 
 # **Check.** The package's network gets the weights that you have just trained. It must give your answers:
 
 # %%
-theirs = UNet(channels=16)
+bare, theirs = nets["U-Net"], UNet(channels=16)
 for mine, copy in zip(bare.parameters(), theirs.parameters(), strict=True):
     copy.data.copy_(mine.data)
 with torch.no_grad():
@@ -500,7 +515,11 @@ drawing.arrow(k.right, w.top, via=[(w.x, 2.05)])
 drawing.arrow(v.right, out.bottom, via=[(out.x, 0.25)])
 drawing.arrow(out, add)
 drawing.arrow(x.top, add.top, "", via=[(0.7, 2.4), (6.6, 2.4)])
-drawing.show("TODO")
+drawing.show(
+    "x has 16 places with 32 channels. It gives queries q, keys k and values v. "
+    "Queries and keys give the weights w, 16 x 16 numbers; weights times values, with "
+    "the shape of q again, are added to x, which arrives over a skip."
+)
 
 # %% [markdown]
 # $d_k$ is the length of $q$ and $k$. Why its root? If the $2 d_k$ numbers in $q_i$ and $k_j$ are independent with mean 0 and variance 1, each product has variance $E[q^2]\,E[k^2] = 1$, and variances of independent terms add:
@@ -521,14 +540,16 @@ layer, x = Attention(32, num_heads=1), torch.randn(3, 32, 4, 4, generator=genera
 assert_close(layer(x), x)  # its output layer starts at zero
 nn.init.normal_(layer.out.weight, std=0.2, generator=generator)
 assert_close(look(x, layer), layer(x))
-assert (layer(x) - x).std() > 0.01
 order = torch.randperm(16, generator=generator)
 shuffled = x.flatten(2)[:, :, order].unflatten(2, (4, 4))
 assert_close(layer(shuffled).flatten(2), layer(x).flatten(2)[:, :, order])
 for d_k in (4, 64, 1024):
     q, k = torch.randn(2, 200, d_k, generator=generator)
     largest = [((q @ k.T)[:, :64] / s).softmax(1).amax(1).mean() for s in (1, d_k**0.5)]
-    print(f"d_k = {d_k:4d}: largest of 64 weights {largest[0]:.2f}, with the root {largest[1]:.2f}")
+    print(
+        f"d_k = {d_k:4d}: largest of 64 weights {largest[0]:.2f} without the root, "
+        f"{largest[1]:.2f} with it"
+    )
 
 # %% [markdown]
 # The cell also shuffled the places: the output was shuffled the same way. Attention does not know where a place *is*; the convolutions around it do. And its table of weights has (places)$^2$ entries, so it sits at the small levels: `UNet(attention_levels=(1,))`.
@@ -620,7 +641,7 @@ show(fig, alt=(
 ))
 
 # %% [markdown]
-# TODO. A decaying learning rate and an average do the same job in two ways. The average needs no plan of when training ends, and most published diffusion models ship it (the first DDPM: $d = 0.9999$, arXiv 2006.11239, appendix B).
+# TODO. A decaying learning rate and an average do the same job in two ways. The average needs no plan of when training ends, and many diffusion models ship it (the first DDPM: $d = 0.9999$, arXiv 2006.11239, appendix B).
 #
 # Now draw with it, with the thousand steps of lesson 04:
 
@@ -654,7 +675,6 @@ three_seeds("t as a fraction", BareUNet, factor=0.001)
 three_seeds("no time at all", BareUNet, factor=0.0)
 low = held_t < 100
 for name in ("U-Net", "t as a fraction", "no time at all"):
-    ratio = results[name] / 1
     print(
         f"{name:16s} loss at t < 100: {results[name][:, low].mean():.3f}, "
         f"elsewhere {results[name][:, ~low].mean():.4f}"
@@ -671,7 +691,8 @@ for name in ("U-Net", "t as a fraction", "no time at all"):
 
 # %%
 def over_the_batch(t, dim):
-    angles = waves(t, dim)[:, : dim // 2].arccos().repeat(1, 2)
+    omega = 10_000.0 ** (-torch.arange(dim // 2) / (dim // 2))
+    angles = (t[:, None] * omega).repeat(1, 2)
     angles[::2], angles[1::2] = angles[::2].sin(), angles[1::2].cos()
     return angles
 
@@ -781,7 +802,11 @@ card.arrow(down, up, "skips keep the detail", dashed=True)
 card.arrow(down.bottom, middle.left, "halve", via=[(down.x, 0.95)], below=True)
 card.arrow(middle.right, up.bottom, "double", via=[(up.x, 0.95)])
 card.arrow(time.right, (3.3, 0.35), "scale and shift in every block")
-card.show("TODO")
+card.show(
+    "x_t enters a way down, halving leads to a bottom that sees far, doubling leads up "
+    "to the noise. A dashed skip from down to up keeps the detail. The time e(t) goes "
+    "into every block as scale and shift."
+)
 
 # %% [markdown]
 # | in words | code | where |
@@ -999,11 +1024,11 @@ for side in (8, 16, 32, 64):
         image = torch.empty(1, 64, side, side)
         parts = Attention(64, 4), nn.Conv2d(64, 64, 3, padding=1)
     costs = [count_flops(part, image) for part in parts]
-    times = "" if previous is None else f", {costs[0] / previous:.1f} times the line above"
+    more = "" if previous is None else f", {costs[0] / previous:.1f} times as many"
     previous = costs[0]
     print(
         f"{side:2d}x{side:<2d} one 3x3 convolution {costs[1] / 1e6:6.1f} MFLOPs, "
-        f"attention {costs[0] / 1e6:7.1f} MFLOPs{times}"
+        f"attention {costs[0] / 1e6:7.1f} MFLOPs{more}"
     )
 
 # %% [markdown]
