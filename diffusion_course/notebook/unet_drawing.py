@@ -63,14 +63,14 @@ def unet_drawing(network: nn.Module, size: int, title: str | None = None) -> Dra
     pitch = (WIDTH - 0.84) / (2 * depth + 4)
     levels = [height - TOP - TALL / 2 - STEP * i for i in range(depth)]
 
-    wide, small = min(0.7, pitch - 0.12), 8 if pitch > 0.75 else 6.5
+    wide, small = min(0.72, pitch - 0.1), 8.0 if pitch > 0.75 else 6.5
 
     def block(name: str, column: int, level: int) -> Box:
         (ins, *_), (outs, *sides) = found[name]
         x, tall = 0.42 + pitch * column, max(LOW, TALL / 2**level)
         box = drawing.box(x, levels[level], "", width=wide, height=tall, kind="network")
         entering = f"{ins // 2}+{ins // 2}" if name.startswith("up") else f"{ins}"
-        drawing.text(x, levels[level], f"{entering} → {outs}", size=small)
+        drawing.text(x, levels[level], f"{entering} → {outs}", size=small - 0.5)
         drawing.text(x, box.top[1] + 0.28, name, size=small, kind="noise")
         shape = f"{outs} × {sides[0]} × {sides[1]}"
         drawing.text(x, box.top[1] + 0.12, shape, size=small)
