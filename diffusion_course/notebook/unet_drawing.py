@@ -125,7 +125,13 @@ def _time(drawing: Drawing, network: nn.Module) -> None:
     waves, emb = network.conditioning.dim, network.conditioning.project[0].out_features
     y = 0.36
     t, e, vector = drawing.row(
-        ["$t$", "waves $e(t)$", "emb"], y, 0.6, 4.2, kinds="words", width=1.0, height=0.34,
+        ["$t$", "waves $e(t)$", "emb"],
+        y,
+        0.6,
+        4.2,
+        kinds="words",
+        width=1.0,
+        height=0.34,
         notes=["", f"{waves} numbers", f"{emb} numbers"],
     )
     drawing.arrow(t, e)
