@@ -31,9 +31,19 @@ def test_every_level_is_drawn_and_everything_fits(channel_mult, size, capsys):
     drawing = unet_drawing(UNet(channels=16, channel_mult=channel_mult), size, "A U")
     for i, mult in enumerate(channel_mult):
         side = size // 2**i
-        assert {f"down[{i}]", f"up[{i}]", f"{16 * mult} × {side} × {side}"} <= words_of(drawing)
+        assert {f"down[{i}]", f"up[{i}]", f"{16 * mult}×{side}×{side}"} <= words_of(drawing)
     drawing.show("A U-Net with its sizes.")
     assert capsys.readouterr().out.startswith("[drawing] A U-Net")
+
+
+def test_shapes_stand_before_and_after_each_change_of_size():
+    drawing = unet_drawing(UNet(channels=16, channel_mult=(1, 2, 4), blocks_per_level=2), 32)
+    words = [text.get_text() for text in drawing.axes.texts]
+    assert words.count("16×32×32") == 5  # at the ends, at the skip, before halve, after double
+    assert words.count("16×16×16") == 2  # after halve, before double
+    assert words.count("32×16×16") == 3 and words.count("32×8×8") == 2
+    assert words.count("64×8×8") == 3  # the skip, before and after the middle
+    assert words.count("2 skips") == 3 and "64+64→32" in words
 
 
 def test_the_network_is_left_as_it_was():
