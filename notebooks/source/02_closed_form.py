@@ -11,7 +11,7 @@
 #
 # You need: lesson 01.
 #
-# **Measured cost:** 0.2 min on 2 cores, 0.9 GB of memory at the peak. Core: about 23 minutes of reading, 0.2 of computing. Going further: about 7 and 0.1.
+# **Measured cost:** 0.2 min on 2 cores, 0.9 GB of memory at the peak. Core: about 23 minutes of reading, 0.2 of computing. Going further: about 9 and 0.1.
 #
 # In formulas $t$ runs from 1 to $T$ as in the papers. In code `t` is the index $0..T-1$, one less.
 
@@ -209,7 +209,7 @@ drawing.show(
 # The noise $\epsilon'$ is made of earlier steps' noises and $\epsilon_t$ is fresh, so they are independent, and (02.2) merges them into one noise of variance $a^2 + b^2 = \alpha_t - \bar\alpha_t + 1 - \alpha_t = 1 - \bar\alpha_t$.
 # This is (02.4). Each $t$ follows from the one before, so the claim holds for all.
 #
-# Its bare lines, for five levels of the photograph at once:
+# The jump, for five levels of the photograph at once:
 
 # %%
 t = torch.tensor([0, 99, 199, 399, 999])
@@ -450,8 +450,8 @@ fig = plotting.image_grid(
 )
 show(fig, alt=(
     "Five pictures. At the end of 1,000 steps only noise is seen; with 300 and with "
-    "200 steps a tower shows faintly, with 50 the photograph is plain under its grain. "
-    "The fifth picture, pure noise, is where sampling starts."
+    "200 steps a dark shape can be guessed, with 50 the photograph is plain under its "
+    "grain. The fifth picture, pure noise, is where sampling starts."
 ))
 
 # %% [markdown]
