@@ -3,9 +3,9 @@
 #
 # After this lesson you can:
 #
-# - draw a digit with ten calls of the network instead of a thousand, and say what that costs,
+# - draw a digit with ten calls of the network instead of a thousand,
 # - derive DDIM from one idea: predict $x_0$, then leap,
-# - see in a picture why long leaps are possible: the paths are nearly straight,
+# - see in a picture where a leap may be long: where its path is straight,
 # - raise the order of a sampler, with Heun and with DPM-Solver++(2M), and measure that order,
 # - recognise the published mistakes of short loops by the damage they do.
 #
@@ -86,23 +86,22 @@ rows = {
     "skip, 20 calls": skipped,
     "mended, 20 calls": digits("ddpm", 20),
     "mended, 5 calls": digits("ddpm", 5),
-    "this lesson, 5 calls": digits("dpmpp_2m", 5),
 }
 fig = plotting.image_strip(
     list(rows.values()), row_labels=list(rows),
-    title="The same noise: what skipping leaves, and what can be done about it",
+    title="Skipping leaves noise; mended, the loop draws digits, greyer with five calls",
 )
 show(fig, alt=(
-    "Four rows of eight pictures. Skip, 20 calls: noise. Mended, 20 calls: digits. "
-    "Mended, 5 calls: grey, broken strokes. This lesson, 5 calls: digits."
+    "Three rows of eight pictures. Skip, 20 calls: noise. Mended, 20 calls: digits. "
+    "Mended, 5 calls: digits whose strokes are grey and blurred."
 ))
 
 # %% [markdown]
-# Skipping draws nothing. The reason is in the table: $\beta_t$ is the noise of *one* step, so the loop removes the noise of twenty steps in all, while the picture holds the noise of a thousand.
-# A step from the level $\bar\alpha$ to the level $\bar\alpha_{\text{prev}}$, however far, has the $\beta$ of that pair of levels, because $\bar\alpha = (1-\beta)\,\bar\alpha_{\text{prev}}$:
-# $\beta = 1 - \bar\alpha/\bar\alpha_{\text{prev}}$. That mends the loop (second row), and it is what `sampler="ddpm"` does.
+# The first row is noise, because $\beta_t$ in the table is the noise of *one* step: the loop removes the noise of twenty steps, and the picture holds that of a thousand.
+# A step from the level $\bar\alpha$ to $\bar\alpha_{\text{prev}}$, however far, has the $\beta$ of that pair of levels. It follows from $\bar\alpha = (1-\beta)\,\bar\alpha_{\text{prev}}$:
+# $\beta = 1 - \bar\alpha/\bar\alpha_{\text{prev}}$. That mends the loop, and `sampler="ddpm"` does it.
 #
-# But lesson 04 also showed that a long step back is not Gaussian. How much does that cost? Count the points off the arcs of the moons, where 1 % of the data lies, with an exact network, so that every error belongs to the loop:
+# But a long step back is not Gaussian (lesson 04). What does that cost? With an exact network for the moons every error belongs to the loop. We count the points off the arcs, where 1 % of the data lies:
 
 # %%
 moons = mixture("moons")
@@ -124,19 +123,18 @@ def strays(x):  # five groups of a thousand
     return f"{off.mean():.3f} (error {off.std() / 5**0.5:.3f})"
 
 # %%
-times = inference_timesteps(1000, 20)
-between = 1 - torch.cat([abar[times], torch.ones(1).double()]).unfold(0, 2, 1)[:, 0] / (
-    torch.cat([abar[times[1:]], torch.ones(1).double()])
-)
-for k in (0, 10, 19):
-    t = times[k].item()
-    print(f"leaving {t}: beta of the pair {between[k]:.3f}, of the table {linear.betas[t]:.4f}")
+for t, then in ((999, 949), (499, 449)):
+    pair = 1 - abar[t] / abar[then]
+    print(
+        f"from {t} to {then}: beta of the pair {pair:.3f}, "
+        f"of the table {linear.betas[t]:.4f}"
+    )
 ancestral = {n: moons_in(n, "ddpm") for n in (50, 20, 10)}
 for n, points in ancestral.items():
     print(f"{n} steps with fresh noise: off the arcs {strays(points)}")
 
 # %% [markdown]
-# With fifty steps the loop is good, with ten it is poor. We need steps that may be long.
+# With ten steps one point in five goes astray. Can we take the same few steps in a better way?
 
 # %% [markdown]
 # ## Recall
@@ -154,8 +152,8 @@ for n, points in ancestral.items():
 # %% [markdown]
 # ## Predict first
 #
-# It is the fresh noise that makes a long step blurred. So leave it out: keep the mean of lesson 04, with the $\beta$ of the pair, and add nothing.
-# How will the spread of the 5,000 points compare with that of the moons after 20 such steps: "narrower", "same" or "wider"? Write your answer into the cell.
+# Perhaps the fresh noise does the harm. So leave it out: keep the mean of lesson 04, with the $\beta$ of the pair, and add nothing.
+# After 20 such steps, will the spread of the points be "narrower" than that of the moons, the "same", or "wider"? Write your answer into the cell.
 
 # %%
 my_prediction = "same"  # "narrower", "same" or "wider"
@@ -174,7 +172,8 @@ twenty = {
     "this lesson": moons_in(20, "ddim"),
 }
 spread = {name: points.std(0).mean().item() for name, points in twenty.items()}
-ratio = spread["its mean alone"] / moons.sample(20_000, generator=make_generator(6)).std(0).mean()
+data = moons.sample(20_000, generator=make_generator(6))
+ratio = spread["its mean alone"] / data.std(0).mean()
 answer = "narrower" if ratio < 0.9 else "wider" if ratio > 1.1 else "same"
 verdict = "as you said" if my_prediction == answer else f"you said {my_prediction}"
 print(f"its mean alone is {answer} ({verdict}): {ratio:.2f} of the spread of the data")
@@ -189,7 +188,7 @@ show(fig, alt=(
 ))
 
 # %% [markdown]
-# The mean of that step pulls points together, and the fresh noise has to spread them again. A step that needs no noise must be another step.
+# The mean of that step pulls the points together, and its noise has to spread them again. A step that does without noise must be another step.
 
 # %% [markdown]
 # ## Predict $x_0$, then leap
@@ -198,7 +197,8 @@ show(fig, alt=(
 # **Hop 1** takes all of it away, which gives the estimate $\hat x_0$. Lesson 04 showed that you must not stop there. **Hop 2** goes back up, to the level you want, with the closed form of lesson 02 and with *the same* noise.
 
 # %%
-drawing, shape = Drawing(7.4, 2.35, "A leap: two hops, one call of the network"), "(B, 1, 16, 16)"
+drawing = Drawing(7.4, 2.35, "A leap: two hops, one call of the network")
+shape = "(B, 1, 16, 16)"
 x_t, x_prev, x_0 = drawing.row(
     ["$x_t$", r"$x_{\mathrm{prev}}$", r"$\hat x_0$"], 0.75, 0.9, 6.5, kinds="data",
     notes=[shape] * 3, width=0.9,
@@ -211,9 +211,8 @@ drawing.arrow(eps, x_0.top, "hop 1: take it all away", via=[(6.5, 1.95)])
 drawing.arrow(eps.bottom, x_prev.top, "hop 2")
 drawing.arrow(x_0, x_prev, "hop 2: put back less of it")
 drawing.arrow(x_t, x_prev, "the leap", dashed=True)
-drawing.text(0.9, 0.12, "much noise")
-drawing.text(3.7, 0.12, "less noise")
-drawing.text(6.5, 0.12, "none")
+for box, text in ((x_t, "much noise"), (x_prev, "less noise"), (x_0, "none")):
+    drawing.text(box.x, 0.12, text)
 drawing.show(
     "The network looks at x_t and names its noise. Hop 1 takes all of the noise away, "
     "which gives the estimate of x_0. Hop 2 puts back less of the same noise, which "
@@ -252,22 +251,22 @@ print("these lines and sample_loop draw the same 5,000 points")
 # %%
 fig, ax = figure(5.6, 3.6)
 ax.scatter(*moons.sample(1000, generator=make_generator(6)).T, s=4, color="#BBBBBB")
-few, x = inference_timesteps(1000, 5).tolist(), torch.tensor([[-1.9, 1.2]]).double()
+few, x = inference_timesteps(1000, 5).tolist(), torch.tensor([[2.0, 1.4]]).double()
 places = [x]
 for t, (now, then) in zip(few, pairwise([*abar[few].tolist(), 1.0]), strict=True):
     x, x0_pred = leap(x, exact(x, torch.tensor([t])), now, then)
-    ax.plot(*torch.cat([places[-1], x0_pred]).T, ":", color=COLORS[1], linewidth=1)
+    ax.plot(*torch.cat([places[-1], x0_pred]).T, ":", color=COLORS[7])
     ax.plot(*torch.cat([x0_pred, x]).T, color=COLORS[1], linewidth=1)
     ax.plot(*x0_pred.T, "x", color=COLORS[1])
     places.append(x)
 ax.plot(*torch.cat(places).T, "o-", color=COLORS[0], linewidth=1.8)
-ax.annotate("start", places[0][0], (6, 6), textcoords="offset points")
+ax.annotate("start", places[0][0], (8, -3), textcoords="offset points")
 ax.set(xlabel="first coordinate", ylabel="second coordinate")
 ax.set_title("Dotted: hop 1, to the cross. Orange: hop 2. Blue: the leaps", loc="left")
 show(fig, alt=(
-    "A point starts at upper left and reaches an arc of the moons in five leaps. From "
-    "each place a dotted line runs to a cross, the estimate of x_0, and a solid line "
-    "from the cross back to the next place. The crosses move from the centre to the arc."
+    "A point starts at upper right and comes close to an arc in five leaps. From each "
+    "place a dotted line runs to a cross, the estimate of x_0, and a solid line back "
+    "to the next place. The crosses move from the centre of the moons to that arc."
 ))
 
 # %% [markdown]
@@ -308,7 +307,10 @@ for kept in (True, False):
         part = (1 - then - kept * zeta2) ** 0.5
         found = (then**0.5 * x_0 + part * eps + zeta2**0.5 * z).var().item()
         verdict = "passes" if abs(found / (1 - then) - 1) < 0.01 else "fails"
-        print(f"{'' if kept else 'without - zeta^2, '}eta {eta}: {found:.3f}, {verdict}")
+        how = "with" if kept else "without"
+        print(f"{how} - zeta^2, eta {eta}: variance {found:.3f}, {verdict}")
+
+# %%
 high, share = torch.rand(2, 10_000, dtype=torch.float64, generator=generator)
 low = high * share
 small = (1 - high) / (1 - low) * (1 - low / high)
@@ -323,19 +325,20 @@ print("eta = 1 is the posterior of lesson 04, at 10,000 pairs of levels")
 
 # %%
 for n in (5, 10, 20, 50):
-    found = {eta: strays(moons_in(n, "ddim", eta=eta)) for eta in (0.0, 0.5, 1.0)}
-    print(f"{n:2d} calls:", ", ".join(f"eta {eta}: {off}" for eta, off in found.items()))
+    found = [f"eta {e}: {strays(moons_in(n, 'ddim', eta=e))}" for e in (0.0, 0.5, 1.0)]
+    print(f"{n:2d} calls, off the arcs,", ", ".join(found))
 show_source(ddim_step)
 
 # %% [markdown]
-# ETATEXT
+# With 5 to 20 calls the leap ($\eta = 0$) sends fewer points astray than $\eta = 1$, but only a few. So to leave the noise out is no cure in itself.
+# What it gives us is a *path*: the start alone decides where a point ends, and we can ask how to follow that path better.
 #
-# The package's version is our `leap` with $\eta$; `denoise` returns $\hat x_0$ and $\hat\epsilon$, and `move` holds the two levels, now and then.
+# (The package's version is our `leap` with $\eta$. `denoise` returns $\hat x_0$ and $\hat\epsilon$, `move` holds the two levels.)
 
 # %% [markdown]
-# ## Nearly straight paths
+# ## Where the path is straight
 #
-# We still lack a reason why a leap may be long. Divide the closed form by $\sqrt{\bar\alpha_t}$. What is left is clean data plus noise of standard deviation $\sigma$, the noise level of lesson 02:
+# To follow a path better we must see it. Divide the closed form by $\sqrt{\bar\alpha_t}$. What is left is clean data plus noise of standard deviation $\sigma$, the noise level of lesson 02:
 #
 # $$\hat x = \frac{x_t}{\sqrt{\bar\alpha_t}} = x_0 + \sigma\epsilon, \qquad \sigma = \sqrt{\frac{1-\bar\alpha_t}{\bar\alpha_t}} \tag{06.4}$$
 #
@@ -343,19 +346,17 @@ show_source(ddim_step)
 #
 # $$\hat x_{\text{prev}} = \hat x + (\sigma_{\text{prev}} - \sigma)\,\hat\epsilon \tag{06.5}$$
 #
-# Read this as a walk on a map with $\sigma$ across and $\hat x$ upwards. The leap goes along a straight line whose slope is $\hat\epsilon$. If you make the leaps shorter and shorter, you follow a curve whose slope is $\hat\epsilon$ everywhere:
+# Read this as a walk on a map with $\sigma$ across and $\hat x$ upwards. A leap is a straight line of slope $\hat\epsilon$. Ever shorter leaps follow a curve whose slope is $\hat\epsilon$ everywhere:
 #
 # $$\frac{d\hat x}{d\sigma} = \hat\epsilon \tag{06.6}$$
 #
-# An equation of this kind is a differential equation, and to follow it by straight pieces is *Euler's method*: DDIM is Euler. On this map you can see what a leap costs. Where a path is straight, one leap follows it exactly, however long; where it bends, a leap leaves it.
+# This is a differential equation, and to follow it by straight pieces is *Euler's method*: DDIM is Euler. The map shows what a leap costs. Where the path is straight, one leap follows it exactly, however long; where it bends, the leap leaves it.
 
 # %%
 def bells(*places, variance):
-    count = len(places)
-    return GaussianMixture(
-        torch.full((count,), 1 / count).double(), torch.tensor(places).double()[:, None],
-        torch.full((count, 1, 1), variance).double(),
-    )
+    count, means = len(places), torch.tensor(places).double()[:, None]
+    covariances = torch.full((count, 1, 1), variance).double()
+    return GaussianMixture(torch.full((count,), 1 / count).double(), means, covariances)
 
 
 def slope(data, xhat, sigma):
@@ -394,7 +395,7 @@ show(fig, alt=(
 ))
 
 # %% [markdown]
-# All paths bend at noise levels that are comparable with the size of the data, because that is where the estimate $\hat x_0$ changes. Above and below they are nearly straight, and so few leaps are enough.
+# The paths bend where $\sigma$ is about as large as the data, because there the estimate $\hat x_0$ changes. Further out they are nearly straight, and leaps may be long.
 #
 # **By hand, on the middle map.** For $x_0 \sim N(0, 1)$ we know $\hat x \sim N(0, 1+\sigma^2)$ and $\hat\epsilon = \frac{\sigma}{1+\sigma^2}\,\hat x$. Start at $\sigma = 3$, $\hat x = 3$, where $\hat\epsilon = 0.9$:
 #
@@ -415,7 +416,7 @@ print("the package's ddim and euler differ by less than 1e-11 on the moons")
 # %% [markdown]
 # ## Heun: look before you walk
 #
-# Ten leaps still miss the end by a tenth, so we want to err less. How does the error depend on the step? Expand the true path around $\sigma$, for a step $h = \sigma_{\text{prev}} - \sigma$, with primes for derivatives in $\sigma$:
+# Ten leaps still miss the end by a tenth. How does the error depend on the step? Expand the true path around $\sigma$, for a step $h = \sigma_{\text{prev}} - \sigma$, with primes for derivatives in $\sigma$:
 #
 # $$\hat x(\sigma + h) = \hat x + h\,\hat x' + \tfrac12 h^2 \hat x'' + O(h^3) \tag{06.7}$$
 #
@@ -426,32 +427,32 @@ print("the package's ddim and euler differ by less than 1e-11 on the moons")
 #
 # $$\hat x_{\text{prev}} = \hat x + h\,\frac{\hat\epsilon + \hat\epsilon_{\text{trial}}}{2} = \hat x + h\,\hat x' + \tfrac12 h^2 \hat x'' + O(h^3) \tag{06.8}$$
 #
-# Now a step errs by $O(h^3)$ and the end by $O(h^2)$: order 2. By hand, from $\sigma = 3$ to 1: the trial lands at 1.2, with slope 0.6. The mean slope is 0.75, and $3 - 2 \cdot 0.75 = 1.5$.
+# Now a step errs by $O(h^3)$ and the end by $O(h^2)$: order 2. By hand, for $N(0, 1)$ from $\sigma = 2$, $\hat x = 5$ to $\sigma = 1$: the slope is 2, the trial lands at 3, where the slope is 1.5. The mean is 1.75, so Heun ends at 3.25.
 
 # %%
 fig, ax = figure(5.4, 3.0)
-sigmas = torch.linspace(0, 3, 200)
-ax.plot(sigmas, 3 / 10**0.5 * (1 + sigmas**2).sqrt(), color="black", label="true path")
-ax.plot([3, 1], [3, 1.2], "o--", color=COLORS[1], label="Euler, the trial")
-ax.plot([1, 0.4], [1.2, 1.2 - 0.6 * 0.6], ":", color=COLORS[1], label="slope at the trial")
-ax.plot([3, 1], [3, 1.5], "o-", color=COLORS[0], label="Heun, the mean slope")
-ax.set(xlabel=r"$\sigma$", ylabel=r"$\hat x$", ylim=(0.6, 3.2))
+sigmas = torch.linspace(0, 2.2, 200)
+ax.plot(sigmas, (5 * (1 + sigmas**2)).sqrt(), color="black", label="true path")
+ax.plot([2, 1], [5, 3], "o--", color=COLORS[1], label="Euler, the trial")
+ax.plot([1, 0.6], [3, 2.4], ":", color=COLORS[1], label="slope at the trial")
+ax.plot([2, 1], [5, 3.25], "o-", color=COLORS[0], label="Heun, the mean slope")
+ax.set(xlabel=r"$\sigma$", ylabel=r"$\hat x$")
 ax.legend(loc="upper left")
-ax.set_title("From 3 to 1: Euler falls below the path, Heun stays closer", loc="left")
+ax.set_title("From 2 to 1: Euler falls below the path, Heun ends closer to it", loc="left")
 show(fig, alt=(
-    "The true path falls from 3 at sigma 3 to 1.34 at sigma 1 and 0.95 at sigma 0. "
-    "Euler's straight step ends below it, at 1.2, where the slope is flatter. Heun's "
-    "step, with the mean of both slopes, ends at 1.5, a little above the path."
+    "The true path curves from 5 at sigma 2 to 3.16 at sigma 1. Euler's straight step "
+    "ends below it, at 3, where the slope is flatter. Heun's step, with the mean of "
+    "both slopes, ends at 3.25, a little above the path."
 ))
-print(f"at sigma = 1 the path is at {3 / 10**0.5 * 2**0.5:.3f}")
+print(f"at sigma = 1 the path is at {5 / 5**0.5 * 2**0.5:.3f}")
 
 # %% [markdown]
-# Heun's price is a second call of the network in each step. Only the last step, to $\sigma = 0$, stays Euler's: there is no noise left to look at. You will write these lines yourself in exercise 06.3.
+# Order speaks of small steps: from $\sigma = 3$ to 1 Heun would err as much as Euler. Its price is a second call of the network in each step. Only the last step, to $\sigma = 0$, stays Euler's, as no noise is left to look at. You write these lines in exercise 06.3.
 
 # %% [markdown]
 # ## DPM-Solver++(2M): remember instead
 #
-# A second call is one way to learn how things change. The call of the *last* step is another, and it costs nothing. Write (06.5) with $\hat x_0$ instead of $\hat\epsilon = (\hat x - \hat x_0)/\sigma$: a leap is a weighted mean of where you are and of the estimate,
+# A second call shows how things change, and so does the call of the *last* step, which costs nothing. Write (06.5) with $\hat x_0$ instead of $\hat\epsilon = (\hat x - \hat x_0)/\sigma$: a leap is a weighted mean of where you are and of the estimate,
 # $\hat x_{\text{prev}} = \frac{\sigma_{\text{prev}}}{\sigma}\,\hat x + \big(1 - \frac{\sigma_{\text{prev}}}{\sigma}\big)\,\hat x_0$.
 #
 # DDIM acts as if $\hat x_0$ stayed the same during the leap. But it moves, and the last step tells how fast. Measure time by $\lambda = -\log\sigma$, so that halving $\sigma$ always takes equally long. Then put $\hat x_0$ where it will be half-way through the step:
@@ -505,8 +506,8 @@ show_source(dpmpp_2m_step)
 # %% [markdown]
 # ## Measure the order, and count calls
 #
-# "Order 2" was a claim on paper. For a check, follow the 200 points with more and more steps and compare their ends with those of a solver that is none of ours, scipy's adaptive one of order 8.
-# What you pay is calls of the network, not steps, so the calls go on the axis: Heun makes two in a step.
+# "Order 2" was a claim on paper. Follow the 200 points with more and more steps, and compare their ends with those of a solver that is none of ours, scipy's adaptive one of order 8.
+# You pay for calls of the network, not for steps, so calls go on the axis: Heun makes two in a step.
 
 # %%
 from scipy.integrate import solve_ivp
@@ -550,21 +551,22 @@ show(fig, alt=(
 ))
 
 # %% [markdown]
-# The order speaks of small steps. With eight calls the curves are close. On the moons, at about twenty calls, from noise to clean data:
+# And on the moons, from noise to clean data?
 
 # %%
 for sampler, n, calls in (
     ("heun", 20, 39), ("heun", 10, 19), ("dpmpp_2m", 20, 20), ("ddim", 20, 20)
 ):
-    print(f"{sampler:9s} {n} steps, {calls} calls: off the arcs {strays(moons_in(n, sampler))}")
+    off = strays(moons_in(n, sampler))
+    print(f"{sampler:9s} {n} steps, {calls} calls: off the arcs {off}")
 
 # %% [markdown]
-# At equal steps Heun looks best. At equal calls it is the worst of the three here.
+# At equal steps Heun looks best. At about twenty calls it is the worst of the three here, and the memory pays.
 
 # %% [markdown]
 # ## Which levels to visit
 #
-# One choice was made silently so far: which of the 1,000 indices a short loop visits. Three ways are in use (arXiv 2305.08891, Table 2). In each of them the pair of levels is "this entry of the list, and the next one", and after the last entry comes clean data.
+# One choice was made silently: which of the 1,000 indices a short loop visits. Three ways are in use (arXiv 2305.08891, Table 2). In each of them a step goes from this entry of the list to the next, and after the last entry comes clean data.
 
 # %%
 for spacing in ("linspace", "leading", "trailing"):
@@ -573,7 +575,7 @@ for spacing in ("linspace", "leading", "trailing"):
     print(f"{spacing:9s} {times.tolist()}, signal at the first index {start:.3f}")
 
 # %% [markdown]
-# "leading" begins below the end of the training, so the loop's pure noise is taken for a picture with 3 % of signal. "trailing" begins where training ended; its last leap, from index 166, returns an average, so fine detail is lost if it is long. It is the package's default.
+# "leading" begins below the end of the training, so the loop's pure noise is taken for 3 % of signal. "trailing", the package's default, begins where training ended; its last leap returns an average, which loses fine detail if that leap is long.
 #
 # **Task.** Follow twelve paths of the ring. For each of the first three samplers, find the smallest number of steps at which the share of ends between the blobs is within one percentage point of that with 100 steps. Then try the ancestral sampler: do its *paths* settle?
 
@@ -591,7 +593,8 @@ def paths(sampler, n):
         ring_model, (1000, 2), linear, sampler=named[sampler],
         num_inference_steps=n, x_init=ring_starts, generator=make_generator(12),
     )
-    states = torch.stack([ring_starts, *(state.x for state in chain)])  # (n + 1, 1000, 2)
+    # (n + 1, 1000, 2)
+    states = torch.stack([ring_starts, *(state.x for state in chain)])
     far = (ring.log_prob(states[-1]) < -4).double().mean().item()
     calls = 2 * n - 1 if sampler == "Heun" else n
     text = f"{n} steps, {calls} calls: {far:.1%} of 1,000 ends lie between the blobs"
@@ -625,7 +628,7 @@ Explorer(
 # %% [markdown]
 # ## Digits
 #
-# So far the networks were exact. What is left to see is a trained one. From the same noise, three samplers, and as a reference the end of DDIM's path with 100 calls:
+# So far the networks were exact. Here is a trained one, with three samplers from the same noise, and as a reference the end of DDIM's path with 100 calls:
 
 # %%
 pixels = torch.randn(16, 1, 16, 16, generator=make_generator(9))
@@ -639,29 +642,29 @@ with Progress(205, "drawing digits") as bar:
     }
 fig = plotting.image_strip(
     [x[:8] for x in [*drawn.values(), path_end]], row_labels=[*drawn, "DDIM, 100"],
-    title="The same noise: DDIM and 2M agree on the digit, the ancestral sampler does not",
+    title="From the same noise DDIM and 2M draw nearly the same digits",
     scale=0.6,
 )
 show(fig, alt=(
     "Ten rows of eight digits. The ancestral sampler with 5, 10 and 20 calls draws "
-    "other digits in each row. DDIM and DPM-Solver++(2M) draw nearly the same digits in "
-    "all of their rows, blurred with 5 calls of DDIM and sharper with more."
+    "other digits in each row. All rows of DDIM and DPM-Solver++(2M) agree in seven of "
+    "eight columns; in the first, few calls draw a smudge and more calls a 1."
 ))
 for label, x in drawn.items():
-    gap = (x - path_end).square().mean((1, 2, 3)).sqrt()
-    print(f"{label:14s} distance from the path's end {gap.mean():.2f} (error {gap.std() / 4:.2f})")
+    gap, of = (x - path_end).square().mean((1, 2, 3)).sqrt(), "from the path's end"
+    print(f"{label:14s} distance {of} {gap.mean():.2f} (error {gap.std() / 4:.2f})")
 
 # %% [markdown]
-# DDIM and DPM-Solver++ follow one path, so the same noise becomes the same digit, and more calls bring you nearer to the path's end. The ancestral sampler draws fresh noise in every step, so it follows no path.
+# DDIM and DPM-Solver++ follow one path, so the same noise becomes nearly the same digit, and more calls come nearer to the path's end. The ancestral sampler draws fresh noise in every step and follows no path.
 #
-# Nearer to the path's end is not the same as a better picture: when a solver follows the path well, what is left is the network's own error, which no solver mends. Which sampler draws *better* digits is a question for lesson 07; a first try with five seeds is in Going further.
+# Nearer is not the same as better: once a solver follows the path well, the network's own error is left, and no solver mends that. Which sampler draws *better* digits? Going further tries it with five seeds.
 
 # %% [markdown]
 # ## Where people go wrong
 #
 # ### The place in the list instead of the timestep
 #
-# A short loop has two counters, the place in its list and the index of training. The network was trained with the second. Passing it the first happened in a widely used inversion
+# A short loop has two counters, the place in its list and the index of training. The network wants the second. Passing it the first happened in a widely used inversion
 # ([Stability-AI/stablediffusion#226](https://github.com/Stability-AI/stablediffusion/pull/226), open; the same in [lllyasviel/ControlNet#315](https://github.com/lllyasviel/ControlNet/pull/315), merged). Nothing raises an error: both are valid indices.
 
 # %%
@@ -679,8 +682,8 @@ fig = plotting.image_strip(
     title="Ten leaps: what the network was told",
 )
 show(fig, alt=(
-    "Two rows of eight pictures. Told the timestep: digits. Told the place in the list: "
-    "noise without any digit."
+    "Two rows of eight pictures. Told the timestep: digits. Told the place in the "
+    "list: noise without any digit."
 ))
 
 # %% [markdown]
@@ -692,14 +695,15 @@ show(fig, alt=(
 # %%
 for num_steps in (1000, 50, 10):
     short = make_schedule("cosine", num_steps)
-    text = f"cosine, T = {num_steps:4d}: noise left {(1 - short.alphas_cumprod[0]).sqrt():.3f}"
+    left = (1 - short.alphas_cumprod[0]).sqrt()
+    text = f"cosine, T = {num_steps:4d}: noise left {left:.3f}"
     if num_steps < 1000:
         to_clean = noise_levels(short, range(num_steps - 1, -1, -1))  # T + 1 levels
         ends = [
             list(iterate_levels(denoiser(moons), starts, path, sampler="ddim"))[-1].x
             for path in (to_clean, to_clean[:-1])
         ]
-        text += f"; off the arcs {strays(ends[0])}, without the last step {strays(ends[1])}"
+        text += f"; off the arcs {strays(ends[0])}, without its end {strays(ends[1])}"
     print(text)
 
 # %% [markdown]
@@ -936,8 +940,8 @@ def flow_mismatch(u, half=0.5, du=1e-5):
 
 for u in (0.05, 0.2, 0.5):
     assert flow_mismatch(u) < 1e-3
-    wrong_half = flow_mismatch(u, half=1.0)
-    print(f"u = {u}: within 0.1 %; without the one half they differ by {wrong_half:.0%}")
+    wrong = flow_mismatch(u, half=1.0)
+    print(f"u = {u}: within 0.1 %; without the one half they differ by {wrong:.0%}")
 
 # %% [markdown]
 # ### The way back, with noise or without
@@ -987,14 +991,16 @@ show(fig, alt=(
     "1. The ends of the probability flow and of the reverse SDE both follow it."
 ))
 for name, x in ends.items():
-    peak = x[x > 0].var()
-    print(f"{name:16s} mean {x.mean():.2f}, variance {x.var():.2f}, in the peak {peak:.3f}")
-again = walk_back(from_noise[:9], 1.0, seed=1)
-print("another seed moves the SDE's ends by up to", f"{(again - ends['reverse SDE'][:9]).abs().max():.1f}")
+    text = f"{name:16s} mean {x.mean():.2f}, variance {x.var():.2f}"
+    print(f"{text}, in the right peak {x[x > 0].var():.3f}")
+one_seed, other = (walk_back(from_noise[:9], 1.0, seed=s) for s in (1, 2))
+apart = (one_seed - other).abs().max()
+print(f"another seed moves the ends of the reverse SDE by up to {apart:.1f}")
 
 # %% [markdown]
-# The data has mean 0.40, variance 0.89, and 0.050 within a peak. With 8,000 points both ways back have it within their errors. The drift alone ends in one point.
-#
+# The data has mean 0.40, variance 0.89, and 0.050 within a peak. Both ways back have that, as far as 8,000 points can tell. The drift alone ends in one point.
+
+# %% [markdown]
 # ### DDIM is Euler's method on the flow
 #
 # Two roads have led to a path without noise: the core's leap and the probability flow. They are one. To see it, change the coordinates of (06.17) to those of (06.4).
@@ -1075,6 +1081,8 @@ spacings = {
     f"{s}, {n}": inference_timesteps(1000, n, s).tolist()
     for s, n in (("linspace", 15), ("leading", 15), ("trailing", 15), ("trailing", 20))
 } | {"even in lambda, 15": even}
+
+# %%
 for label, times in spacings.items():
     lengths = -np.diff(np.interp(times, np.arange(1000.0), log_sigmas))
     longest = (lengths[1:] / lengths[:-1]).max()
@@ -1084,10 +1092,12 @@ for label, times in spacings.items():
         ))
         for sampler in ("ddim", "dpmpp_2m")
     }
-    print(f"{label:18s} longest step over the one before {longest:.1f}; off the arcs: {off}")
+    print(f"{label}: longest step over the one before {longest:.1f}\n   {off}")
 
 # %% [markdown]
-# SPACINGTEXT
+# DDIM changes little between the three. DPM-Solver++(2M) does badly with "linspace" and "leading": the step into index 0 is 4.5 times as long in $\lambda$ as the one before, and (06.9) extrapolates far beyond what it knows.
+# Evenly in $\lambda$, 15 calls are better than 15 trailing ones for both. For DPM-Solver++(2M) they do as well as 20 trailing ones; for DDIM they do not.
+# That holds for an exact network. A network that was never shown a time between two indices has to interpolate.
 
 # %% [markdown]
 # ### A picture has its own noise
@@ -1103,7 +1113,7 @@ for n in (20, 80, 320):
     back = euler_walk(moons, found, rising[::-1])[-1]
     gap = (back - xhat).norm(dim=1).mean()
     spread = found.std() / (1 + 100**2) ** 0.5
-    print(f"{n:3d} steps: there and back again {gap:.3f}, std of the noise found {spread:.2f}")
+    print(f"{n} steps: there and back {gap:.3f}, std of the noise found {spread:.2f}")
 
 # %% [markdown]
 # Data goes to noise whose standard deviation approaches 1, and comes back nearer with more steps. This is what makes edits of a given picture possible, and exact likelihoods (lesson 07).
@@ -1123,10 +1133,11 @@ with torch.no_grad():
 features = features[torch.randperm(len(features), generator=make_generator(8))]
 hundreds, rest = features[:500].view(5, 100, -1), features[500:]
 
-
+# %%
 def in_words(values):
     v = torch.tensor(values)
-    return f"mean {v.mean():.1f} (error {v.std() / 5**0.5:.1f}), {v.min():.1f} to {v.max():.1f}"
+    error = v.std() / 5**0.5
+    return f"mean {v.mean():.1f} (error {error:.1f}), {v.min():.1f} to {v.max():.1f}"
 
 
 def frechet_of(sampler, n):
@@ -1156,7 +1167,7 @@ print("real digits:", in_words([frechet_distance(f, rest) for f in hundreds]))
 # %% [markdown]
 # ### The same steps as diffusers
 #
-# diffusers calls its samplers *schedulers*, and one of its habits is worth knowing. With the same network and the same levels, its DDIM agrees with ours to rounding where the list of indices is evenly spaced by $T$ // $n$. DPM-Solver++ keeps its tables in float32 and agrees to that precision:
+# People who use diffusers will ask whether its *schedulers*, as it calls samplers, take the same steps. We give them the same network and the same lists of indices. (Its DPM-Solver++ keeps its tables in float32, so it can agree to that precision only.)
 
 # %%
 from diffusers import DDIMScheduler, DPMSolverMultistepScheduler
@@ -1185,13 +1196,16 @@ def chains(scheduler, n, name="ddim", x=starts[:200], model=exact):
 for n in (7, 10):
     for spacing in ("leading", "trailing", "linspace"):
         theirs, ours = chains(their_ddim(spacing), n)
-        print(f"DDIM, {n:2d} steps, {spacing:8s}: differ by {(theirs - ours).abs().max():.0e}")
+        gap = (theirs - ours).abs().max()
+        print(f"DDIM, {n} steps, {spacing}: {'differs' if gap > 1e-9 else 'agrees'}")
 multistep_of = DPMSolverMultistepScheduler(1000, algorithm_type="dpmsolver++")
 theirs, ours = chains(multistep_of, 7, "dpmpp_2m")
 print(f"DPM-Solver++(2M), 7 steps: below 1e-3, {(theirs - ours).abs().max() < 1e-3}")
 
 # %% [markdown]
-# DIFFUSERSTEXT
+# With "leading" DDIM agrees. With "trailing" it agrees if $n$ divides $T$, and with "linspace" not at all. The reason: `DDIMScheduler.step` computes the level that it goes to as `t - T // n`, whatever the list of indices says
+# ([huggingface/diffusers#9261](https://github.com/huggingface/diffusers/issues/9261), where the same was mended for DDPM; [#11347](https://github.com/huggingface/diffusers/issues/11347) and [#12633](https://github.com/huggingface/diffusers/issues/12633) for DDIM).
+# Here is what that does to digits of the shipped network, with "linspace":
 
 # %%
 bent, few_digits = {}, pixels[:8]
