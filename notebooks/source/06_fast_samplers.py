@@ -89,7 +89,7 @@ rows = {
 }
 fig = plotting.image_strip(
     list(rows.values()), row_labels=list(rows),
-    title="Skipping leaves noise; mended, the loop draws digits, greyer with five calls",
+    title="Skipping leaves noise; the mended loop draws digits, greyer with 5 calls",
 )
 show(fig, alt=(
     "Three rows of eight pictures. Skip, 20 calls: noise. Mended, 20 calls: digits. "
@@ -333,7 +333,7 @@ show_source(ddim_step)
 # With 5 to 20 calls the leap ($\eta = 0$) sends fewer points astray than $\eta = 1$, but only a few. So to leave the noise out is no cure in itself.
 # What it gives us is a *path*: the start alone decides where a point ends, and we can ask how to follow that path better.
 #
-# (The package's version is our `leap` with $\eta$. `denoise` returns $\hat x_0$ and $\hat\epsilon$, `move` holds the two levels.)
+# (The package's version is our `leap` with $\eta$. `denoise` returns $\hat x_0$ and $\hat\epsilon$, `move` holds the two levels. Its `max(0.0, ...)` guards against rounding only: (06.2) holds for all $\eta \le 1$, because $\tilde\beta \le 1-\bar\alpha_{\text{prev}}$.)
 
 # %% [markdown]
 # ## Where the path is straight
@@ -378,8 +378,10 @@ cases = {
 }
 fine = torch.linspace(3, 0, 601).tolist()
 crowd = torch.linspace(-4.5, 4.5, 10).double()[:, None]
-fig, axes = panels(list(cases), "Paths from noise (right) to data (left)", width=2.0,
-                   height=2.3, xlabel=r"$\sigma$", ylabel=r"$\hat x$")
+fig, axes = panels(
+    list(cases), "A leap (dashed) follows a straight path and leaves a bent one",
+    width=2.0, height=2.3, xlabel=r"$\sigma$", ylabel=r"$\hat x$",
+)
 for ax, data in zip(axes, cases.values(), strict=True):
     ax.plot(fine, euler_walk(data, crowd, fine)[..., 0], color=COLORS[0], linewidth=0.9)
     one = torch.tensor([[3.5]]).double()
@@ -438,7 +440,7 @@ ax.plot([1, 0.6], [3, 2.4], ":", color=COLORS[1], label="slope at the trial")
 ax.plot([2, 1], [5, 3.25], "o-", color=COLORS[0], label="Heun, the mean slope")
 ax.set(xlabel=r"$\sigma$", ylabel=r"$\hat x$")
 ax.legend(loc="upper left")
-ax.set_title("From 2 to 1: Euler falls below the path, Heun ends closer to it", loc="left")
+ax.set_title("From 2 to 1: Euler falls below the path, Heun ends closer", loc="left")
 show(fig, alt=(
     "The true path curves from 5 at sigma 2 to 3.16 at sigma 1. Euler's straight step "
     "ends below it, at 3, where the slope is flatter. Heun's step, with the mean of "
@@ -577,7 +579,7 @@ for spacing in ("linspace", "leading", "trailing"):
 # %% [markdown]
 # "leading" begins below the end of the training, so the loop's pure noise is taken for 3 % of signal. "trailing", the package's default, begins where training ended; its last leap returns an average, which loses fine detail if that leap is long.
 #
-# **Task.** Follow twelve paths of the ring. For each of the first three samplers, find the smallest number of steps at which the share of ends between the blobs is within one percentage point of that with 100 steps. Then try the ancestral sampler: do its *paths* settle?
+# **Task.** For each of the first three samplers, find the smallest number of steps at which fewer than 5 % of the ends lie between the blobs, and count calls. Then try the ancestral sampler. Do its twelve *paths* settle when you add steps?
 
 # %%
 named = {
@@ -621,14 +623,15 @@ Explorer(
 # %% [markdown]
 # <details><summary>Answer</summary>
 #
-# EXPLORERANSWER
+# Euler needs 20 steps (4.3 %, with a standard error of 0.6 %), DPM-Solver++(2M) 20 too (3.0 %), and Heun 12 (4.1 %), which are 23 calls. Memory gains little here: trailing indices are far from even in $\lambda$, and the last step, to clean data, is of order 1 for all three.
+# The share of the ancestral sampler falls too, but its paths do not settle: another number of steps draws other noise. It has a distribution to converge to, and no path.
 #
 # </details>
 
 # %% [markdown]
 # ## Digits
 #
-# So far the networks were exact. Here is a trained one, with three samplers from the same noise, and as a reference the end of DDIM's path with 100 calls:
+# So far the networks were exact, and yours will not be. Here is a trained one, with three samplers from the same noise, and as a reference DDIM with 100 calls:
 
 # %%
 pixels = torch.randn(16, 1, 16, 16, generator=make_generator(9))
@@ -647,8 +650,8 @@ fig = plotting.image_strip(
 )
 show(fig, alt=(
     "Ten rows of eight digits. The ancestral sampler with 5, 10 and 20 calls draws "
-    "other digits in each row. All rows of DDIM and DPM-Solver++(2M) agree in seven of "
-    "eight columns; in the first, few calls draw a smudge and more calls a 1."
+    "other digits in each row. DDIM and DPM-Solver++(2M) draw nearly the same picture "
+    "in most columns; in the first, few calls draw a smudge and more calls a 1."
 ))
 for label, x in drawn.items():
     gap, of = (x - path_end).square().mean((1, 2, 3)).sqrt(), "from the path's end"
