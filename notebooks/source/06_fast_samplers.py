@@ -145,7 +145,7 @@ for n, points in ancestral.items():
 # <details><summary>Answers</summary>
 #
 # 1. $x_t = \sqrt{\bar\alpha_t}\,x_0 + \sqrt{1-\bar\alpha_t}\,\epsilon$. The signal is multiplied by $\sqrt{\bar\alpha_t}$, the noise by $\sqrt{1-\bar\alpha_t}$.
-# 2. Several places in the data fit one $x_t$. A short step need not choose among them, a long one must, and a single bell cannot choose.
+# 2. Several places in the data fit one $x_t$. A short step need not choose among them, a long one must, and a single bell cannot choose, not even with the right covariance (04.8).
 #
 # </details>
 
@@ -193,7 +193,7 @@ show(fig, alt=(
 # %% [markdown]
 # ## Predict $x_0$, then leap
 #
-# What we lack is a way to get to *any* lower level without guessing how much noise to add. Here is one, in two hops. The network names the noise $\hat\epsilon$ in $x_t$.
+# What we lack is a step to *any* lower level that asks for no fresh noise. Here is one, in two hops. The network names the noise $\hat\epsilon$ in $x_t$.
 # **Hop 1** takes all of it away, which gives the estimate $\hat x_0$. Lesson 04 showed that you must not stop there. **Hop 2** goes back up, to the level you want, with the closed form of lesson 02 and with *the same* noise.
 
 # %%
@@ -330,7 +330,7 @@ for n in (5, 10, 20, 50):
 show_source(ddim_step)
 
 # %% [markdown]
-# With 5 to 20 calls the leap ($\eta = 0$) sends fewer points astray than $\eta = 1$, but only a few. So to leave the noise out is no cure in itself.
+# With 5 to 20 calls the leap ($\eta = 0$) sends fewer points astray than $\eta = 1$, but only a few, and with 50 no fewer. So to leave the noise out is no cure in itself.
 # What it gives us is a *path*: the start alone decides where a point ends, and we can ask how to follow that path better.
 #
 # (The package's version is our `leap` with $\eta$. `denoise` returns $\hat x_0$ and $\hat\epsilon$, `move` holds the two levels. Its `max(0.0, ...)` guards against rounding only: (06.2) holds for all $\eta \le 1$, because $\tilde\beta \le 1-\bar\alpha_{\text{prev}}$.)
@@ -376,17 +376,16 @@ cases = {
     "N(0, 1): bent": bells(0.0, variance=1.0),
     "-1 or 1: bent": bells(-1.0, 1.0, variance=0.01),
 }
-fine = torch.linspace(3, 0, 601).tolist()
-crowd = torch.linspace(-4.5, 4.5, 10).double()[:, None]
+fine, crowd = torch.linspace(3, 0, 601), torch.linspace(-4.5, 4.5, 10).double()[:, None]
 fig, axes = panels(
     list(cases), "A leap (dashed) follows a straight path and leaves a bent one",
     width=2.0, height=2.3, xlabel=r"$\sigma$", ylabel=r"$\hat x$",
 )
 for ax, data in zip(axes, cases.values(), strict=True):
     ax.plot(fine, euler_walk(data, crowd, fine)[..., 0], color=COLORS[0], linewidth=0.9)
-    one = torch.tensor([[3.5]]).double()
-    ax.plot([3, 0], euler_walk(data, one, [3, 0])[:, 0], "--", color=COLORS[1])
-    error = (euler_walk(data, one, [3, 0])[-1] - euler_walk(data, one, fine)[-1]).abs()
+    one_leap = euler_walk(data, crowd[8:9], [3, 0])
+    ax.plot([3, 0], one_leap[..., 0], "--", color=COLORS[1])
+    error = (one_leap[-1] - euler_walk(data, crowd[8:9], fine)[-1]).abs()
     ax.annotate(f"one leap errs by {error.item():.2f}", (0.3, -5.6), fontsize=9)
 axes[0].set(ylim=(-6, 6))
 show(fig, alt=(
@@ -397,7 +396,7 @@ show(fig, alt=(
 ))
 
 # %% [markdown]
-# The paths bend where $\sigma$ is about as large as the data, because there the estimate $\hat x_0$ changes. Further out they are nearly straight, and leaps may be long.
+# The paths bend where $\sigma$ is about as large as the data, because there the estimate $\hat x_0$ changes. On both sides they are nearly straight, and leaps may be long.
 #
 # **By hand, on the middle map.** For $x_0 \sim N(0, 1)$ we know $\hat x \sim N(0, 1+\sigma^2)$ and $\hat\epsilon = \frac{\sigma}{1+\sigma^2}\,\hat x$. Start at $\sigma = 3$, $\hat x = 3$, where $\hat\epsilon = 0.9$:
 #
@@ -1162,6 +1161,9 @@ print("ancestral, 20 calls:", frechet_of("ddpm", 20))
 
 # %% tags=["nbval-ignore-output"]
 print("DDIM,      20 calls:", frechet_of("ddim", 20))
+
+# %% tags=["nbval-ignore-output"]
+print("2M,        20 calls:", frechet_of("dpmpp_2m", 20))
 print("real digits:", in_words([frechet_distance(f, rest) for f in hundreds]))
 
 # %% [markdown]
