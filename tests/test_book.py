@@ -10,6 +10,7 @@ import pytest
 
 import diffusion_course
 from tools import book, book_lessons, book_reference
+from tools.lesson_limits import further_at, reading_of
 from tools.notebook_checks import inputs, prose_faults
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -155,6 +156,7 @@ def test_every_lesson_has_a_cover_an_aim_and_a_cost():
     shown = book.lesson_map()
     assert all(f":link: notebooks/{stem}" in shown for stem in stems)
     assert f"{costs['09_autoencoder']['minutes']:.1f} min" in shown
+    assert f"{reading_of(costs['04_ddpm_posterior'])} min to read" in shown
 
 
 def test_links_to_other_places_need_the_repositorys_address():
@@ -173,8 +175,9 @@ def test_a_lesson_as_a_page(path):
     stored, page = nbformat.read(path, as_version=4), book_lessons.prepare(path)
     nbformat.validate(page)
     helped = [cell for cell in page.cells if cell.id.startswith("help-")]
-    kept = [cell for cell in page.cells if cell not in helped]
-    assert [cell.source for cell in kept[1:]] == [cell.source for cell in stored.cells[1:]]
+    kept = [cell for cell in page.cells if cell not in helped and not cell.id.startswith("fold-")]
+    unfolded = [cell.source.replace(f"{book_lessons.FOLD}\n\n", "") for cell in kept[1:]]
+    assert unfolded == [cell.source for cell in stored.cells[1:]]
     assert kept[0].source.splitlines()[2].startswith(f"{{download}}`Download the notebook <../downloads/{path.name}>`")
     answered = {number for cell in stored.cells for number in book_lessons.CHECKED.findall(cell.source) if cell.cell_type == "code"}
     assert {cell.id.removeprefix("help-").replace("-", ".") for cell in helped} == answered
@@ -186,6 +189,23 @@ def test_a_lesson_as_a_page(path):
             assert not str(data.get("text/plain", "")).startswith("[progress]")
             if "image/png" in data and "text/html" not in data:
                 assert len(cell.metadata["mystnb"]["image"]["alt"]) > 14
+
+
+def test_each_section_of_going_further_is_folded_inside_itself():
+    sources = ["# 04", "### A section of the core", "## Going further\n\nA note.", "### One\n\nText.", "More.", "### Two\n\nText."]
+    cells = [nbformat.v4.new_markdown_cell(source) for source in sources]
+    assert further_at(cells) == 2
+    folded = [cell.source for cell in book_lessons.fold_sections(cells[2:])]
+    opened = f"\n\n{book_lessons.FOLD}\n\nText."
+    assert folded == ["## Going further\n\nA note.", f"### One{opened}", "More.", "</details>", f"### Two{opened}", "</details>"]
+
+
+def test_a_drawing_is_marked_so_that_the_dark_page_can_turn_its_colours(tmp_path):
+    outputs = [nbformat.v4.new_output("display_data", data={"image/png": "", "text/plain": f"[{mark}] Two boxes and an arrow."}) for mark in ("drawing", "figure")]
+    cells = [nbformat.v4.new_markdown_cell("# 04")] + [nbformat.v4.new_code_cell("x", outputs=[one]) for one in outputs]
+    nbformat.write(nbformat.v4.new_notebook(cells=cells), tmp_path / "04_x.ipynb")
+    drawn, plotted = [cell.metadata["mystnb"]["image"] for cell in book_lessons.prepare(tmp_path / "04_x.ipynb").cells[1:]]
+    assert drawn == {"alt": "Two boxes and an arrow.", "classes": "drawing"} and plotted == {"alt": "Two boxes and an arrow."}
 
 
 def test_a_solution_that_is_a_number_says_which():

@@ -11,7 +11,7 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_outp
 
 from conftest import About
 from diffusion_course.exercises.registry import all_exercises
-from tools import course, notebook_checks, notebooks
+from tools import course, lesson_limits, notebook_checks, notebooks
 
 ROOT = Path(__file__).resolve().parents[1]
 EXPORTED = frozenset({"q_sample", "snr"})
@@ -338,18 +338,22 @@ def test_the_cost_card_keeps_lessons_that_were_not_measured(tmp_path):
     course.save(path, {"01_a": {"minutes": 1.0, "peak_mib": 5}, "02_b": {"minutes": 2.0, "peak_mib": 6}}, {"cores": 2})
     course.save(path, {"02_b": {"minutes": 3.0, "peak_mib": 7}}, {"cores": 2})
     lessons = json.loads(path.read_text())["lessons"]
-    assert course.table(lessons).splitlines()[2:] == ["| 01_a | 1.0 | 5 |", "| 02_b | 3.0 | 7 |"]
+    assert course.table(lessons).splitlines()[2:] == ["| 01_a |  | 1.0 | 5 |", "| 02_b |  | 3.0 | 7 |"]
 
 
 def test_the_costs_are_written_where_they_are_quoted(tmp_path):
     readme, source = tmp_path / "README.md", tmp_path / "01_a.py"
-    readme.write_text("| [01 A](notebooks/01_a.ipynb) | add noise | 0.0 | 0 |\n| [02 B](notebooks/02_b.ipynb) | jump | 9.9 | 9 |\n")
+    readme.write_text("| [01 A](notebooks/01_a.ipynb) | add noise | 0 | 0.0 | 0 |\n| [02 B](notebooks/02_b.ipynb) | jump | 9 | 9.9 | 9 |\n")
     source.write_text("# # 01\n#\n# **Measured cost:** 0.0 min on 2 cores, 0.0 GB of memory at the peak.\n")
-    course.quote({"01_a": {"minutes": 1.26, "peak_mib": 1536}}, readme, tmp_path)
+    course.quote({"01_a": {"minutes": 1.26, "peak_mib": 1536, "reading": 31}}, readme, tmp_path)
     assert readme.read_text().splitlines() == [
-        "| [01 A](notebooks/01_a.ipynb) | add noise | 1.3 | 1536 |", "| [02 B](notebooks/02_b.ipynb) | jump | 9.9 | 9 |",
+        "| [01 A](notebooks/01_a.ipynb) | add noise | 31 | 1.3 | 1536 |", "| [02 B](notebooks/02_b.ipynb) | jump | 9 | 9.9 | 9 |",
     ]
     assert "# **Measured cost:** 1.3 min on 2 cores, 1.5 GB of memory at the peak.\n" in source.read_text()
+    both = {"minutes": 1.26, "further_minutes": 0.44, "peak_mib": 1536, "reading": 24, "further_reading": 8}
+    course.quote({"01_a": both}, readme, tmp_path)
+    assert readme.read_text().splitlines()[0] == "| [01 A](notebooks/01_a.ipynb) | add noise | 24 + 8 | 0.8 + 0.4 | 1536 |"
+    assert "Core: about 24 minutes of reading, 0.8 of computing. Going further: about 8 and 0.4." in source.read_text()
 
 
 def test_readme_and_lessons_quote_the_cost_card():
@@ -360,10 +364,59 @@ def test_readme_and_lessons_quote_the_cost_card():
     readme = (ROOT / "README.md").read_text()
     for name, cost in lessons.items():
         row = next((line for line in readme.splitlines() if f"{name}.ipynb" in line and line.startswith("|")), "")
-        cells = [cell.strip() for cell in row.split("|")]
-        assert f"{cost['minutes']:.1f}" in cells and f"{cost['peak_mib']}" in cells, f"{row!r} is not {name}: {cost}"
+        quoted = [lesson_limits.reading_of(cost), lesson_limits.computing_of(cost), f"{cost['peak_mib']}"]
+        assert [cell.strip() for cell in row.split("|")][3:6] == quoted, f"{row!r} is not {name}: {cost}"
         source = (notebooks.NOTEBOOKS / "source" / f"{name}.py").read_text()
-        assert f"**Measured cost:** {cost['minutes']:.1f} min on 2 cores, {cost['peak_mib'] / 1024:.1f} GB" in source, name
+        assert course.cost_line(cost) in source, name
+
+
+CORE = [
+    new_markdown_cell("# 04 A lesson\n\nOne `name.of` code, $x_t + 1$ and [a link](https://a.b/c).\n\n$$a = b$$\n\n<details><summary>Answer</summary>\n\n$$c$$ many words\n\n</details>"),
+    new_code_cell("x = 1"), new_code_cell('exercise("04.1")'), new_code_cell('def f(): ...\n\n\ncheck("04.1", f)'),
+]
+FURTHER = [new_markdown_cell("## Going further\n\nThe core of this lesson ends here."), new_markdown_cell("### One\n\nA word."), new_code_cell("y = 2")]
+COST = {"04_a": {"minutes": 1.5, "further_minutes": 0.7, "peak_mib": 5, "reading": 1, "further_reading": 0}}
+
+
+def limits_of(core, further, costs=COST, stem="04_a"):
+    return lesson_limits.limit_faults(stem, new_notebook(cells=[*core, *further]), costs)
+
+
+def test_core_and_further_are_told_apart_and_counted():
+    core, further = lesson_limits.split(new_notebook(cells=CORE + FURTHER))
+    assert (core, further) == (CORE, FURTHER)
+    assert lesson_limits.size(core) == (10, 1, 1) and lesson_limits.size(further) == (12, 1, 0)
+    assert lesson_limits.size(core).reading == pytest.approx(10 / 160 + 1 / 4 + 1 / 4)
+    assert lesson_limits.split(new_notebook(cells=CORE)) == (CORE, [])
+    assert limits_of(CORE, FURTHER) == []
+
+
+@pytest.mark.parametrize(("fault", "core", "further", "costs"), [
+    ("has no part '## Going further'", CORE, [], COST),
+    ("does not say", CORE, [new_markdown_cell("## Going further")], COST),
+    ("first or second level follows", CORE, [*FURTHER, new_markdown_cell("## More")], COST),
+    ("does not begin with its heading's cell", CORE, [*FURTHER, new_markdown_cell("Text.\n\n### More")], COST),
+    ("an exercise stands in", CORE, [*FURTHER, new_code_cell('exercise("04.2")')], COST),
+    ("the core has 2201 words of prose, at most 2200", [*CORE, new_markdown_cell("w " * 2191)], FURTHER, None),
+    ("the core has 31 code cells, at most 30", [*CORE, *(new_code_cell("x") for _ in range(30))], FURTHER, None),
+    ("minutes of reading, at most 25", [*CORE, *(new_markdown_cell("$$x$$") for _ in range(99))], FURTHER, None),
+    ("has no minutes of Going further", CORE, FURTHER, {"04_a": {"minutes": 1.0}}),
+    ("the core computes for 1.10 minutes", CORE, FURTHER, {"04_a": COST["04_a"] | {"minutes": 1.8}}),
+    ("Going further computes for 1.20 minutes", CORE, FURTHER, {"04_a": COST["04_a"] | {"minutes": 1.8, "further_minutes": 1.2}}),
+    ("reading is 9, counted are 1", CORE, FURTHER, {"04_a": COST["04_a"] | {"reading": 9}}),
+])
+def test_a_part_that_is_wrong_is_found(fault, core, further, costs):
+    if costs is None:  # long enough that its reading, too, differs from the card's
+        costs = {"04_a": COST["04_a"] | lesson_limits.reading(new_notebook(cells=[*core, *further]))}
+    found = limits_of(core, further, costs)
+    assert fault in found[0], found
+    assert limits_of(core, further, costs, stem="99_a") == []
+
+
+def test_seconds_of_a_cell_come_from_its_times():
+    times = {"iopub.execute_input": "2026-01-01T10:00:00.5Z", "shell.execute_reply": "2026-01-01T10:00:02Z"}
+    cell = new_code_cell("x", metadata={"execution": times})
+    assert course.seconds(cell) == 1.5 and course.seconds(new_code_cell("x")) == course.seconds(new_markdown_cell("x")) == 0
 
 
 def test_the_guide_gets_the_sum_of_the_minutes_and_the_largest_memory(tmp_path):

@@ -19,6 +19,7 @@ import nbformat
 
 from diffusion_course.files.paths import user_path, write_bytes
 from tools import book_lessons, book_reference, house
+from tools.lesson_limits import computing_of, reading_of
 from tools.notebooks import NOTEBOOKS, ROOT
 
 BOOK, BUILD = ROOT / "book", ROOT / "build" / "book"
@@ -86,7 +87,8 @@ def lesson_map() -> str:
             "",
             f"{aim[0].upper()}{aim[1:]}.",
             "",
-            f"*{cost['minutes']:.1f} min, {cost['peak_mib'] / 1024:.1f} GB*",
+            f"*{reading_of(cost)} min to read; {computing_of(cost)} min of computing,"
+            f" {cost['peak_mib'] / 1024:.1f} GB*",
             ":::",
             "",
         ]

@@ -15,7 +15,8 @@ from pathlib import Path
 import nbformat
 from nbformat import NotebookNode
 
-from tools.notebook_checks import FIGURE
+from tools.lesson_limits import further_at
+from tools.notebook_checks import DRAWING, FIGURE
 from tools.notebooks import NOTEBOOKS, ROOT
 
 TAG = re.compile(r"\\tag\{(\d\d\.\d+)\}")
@@ -23,6 +24,7 @@ MENTION = re.compile(r"\((\d\d\.\d+)\)")
 ARXIV = re.compile(r"\b(\d{4}\.\d{4,5})\b(?!\.)")
 CITED = re.compile(r"(?:arXiv[: ]+|arxiv\.org/abs/)(\d{4}\.\d{4,5})")
 CHECKED = re.compile(r'^check\("(\d\d\.\d+)"', re.MULTILINE)
+FOLD = '<details class="further"><summary>Open this section</summary>'
 # The address of the repository and its branch: with it, every lesson gets links that open it in
 # Colab and Binder.
 REPOSITORY, BRANCH = "COURSE_REPOSITORY", "COURSE_BRANCH"
@@ -191,7 +193,9 @@ def prepare(path: Path) -> NotebookNode:
         for output in cell.outputs:
             data = output.get("data", {})
             if "text/html" not in data and "image/png" in data:
-                cell.metadata["mystnb"] = {"image": {"alt": alt_text(data)}}
+                drawn = DRAWING.search(str(data["text/plain"])) is not None
+                image = {"alt": alt_text(data)} | ({"classes": "drawing"} if drawn else {})
+                cell.metadata["mystnb"] = {"image": image}
         for exercise_id in sorted(set(CHECKED.findall(cell.source)) - helped):
             helped.add(exercise_id)
             cells.append(
@@ -199,8 +203,33 @@ def prepare(path: Path) -> NotebookNode:
                     help_for(exercise_id), id=f"help-{exercise_id.replace('.', '-')}"
                 )
             )
-    notebook.cells = cells
+    at = further_at(cells)
+    notebook.cells = cells[:at] + list(fold_sections(cells[at:]))
     return notebook
+
+
+def fold_sections(cells: list[NotebookNode]) -> Iterator[NotebookNode]:
+    """The cells with each section of the third level, its heading aside, folded.
+
+    What opens and what closes a fold stand inside one section, so that the page nests rightly.
+    """
+    count = 0
+    for cell in cells:
+        heading = cell.cell_type == "markdown" and cell.source.startswith("### ")
+        if heading:
+            if count:
+                yield fold_end(count)
+            count += 1
+            title, _, text = cell.source.partition("\n")
+            cell.source = f"{title}\n\n{FOLD}\n\n{text.strip()}"
+        yield cell
+    if count:
+        yield fold_end(count)
+
+
+def fold_end(count: int) -> NotebookNode:
+    """The cell that closes a fold."""
+    return nbformat.v4.new_markdown_cell("</details>", id=f"fold-{count}")
 
 
 def hidden(output: NotebookNode) -> bool:

@@ -14,6 +14,7 @@ import re
 import sys
 import threading
 import time
+from datetime import datetime
 from pathlib import Path
 
 import nbformat
@@ -22,6 +23,7 @@ from nbconvert import HTMLExporter
 from nbformat import NotebookNode
 
 from diffusion_course.files.checkpoints import write_bytes
+from tools.lesson_limits import computing_of, further_at, reading, reading_of
 from tools.notebook_checks import FIGURE
 from tools.notebooks import NOTEBOOKS, ROOT, execute, normalise
 
@@ -69,12 +71,23 @@ def run_lesson(path: Path) -> tuple[NotebookNode, dict]:
             cell.outputs, cell.execution_count = [], None
     start = time.perf_counter()
     with PeakMemory() as memory:
-        execute(notebook, path.parent)
-    minutes = (time.perf_counter() - start) / 60
-    return normalise(notebook, path.stem), {
-        "minutes": round(minutes, 2),
-        "peak_mib": round(memory.peak / 2**20),
-    }
+        execute(notebook, path.parent, timed=True)
+    cost = {"minutes": round((time.perf_counter() - start) / 60, 2)}
+    further = notebook.cells[further_at(notebook.cells) :]
+    if further:
+        cost["further_minutes"] = round(sum(map(seconds, further)) / 60, 2)
+    cost |= {"peak_mib": round(memory.peak / 2**20)} | reading(notebook)
+    return normalise(notebook, path.stem), cost
+
+
+def seconds(cell: NotebookNode) -> float:
+    """How long a cell ran, by the times that nbclient stored; 0 for one that is not run."""
+    times = cell.metadata.get("execution", {})
+    names = ("iopub.execute_input", "shell.execute_reply")
+    if not all(name in times for name in names):
+        return 0.0
+    began, ended = (datetime.fromisoformat(times[name].replace("Z", "+00:00")) for name in names)
+    return (ended - began).total_seconds()
 
 
 def to_html(notebook: NotebookNode, title: str) -> str:
@@ -94,10 +107,10 @@ def to_html(notebook: NotebookNode, title: str) -> str:
 def table(lessons: dict[str, dict]) -> str:
     """The cost card as the Markdown table that README quotes."""
     rows = [
-        f"| {name} | {cost['minutes']:.1f} | {cost['peak_mib']} |"
+        f"| {name} | {reading_of(cost)} | {computing_of(cost)} | {cost['peak_mib']} |"
         for name, cost in sorted(lessons.items())
     ]
-    return "\n".join(["| lesson | minutes | peak MiB |", "|---|---:|---:|", *rows])
+    return "\n".join(["| lesson | reading | computing | peak MiB |", "|---|---:|---:|---:|", *rows])
 
 
 def machine() -> dict:
@@ -128,21 +141,35 @@ def save(path: Path, lessons: dict[str, dict], measured_on: dict) -> None:
     write_bytes(path, f"{text}\n".encode())
 
 
+def cost_line(cost: dict) -> str:
+    """What a lesson says of its cost in its first cell."""
+    memory = f"{cost['peak_mib'] / 1024:.1f} GB of memory at the peak"
+    line = f"**Measured cost:** {cost['minutes']:.1f} min on 2 cores, {memory}."
+    if "further_minutes" not in cost:
+        return line
+    further = cost["further_minutes"]
+    return (
+        f"{line} Core: about {cost['reading']} minutes of reading,"
+        f" {cost['minutes'] - further:.1f} of computing."
+        f" Going further: about {cost['further_reading']} and {further:.1f}."
+    )
+
+
 def quote(lessons: dict[str, dict], readme: Path, sources: Path) -> None:
     """Write the costs into README's table of lessons and into the first cell of each lesson's
     source.
     """
     text = readme.read_text(encoding="utf-8")
     for name, cost in lessons.items():
-        row = rf"(\({NOTEBOOKS.name}/{name}\.ipynb\) \|[^|\n]*\|)[^|\n]*\|[^|\n]*\|"
-        text = re.sub(row, rf"\1 {cost['minutes']:.1f} | {cost['peak_mib']} |", text)
+        row = rf"(\({NOTEBOOKS.name}/{name}\.ipynb\) \|[^|\n]*\|)[^|\n]*\|[^|\n]*\|[^|\n]*\|"
+        numbers = f"{reading_of(cost)} | {computing_of(cost)} | {cost['peak_mib']}"
+        text = re.sub(row, rf"\1 {numbers} |", text)
         source = sources / f"{name}.py"
-        line = (
-            f"**Measured cost:** {cost['minutes']:.1f} min on 2 cores,"
-            f" {cost['peak_mib'] / 1024:.1f} GB of memory at the peak."
-        )
         lesson = re.sub(
-            r"\*\*Measured cost:\*\* .*", line, source.read_text(encoding="utf-8"), count=1
+            r"\*\*Measured cost:\*\* .*",
+            cost_line(cost),
+            source.read_text(encoding="utf-8"),
+            count=1,
         )
         write_bytes(source, lesson.encode())
     write_bytes(readme, text.encode())

@@ -24,7 +24,10 @@ NOT_PROSE = re.compile(
     r"```.*?```|~~~.*?~~~|`[^`\n]*`|\$\$.*?\$\$|\$[^$\n]*\$|\\\[.*?\\\]|<!--.*?-->|!(?=\[)|<!",
     re.DOTALL,
 )
-FIGURE = re.compile(r"^(?:\[figure\]|Explorer\([^\n]*\):) (?P<alt>\S[^\n]{14,})", re.MULTILINE)
+DRAWING = re.compile(r"^\[drawing\] ", re.MULTILINE)
+FIGURE = re.compile(
+    r"^(?:\[figure\]|\[drawing\]|Explorer\([^\n]*\):) (?P<alt>\S[^\n]{14,})", re.MULTILINE
+)
 
 
 def inputs(notebook: NotebookNode) -> list[tuple]:

@@ -20,6 +20,7 @@ from nbclient.exceptions import CellExecutionError
 from nbformat import NotebookNode
 
 from diffusion_course.files.checkpoints import write_bytes
+from tools import lesson_limits
 from tools.notebook_checks import check_notebook, exported_names, inputs
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -55,16 +56,16 @@ def convert(source: Path) -> NotebookNode:
     return normalise(notebook, source.stem)
 
 
-def execute(notebook: NotebookNode, folder: Path) -> None:
+def execute(notebook: NotebookNode, folder: Path, *, timed: bool = False) -> None:
     """Run every cell in a fresh python3 kernel whose working directory is `folder`; outputs are
-    stored in place.
+    stored in place, and with `timed` when each cell began and ended.
     """
     client = NotebookClient(
         notebook,
         timeout=CELL_TIMEOUT,
         kernel_name="python3",
         resources={"metadata": {"path": str(folder)}},
-        record_timing=False,
+        record_timing=timed,
         store_widget_state=False,
         coalesce_streams=True,
         extra_arguments=[
@@ -202,14 +203,16 @@ def select(names: list[str], folder: Path = NOTEBOOKS) -> list[tuple[Path, Path]
 
 def check_all(names: list[str], folder: Path = NOTEBOOKS) -> list[str]:
     """Every fault of the selected notebooks, and of notebooks without a source."""
-    exported = exported_names()
+    exported, costs = exported_names(), lesson_limits.costs(folder / "cost.json")
     faults = []
     for source, target in select(names, folder):
-        faults += (
-            check_notebook(target, convert(source), exported)
-            if target.exists()
-            else [f"{target.name}: not built"]
-        )
+        if not target.exists():
+            faults.append(f"{target.name}: not built")
+            continue
+        notebook = convert(source)
+        faults += check_notebook(target, notebook, exported)
+        limits = lesson_limits.limit_faults(source.stem, notebook, costs)
+        faults += [f"{target.name}: {fault}" for fault in limits]
     if not names:
         sources = {source.stem for source, _ in select([], folder)}
         faults += [

@@ -17,6 +17,14 @@
     each(".course-animation img[data-moving]", (image) => { image.src = image.dataset.moving; delete image.dataset.moving; });
   });
 
+  function opens() { // a link into a folded part opens it
+    const place = document.getElementById(decodeURIComponent(location.hash.slice(1)));
+    let box = place?.closest("details:not([open])");
+    if (!box) return;
+    for (; box; box = box.parentElement.closest("details")) box.open = true;
+    place.scrollIntoView();
+  }
+
   function fitsPaper() {
     each(".bd-article div.math", (box) => {
       const widths = [...box.querySelectorAll("mjx-container > svg")].map((svg) => {
@@ -71,7 +79,8 @@
     });
   }
 
-  addEventListener("DOMContentLoaded", () => { named(); buttons(); reachable(); });
+  addEventListener("DOMContentLoaded", () => { named(); buttons(); reachable(); opens(); });
+  addEventListener("hashchange", opens);
   addEventListener("load", () => {
     const formulas = window.MathJax?.startup?.promise;
     (formulas || Promise.resolve()).then(() => { reachable(); document.documentElement.dataset.formulas = "set"; });

@@ -250,7 +250,7 @@ index = first_index(<<num_train_timesteps>>, <<share>>)
         "The ratio is (1 - abar_prev) / (1 - abar). Compute it for the whole table at once.",
         "`(ratio >= share).nonzero()[0]` is the first index where the condition holds.",
     ),
-    derivation="lesson 04, 'Two variances'; Ho et al. 2020, eq. 7",
+    derivation="lesson 04, 'Which variance?'; Ho et al. 2020, eq. 7",
     wrong_answers=(
         WrongAnswer(
             "the paper's t instead of the index",
@@ -437,7 +437,7 @@ $\\tilde\\beta_t$. Samples at index 0 get no noise. `xt`, `noise_pred` and `nois
             "torch.cat([ones(1), alphas_cumprod[:-1]])."
         ),
     ),
-    derivation="lesson 04, 'Sampling'; Ho et al. 2020, Algorithm 2",
+    derivation="lesson 04, 'The loop'; Ho et al. 2020, Algorithm 2",
     points=3,
     wrong_answers=(
         WrongAnswer(
@@ -509,7 +509,7 @@ def _loop_cases(generator: torch.Generator) -> Iterator[Case]:
 def sample(
     model: Callable[..., Tensor], shape: tuple[int, ...], betas: Tensor, generator: torch.Generator
 ) -> Tensor:
-    """Return samples of Algorithm 2 with sigma^2 = beta: no noise is added at the last index."""
+    """Return samples of Algorithm 2 with variance beta: no noise is added at the last index."""
     x = torch.randn(shape, generator=generator, dtype=betas.dtype)
     for i in reversed(range(len(betas))):
         t = torch.full(shape[:1], i)
@@ -526,7 +526,7 @@ LOOP = Exercise(
     statement="""Write Algorithm 2 from an empty cell. `model(xt, t)` returns the noise it sees in
 `xt`; it wants `t` as an int64 tensor of shape (B,). Start from
 `torch.randn(shape, generator=generator, dtype=betas.dtype)`, go through all indices from T-1 to
-0, and return the clean samples. Use the variance $\\sigma_t^2 = \\beta_t$ and draw each step's
+0, and return the clean samples. Use the variance $\\zeta_t^2 = \\beta_t$ and draw each step's
 noise with the same call as the start, after the model; index 0 gets none.""",
     stub="""def sample(model, shape, betas, generator):
     ...
@@ -556,7 +556,7 @@ noise with the same call as the start, after the model; index 0 gets none.""",
         ),
         "x = mean + betas[i].sqrt() * noise if i > 0 else mean. Every x comes from the one before.",
     ),
-    derivation="lesson 04, 'Sampling'; Ho et al. 2020, Algorithm 2",
+    derivation="lesson 04, 'The loop'; Ho et al. 2020, Algorithm 2",
     points=4,
     tolerance=EPSILON,
     wrong_answers=(
