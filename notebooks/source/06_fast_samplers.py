@@ -75,10 +75,10 @@ with torch.no_grad():
 skipped = x
 
 # %%
-def digits(sampler, n, x_init=noise, **options):
+def digits(sampler, n, x_init=noise, seed=1, **options):
     return sample_loop(
         network, tuple(x_init.shape), linear, sampler=sampler, x_init=x_init,
-        num_inference_steps=n, clip_x0=1.0, generator=make_generator(1), **options,
+        num_inference_steps=n, clip_x0=1.0, generator=make_generator(seed), **options,
     )
 
 
@@ -370,13 +370,16 @@ def euler_walk(data, xhat, sigmas):  # all states, the first one too
         states.append(states[-1] + (then - now) * slope(data, states[-1], now))
     return torch.stack(states)
 
+
+fine = torch.linspace(3, 0, 301).tolist()
+
 # %%
 cases = {
     "one point: straight": bells(1.0, variance=0.0),
     "N(0, 1): bent": bells(0.0, variance=1.0),
     "-1 or 1: bent": bells(-1.0, 1.0, variance=0.01),
 }
-fine, crowd = torch.linspace(3, 0, 601), torch.linspace(-4.5, 4.5, 10).double()[:, None]
+crowd = torch.linspace(-4.5, 4.5, 10).double()[:, None]
 fig, axes = panels(
     list(cases), "A leap (dashed) follows a straight path and leaves a bent one",
     width=2.0, height=2.3, xlabel=r"$\sigma$", ylabel=r"$\hat x$",
@@ -448,7 +451,7 @@ show(fig, alt=(
 print(f"at sigma = 1 the path is at {5 / 5**0.5 * 2**0.5:.3f}")
 
 # %% [markdown]
-# Order speaks of small steps: from $\sigma = 3$ to 1 Heun would err as much as Euler. Its price is a second call of the network in each step. Only the last step, to $\sigma = 0$, stays Euler's, as no noise is left to look at. You write these lines in exercise 06.3.
+# Order speaks of small steps: from $\sigma = 3$ to 1 Heun would err about as much as Euler. Heun's price is a second call of the network in each step. Only the last step, to $\sigma = 0$, stays Euler's, as no noise is left to look at. You write these lines in exercise 06.3.
 
 # %% [markdown]
 # ## DPM-Solver++(2M): remember instead
@@ -709,7 +712,7 @@ for num_steps in (1000, 50, 10):
     print(text)
 
 # %% [markdown]
-# With a thousand steps the eye would see nothing, and the mistake survives. With ten, it sends several times as many points off the arcs.
+# With a thousand steps the eye would see nothing, and the mistake survives. With ten, about ten times as many points stray.
 
 # %% [markdown]
 # ## Your turn
@@ -1124,7 +1127,7 @@ for n in (20, 80, 320):
 # ### Which sampler draws better digits? Five seeds
 #
 # The core measured how near a solver comes to its path, which is not quality. A common measure of quality is the Frechet distance to real digits, in the features of the shipped classifier; lesson 07 takes it apart, here it is used on trust. Small is good.
-# Each row draws 100 digits from each of five seeds. The last row puts five hundreds of *real* digits in their place: even they are not at 0, because 100 are few.
+# Each line stands for five seeds with 100 digits each. The last line puts five hundreds of *real* digits in their place: even they are not at 0, because 100 are few.
 
 # %%
 from diffusion_course import frechet_distance, load_dataset
@@ -1147,7 +1150,7 @@ def frechet_of(sampler, n):
     for seed in range(5):
         x_init = torch.randn(100, 1, 16, 16, generator=make_generator(100 + seed))
         with torch.no_grad():
-            drawn_features = classifier.features(digits(sampler, n, x_init))
+            drawn_features = classifier.features(digits(sampler, n, x_init, seed))
         values.append(frechet_distance(drawn_features, rest))
     return in_words(values)
 
