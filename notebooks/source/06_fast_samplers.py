@@ -57,7 +57,7 @@ abar, abar_prev = linear.alphas_cumprod, linear.alphas_cumprod_prev
 # %% [markdown]
 # ## Why not skip the steps?
 #
-# A digit in lesson 04 took a thousand calls of the network, and neighbouring calls say nearly the same.
+# A digit in lesson 04 took a thousand calls of the network, and neighbouring noise levels are nearly the same.
 # So why not keep every fiftieth step and skip the rest?
 #
 # Try it with Algorithm 2, exactly as lesson 04 left it, at the indices 999, 949, ..., 49.
@@ -451,7 +451,7 @@ show(fig, alt=(
 print(f"at sigma = 1 the path is at {5 / 5**0.5 * 2**0.5:.3f}")
 
 # %% [markdown]
-# Order speaks of small steps: from $\sigma = 3$ to 1 Heun would err about as much as Euler. Heun's price is a second call of the network in each step. Only the last step, to $\sigma = 0$, stays Euler's, as no noise is left to look at. You write these lines in exercise 06.3.
+# Order speaks of small steps: from $\sigma = 3$, $\hat x = 3$ to $\sigma = 1$ Heun ends at 1.5 and Euler at 1.2, about equally far from the path at 1.34. Heun's price is a second call of the network in each step. Only the last step, to $\sigma = 0$, stays Euler's, as no noise is left to look at. You write these lines in exercise 06.3.
 
 # %% [markdown]
 # ## DPM-Solver++(2M): remember instead
@@ -912,8 +912,9 @@ for count in (50, 100, 1000, 10_000):
 #
 # $$\frac{\partial p}{\partial u} = -\frac{\partial}{\partial x}(v\,p) \tag{06.15}$$
 #
-# **Noise.** Add a random number of mean 0 and variance $g^2 du$, call it $r$, to every point. A point that ends at $x$ was at $x - r$, so the new density is the average of $p(x - r) \approx p - r\,p' + \tfrac12 r^2 p''$ over $r$.
-# The middle term averages to 0, the last one to $\tfrac12 g^2 du\,p''$. Together with the drift $f$ as velocity this is the *Fokker-Planck equation*:
+# **Noise.** Add $g\sqrt{du}\,z$ to every point, with its own standard normal $z$. A point that ends at $x$ was at $x - g\sqrt{du}\,z$, so the new density at $x$ is the average over $z$ of
+# $p(x - g\sqrt{du}\,z) \approx p - g\sqrt{du}\,z\,p' + \tfrac12 g^2 du\,z^2 p''$.
+# The middle term averages to 0, and since $z^2$ averages to 1, the last one to $\tfrac12 g^2 du\,p''$. Together with the drift $f$ as velocity this is the *Fokker-Planck equation*:
 #
 # $$\frac{\partial p}{\partial u} = -\frac{\partial}{\partial x}(f\,p) + \tfrac12 g^2\,\frac{\partial^2 p}{\partial x^2} \tag{06.16}$$
 #
@@ -957,7 +958,7 @@ for u in (0.05, 0.2, 0.5):
 #
 # $$dx = \Big[-f + \tfrac{1+\eta^2}{2}\,g^2 s\Big]\,d\tau + \eta\,g\,dw \tag{06.18}$$
 #
-# $\eta = 0$ is the probability flow. $\eta = 1$ is the reverse SDE, with drift $-f + g^2 s$ (Anderson 1982; arXiv 2011.13456, eq. 6). The letter is no accident: with short steps the $\eta$ of (06.3) is this one.
+# $\eta = 0$ is the probability flow. $\eta = 1$ is the reverse SDE, with drift $-f + g^2 s$ (Anderson 1982; arXiv 2011.13456, eq. 6). The letter is no accident: in a short step $\zeta^2 \approx \eta^2 g^2 d\tau$, and to first order the root in (06.2) takes $\zeta^2\hat\epsilon/(2\sqrt{1-\bar\alpha}) = -\tfrac12\zeta^2 s$ more noise away, which is the extra drift of (06.18).
 # All of them start from the same noise, pass through the same densities, and end in the data. Only single points travel differently.
 # In the prediction you dropped the noise of $\eta = 1$ and kept its drift: the points are pulled together, and nothing spreads them.
 #
