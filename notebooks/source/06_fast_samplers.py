@@ -9,7 +9,7 @@
 # - raise the order of a sampler, with Heun and with DPM-Solver++(2M), and measure that order,
 # - recognise the published mistakes of short loops by the damage they do.
 #
-# You need: lessons 01 to 04. The second half, Going further, adds the theory of Song et al.: the score, the stochastic differential equation (SDE) and the probability flow.
+# You need: lessons 01 to 04. The optional second half, Going further, holds the theory: score, stochastic differential equation (SDE), probability flow.
 #
 # **Measured cost:** 1.2 min on 2 cores, 1.0 GB of memory at the peak. Core: about 23 minutes of reading, 0.6 of computing. Going further: about 19 and 0.6.
 #
@@ -60,7 +60,7 @@ abar, abar_prev = linear.alphas_cumprod, linear.alphas_cumprod_prev
 # A digit in lesson 04 took a thousand calls of the network, and neighbouring noise levels are nearly the same.
 # So why not keep every fiftieth step and skip the rest?
 #
-# Try it with Algorithm 2, exactly as lesson 04 left it, at the indices 999, 949, ..., 49.
+# Try it with Algorithm 2 of lesson 04, at the indices 999, 949, ..., 49.
 
 # %%
 noise = torch.randn(8, 1, 16, 16, generator=generator)
@@ -97,7 +97,7 @@ show(fig, alt=(
 ))
 
 # %% [markdown]
-# The first row is noise, because $\beta_t$ in the table is the noise of *one* step: the loop removes the noise of twenty steps, and the picture holds that of a thousand.
+# The first row is noise, because the table's $\beta_t$ is the noise of *one* step: the loop removes the noise of twenty steps, and the picture holds that of a thousand.
 # A step from the level $\bar\alpha$ to $\bar\alpha_{\text{prev}}$, however far, has the $\beta$ of that pair of levels. It follows from $\bar\alpha = (1-\beta)\,\bar\alpha_{\text{prev}}$:
 # $\beta = 1 - \bar\alpha/\bar\alpha_{\text{prev}}$. That mends the loop, and `sampler="ddpm"` does it.
 #
@@ -275,7 +275,7 @@ show(fig, alt=(
 # What is missing is a reason: nobody trained the network for such steps. But look at what it *was* trained on. The loss of lesson 03 draws $x_0$, $\epsilon$ and a level, and computes $x_t$ by the closed form.
 # It never looks at a chain. So every way of walking that keeps the closed form true at each level fits the network you have.
 #
-# Take two levels, any distance apart, and suppose that $x_0$ is known. Then $\epsilon = (x_t - \sqrt{\bar\alpha}\,x_0)/\sqrt{1-\bar\alpha}$ is known too. Keep a part of it and top it up with fresh noise $z$ of size $\zeta$ (arXiv 2010.02502, eq. 7):
+# Take any two levels, and suppose that $x_0$ is known. Then $\epsilon = (x_t - \sqrt{\bar\alpha}\,x_0)/\sqrt{1-\bar\alpha}$ is known too. Keep a part of it and top it up with fresh noise $z$ of size $\zeta$ (arXiv 2010.02502, eq. 7):
 #
 # $$x_{\text{prev}} = \sqrt{\bar\alpha_{\text{prev}}}\,x_0 + \sqrt{1-\bar\alpha_{\text{prev}}-\zeta^2}\;\epsilon + \zeta\,z, \qquad 0 \le \zeta^2 \le 1-\bar\alpha_{\text{prev}} \tag{06.2}$$
 #
@@ -295,7 +295,7 @@ show(fig, alt=(
 #
 # </details>
 #
-# **Check both claims in numbers.** Draw many $x_{\text{prev}}$ from one $x_0$ and measure their variance; leave $-\zeta^2$ out, and see the check fail. Then compare $\eta = 1$ with `posterior_coefficients` at 10,000 pairs of levels.
+# **Check both claims.** Draw many $x_{\text{prev}}$ from one $x_0$ and measure their variance; without $-\zeta^2$ the check must fail. Then compare $\eta = 1$ with `posterior_coefficients` at 10,000 pairs of levels.
 
 # %%
 now, then, x_0 = 0.2, 0.6, 1.5
@@ -350,7 +350,10 @@ show_source(ddim_step)
 #
 # $$\frac{d\hat x}{d\sigma} = \hat\epsilon \tag{06.6}$$
 #
-# This is a differential equation, and to follow it by straight pieces is *Euler's method*: DDIM is Euler. The map shows what a leap costs. Where the path is straight, one leap follows it exactly, however long; where it bends, the leap leaves it.
+# This is a differential equation, and to follow it by straight pieces is *Euler's method*: DDIM is Euler.
+# (The noise is also the *score* of lesson 03, up to a factor: $s_t(x) = -\hat\epsilon/\sqrt{1-\bar\alpha_t}$. Song et al. found (06.6) from there, as the *probability flow*; Going further tells how.)
+#
+# The map shows what a leap costs. Where the path is straight, one leap follows it exactly, however long; where it bends, the leap leaves it.
 
 # %%
 def bells(*places, variance):
@@ -465,7 +468,7 @@ print(f"at sigma = 1 the path is at {5 / 5**0.5 * 2**0.5:.3f}")
 #
 # $$\hat x_{\text{prev}} = \frac{\sigma_{\text{prev}}}{\sigma}\,\hat x + \Big(1 - \frac{\sigma_{\text{prev}}}{\sigma}\Big)\,D \tag{06.10}$$
 #
-# This is Algorithm 2 of arXiv 2211.01095; Going further shows that it is of order 2, with one call in a step. The first step has nothing to remember, and on the step to clean data $h$ is infinite: both use $D = \hat x_0$.
+# This is Algorithm 2 of arXiv 2211.01095. It is of order 2 (Going further shows why), with one call in a step. The first step has nothing to remember, and on the step to clean data $h$ is infinite: both use $D = \hat x_0$.
 #
 # Here are its lines on a ring of eight blobs, from $\sigma = 20$ to $0.1$, against the package's:
 
@@ -662,7 +665,7 @@ for label, x in drawn.items():
 # %% [markdown]
 # DDIM and DPM-Solver++ follow one path, so the same noise becomes nearly the same digit, and more calls come nearer to the path's end. The ancestral sampler draws fresh noise in every step and follows no path.
 #
-# Nearer is not the same as better: once a solver follows the path well, the network's own error is left, and no solver mends that. Which sampler draws *better* digits? Going further tries it with five seeds.
+# Nearer is not the same as better: once a solver follows the path well, the network's own error is left, and no solver mends that. Which sampler draws *better* digits? Going further measures it with five seeds: with 5 calls they differ, with 20 no difference shows.
 
 # %% [markdown]
 # ## Where people go wrong
@@ -717,7 +720,7 @@ for num_steps in (1000, 50, 10):
 # %% [markdown]
 # ## Your turn
 #
-# Each check runs your function on several cases and names the mistake if it is a known one. `hint("06.1")` helps in steps, `solution("06.1")` comes after a try. In 06.6 you walk the path upwards, from data to its noise: nothing in (06.5) says that $\sigma_{\text{prev}}$ must be smaller.
+# Each check names a known mistake. `hint("06.1")` helps in steps, `solution("06.1")` comes after a try. In 06.6 you walk the path upwards, from data to its noise: nothing in (06.5) says that $\sigma_{\text{prev}}$ must be smaller.
 
 # %%
 from diffusion_course import check, exercise
