@@ -331,7 +331,7 @@ show_source(ddim_step)
 
 # %% [markdown]
 # With 5 to 20 calls the leap ($\eta = 0$) sends fewer points astray than $\eta = 1$, but only a few, and with 50 no fewer. So to leave the noise out is no cure in itself.
-# What it gives us is a *path*: the start alone decides where a point ends, and we can ask how to follow that path better.
+# What it gives us is a *path*: the start alone decides where a point ends. Can we follow that path better?
 #
 # (The package's version is our `leap` with $\eta$. `denoise` returns $\hat x_0$ and $\hat\epsilon$, `move` holds the two levels. Its `max(0.0, ...)` guards against rounding only: (06.2) holds for all $\eta \le 1$, because $\tilde\beta \le 1-\bar\alpha_{\text{prev}}$.)
 
@@ -409,7 +409,7 @@ show(fig, alt=(
 # - one leap to $\sigma = 0$: $3 - 3 \cdot 0.9 = 0.3$;
 # - two leaps, $\sigma = 3, 1, 0$: $3 - 2 \cdot 0.9 = 1.2$, where $\hat\epsilon = 0.6$, then $1.2 - 1 \cdot 0.6 = 0.6$.
 #
-# Where should it end? The curve $\hat x = c\sqrt{1+\sigma^2}$ has the slope $\frac{\sigma}{1+\sigma^2}\hat x$, so it is the path, and $c = 3/\sqrt{10} = 0.949$ is its end.
+# The true end: the curve $\hat x = c\sqrt{1+\sigma^2}$ has the slope $\frac{\sigma}{1+\sigma^2}\hat x$, so it is the path, and it ends at $c = 3/\sqrt{10} = 0.949$.
 
 # %%
 normal, three = cases["N(0, 1): bent"], torch.tensor([[3.0]]).double()
@@ -673,7 +673,7 @@ for label, x in drawn.items():
 # ### The place in the list instead of the timestep
 #
 # A short loop has two counters, the place in its list and the index of training. The network wants the second. Passing it the first happened in a widely used inversion
-# ([Stability-AI/stablediffusion#226](https://github.com/Stability-AI/stablediffusion/pull/226), open; the same in [lllyasviel/ControlNet#315](https://github.com/lllyasviel/ControlNet/pull/315), merged). Nothing raises an error: both are valid indices.
+# ([Stability-AI/stablediffusion#226](https://github.com/Stability-AI/stablediffusion/pull/226), open; the same in [lllyasviel/ControlNet#315](https://github.com/lllyasviel/ControlNet/pull/315), merged). No error is raised.
 
 # %%
 def told_the_place(x, t):
