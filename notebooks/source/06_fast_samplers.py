@@ -23,7 +23,6 @@ import torch
 from torch.testing import assert_close
 
 from diffusion_course import (
-    CLEAN,
     Estimate,
     Explorer,
     GaussianMixture,
@@ -478,7 +477,7 @@ begin = ring.at(1 / 401).sample(200, generator=make_generator(3)) * 401**0.5  # 
 
 
 def remember(data, xhat, sigmas):
-    before = None
+    before, h_before = None, None
     for now, then in pairwise(sigmas):
         x0_pred = xhat - now * slope(data, xhat, now)
         h = math.log(now / then)

@@ -193,8 +193,8 @@ leaves `timesteps[k]`. The last step goes to clean data.""",
         WrongAnswer(
             "the sum of the skipped betas",
             _summed_betas,
-            "This is close, but betas do not add. Each later step also shrinks what the earlier ones "
-            "brought in. Multiply the alphas.",
+            "This is close, but betas do not add. Each later step also shrinks what the earlier "
+            "ones brought in. Multiply the alphas.",
         ),
         WrongAnswer(
             "the chain ends at the first training level",
