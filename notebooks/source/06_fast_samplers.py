@@ -1173,7 +1173,7 @@ print("2M,        20 calls:", frechet_of("dpmpp_2m", 20))
 print("real digits:", in_words([frechet_distance(f, rest) for f in hundreds]))
 
 # %% [markdown]
-# With 5 calls the order is clear: DPM-Solver++(2M) before DDIM, and DDIM before the ancestral sampler. With 20 calls it is gone. The three means differ by less than two standard errors, and none of them differs from the mean of the real digits by more.
+# With 5 calls there is an order: DPM-Solver++(2M) before DDIM, and DDIM before the ancestral sampler, with more than two standard errors between neighbours. With 20 calls it is gone. The three means differ by less than two standard errors, and none of them differs from the mean of the real digits by more.
 # One seed alone can say anything: with 20 calls the five values of the ancestral sampler run from 15 to 24.
 #
 # Karras et al. describe that fresh noise can also cover up errors made earlier (arXiv 2206.00364, section 4), so that with many calls a sampler with noise may win. These five hundred digits do not show such an advantage, and they are too few to exclude it.
