@@ -53,7 +53,7 @@ tables = linear.betas, linear.alphas, abar
 # You have a network that looks at a noisy picture and names the noise in it. If you take that noise away, the clean picture should be left.
 # So why would anybody take a thousand steps?
 #
-# Let us try the jump, with the digit network that the course ships. It gets eight pictures of pure noise, and we remove all the noise that it names, at once.
+# Let us try the jump, with the course's digit network. It gets eight pictures of pure noise, and we remove all the noise that it names, at once.
 # From the same noise we also run the slow way, which this lesson builds.
 
 # %%
@@ -84,7 +84,7 @@ show(fig, alt=(
 ))
 
 # %% [markdown]
-# Not one jump has drawn a digit. You may suspect the network, so take a perfect one: for the two moons of lesson 03 the best possible
+# Not one jump has drawn a digit. You may suspect the network, so take a perfect one: for the two moons of lesson 03 the best
 # prediction of the noise is known exactly.
 
 # %%
@@ -110,8 +110,8 @@ show(fig, alt=(
 ))
 
 # %% [markdown]
-# The perfect network does what its loss asks of it. Its estimate of $x_0$ is $E[x_0 \mid x_t]$, the *average* of all data that could have become this $x_t$.
-# Pure noise could have come from any data at all, so the jump lands on the average of everything, and that average is not data.
+# The perfect network does what its loss asks of it. Its estimate of $x_0$ is $E[x_0 \mid x_t]$, the *average* of all data that could have become this $x_t$, the likelier ones with more weight.
+# Pure noise fits all data about equally well, so the jump lands on the average of everything, and that average is not data.
 # (The speckles of the digits have another reason: small errors of the network, divided by $\sqrt{\bar\alpha_T} = 0.0064$.)
 #
 # The cure is to trust the average only a little. Take a small step towards it, then ask again. Now fewer data fit, and the next average is sharper. Follow that average along two chains:
@@ -132,11 +132,11 @@ ax.set_title("Two chains: the average walks from the centre to the data", loc="l
 ax.legend(loc="upper right")
 show(fig, alt=(
     "The moons in grey. Two lines start at a star in the centre, where the first "
-    "average is, wander between the arcs and end in a round mark, each on an arc."
+    "average is, wander and end in a round mark, each on an arc."
 ))
 
 # %% [markdown]
-# How far should such a step go, and how much fresh noise belongs to it? This lesson computes both.
+# How far should such a step go? And how much fresh noise must it add, so that the result is as noisy as its level demands? This lesson computes both.
 
 # %% [markdown]
 # ## Recall
@@ -154,15 +154,28 @@ show(fig, alt=(
 # %% [markdown]
 # ## Predict first
 #
-# A step back is easiest to see with a single number. It starts at $x_0 = 1$ and takes two forward steps, with $\beta_1 = 0.2$ and $\beta_2 = 0.5$.
+# A single number is easiest to follow. It starts at $x_0 = 1$ and takes two forward steps, with $\beta_1 = 0.2$ and $\beta_2 = 0.5$.
 # The next cell lets 400,000 such numbers walk and picks out those that end near $-0.5$.
+#
+# You know both ends of such a walk, $x_0 = 1$ and $x_2 = -0.5$. Its last step added noise of variance $\beta_2 = 0.5$.
+# How large is the variance of $x_1$ over these walks: smaller than 0.5, equal to it, or larger? Put your answer into the cell, then run it.
 
 # %%
+my_prediction = "equal"  # "smaller", "equal" or "larger"
 betas = torch.tensor([0.2, 0.5], dtype=torch.float64)
 x0 = torch.ones(400_000, dtype=torch.float64)
 x1 = q_step(x0, torch.full((400_000,), 0), betas, generator=generator)
 x2 = q_step(x1, torch.full((400_000,), 1), betas, generator=generator)
 near = (x2 + 0.5).abs() < 0.02
+measured = x1[near].var()
+answer = "smaller" if measured < 0.45 else "larger" if measured > 0.55 else "equal"
+verdict = "as you said" if my_prediction == answer else f"you said {my_prediction}"
+print(
+    f"The variance is {measured:.3f}: {answer} than 0.5 ({verdict}). "
+    f"The mean is {x1[near].mean():.3f}, over {int(near.sum())} walks."
+)
+
+# %%
 fig, ax = figure(5.5, 2.8)
 for name, walks, color in (
     ("all walks", torch.arange(60), "#BBBBBB"),
@@ -172,7 +185,7 @@ for name, walks, color in (
     lines = ax.plot([0, 1, 2], stations, color=color, linewidth=0.8)
     lines[0].set_label(name)
 ax.set(xticks=[0, 1, 2], xlabel="step", ylabel="$x$")
-ax.set_title("Where were they one step before the end?", loc="left")
+ax.set_title("Walks that end near -0.5 pass through a narrow gate", loc="left")
 ax.legend()
 show(fig, alt=(
     "Sixty grey walks fan out from 1. Twenty-five orange ones run from 1 to -0.5; at "
@@ -180,23 +193,9 @@ show(fig, alt=(
 ))
 
 # %% [markdown]
-# You know both ends of an orange walk, $x_0 = 1$ and $x_2 = -0.5$. Its last step added noise of variance $\beta_2 = 0.5$.
-# How large is the variance of $x_1$ over the orange walks: smaller than 0.5, equal to it, or larger? Put your answer into the cell, then run it.
-
-# %%
-my_prediction = "equal"  # "smaller", "equal" or "larger"
-measured = x1[near].var()
-answer = "smaller" if measured < 0.45 else "larger" if measured > 0.55 else "equal"
-verdict = "as you said" if my_prediction == answer else f"you said {my_prediction}"
-print(
-    f"The variance is {measured:.3f}: {answer} than 0.5 ({verdict}). "
-    f"The mean is {x1[near].mean():.3f}, over {int(near.sum())} walks."
-)
-
-# %% [markdown]
 # Two facts narrow $x_1$ down: where the walk began, and where it is now.
 
-# %%
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 drawing = Drawing(6.6, 1.2, "Two facts about $x_1$")
 x_0, x_1, x_2 = drawing.row(
     ["$x_0 = 1$", "$x_1$ = ?", "$x_2 = -0.5$"], 0.75, 0.8, 5.8,
@@ -219,7 +218,7 @@ drawing.show(
 #
 # $$q(x_{t-1} \mid x_t) = \frac{q(x_t \mid x_{t-1})\, q(x_{t-1})}{q(x_t)} \tag{04.1}$$
 #
-# The first factor is the forward step. The other two are the densities of *all* noisy data. To compute them you would have to integrate over the data distribution,
+# The first factor is the forward step. The other two are the densities of *all* noisy data. They are integrals over the data distribution,
 # and nobody has that one. So condition everything on $x_0$ as well:
 #
 # $$\begin{aligned}
@@ -228,14 +227,15 @@ drawing.show(
 # \end{aligned} \tag{04.2}$$
 #
 # The second line holds because $x_t$ adds fresh noise to $x_{t-1}$ and does not remember $x_0$. All three factors are now Gaussians that you know.
-# The plan is to multiply the two above the line, to look at the product as a function of $x_{t-1}$, and to read off its mean and variance.
+# The plan: multiply the two above the line, look at the product as a function of $x_{t-1}$, and read off mean and variance.
 # The denominator does not contain $x_{t-1}$; it only makes the area 1.
 
 # %% [markdown]
 # ## By hand, with two numbers
 #
-# Let us use the numbers of the orange walks before we use letters. The start says (this is the *prior*) that $x_1$ comes from $N(\sqrt{0.8} \cdot 1,\ 0.2)$, with $\sqrt{0.8} = 0.8944$.
+# Numbers before letters: take the orange walks. The start says (this is the *prior*) that $x_1$ comes from $N(\sqrt{0.8} \cdot 1,\ 0.2)$, with $\sqrt{0.8} = 0.8944$.
 # The end says (the *likelihood*) that $x_2 = -0.5$ came from $N(\sqrt{0.5}\,x_1,\ 0.5)$, with $\sqrt{0.5} = 0.7071$.
+# (Read as a bell over $x_1$: centre $-0.5/0.7071 = -0.71$, variance $0.5/0.5 = 1$.)
 # The logarithm of their product, without constants, is
 #
 # $$-\tfrac12\left[\frac{(x_1 - 0.8944)^2}{0.2} + \frac{(-0.5 - 0.7071\,x_1)^2}{0.5}\right]$$
@@ -244,7 +244,7 @@ drawing.show(
 #
 # $$-\tfrac12\left[6x_1^2 - 7.530\,x_1\right] = -\tfrac12 \cdot 6\,\left(x_1 - 0.6275\right)^2 + \text{const}, \qquad 0.6275 = \frac{7.530}{2 \cdot 6}$$
 #
-# This is a Gaussian with mean 0.6275 and variance $1/6 = 0.1667$, and it agrees with the walks.
+# This is a Gaussian with mean 0.6275 and variance $1/6 = 0.1667$. The walks gave 0.630 and 0.168.
 #
 # **Task.** Below, $x_0 = 1$ and $\beta_1 = 0.2$ stay, and you move the rest. At which $\beta_2$ do start and end have equal say, so that the mean of "both" lies halfway between the other two?
 # Then move $x_2$. Does the width of "both" change?
@@ -283,7 +283,7 @@ Explorer(
 # %% [markdown]
 # <details><summary>Answer</summary>
 #
-# Equal say means equal precision (one over the variance): $1/0.2 = (1-\beta_2)/\beta_2$, so $\beta_2 = 1/6$, nearest to 0.17 on the slider. The width of "both" never changes with $x_2$, because precisions add and contain neither $x_0$ nor $x_2$.
+# As a bell over $x_1$ the end says $N\big(x_2/\sqrt{1-\beta_2},\ \beta_2/(1-\beta_2)\big)$. Equal say means equal precision (one over the variance): $1/0.2 = (1-\beta_2)/\beta_2$, so $\beta_2 = 1/6$; the nearest value on the slider is 0.17. The width of "both" never changes with $x_2$: its precision is the sum of the other two (above, $5 + 1 = 6$), and neither contains $x_0$ or $x_2$.
 #
 # </details>
 
@@ -292,7 +292,7 @@ Explorer(
 #
 # The sampler needs this result at every level, so we now do the same with letters. Every covariance is a multiple of the identity, so one coordinate is enough.
 #
-# **Line 1.** Take the logarithm of (04.2). The constant collects what does not contain $x_{t-1}$:
+# **Line 1.** Take the logarithm of (04.2), for $t \ge 2$. The constant collects what does not contain $x_{t-1}$:
 #
 # $$\begin{aligned}
 # &\log q(x_{t-1} \mid x_t, x_0) \\
@@ -326,7 +326,7 @@ Explorer(
 # c_t = \frac{\sqrt{\alpha_t}\,(1-\bar\alpha_{t-1})}{1-\bar\alpha_t}
 # \end{gathered} \tag{04.6}$$
 #
-# In code these are three lines. We try them on the walk, and then on the 1,000 steps of the course:
+# In code these are three lines. First the walk, then the 1,000 steps of the course:
 
 # %%
 def coefficients(now, then):  # abar_t and abar_{t-1}
@@ -344,7 +344,7 @@ for t in (1, 2, 3, 10, 100, 1000):
     print(f"t = {t:4d}: {c_0[t - 1]:.3f} of x_0, {c_t[t - 1]:.3f} of x_t")
 
 # %% [markdown]
-# At most levels a step keeps nearly all of $x_t$ and moves it a little towards $x_0$. Only the last steps hand over to $x_0$.
+# At most levels a step keeps nearly all of $x_t$ and adds a little of $x_0$. Only the last two steps give $x_0$ more weight than $x_t$.
 #
 # **Check by another route.** Bayes' rule needs no algebra at all on a grid of candidates for $x_{t-1}$: multiply prior and likelihood at each of them, and divide by the sum.
 # Mean and variance of these weights must be those of the formula. To see the check fail, we also give it a wrong sign.
@@ -380,7 +380,7 @@ for sign in (1, -1):
 #
 # The formula wants $x_0$, but our network names noise. Put $x_0 = \big(x_t - \sqrt{1-\bar\alpha_t}\,\epsilon\big)/\sqrt{\bar\alpha_t}$ into (04.6) and use $\sqrt{\bar\alpha_t} = \sqrt{\alpha_t}\sqrt{\bar\alpha_{t-1}}$.
 #
-# **In front of $x_t$** two terms meet. The numerator that they form is the one of line 4:
+# **In front of $x_t$** two terms meet. Over one denominator their numerator is that of line 4, $1-\bar\alpha_t$:
 #
 # $$\begin{aligned}
 # \frac{\sqrt{\bar\alpha_{t-1}}\,\beta_t}{(1-\bar\alpha_t)\sqrt{\bar\alpha_t}} + \frac{\sqrt{\alpha_t}(1-\bar\alpha_{t-1})}{1-\bar\alpha_t}
@@ -391,7 +391,7 @@ for sign in (1, -1):
 #
 # $$-\frac{\sqrt{\bar\alpha_{t-1}}\,\beta_t}{1-\bar\alpha_t} \cdot \frac{\sqrt{1-\bar\alpha_t}}{\sqrt{\bar\alpha_t}} = -\frac{\beta_t}{\sqrt{\alpha_t}\sqrt{1-\bar\alpha_t}}$$
 #
-# Together they give the mean of the paper's Algorithm 2 (arXiv 2006.11239, eq. 11):
+# Together they give the mean of Algorithm 2, the paper's sampler (arXiv 2006.11239, eq. 11):
 #
 # $$\tilde\mu_t = \frac{1}{\sqrt{\alpha_t}}\left(x_t - \frac{\beta_t}{\sqrt{1-\bar\alpha_t}}\,\epsilon\right) \tag{04.7}$$
 #
@@ -411,7 +411,7 @@ print("the mean through x0 and the mean of Algorithm 2 agree at all 1,000 indice
 # You now have all the parts of a sampler. Start from noise. In each step ask the network for $\hat\epsilon$, turn it into an estimate $\hat x_0$, and draw from (04.6) with $\hat x_0$ in the place of $x_0$.
 # This is called *ancestral* sampling, because each $x_{t-1}$ is drawn given its parent $x_t$.
 
-# %%
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 drawing, shape = Drawing(7.4, 2.8, "From $x_t$ to $x_{t-1}$"), "(B, 1, 16, 16)"
 x_t, net, x_0, total, new = drawing.row(
     ["$x_t$", "network", r"$\hat x_0$", "add", "$x_{t-1}$"], 1.5, 0.8, 6.7, width=0.9,
@@ -431,7 +431,7 @@ drawing.arrow(new.top, x_t.top, "the next step", via=[(6.7, 2.62), (0.8, 2.62)])
 drawing.show(
     "x_t and t go into the network. Its answer gives the estimate of x_0. The "
     "estimate times c_0, x_t times c_t and fresh noise times the root of beta-tilde "
-    "add up to x_{t-1}, which is x_t in the next step. All have one shape."
+    "add up to x_{t-1}, which is x_t in the next step. The pictures have one shape."
 )
 
 # %% [markdown]
@@ -452,18 +452,18 @@ theirs = p_sample_loop(
     exact, (2000, 2), *tables, generator=make_generator(4), dtype=torch.float64
 )
 assert_close(x, theirs)
-print("the ten lines and p_sample_loop draw the same 2,000 points")
+print("these lines and p_sample_loop draw the same 2,000 points")
 show_source(posterior_coefficients, ddpm_step)
 
 # %% [markdown]
 # The package's version checks its arguments, offers the choices that come next, and is otherwise this.
-# (`draw_posterior` is our last line, with both choices.) `p_sample_iter` repeats it and yields each step; `p_sample_loop` returns what the last one drew.
+# (`draw_posterior` is our last line, with either variance.) `p_sample_iter` repeats it and yields each step; `p_sample_loop` returns what the last one drew.
 
 # %% [markdown]
 # ## Which variance?
 #
 # The loop put an estimate where the formula wants $x_0$. Is that right? For the mean it is: (04.6) is linear in $x_0$, so its average over all $x_0$ that fit $x_t$
-# is (04.6) at $E[x_0 \mid x_t]$. For the variance it is not. Write a step as $x_{t-1} = c_0 x_0 + c_t x_t + \sqrt{\tilde\beta_t}\,z$ and fix $x_t$ only.
+# is (04.6) at $E[x_0 \mid x_t]$. For the variance it is not. Write the true step as $x_{t-1} = c_0 x_0 + c_t x_t + \sqrt{\tilde\beta_t}\,z$ and fix $x_t$ only.
 # Then $x_0$ is random too, independent of the fresh noise $z$, and the covariances of independent parts add:
 #
 # $$\operatorname{Cov}(x_{t-1} \mid x_t) = \tilde\beta_t I + c_0^2\,\operatorname{Cov}(x_0 \mid x_t) \tag{04.8}$$
@@ -472,15 +472,15 @@ show_source(posterior_coefficients, ddpm_step)
 #
 # **All data is one point.** Then $\operatorname{Cov}(x_0 \mid x_t) = 0$, and the right variance is $\tilde\beta_t$.
 #
-# **Data is standard normal.** Then $x_0 - \sqrt{\bar\alpha_t}\,x_t$ is uncorrelated with $x_t$, since $E[x_0 x_t] = \sqrt{\bar\alpha_t}$ and $E[x_t^2] = 1$. For Gaussians uncorrelated means independent,
-# so its variance, $1 - 2\bar\alpha_t + \bar\alpha_t = 1-\bar\alpha_t$ per coordinate, stays the same when $x_t$ is known. Then (04.8) gives
+# **Data is standard normal.** Then $x_0 - \sqrt{\bar\alpha_t}\,x_t$ is uncorrelated with $x_t$, since $E[x_0 x_t] = \sqrt{\bar\alpha_t}$ and $E[x_t^2] = 1$. The two are jointly Gaussian, so uncorrelated means independent:
+# knowing $x_t$ changes neither its mean, 0, nor its variance, $1 - 2\bar\alpha_t + \bar\alpha_t = 1-\bar\alpha_t$ per coordinate. So $E[x_0 \mid x_t] = \sqrt{\bar\alpha_t}\,x_t$, and (04.8) gives
 #
 # $$\tilde\beta_t + \frac{\bar\alpha_{t-1}\beta_t^2}{1-\bar\alpha_t} = \beta_t\,\frac{1-\bar\alpha_{t-1} + \bar\alpha_{t-1}\beta_t}{1-\bar\alpha_t} = \beta_t\,\frac{1-\bar\alpha_{t-1}\alpha_t}{1-\bar\alpha_t} = \beta_t \tag{04.9}$$
 #
 # The paper offers both, $\tilde\beta_t$ and $\beta_t$ (arXiv 2006.11239, section 3.2), and so does the package, as `fixed_small` and `fixed_large`. We write $\zeta_t^2$
 # (zeta, the size of $z$) for the variance that you choose. The paper calls it $\sigma_t^2$, but in this course $\sigma_t$ is the noise level of lesson 02.
 #
-# To see what a wrong choice does, follow the variance of a chain for standard normal data. There the mean (04.6) is $\sqrt{\alpha_t}\,x_t$, so a step turns $\operatorname{Var}(x_t)$ into
+# To see what a wrong choice does, follow the variance of a chain for standard normal data. With this $E[x_0 \mid x_t]$ the mean (04.6) is $\sqrt{\alpha_t}\,x_t$, so a step turns $\operatorname{Var}(x_t)$ into
 # $\alpha_t \operatorname{Var}(x_t) + \zeta_t^2$. The last step adds no noise. The variance at the end should be 1.
 
 # %%
@@ -505,8 +505,8 @@ for num_steps in (10, 50, 1000):
 # %% [markdown]
 # ## Why the steps must be small
 #
-# The right variance alone would not let you walk in ten steps, because a large step back is not even Gaussian. Take data that is nearly exactly $-1$ or $1$, and an $x_t$ between the two.
-# Bayes' rule (04.1) on a grid gives the true $q(x_{t-1} \mid x_t)$. We compare it with the Gaussian of the same mean and variance, in a chain of ten steps and in one of a thousand:
+# The right variance alone would not let you walk in ten steps, because a large step back need not be Gaussian. Take data close to $-1$ or $1$, and an $x_t$ between the two.
+# Bayes' rule (04.1) on a grid gives the true $q(x_{t-1} \mid x_t)$. We compare it with the Gaussian of the same mean and variance, at the same noise level in chains of ten and of a thousand steps:
 
 # %%
 two = GaussianMixture(
@@ -587,8 +587,8 @@ for name, d in (("1,000 steps", moons.log_prob(x)), ("data", levels)):
     print(f"{name:16s} {off:.3f}, {core:.3f}, {d.mean():.2f}")
 
 # %% [markdown]
-# No choice is right with ten steps. With $\tilde\beta_t$ too many points crowd into the core; with $\beta_t$ more of them stray off the arcs.
-# The mean log-density of $\tilde\beta_t$ looks nearly right, but only because crowding and strays cancel in it. Even the right covariance leaves nearly three times the strays of the data, because the shape of the step is wrong.
+# No choice is right with ten steps: all three crowd the core and leave too many strays. $\tilde\beta_t$ crowds more than $\beta_t$ and strays less.
+# Its mean log-density looks nearly right only because crowding and strays cancel in it. Even the right covariance leaves nearly three times the strays of the data, because the shape of the step is wrong.
 # A thousand steps come close. Lesson 06 finds another way out.
 
 # %% [markdown]
@@ -597,7 +597,8 @@ for name, d in (("1,000 steps", moons.log_prob(x)), ("data", levels)):
 # Both ends need a decision that no formula makes for you.
 #
 # **The last step** is the paper's $t = 1$, index 0. Here $\bar\alpha_0 = 1$, so $c_0 = 1$, $c_t = 0$ and $\tilde\beta_1 = 0$: the loop returns the estimate of $x_0$ and adds nothing.
-# (Code that reads a table at `t - 1` without care gets its last entry here, the noisiest level of all.)
+# (The derivation divided by $1-\bar\alpha_0 = 0$, but its result holds: if $x_0$ is known, nothing is left to draw.)
+# (Code that reads a table at `t - 1` without care gets its last entry here, the noisiest level.)
 # To add nothing is a *choice*. The estimate is still an average, and by (04.8) the right covariance is $\operatorname{Cov}(x_0 \mid x_1)$. How much is that?
 
 # %%
@@ -612,17 +613,17 @@ for name in ("moons", "ring"):
         )
 
 # %% [markdown]
-# So the samples come out too clean: with 1,000 steps a standard deviation of 0.01 is missing, with ten steps about 0.13. You could add it as noise, but noise of the right size is still noise,
-# and you will see below how it looks in a picture. Everybody prefers the clean one.
+# So the samples come out too clean: with 1,000 steps a standard deviation of 0.01 is missing, with ten steps 0.12 to 0.14, which is part of the crowding above. You could add it as noise, but below you will see how noise looks in a picture.
+# Algorithm 2 leaves it out.
 #
-# **The first step** starts from $N(0, I)$, while the forward process ends at $q(x_T)$. Lesson 02 measured that gap.
+# **The first step** starts from $N(0, I)$, while the forward process ends at $q(x_T)$. Lesson 02 measured the gap.
 
 # %% [markdown]
 # ## Look: digits appear
 #
 # The digits at the beginning came from this loop. Each column shows a picture after the step at index $t$, and above it the estimate that this step used.
 #
-# **Task.** Find the largest $t$ at which you can name the digit in its estimate, then the largest at which you can name it in the picture itself.
+# **Task.** Find the largest $t$ at which you can name the digit in its estimate, then in the picture itself.
 
 # %%
 columns = [999, 900, 800, 600, 400, 300, 200, 100, 0]
@@ -798,7 +799,7 @@ check("04.6", sample)
 # %% [markdown]
 # ## What you now have
 
-# %%
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 card = Drawing(7.2, 2.3)
 x_T, x_t, new, x_0 = card.row(
     ["$x_T$", "$x_t$", "$x_{t-1}$", "$x_0$"], 0.65, 0.7, 6.5,
@@ -820,15 +821,15 @@ card.show(
 # %% [markdown]
 # | in words | code | where |
 # |---|---|---|
-# | A jump lands on an average. A small step trusts it a little and asks again. | `p_sample_loop` | above |
+# | A jump lands on an average. A small step trusts it a little and asks again. | `p_sample_loop` | Why not jump? |
 # | If $x_0$ is known, the step back is Gaussian, with mean $c_0 x_0 + c_t x_t$ and variance $\tilde\beta_t$. | `q_posterior`, `posterior_coefficients` | (04.5), (04.6) |
 # | With the noise in place of $x_0$, its mean is Algorithm 2's. | `ddpm_step(...).mean` | (04.7) |
-# | You choose $\zeta_t^2$: $\tilde\beta_t$ is right for one point, $\beta_t$ for $N(0, I)$, and neither for large steps. | `variance_type` | (04.8), (04.9) |
-# | The last step adds no noise, by choice. | `alpha_bar_prev = 1` | after (04.9) |
+# | You choose $\zeta_t^2$: $\tilde\beta_t$ is right for one point, $\beta_t$ for $N(0, I)$. Other data needs small steps. | `variance_type` | (04.8), (04.9) |
+# | The last step adds no noise, by choice. | `alpha_bar_prev = 1` | The two ends |
 #
 # What you still lack is a network of your own, and pictures in fewer than 1,000 calls. Lesson 05 builds the network, lesson 06 cuts the calls.
 #
-# To read next: Ho et al. 2020, https://arxiv.org/abs/2006.11239, section 3.2. You can now redo each of its equations.
+# To read next: Ho et al. 2020, https://arxiv.org/abs/2006.11239, section 3.2. You can now redo its equations.
 
 # %% [markdown]
 # ## Going further
@@ -867,7 +868,7 @@ assert gaps == [0, 0]
 # %% [markdown]
 # ### The same step as diffusers
 #
-# People who use diffusers need to know that nothing there is different. `DDPMScheduler.step` keeps its tables in float32. With our float64 tables put in, the same noise and `clip_sample=False`, both agree at every $t$.
+# If you use diffusers, you will want to know whether its step is this one. It is. `DDPMScheduler.step` keeps its tables in float32. With our float64 tables put in, the same noise and `clip_sample=False`, both agree at every $t$ up to rounding.
 
 # %%
 from diffusers import DDPMScheduler
@@ -898,7 +899,7 @@ for variance_type in ("fixed_small", "fixed_large"):
 # ### The chain's variance, measured
 #
 # The core computed the variance at the end of a ten-step chain from a recursion. Here the package's loop is run and its variance measured, over 200,000 numbers, whose variance has a standard error of 0.3 %.
-# The tolerance is 1 %, so that the check notices noise at the last step, which adds 2.8 %.
+# The tolerance is 1 %, so that the check notices noise at the last step. It adds $\beta_1 = 0.028$, which is 2.9 % of the variance with $\beta_t$ and 4.1 % of that with $\tilde\beta_t$.
 
 # %%
 def gaussian(variance):
@@ -928,7 +929,7 @@ for variance_type, zeta2 in (("fixed_large", ten.betas), ("fixed_small", small))
         print(f"{variance_type}, {name}: {100 * gap:+.1f} %, {verdict}")
 
 # %% [markdown]
-# ### The right variance of real data, and a learned one
+# ### The right variance of other data, and a learned one
 #
 # The core worked (04.8) out for two kinds of data. What about others? Take data of mean 0 and variance $V$ per coordinate, and guess $x_0$ by $\sqrt{\bar\alpha_t}\,x_t$. The mean square error of this guess is
 # $(1-\bar\alpha_t)^2 V + \bar\alpha_t(1-\bar\alpha_t)$, and if $V \le 1$ that is at most $1-\bar\alpha_t$. The mean $E[x_0 \mid x_t]$ is the best guess of all, so *on average over* $x_t$ the variance $\operatorname{Var}(x_0 \mid x_t)$ is no larger,
@@ -966,7 +967,7 @@ assert_close(ratios["N(0, I)"], torch.ones(50).double())
 assert_close(ratios["one point"], small / fifty.betas)
 fig = plotting.lines(
     indices, ratios, xlabel="index t", ylabel=r"right variance / $\beta_t$",
-    title="Fifty steps: data of variance 1 stays below beta, wider data does not",
+    title="Fifty steps: variance up to 1 stays at or below beta, 4 does not",
 )
 show(fig, alt=(
     "Right variance over beta against the index. N(0, I): 1 everywhere. N(0, 4 I): "
@@ -976,6 +977,8 @@ show(fig, alt=(
 print({name: f"{r.min():.2f} to {r.max():.2f}" for name, r in ratios.items()})
 
 # %% [markdown]
+# The lowest curve is $\tilde\beta_t/\beta_t$, so between it and 1 lies all that the choice can change: much in the last few steps of a chain, little before.
+#
 # A network can learn where between the two its data lies. Nichol & Dhariwal (arXiv 2102.09672, eq. 15) let it output a number $u$ per coordinate (their $v$) and interpolate in logarithms:
 #
 # $$\zeta_t^2 = \exp\left(u\log\beta_t + (1-u)\log\tilde\beta_t\right) \tag{04.10}$$
@@ -1002,6 +1005,7 @@ print(f"lowest u of the ring: {best_u['ring, variance 1'].min():.2f}")
 # %% [markdown]
 # Read the ring's curve from the right. Under much noise it looks like one wide Gaussian, and $u = 1$. With less noise $x_t$ tells which of the eight blobs it came from,
 # and a blob is almost a point, so $u$ falls to about one half. With very little noise even a blob is wide and flat: $x_0$ may be anywhere around $x_t$, and $u$ rises again.
+# Only data without any width, such as a pixel that never changes, keeps $u = 0$ to the end. This course stays with the two fixed choices.
 
 # %% [markdown]
 # ### Clipping the estimate
@@ -1032,7 +1036,7 @@ print(f"one step moves by {gap.min():.4f} to {gap.max():.4f}")
 # The estimate overshoots far, and yet one step moves by little, because $c_0$ is small there. But the chain takes a thousand such steps. Which of the two is better is an empirical matter:
 # clipping is a habit of image models that guards against a weak network.
 #
-# It is wrong for data that leaves $[-1, 1]$. diffusers' `DDPMScheduler` has `clip_sample=True` by default ([its documentation](https://huggingface.co/docs/diffusers/api/schedulers/ddpm)), and points or latents are bent by it:
+# It is wrong for data that leaves $[-1, 1]$. diffusers' `DDPMScheduler` has `clip_sample=True` by default ([its documentation](https://huggingface.co/docs/diffusers/api/schedulers/ddpm)), and points or latents that leave the range are bent by such a clamp:
 
 # %%
 clipped = {
