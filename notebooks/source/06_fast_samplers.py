@@ -195,7 +195,7 @@ show(fig, alt=(
 # What we lack is a step to *any* lower level that asks for no fresh noise. Here is one, in two hops. The network names the noise $\hat\epsilon$ in $x_t$.
 # **Hop 1** takes all of it away, which gives the estimate $\hat x_0$. Lesson 04 showed that you must not stop there. **Hop 2** goes back up, to the level you want, with the closed form of lesson 02 and with *the same* noise.
 
-# %%
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 drawing = Drawing(7.4, 2.35, "A leap: two hops, one call of the network")
 shape = "(B, 1, 16, 16)"
 x_t, x_prev, x_0 = drawing.row(
@@ -789,7 +789,7 @@ check("06.6", ddim_invert)
 # %% [markdown]
 # ## What you now have
 
-# %%
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 card = Drawing(7.2, 2.2)
 x_T, x_t, x_prev, x_0 = card.row(
     ["$x_T$", "$x_t$", r"$x_{\mathrm{prev}}$", "$x_0$"], 0.65, 0.7, 6.5,
