@@ -491,10 +491,9 @@ ax.plot(clock, estimate_at(clock), color="black", label=r"$\hat x_0$ on the path
 held, was = estimate_at(-0.5).item(), estimate_at(-1.5).item()
 ahead = held + 0.4 * (held - was)  # (06.9) with h = 0.8, h_before = 1
 ax.plot([-0.5, 0.3], [held] * 2, "--", color=COLORS[1], label="DDIM: as it is now")
-ax.plot([-1.5, -0.5, -0.1], [was, held, ahead], "o:", color=COLORS[0])
-ax.plot(-0.1, ahead, "D", color=COLORS[0], label="2M: $D$")
+ax.plot([-1.5, -0.5, -0.1], [was, held, ahead], "o:", color=COLORS[0], label="2M: $D$")
 ax.legend(loc="upper left")
-for x, y, text in ((-1.5, was, "before"), (-0.5, held, "now")):
+for x, y, text in ((-1.5, was, "before"), (-0.5, held, "now"), (-0.1, ahead, "$D$")):
     ax.annotate(text, (x, y), (6, -12), textcoords="offset points")
 ax.set(xlabel=r"$\lambda$", ylabel=r"$\hat x_0$")
 ax.set_title("In the step (grey) the estimate rises, and $D$ rises with it", loc="left")
