@@ -1120,7 +1120,7 @@ print("20 paths end at the same places, within 1e-5")
 # ### Spacings, measured
 #
 # The core named three spacings and did not compare them. DPM-Solver++(2M) extrapolates from one step to the next, so it should dislike a step that is much longer in $\lambda$ than the one before.
-# The fourth row takes 15 times that are evenly spaced in $\lambda$; they need not be whole numbers.
+# The last row takes 15 times that are evenly spaced in $\lambda$; they need not be whole numbers.
 
 # %%
 import numpy as np
