@@ -488,7 +488,12 @@ drawing.show(
 # Test it on 300 pictures that a program drew from known codes, each asked for in three ways. Beside the judge stands a score that only compares which words occur.
 
 # %%
-from diffusion_course import ATTRIBUTES, captions, render_scenes, sample_scenes
+from diffusion_course.datasets.scenes import (
+    ATTRIBUTES,
+    captions,
+    render_scenes,
+    sample_scenes,
+)
 from diffusion_course.measures import faithful, read_scenes
 
 codes = sample_scenes(300, things=2, generator=make_generator(3))
@@ -515,8 +520,8 @@ for name, asked in (
         len(one & two) / (len(one) * len(two)) ** 0.5
         for one, two in zip(own, words_of(asked), strict=True)
     ]
-    print(f"{name:20s} attributes right {right.mean():.3f}, all of them "
-          f"{right.all(1).double().mean():.2f}; words in common {sum(common) / 300:.2f}")
+    print(f"{name:20s} attributes right {right.mean():.3f}, all right "
+          f"{right.all(1).double().mean():.2f}; words {sum(common) / 300:.2f}")
 
 # %% [markdown]
 # The first row shows the judge's own errors. In the second the same words stand in another order, and the score that counts words sees no difference.
@@ -536,8 +541,8 @@ for _ in range(100):
     again = torch.randint(300, (300,), generator=generator)
     values.append(mmd(x[again], real))
 values = torch.tensor(values)
-print(f"B: measured {mmd(x, real):.1f}, resampled {values.mean():.1f} on average, ", end="")
-print(f"half width {1.96 * values.std():.1f}")
+print(f"B: measured {mmd(x, real):.1f}, resampled {values.mean():.1f} on average")
+print(f"half width {1.96 * values.std():.1f}, from the standard deviation")
 for name in "AB":
     low, value, high = bootstrap_interval(
         lambda x: mmd(x, real), features[name], num_resamples=100,
@@ -1262,4 +1267,4 @@ show(fig, alt=(
 #
 # - Theis et al. 2016, https://arxiv.org/abs/1511.01844: ten pages, no experiment larger than yours, and the reason for most of this lesson.
 # - Song et al. 2021, https://arxiv.org/abs/2011.13456: section 4.3 and appendix D.2, the likelihood that you derived.
-# - Yuksekgonul et al. 2023, https://arxiv.org/abs/2210.01936: what picture-text scores do not notice.
+# - Yuksekgonul et al. 2022, https://arxiv.org/abs/2210.01936: what picture-text scores do not notice.
