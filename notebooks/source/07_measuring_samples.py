@@ -102,7 +102,7 @@ for name, images in candidates.items():
 # ## Recall
 #
 # 1. From lesson 01: two independent numbers have the variance $s^2$ each. What is the variance of their difference, and of the mean of $N$ such numbers?
-# 2. From lesson 04: in ten steps the moons had too many strays *and* were too crowded, and yet one number, their mean log-density, looked nearly right. Why?
+# 2. From lesson 04: the moons that were drawn in ten steps had strays *and* were too crowded, yet their mean log-density looked nearly right. Why?
 #
 # <details><summary>Answers</summary>
 #
@@ -283,7 +283,7 @@ for n in (50, 200, 800):  # one coordinate, s = 2
 
 # %% [markdown]
 # The distance of equal things falls with $N$ and is never 0, because it squares errors, and squares do not cancel. How fast? Let both sets hold $N$ draws of a Gaussian with variance $s^2$ in one coordinate, and put estimates into (07.4).
-# The two means differ by a variance of $2s^2/N$. A sample variance has the variance $2s^4/N$ for large $N$, its root $1/(2s)^2$ as much, $\frac{s^2}{2N}$, and a difference of two roots $\frac{s^2}{N}$. Together
+# The two means differ by a variance of $2s^2/N$. A sample variance has the variance $2s^4/N$ for large $N$. Its root moves by $1/(2s)$ as much and has the variance $\frac{s^2}{2N}$; a difference of two has $\frac{s^2}{N}$. Together
 #
 # $$E\,d^2 \approx \frac{2s^2}{N} + \frac{s^2}{N} = \frac{3s^2}{N} \tag{07.7}$$
 #
@@ -337,7 +337,7 @@ show(fig, alt=(
 # **By hand**, with $k(x, y) = xy$, so that MMD² is the squared difference of the means. Let $x = \{1, 3\}$ and $y = \{0, 2\}$. Within $x$: $1 \cdot 3 = 3$. Within $y$: 0. Across: $(0 + 2 + 0 + 6)/4 = 2$. The estimate is $3 + 0 - 4 = -1$.
 # A negative estimate is no mistake: only a number that may fall below 0 can be right *on average* where the truth is 0.
 #
-# The *kernel inception distance*, KID (arXiv 1801.01401), takes $k(a, b) = (a \cdot b / D + 1)^3$ on features. It compares means, covariances and third moments, and nothing beyond.
+# The *kernel inception distance*, KID (arXiv 1801.01401), takes $k(a, b) = (a \cdot b / D + 1)^3$ on features. It compares means, covariances and third moments.
 # **Check:** 3,000 times two sets of six points from one law. The mean estimate must be 0 within its error. With the pairs $i = j$ left in, it must not.
 
 # %%
@@ -419,11 +419,11 @@ print({
 # ## Copies
 #
 # The photocopier has the best distance and precision 1. What gives it away is that its pictures lie on top of training data.
-# Take each sample's distance to its nearest training picture, and the same for held-out pictures. If samples are as new as those, both distances follow one law, and by symmetry
+# Take each sample's distance to its nearest training picture, and the same for held-out pictures. If samples are as new, both distances follow one law, and by symmetry
 #
 # $$P\begin{pmatrix}\text{a sample is farther from the training data} \\ \text{than a held-out picture is}\end{pmatrix} = \tfrac12 \tag{07.13}$$
 #
-# Far below one half means copying. Far above means that samples lie off the data. The count behind it is the Mann-Whitney statistic; Meehan et al. (arXiv 2004.05675) use it for this purpose.
+# Far below one half means copying. Far above means that samples lie off the data. The count behind it is the Mann-Whitney statistic (arXiv 2004.05675).
 
 # %%
 suspects = {
@@ -449,7 +449,7 @@ for name, images in suspects.items():
 # %% [markdown]
 # ## Does the picture show what was asked?
 #
-# None of these numbers reads a prompt. If you ask for dogs and get cats, they are content, as long as the cats vary as real pictures do.
+# None of these numbers reads a prompt. If you ask for dogs and get good cats, they are content.
 #
 # The usual answer is the *CLIP score*. CLIP (arXiv 2103.00020) is a pair of networks, for pictures and for texts, trained so that the vectors of a picture and its own caption point in similar directions. The score is their cosine, often times 100 (arXiv 2104.08718; [torchmetrics](https://lightning.ai/docs/torchmetrics/stable/multimodal/clip_score.html)):
 #
@@ -613,14 +613,14 @@ for name, x in table.items():
 #
 # ??
 #
-# So report a distance with its $N$ and its value for real data, precision *and* recall, a test for copies, a prompt score, unselected samples, and intervals.
+# So report a distance with its $N$ and its value for real data, precision *and* recall, a test for copies, a prompt score, unselected samples and intervals.
 
 # %% [markdown]
 # ## Where people go wrong
 #
 # ### Another preprocessing
 #
-# Features belong to pictures that are prepared as the feature network's training pictures were. Parmar et al. (arXiv 2104.11222) measured how much the resizing of different libraries moves FID. Here are the same fresh digits, prepared in four ways.
+# Features belong to pictures that are prepared as the feature network's training pictures were. Even another library's resizing moves FID (arXiv 2104.11222). Here are the same fresh digits, prepared in four ways.
 
 # %%
 from torch.nn.functional import interpolate
@@ -646,24 +646,6 @@ show(fig, alt=(
 
 # %% [markdown]
 # The wrong range hides best: a screen that rescales pictures shows nothing wrong. Before you measure a network, measure real data through the same code.
-
-# %% [markdown]
-# ### The best of many
-#
-# Somebody reports the best of twenty checkpoints or seeds. Twenty sets of 300 *real* digits show what that is worth:
-
-# %%
-twenty = torch.tensor([
-    frechet_distance(
-        fresh_features[torch.randperm(719, generator=generator)[:300]], real
-    )
-    for _ in range(20)
-])
-print(f"mean of twenty {twenty.mean():.2f}, best of twenty {twenty.min():.2f}: "
-      f"{1 - twenty.min() / twenty.mean():.0%} 'better' by choosing")
-
-# %% [markdown]
-# Choose on one set of samples, report on another.
 
 # %% [markdown]
 # ## Your turn
@@ -983,6 +965,24 @@ for failure in some_failures:
     ))
 
 # %% [markdown]
+# ### The best of many
+#
+# Somebody reports the best of twenty checkpoints or seeds. Twenty sets of 300 *real* digits show what that is worth:
+
+# %%
+twenty = torch.tensor([
+    frechet_distance(
+        fresh_features[torch.randperm(719, generator=generator)[:300]], real
+    )
+    for _ in range(20)
+])
+print(f"mean of twenty {twenty.mean():.2f}, best of twenty {twenty.min():.2f}: "
+      f"{1 - twenty.min() / twenty.mean():.0%} 'better' by choosing")
+
+# %% [markdown]
+# Choose on one set of samples, report on another.
+
+# %% [markdown]
 # ### A few odd pictures in the reference
 #
 # Precision has a weak spot of its own. Its balls reach to the third neighbour, however far that is, so five pictures of noise among 719 real digits have huge balls. What becomes of the precision of 300 pictures of noise?
@@ -1007,23 +1007,29 @@ for name, base in (
 
 # %% tags=["nbval-ignore-output"]
 found = memorisation(drawn, training.images, unseen)
-closest = found.distances.argsort()[:10]
 print(
     f"P(farther than held-out) {found.probability:.2f}; flagged as copies: "
     f"{int(found.copies.sum())} of 300, by chance about 3"
 )
+pages = {"drawn": drawn, "held out": unseen}
+page = []
+for name, images in pages.items():
+    near = nearest_distances(images, training.images)
+    closest = near.distances.argsort()[:10]
+    page += [images[closest], training.images[near.indices[closest]]]
+    print(f"ten nearest, {name}: mean distance {near.distances[closest].mean():.2f}")
 fig = plotting.image_strip(
-    [drawn[closest], training.images[found.indices[closest]]],
-    row_labels=["drawn", "nearest in training"],
-    title="The ten samples nearest to the training data",
+    page, row_labels=["drawn", "in training", "held out", "in training"],
+    title="The ten nearest pairs, of drawn digits and of held-out ones",
 )
 show(fig, alt=(
-    "Two rows of ten digits. Each drawn digit and its nearest training digit show the "
-    "same numeral in a similar hand, most pairs are hard to tell apart."
+    "Four rows of ten digits: the ten drawn digits nearest to training data, their "
+    "nearest training digits, the ten nearest held-out digits, and theirs. In most "
+    "pairs of either kind the two look alike."
 ))
 
 # %% [markdown]
-# The ten nearest pairs look alike, but so do real ones: held-out digits have training neighbours as near. Thirteen people wrote these digits ([description of the data set](https://scikit-learn.org/stable/datasets/toy_dataset.html)), and the split is not by writer.
+# The ten nearest pairs look alike, and so do those of held-out digits, which are no copies. Thirteen people wrote these digits ([description of the data set](https://scikit-learn.org/stable/datasets/toy_dataset.html)), and the split is not by writer.
 # A page of nearest pairs proves nothing without the same page for held-out data.
 
 # %% [markdown]
@@ -1068,7 +1074,7 @@ for name, statistic, truth in (  # 253/512: from the moments of Gaussians
 # For a mean all three keep the promise of 95 %, as far as 100 trials can tell. For the kernel distance only the centred one does: ??
 # The reason: a resample holds the same point twice, and such a pair counts as two different points in (07.11). That is the diagonal again, so resampled values are too high. Percentile follows them up, and basic mirrors them down, as if the estimate itself had that bias, which it has not.
 # For the Frechet distance none does ??, because the estimate is biased: take the bias out first.
-#
+
 # %% [markdown]
 # ### Another training seed
 #
