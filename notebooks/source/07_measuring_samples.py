@@ -95,7 +95,7 @@ for name, images in candidates.items():
 
 # %% [markdown]
 # A is real: digits that no network has seen. B is the network. C is a photocopier, 300 digits of the reference itself, and D is A, blurred.
-# The photocopier wins, the blur comes second, and real handwriting is last. (A blurred digit is nearer to every other digit than a crisp one is.)
+# The photocopier wins with 0, and the blur beats the network.
 #
 # A single picture cannot show that a *set* is narrow or copied, and pixels are a poor ruler. So we compare whole sets, with a better ruler, and ask of each number what it cannot see.
 
@@ -136,7 +136,7 @@ print(f"{winner} is nearest ({said}).")
 print("  ".join(f"{name}: {distance:.1f}" for name, distance in distances.items()))
 
 # %% [markdown]
-# The blur is found out. But the photocopier still wins, and real handwriting does not get 0. Neither is a fault in the code.
+# The blur is found out. But the photocopier still wins, the network beats real handwriting, and real handwriting does not get 0. None of this is a fault in the code.
 
 # %% [markdown]
 # ## Features, not pixels
@@ -156,7 +156,7 @@ for name, of in (("pixels", lambda x: x), ("features", features_of)):
 
 # %% [markdown]
 # A *feature* is what a network trained for something else computes just before its last layer. Papers take 2,048 numbers of an Inception network, we take 64 of the course's digit classifier. They help, and do not cure the fault.
-# What they ignore, no distance between them can see. And the classifier was trained on reference and fresh pile alike, so the fair yardstick for a network's pictures is A.
+# What they ignore, no distance between them can see. And the classifier was trained on reference and fresh pile alike, not on A, which therefore looks stranger to it.
 
 # %% [markdown]
 # ## By hand: three ways to pair
@@ -318,6 +318,9 @@ show(fig, alt=(
 ))
 
 # %% [markdown]
+# At infinity the fresh digits are at 0 within the scatter, the network is close to it, and the blur is not.
+
+# %% [markdown]
 # ## A distance without bias
 #
 # Better than to remove a bias is to have none. Map every point to a (long) list of numbers $\phi(x)$ and compare the means of that list:
@@ -357,7 +360,7 @@ for name, x in {"fresh": fresh_features[:300], **features}.items():
     print(f"{name:5s} kernel distance to the reference {mmd(x, real):5.1f}")
 
 # %% [markdown]
-# The fresh digits are near 0, as they should be. The copies C are *below* 0: each meets its twin in the reference, which makes the cross term too large.
+# The fresh digits are near 0, as they should be. The copies C are *below* 0, because each meets its twin in the reference, which makes the cross term too large.
 
 # %% [markdown]
 # ## Fidelity and coverage
@@ -415,7 +418,7 @@ print({
 })
 
 # %% [markdown]
-# The dropped moon costs recall, the noise costs precision. Even real digits, A, do not reach 1: the balls do not fill the place where digits live. So the value of real data belongs beside these numbers too, at the same $N$ and $k$.
+# The dropped moon costs recall, the noise costs precision. So do the digits: B, the network, covers as much as real digits, A, but fewer of its pictures look real. And A does not reach 1, so the value of real data belongs beside these numbers too.
 
 # %% [markdown]
 # ## Copies
@@ -446,7 +449,7 @@ for name, images in suspects.items():
 
 # %% [markdown]
 # Copies get 0. But copies moved by one pixel pass, in pixels and even in features: each has strangers that are nearer (Theis et al., arXiv 1511.01844, section 3.4).
-# A low value is evidence of copying, or, as D shows, of blur. A value of one half proves little.
+# A low value is evidence of copying. A value of one half proves little.
 
 # %% [markdown]
 # ## Does the picture show what was asked?
@@ -612,9 +615,14 @@ for name, x in table.items():
     print(f"{name:27s}" + "  ".join(marked))
 
 # %% [markdown]
-# Read it by rows. A number without a mark has not noticed the failure:
+# A number without a mark has not noticed the failure:
 #
-# ??
+# - **Faint noise** passes everywhere: the features do not hold it.
+# - **Gaussian features** get the Frechet distance of fresh digits, without one picture.
+# - **Copies** please both distances. A precision that is too good and the test for copies notice.
+# - **Classes out of balance** are seen by the distances only. Precision and recall ask where sets live, not how much lives where.
+# - **The network** passes both distances, but its precision is low.
+# - **Unseen digits** are real, and marked, because the classifier does not know them.
 #
 # So report a distance with its $N$ and its value for real data, precision *and* recall, a test for copies, a prompt score, unselected samples and intervals.
 
