@@ -6,10 +6,9 @@
 # - derive the Frechet distance, and say why two sets of the same pictures are not at distance 0,
 # - use a distance without that bias, and put an honest interval on it,
 # - separate fidelity from coverage, and test for copies of the training data,
-# - say what a CLIP score measures and what it misses,
-# - name, for each of these numbers, a set of pictures that fools it.
+# - say what a CLIP score measures, and what each of these numbers misses.
 #
-# You need: lessons 01 to 04, and from lesson 06 that ten calls can draw a picture.
+# You need: lessons 01 to 04, and drawing in ten calls from lesson 06.
 #
 # **Measured cost:** 1.4 min on 2 cores, 1.2 GB of memory at the peak.
 
@@ -115,8 +114,8 @@ for name, images in candidates.items():
 # %% [markdown]
 # ## Predict first
 #
-# Papers mostly quote the Frechet distance between two sets, which you derive below. It is small if the sets are alike.
-# Which of A (real), B (network), C (copies) and D (blurred) is nearest to the reference by it? Put your answer into the cell, then run it.
+# Papers mostly quote the Frechet distance between two sets, which you derive below: small if the sets are alike.
+# Which of A (real), B (network), C (copies) and D (blurred) is nearest to the reference? Put your answer into the cell, then run it.
 
 # %%
 my_prediction = "A"  # "A", "B", "C" or "D"
@@ -136,7 +135,7 @@ print(f"{winner} is nearest ({said}).")
 print("  ".join(f"{name}: {distance:.1f}" for name, distance in distances.items()))
 
 # %% [markdown]
-# The blur is found out. But the photocopier still wins, the network beats real handwriting, and real handwriting does not get 0. None of this is a fault in the code.
+# The blur is found out. But the photocopier still wins, the network beats real handwriting, and real handwriting does not get 0.
 
 # %% [markdown]
 # ## Features, not pixels
@@ -156,7 +155,7 @@ for name, of in (("pixels", lambda x: x), ("features", features_of)):
 
 # %% [markdown]
 # A *feature* is what a network trained for something else computes just before its last layer. Papers take 2,048 numbers of an Inception network, we take 64 of the course's digit classifier. They help, and do not cure the fault.
-# What they ignore, no distance between them can see. And the classifier was trained on reference and fresh pile alike, not on A, which therefore looks stranger to it.
+# What they ignore, no distance between them can see. And the classifier was trained on reference and fresh pile, not on A.
 
 # %% [markdown]
 # ## By hand: three ways to pair
@@ -264,7 +263,7 @@ print(
 show_source(frechet_distance)
 
 # %% [markdown]
-# The package's version checks its arguments, needs no complex numbers, and is otherwise this.
+# The package's version checks its arguments and is otherwise this.
 
 # %% [markdown]
 # ## Two samples of the same thing
@@ -289,7 +288,7 @@ for n in (50, 200, 800):  # one coordinate, s = 2
 # $$E\,d^2 \approx \frac{2s^2}{N} + \frac{s^2}{N} = \frac{3s^2}{N} \tag{07.7}$$
 #
 # With $D$ features of variance 1 it is $D(D+5)/2$ over $N$ (Going further): 2,048 features and 50,000 pictures on both sides still leave 42.
-# So never compare numbers with different $N$. Even at equal $N$ a set with less spread has less bias. The cure (arXiv 1911.07023): if
+# So never compare numbers with different $N$. The cure (arXiv 1911.07023): if
 #
 # $$E\,d^2_N \approx d^2_\infty + \frac{c}{N} \tag{07.8}$$
 #
@@ -373,7 +372,7 @@ for name, x in {"fresh": fresh_features[:300], **features}.items():
 # \text{recall} &= \text{share of real points inside a fake ball}
 # \end{aligned} \tag{07.12}$$
 #
-# In the plane you can look at it. One model of the two moons draws the upper one only, the other draws both and adds noise.
+# Look at it in the plane. One model of the two moons draws the upper one only, the other draws both and adds noise.
 
 # %%
 from matplotlib.collections import EllipseCollection
@@ -449,7 +448,7 @@ for name, images in suspects.items():
 
 # %% [markdown]
 # Copies get 0. But copies moved by one pixel pass, in pixels and even in features: each has strangers that are nearer (Theis et al., arXiv 1511.01844, section 3.4).
-# A low value is evidence of copying. A value of one half proves little.
+# So a value of one half proves little.
 
 # %% [markdown]
 # ## Does the picture show what was asked?
@@ -583,7 +582,7 @@ bell = torch.randn(300, 64, generator=generator, dtype=torch.float64)
 table["Gaussian features"] = fresh_features.mean(0) + bell @ root.T
 
 # %% [markdown]
-# 20 random splits of the training digits say how far each number goes by chance. More than three standard deviations *above* their mean is marked `>`, *below* it `<`. Either is strange.
+# 20 random splits of the training digits say how far each number goes by chance. More than three standard deviations *above* their mean is marked `>`, *below* it `<`.
 
 # %%
 unseen_features = features_of(unseen)
@@ -621,7 +620,6 @@ for name, x in table.items():
 # - **Gaussian features** get the Frechet distance of fresh digits, without one picture.
 # - **Copies** please both distances. A precision that is too good and the test for copies notice.
 # - **Classes out of balance** are seen by the distances only. Precision and recall ask where sets live, not how much lives where.
-# - **The network** passes both distances, but its precision is low.
 # - **Unseen digits** are real, and marked, because the classifier does not know them.
 #
 # So report a distance with its $N$ and its value for real data, precision *and* recall, a test for copies, a prompt score, unselected samples and intervals.
@@ -656,7 +654,7 @@ show(fig, alt=(
 ))
 
 # %% [markdown]
-# The wrong range hides best: a screen that rescales pictures shows nothing wrong. Before you measure a network, measure real data through the same code.
+# Before you measure a network, measure real data through the same code.
 
 # %% [markdown]
 # ## Your turn
