@@ -852,7 +852,8 @@ curves = {}
 for name, scale in (("exact model", 1.0), ("shrunk model", 0.85)):
     found = [distances_of_equals(n, scale, 40, (1.0,) * 16) for n in sizes]
     curves[name] = [d2.mean() for d2 in found]
-    print(f"{name}, N = 20: {found[0].mean():.2f} (error {found[0].std() / 40**0.5:.2f})")
+    error = found[0].std() / 40**0.5
+    print(f"{name}, N = 20: {found[0].mean():.2f} (error {error:.2f})")
 fig = plotting.lines(
     sizes, curves, xlabel="N", ylabel="mean Frechet distance", logx=True, logy=True,
     title="With few samples the wrong model wins",
