@@ -939,7 +939,7 @@ def mixing(failure, share):
     now = mixed(failure, share)
     for i, ax in enumerate(axes):
         ax.axhspan(bottom[i], top[i], color="#DDDDDD")
-        ax.plot(shares, curves[:, i], color="#0072B2")
+        ax.plot(shares, curves[:, i], ".-", color="#0072B2")
         ax.plot(share, now[i], "o", color="#D55E00")
         ax.set(title=names[i], xlabel="share")
     fig.suptitle(f"{share:.0%} of the set: {failure}", x=0.01, ha="left", fontsize=11)
