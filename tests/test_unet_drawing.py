@@ -5,7 +5,8 @@ import torch
 from torch import nn
 
 from diffusion_course import UNet
-from diffusion_course.notebook.unet_drawing import sizes, unet_drawing
+from diffusion_course.notebook import unet_drawing
+from diffusion_course.notebook.unets import sizes
 
 
 def words_of(drawing):

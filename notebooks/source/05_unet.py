@@ -41,8 +41,7 @@ from diffusion_course import (
     train,
 )
 from diffusion_course.models import Attention
-from diffusion_course.notebook import Drawing, figure
-from diffusion_course.notebook.unet_drawing import unet_drawing
+from diffusion_course.notebook import Drawing, figure, unet_drawing
 
 generator = seed_everything(0)
 linear = make_schedule("linear")
