@@ -261,11 +261,11 @@ nobody = torch.full_like(label, 2)
 xt = q_sample(data.points[:2000], t, abar.float(), generator=generator)
 for name, model in (("dropped", trained), ("never dropped", never_dropped)):
     with torch.no_grad():
-        told, untold = (
+        with_label, without = (
             ((model(xt, t, c) - exact(xt.double(), t, c)) ** 2).mean().sqrt()
             for c in (label, nobody)
         )
-    print(f"{name:13s}: error with label {told:.2f}, without label {untold:.2f}")
+    print(f"{name:13s}: error with label {with_label:.2f}, without {without:.2f}")
 
 # %% [markdown]
 # With dropped labels one network is two: both its errors are well below the distance between the exact answers. Without, the answer to "no class" is worthless, because that row still holds the random numbers it began with.
@@ -336,6 +336,10 @@ def noise_by_autograd(x, index, s):
     log_tilted = moons.log_prob(x, now) + s * share_upper(x, now).log()
     (gradient,) = torch.autograd.grad(log_tilted.sum(), x)
     return -((1 - now) ** 0.5) * gradient
+
+
+pool = moons.sample(50_000, generator=make_generator(7))
+upper_pool = pool[share_upper(pool) > 0.5]
 
 
 # %%
@@ -412,21 +416,17 @@ show_source(guided_prediction, ClassifierFreeGuidance.forward)
 # So we draw $\epsilon_u - \epsilon_c$ as arrows, for noisy points of the upper moon at three levels. By (08.2) an arrow points to where the label is more certain.
 
 # %%
-pool = moons.sample(50_000, generator=make_generator(7))
-clean = pool[share_upper(pool) > 0.5][:150]
+clean, c = upper_pool[:150], torch.zeros(150, dtype=torch.long)
 fig, axes = figure(7.4, 2.9, 1, 3, sharex=True, sharey=True)
 for ax, index in zip(axes, (50, 400, 900), strict=True):
     t, now = torch.full((150,), index), abar[index].item()
     grey = moons.at(now).sample(1000, generator=make_generator(1))
     xt = q_sample(clean, t, abar, generator=make_generator(2))
-    c = torch.zeros(150, dtype=torch.long)
     push = exact(xt, t, c + 2) - exact(xt, t, c)
     ax.scatter(*grey.T, s=3, color="#CCCCCC", linewidths=0)
-    ax.quiver(
-        *xt.T, *push.T, color="#D55E00", angles="xy", scale_units="xy", scale=1,
-    )
-    ax.set_title(f"t = {index}")
-    ax.set(xlim=(-3, 3), ylim=(-3, 3), xlabel="first coordinate")
+    ax.quiver(*xt.T, *push.T, color="#D55E00", angles="xy", scale_units="xy", scale=1)
+    ax.set(title=f"t = {index}", xlabel="first coordinate")
+    ax.set(xlim=(-3, 3), ylim=(-3, 3))
     sure, length = share_upper(xt, now).mean(), push.norm(dim=1).mean()
     print(f"t = {index}: p(upper | x) {sure:.2f}, mean length {length:.2f}")
 axes[0].set_ylabel("second coordinate")
@@ -448,7 +448,7 @@ show(fig, alt=(
 # We grade the exact network and yours against real points of the upper moon, five groups of 1,000 points at each scale.
 
 # %%
-real = pool[share_upper(pool) > 0.5][1000:2000]
+real = upper_pool[1000:2000]
 
 
 def marks_of(x):  # for each thousand points
@@ -579,7 +579,7 @@ Explorer(at_scale, s=sorted(cloud), start={"s": 4}, ahead=True)
 
 # %%
 rare = moons.log_prob(pool).quantile(0.01)  # 1 % of real points lie there
-print(f"the arc ends at {pool[share_upper(pool) > 0.5][:, 0].quantile(0.99):.2f}")
+print(f"the arc ends at {upper_pool[:, 0].quantile(0.99):.2f}")
 for s in (1, 1.5, 2, 4, 6, 8, 20):
     print(
         f"s = {s:4}: furthest right {cloud[s][:, 0].quantile(0.99):5.2f}, "
@@ -619,7 +619,8 @@ drawing.show(
 )
 
 # %%
-print(f"the paper's w = 7.5 is s = {scale_from_w(7.5)}, and s = 7.5 is w = {w_from_scale(7.5)}")
+print(f"the paper's w = 7.5 is s = {scale_from_w(7.5)}")
+print(f"diffusers' s = 7.5 is w = {w_from_scale(7.5)}")
 for name, combine in (
     ("a", lambda c, u: (1 + 2) * c - 2 * u), ("b", lambda c, u: u + 2 * (c - u)),
     ("c", lambda c, u: c + 2 * (c - u)),
@@ -669,7 +670,7 @@ for name, kwargs in (
         lambda xt, t, kwargs=kwargs: forward(xt, t, kwargs()), (5000, 2), linear,
         sampler="dpmpp_2m", timesteps=times, generator=make_generator(1),
     ).double()
-    print(f"{name}: guided at {len(guided_at)} of {len(times)} steps, t = {guided_at[:1]}")
+    print(f"{name}: {len(guided_at)} of {len(times)} steps are guided")
     print("   ", with_errors(names, marks_of(x)))
 
 # %% [markdown]
