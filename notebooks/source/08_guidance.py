@@ -195,14 +195,14 @@ show(fig, alt=(
 # There are $K$ classes and $K+1$ rows. The last row means "no class" and is written $\varnothing$; in code it is `network.null_class`.
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
-drawing = Drawing(7.4, 2.6, "A label goes the way of the time")
+drawing = Drawing(7.4, 2.4, "A label goes the way of the time")
 t_box, embed, mlp = drawing.row(
     ["$t$", "embed", "MLP"], 2.05, 0.7, 3.5, kinds=["words", "formula", "network"],
     notes=["(B,)", "(B, 64)", "(B, 128)"], width=0.9,
 )
 c_box, rows = drawing.row(
     ["$c$", "row $c$ of $E$"], 1.05, 0.7, 2.6, kinds=["words", "network"],
-    notes=["(B,)", "$E$: (3, 128)"], width=1.2,
+    notes=["(B,)", "$E$: (3, 128)"], width=1.1,
 )
 plus = drawing.box(4.75, 1.55, "+", width=0.5, note="$e$: (B, 128)")
 blocks = drawing.box(6.4, 1.55, "every block", kind="network", width=1.3)
@@ -360,7 +360,7 @@ for index in (50, 300, 700):
 # A formula for one point does not draw yet. In a loop, every step needs two answers at the same $x_t$, and one call can give both: put $x_t$ into the batch twice.
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
-drawing, y = Drawing(7.4, 1.9, "A guided step asks twice in one call"), 1.0
+drawing, y = Drawing(7.4, 1.65, "A guided step asks twice in one call"), 0.6
 x_t = drawing.box(0.5, y, "$x_t$", kind="data", width=0.7, note="(B, 2)")
 twice = drawing.box(1.75, y, "$x_t, x_t$", kind="data", width=0.9, note="(2B, 2)")
 net = drawing.box(3.15, y, "network", kind="network", width=1.0)
@@ -368,11 +368,11 @@ line = drawing.box(
     5.25, y, r"$\epsilon_u + s\,(\epsilon_c - \epsilon_u)$", width=1.9, note="(B, 2)"
 )
 step = drawing.box(6.9, y, "sampler", width=0.8)
-words = drawing.box(1.75, 1.65, r"$\varnothing, c$", kind="words", width=0.9)
-drawing.text(1.75, 0.3, "labels of the two halves: (2B,)", kind="words")
+words = drawing.box(1.75, 1.3, r"$\varnothing, c$", kind="words", width=0.9)
+drawing.text(0.65, 1.3, "labels: (2B,)")
 drawing.arrow(x_t, twice)
 drawing.arrow(twice, net)
-drawing.arrow(words, net.top, via=[(3.15, 1.65)])
+drawing.arrow(words, net.top, via=[(3.15, 1.3)])
 drawing.arrow(net, line, r"$\epsilon_u, \epsilon_c$")
 drawing.arrow(line, step)
 drawing.show(
@@ -601,15 +601,15 @@ for s in (1, 1.5, 2, 4, 6, 8, 20):
 # $$\epsilon_u + s\,(\epsilon_c - \epsilon_u) = \epsilon_c + w\,(\epsilon_c - \epsilon_u), \qquad s = 1 + w \tag{08.6}$$
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
-drawing, y = Drawing(7.2, 1.3, "One line, counted from two zeros"), 0.75
+drawing, y = Drawing(7.2, 1.25, "One line, counted from two zeros"), 0.65
 drawing.text(0.1, y, "here, diffusers", align="left")
 drawing.text(0.1, 0.3, "the paper", align="left")
-drawing.arrow((1.3, 1.15), (7.0, 1.15))
+drawing.arrow((1.4, 1.05), (7.0, 1.05))
 for x, name, s, kind in (
-    (1.9, r"$\epsilon_u$", 0, "words"), (3.1, r"$\epsilon_c$", 1, "network"),
-    (4.3, "", 2, "formula"), (5.5, "guided", 3, "formula"),
+    (2.1, r"$\epsilon_u$", 0, "data"), (3.4, r"$\epsilon_c$", 1, "data"),
+    (4.7, "guided", 2, "formula"), (6.0, "guided", 3, "formula"),
 ):
-    drawing.box(x, 1.15, name, kind=kind, width=0.75, height=0.3)
+    drawing.box(x, 1.05, name, kind=kind, width=0.75, height=0.3)
     drawing.text(x, y, f"s = {s}")
     drawing.text(x, 0.3, f"w = {s - 1}")
 drawing.show(
@@ -748,22 +748,26 @@ check("08.6", rescaled)
 # ## What you now have
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
-card = Drawing(7.2, 2.0)
-train_box = card.box(1.2, 1.5, "drop labels", kind="words", width=1.4)
-net = card.box(3.1, 1.5, "one network", kind="network", width=1.4)
-without = card.box(5.1, 1.75, r"$\epsilon_u$: no label", width=1.3, height=0.36)
-with_c = card.box(5.1, 1.2, r"$\epsilon_c$: label", width=1.3, height=0.36)
-push = card.box(3.6, 0.5, r"$\epsilon_u + s\,(\epsilon_c - \epsilon_u)$", width=1.9)
-card.arrow(train_box, net)
-card.arrow(net, without)
-card.arrow(net, with_c)
-card.arrow(with_c, push)
-card.text(1.2, 0.5, "s up: precision, then harm")
-card.text(6.0, 0.5, "s up: less variety")
+card, y = Drawing(7.2, 2.0), 0.95
+told = card.box(0.9, 1.7, r"$c$ or $\varnothing$", kind="words", width=1.1, height=0.4)
+net = card.box(0.9, y, "network", kind="network", width=1.1)
+eps_u, eps_c, guided = (
+    card.box(x, y, name, kind=kind, width=width)
+    for x, name, kind, width in (
+        (2.5, r"$\epsilon_u$", "data", 0.8), (4.1, r"$\epsilon_c$", "data", 0.8),
+        (6.1, r"$\epsilon_u + s\,(\epsilon_c - \epsilon_u)$", "formula", 1.9),
+    )
+)
+card.arrow(told, net)
+card.arrow(net, eps_u)
+card.arrow(eps_u, eps_c, "the label")
+card.arrow(eps_c, guided, "more of it")
+for x, text in ((2.5, "s = 0"), (4.1, "s = 1"), (6.1, "s > 1: less variety")):
+    card.text(x, 0.45, text)
 card.show(
-    "Dropped labels make one network that answers without a label, eps_u, and with "
-    "it, eps_c. Guidance goes from the first to the second and beyond. A larger s "
-    "first gains precision, then does harm, and costs variety."
+    "One network, asked with the label c or with no class, gives eps_c or eps_u. A line "
+    "goes from eps_u, s = 0, to eps_c, s = 1, and beyond to guided predictions, s > 1, "
+    "which have less variety."
 )
 
 # %% [markdown]

@@ -442,8 +442,7 @@ are exact. Guided samples are drawn at $s = <<s>>$, in small steps without fresh
         WrongAnswer(
             "the tilted density",
             edit("(a**s * b ** (1 - s)) ** 0.5", "(s / a + (1 - s) / b) ** -0.5"),
-            "This is the deviation of the density p(x) p(c|x)^s. Guided "
-            "samples do not follow it.",
+            "This is the deviation of the density p(x) p(c|x)^s. Guided samples do not follow it.",
         ),
         WrongAnswer(
             "w instead of s",
