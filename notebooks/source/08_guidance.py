@@ -95,7 +95,7 @@ show(fig, alt=(
 # %% [markdown]
 # The obvious way works: at $s = 1$ each column has its digit. But some are doubtful, and at $s = 2$ they are plain. So turn the knob up? The last rows answer that.
 #
-# Ten digits are no measurement. Here are five groups of sixty, graded by the course's classifier and by lesson 07's precision and recall, each mean with its standard error.
+# Ten digits are no measurement. So we draw five groups of sixty, grade them with the course's classifier and with lesson 07's precision and recall, and print each mean with its standard error.
 
 # %% tags=["nbval-ignore-output"]
 classifier = load_pretrained("digit_classifier")
@@ -188,7 +188,7 @@ show(fig, alt=(
 #
 # Before we can exaggerate a difference we need two networks, one that knows the label and one that does not. One network can be both.
 #
-# You know from lesson 05 how a network is told the time: the step becomes a vector that every block reads. A label is one more vector, learned, which is added to it:
+# From lesson 05 you know how a network is told the time: as a vector that every block reads. A label is one more vector, learned, which is added to it:
 #
 # $$e = \mathrm{MLP}(\mathrm{embed}(t)) + E_c, \qquad E \in \mathbb{R}^{(K+1) \times d} \tag{08.1}$$
 #
@@ -233,9 +233,9 @@ print("what the network sees", shown.tolist())
 
 # %% [markdown]
 # The last row learns only from samples that carry it. So while training, a share of the labels, usually 10 to 20 %, is *dropped*: replaced by "no class", as the last two lines show.
-# Nothing else changes, and the loss stays that of lesson 03.
+# The loss stays that of lesson 03.
 #
-# It is tempting to skip this, train with all the labels, and ask the spare row later. We train both ways, and compare the answers at noisy points with the exact ones. (The two exact answers lie about 0.28 apart.)
+# It is tempting to skip this, train with all the labels, and ask the spare row later. We train both ways, and compare the answers at noisy points with the exact ones.
 
 # %% tags=["nbval-ignore-output"]
 data = load_dataset("moons")
@@ -266,6 +266,8 @@ for name, model in (("dropped", trained), ("never dropped", never_dropped)):
             for c in (label, nobody)
         )
     print(f"{name:13s}: error with label {with_label:.2f}, without {without:.2f}")
+apart = (exact(xt.double(), t, label) - exact(xt.double(), t, nobody)).square().mean()
+print(f"distance between the exact answers: {apart.sqrt():.2f}")
 
 # %% [markdown]
 # With dropped labels one network is two: both its errors are well below the distance between the exact answers. Without, the answer to "no class" is worthless, because that row still holds the random numbers it began with.
@@ -324,7 +326,7 @@ for s in (0, 1, 3):
 # and since the weights $s$ and $1-s$ add up to 1, the constant passes through once.
 #
 # **Check by another route.** The next cell writes down $\log p_t(x) + s \log p_t(c \mid x)$, with no formula of guidance in it, and lets torch differentiate.
-# To see the check fail, we also give it the weights $s$ and $s-1$, both with a plus, which stand in a widely read annotation ([labml, `sampler/__init__.py`](https://github.com/labmlai/annotated_deep_learning_paper_implementations/blob/master/labml_nn/diffusion/stable_diffusion/sampler/__init__.py), in a comment; the code below it is right).
+# To see the check fail, we also give it $s\,\epsilon_c + (s-1)\,\epsilon_u$, which stands in a widely read annotation ([labml, `sampler/__init__.py`](https://github.com/labmlai/annotated_deep_learning_paper_implementations/blob/master/labml_nn/diffusion/stable_diffusion/sampler/__init__.py), in a comment; the code below it is right).
 
 # %%
 def share_upper(x, alpha_bar=1.0):  # p(upper moon | x)
@@ -353,6 +355,9 @@ for index in (50, 300, 700):
         assert_close(eps_u + s * (eps_c - eps_u), wanted, rtol=1e-8, atol=1e-8)
         off = (s * eps_c + (s - 1) * eps_u - wanted).abs().max()
         print(f"t = {index}, s = {s:g}: right; the annotation is off by {off:.1f}")
+
+# %% [markdown]
+# At $s = 1$ the wrong sign does no damage, because its factor $s - 1$ is zero. Whoever tests guidance at 1 alone does not notice it.
 
 # %% [markdown]
 # ## The guided loop
@@ -418,7 +423,7 @@ show_source(guided_prediction, ClassifierFreeGuidance.forward)
 # %%
 clean, c = upper_pool[:150], torch.zeros(150, dtype=torch.long)
 fig, axes = figure(7.4, 2.9, 1, 3, sharex=True, sharey=True)
-for ax, index in zip(axes, (50, 400, 900), strict=True):
+for ax, index in zip(axes, (20, 400, 900), strict=True):
     t, now = torch.full((150,), index), abar[index].item()
     grey = moons.at(now).sample(1000, generator=make_generator(1))
     xt = q_sample(clean, t, abar, generator=make_generator(2))
@@ -430,21 +435,21 @@ for ax, index in zip(axes, (50, 400, 900), strict=True):
     sure, length = share_upper(xt, now).mean(), push.norm(dim=1).mean()
     print(f"t = {index}: p(upper | x) {sure:.2f}, mean length {length:.2f}")
 axes[0].set_ylabel("second coordinate")
-fig.suptitle("The push is long only where the label is likely but not sure")
+fig.suptitle("The push is long in the middle, where the noisy moons overlap")
 show(fig, alt=(
     "Three panels with grey noisy points of both moons and orange arrows at points "
-    "of the upper one. t = 50: hardly any arrow. t = 400: long arrows, up and to the "
-    "left, away from the other moon. t = 900: short arrows, all alike."
+    "of the upper one. t = 20: hardly any arrow. t = 400: long arrows, up and to the "
+    "left, away from the other moon. t = 900: arrows too short to be seen."
 ))
 
 # %% [markdown]
-# With little noise a point tells its label, and there is nothing to add. With much noise no point tells anything, and the two answers are nearly equal. The push comes between, where the moons overlap.
-# A point near the other moon is pushed to the left at those levels. When the noise has gone its label is certain at the new place as well, so no arrow brings it back. That is how the right leg was emptied.
+# With little noise nearly every point tells its label, and there is nothing to add. With much noise no point tells anything, and the two answers are nearly equal. The push comes between, where the moons overlap.
+# There a point near the other moon is pushed to the left. When the noise has gone, its label is certain at the new place as well, so no arrow brings it back. That is how the right leg was emptied.
 
 # %% [markdown]
 # ## Then why does everybody use it?
 #
-# So far guidance has only done harm, because the network was perfect. Yours is not. It was trained for a few seconds, and it puts points between the moons.
+# On the moons guidance has only done harm, because the network was perfect. Yours is not. It was trained for a few seconds, and it puts points between the moons.
 # We grade the exact network and yours against real points of the upper moon, five groups of 1,000 points at each scale.
 
 # %%
@@ -754,15 +759,15 @@ net = card.box(0.9, y, "network", kind="network", width=1.1)
 eps_u, eps_c, guided = (
     card.box(x, y, name, kind=kind, width=width)
     for x, name, kind, width in (
-        (2.5, r"$\epsilon_u$", "data", 0.8), (4.1, r"$\epsilon_c$", "data", 0.8),
-        (6.1, r"$\epsilon_u + s\,(\epsilon_c - \epsilon_u)$", "formula", 1.9),
+        (2.4, r"$\epsilon_u$", "data", 0.8), (4.0, r"$\epsilon_c$", "data", 0.8),
+        (6.2, r"$\epsilon_u + s\,(\epsilon_c - \epsilon_u)$", "formula", 1.9),
     )
 )
 card.arrow(told, net)
 card.arrow(net, eps_u)
 card.arrow(eps_u, eps_c, "the label")
 card.arrow(eps_c, guided, "more of it")
-for x, text in ((2.5, "s = 0"), (4.1, "s = 1"), (6.1, "s > 1: less variety")):
+for x, text in ((2.4, "s = 0"), (4.0, "s = 1"), (6.2, "s > 1: less variety")):
     card.text(x, 0.45, text)
 card.show(
     "One network, asked with the label c or with no class, gives eps_c or eps_u. A line "
