@@ -494,7 +494,7 @@ show(fig, alt=(
 # The exact network has no precision to gain: from $s = 1$ on guidance is pure loss. The trained network gains class and precision up to about $s = 1.5$, because a push away from the other moon is also a push out of the gap between them.
 # From 3 on its precision is below that without guidance: the points are pushed off the arc.
 #
-# This is why everybody uses guidance: *networks err, and their errors lie where classes meet*. It also says how to choose $s$, on a curve like this one. No theorem gives the number, and a better network wants less.
+# This is why everybody uses guidance: *networks err, and guidance moves their samples away from where classes meet*. It also tells you how to choose $s$: on a curve like this one. No theorem gives the number, and of our two networks the better one wants none.
 
 # %% [markdown]
 # ## Which distribution is it?
@@ -554,7 +554,7 @@ for s in (1, 3, 5):
 # The samples follow (08.8), not the tilted density, with exact networks and small steps. Only at $s = 1$ are the two equal.
 #
 # Why? A sampler undoes the noising of *one* distribution. Is the family $\tilde p_t$ such a noising? At $\sigma^2 = 1$ and $s = 3$, noising $\tilde p_0$ gives the variance $\frac12 + 1 = 1.5$.
-# But (08.3) combines the *noised* Gaussians, with precision $3/2 + (-2)/3$, so its variance is $1.2$. The $\tilde p_t$ are not the noised versions of $\tilde p_0$, nor in general of any distribution, so following their scores need not end at $\tilde p_0$.
+# But (08.3) combines the *noised* Gaussians, with precision $3/2 + (-2)/3$, so its variance is $1.2$. So the $\tilde p_t$ are not the noised versions of one distribution, and following their scores need not end at $\tilde p_0$.
 #
 # **Task.** The same happens to the moons. Grey is the tilted density, drawn by giving exact samples the weights $p(\text{upper} \mid x)^s$. Orange are guided samples.
 # Find the largest $s$ at which they reach the right end of the arc. At which $s$ do they begin to leave the arc?
@@ -770,9 +770,9 @@ card.arrow(eps_c, guided, "more of it")
 for x, text in ((2.4, "s = 0"), (4.0, "s = 1"), (6.2, "s > 1: less variety")):
     card.text(x, 0.45, text)
 card.show(
-    "One network, asked with the label c or with no class, gives eps_c or eps_u. A line "
-    "goes from eps_u, s = 0, to eps_c, s = 1, and beyond to guided predictions, s > 1, "
-    "which have less variety."
+    "One network, asked with the label c or with no class, gives eps_c or eps_u. A "
+    "line goes from eps_u, s = 0, to eps_c, s = 1, and beyond to guided predictions, "
+    "s > 1, which have less variety."
 )
 
 # %% [markdown]
