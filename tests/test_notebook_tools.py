@@ -44,7 +44,7 @@ display({{"image/png": png, "text/plain": text}}, raw=True)
 def folder(tmp_path):
     """A notebooks folder with one source."""
     (tmp_path / "source").mkdir()
-    (tmp_path / "source" / "01_tiny.py").write_text(LESSON)
+    (tmp_path / "source" / "99_tiny.py").write_text(LESSON)
     return tmp_path
 
 
@@ -56,7 +56,7 @@ def faults_of(tmp_path, *cells, source_cells=None):
     """The faults of a made-up notebook, compared with itself unless told otherwise."""
     notebook = new_notebook(cells=list(cells))
     source = notebook if source_cells is None else new_notebook(cells=list(source_cells))
-    path = tmp_path / "01_tiny.ipynb"
+    path = tmp_path / "99_tiny.ipynb"
     nbformat.write(notebook, path)
     return notebook_checks.check_notebook(path, source, EXPORTED)
 
@@ -75,11 +75,11 @@ def test_a_lesson_is_built_checked_and_built_again_only_when_it_changed(folder):
     assert stored["metadata"]["kernelspec"]["name"] == "python3" and "version" not in stored["metadata"]["language_info"]
     assert notebooks.is_built(source, target)
     assert notebooks.check_all([], folder) == []
-    assert sorted(path.name for path in folder.iterdir()) == ["01_tiny.ipynb", "source"]
+    assert sorted(path.name for path in folder.iterdir()) == ["99_tiny.ipynb", "source"]
 
     source.write_text(source.read_text().replace("value = 6", "value = 7"))
     assert not notebooks.is_built(source, target)
-    assert notebooks.check_all([], folder) == ["01_tiny.ipynb: differs from its source (cell 2); run make notebooks"]
+    assert notebooks.check_all([], folder) == ["99_tiny.ipynb: differs from its source (cell 2); run make notebooks"]
 
     source.write_text(source.read_text().replace("value = 7", "raise ValueError('wrong on purpose')"))
     with pytest.raises(notebooks.BuildError, match="wrong on purpose"):
@@ -88,7 +88,7 @@ def test_a_lesson_is_built_checked_and_built_again_only_when_it_changed(folder):
 
 
 def test_a_change_of_prose_runs_nothing_but_a_change_of_code_or_tags_does(folder, monkeypatch):
-    source, target = folder / "source" / "01_tiny.py", folder / "01_tiny.ipynb"
+    source, target = folder / "source" / "99_tiny.py", folder / "99_tiny.ipynb"
     notebooks.build(source, target)
     outputs = [cell.outputs for cell in notebooks.code_cells(nbformat.read(target, as_version=4))]
     runs = []
@@ -103,7 +103,7 @@ def test_a_change_of_prose_runs_nothing_but_a_change_of_code_or_tags_does(folder
 
 
 def test_an_inserted_cell_leaves_the_other_ids_alone(folder):
-    source = folder / "source" / "01_tiny.py"
+    source = folder / "source" / "99_tiny.py"
     before = [cell.id for cell in notebooks.convert(source).cells]
     assert before == [cell.id for cell in notebooks.convert(source).cells]
     source.write_text("# %%\nprint('first')\n\n# %%\nprint('first')\n" + LESSON)
@@ -125,7 +125,7 @@ def test_normaliser_drops_widgets_timings_and_foreign_metadata():
     notebook = new_notebook(
         cells=[cell], metadata={"widgets": {"state": {}}, "kernelspec": {"name": "mine", "display_name": "x"}}
     )
-    notebooks.normalise(notebook, "01_tiny")
+    notebooks.normalise(notebook, "99_tiny")
     assert [output.data for output in cell.outputs] == [
         {"text/plain": "Explorer(k=1)"},
         {"text/plain": "[progress] training: 3 steps"},
@@ -141,7 +141,7 @@ def test_a_header_that_jupyter_would_refuse_is_named(tmp_path):
 
 
 def test_unknown_lesson_lists_the_known_ones(folder):
-    with pytest.raises(notebooks.BuildError, match="01_tiny"):
+    with pytest.raises(notebooks.BuildError, match="99_tiny"):
         notebooks.select(["09"], folder)
 
 
@@ -172,7 +172,7 @@ BAD_OUTPUTS = {
 @pytest.mark.parametrize("message", BAD_OUTPUTS)
 def test_bad_output_is_found(tmp_path, message):
     found = faults_of(tmp_path, code(outputs=[BAD_OUTPUTS[message]]))
-    assert len(found) == 1 and message in found[0] and found[0].startswith("01_tiny.ipynb: cell 1: ")
+    assert len(found) == 1 and message in found[0] and found[0].startswith("99_tiny.ipynb: cell 1: ")
 
 
 def test_a_tagged_exception_may_be_stored(tmp_path):
@@ -196,7 +196,7 @@ def test_a_tagged_exception_may_be_stored(tmp_path):
 )
 def test_a_second_definition_of_a_package_name_is_found(tmp_path, source, name):
     assert faults_of(tmp_path, code(source)) == [
-        f"01_tiny.ipynb: cell 1: defines {name}, which the package exports; import it, or use another name"
+        f"99_tiny.ipynb: cell 1: defines {name}, which the package exports; import it, or use another name"
     ]
 
 
@@ -237,7 +237,7 @@ def test_breaking_a_statement_makes_a_cell_no_longer():
 def test_a_wide_line_of_code_is_found_with_its_cell_and_line(tmp_path):
     wide, prose = "x = 1\n\ny = " + "9" * 85, new_markdown_cell("Prose may be wide. " * 9)
     assert faults_of(tmp_path, prose, code(wide, tags=["long"])) == [
-        f"01_tiny.ipynb: cell 2: line 3: 89 characters of code, at most 88: 'y = {'9' * 36}'"
+        f"99_tiny.ipynb: cell 2: line 3: 89 characters of code, at most 88: 'y = {'9' * 36}'"
     ]
     assert faults_of(tmp_path, prose, code(wide[:-1])) == []
 
@@ -271,12 +271,12 @@ def test_prose_against_the_rules_is_found(tmp_path, text, message):
 def test_heavy_broken_and_sourceless_notebooks_are_found(tmp_path, folder, monkeypatch):
     monkeypatch.setattr(notebook_checks, "MAX_BYTES", 100)
     assert "MiB, at most" in faults_of(tmp_path, code())[0]
-    (folder / "01_tiny.ipynb").write_text("{")
+    (folder / "99_tiny.ipynb").write_text("{")
     (folder / "02_lost.ipynb").write_text("{}")
     found = notebooks.check_all([], folder)
     assert "not a valid notebook" in found[0] and found[-1] == "02_lost.ipynb: has no source"
-    (folder / "01_tiny.ipynb").unlink()
-    assert notebooks.check_all([], folder)[0] == "01_tiny.ipynb: not built"
+    (folder / "99_tiny.ipynb").unlink()
+    assert notebooks.check_all([], folder)[0] == "99_tiny.ipynb: not built"
 
 
 def test_the_committed_notebooks_pass():
@@ -329,7 +329,7 @@ def test_a_lesson_is_measured_and_written_as_html_with_alt_text(folder):
     start = time.perf_counter()
     notebook, cost = course.run_lesson(target)
     assert cost["minutes"] <= round((time.perf_counter() - start) / 60, 2) and cost["peak_mib"] > 20
-    page = course.to_html(notebook, "01_tiny")
+    page = course.to_html(notebook, "99_tiny")
     assert 'alt="One grey pixel, nothing else."' in page and "No description" not in page
 
 

@@ -3,49 +3,90 @@
 #
 # After this lesson you can:
 #
-# - derive $x_t = \sqrt{\bar\alpha_t}\,x_0 + \sqrt{1-\bar\alpha_t}\,\epsilon$ from the one-step kernel, with no step missing,
-# - draw $x_t$ for any $t$ in one line, and prove in code that it has the distribution of $t$ small steps,
+# - derive $x_t = \sqrt{\bar\alpha_t}\,x_0 + \sqrt{1-\bar\alpha_t}\,\epsilon$ from single steps, and check it without the proof,
+# - draw $x_t$ at any $t$ in one line, and say what this line does not give you,
 # - read a noise schedule through its signal-to-noise ratio,
-# - say why a schedule made for 1000 steps fails with 50, and repair it,
-# - make a chain end in pure noise, and say what goes wrong if it does not.
+# - say why a schedule made for 1,000 steps fails with 50, and repair it,
+# - make a chain end in pure noise, and say what is wrong with one that does not.
 #
-# You need: lesson 01 (the one-step kernel and the variance recursion).
+# You need: lesson 01.
 #
-# **Measured cost:** 0.3 min on 2 cores, 0.8 GB of memory at the peak.
+# **Measured cost:** 0.2 min on 2 cores, 0.9 GB of memory at the peak. Core: about 23 minutes of reading, 0.2 of computing. Going further: about 7 and 0.1.
+#
+# In formulas $t$ runs from 1 to $T$ as in the papers, and $\bar\alpha_0 = 1$ is clean data. In code `t` is the index $0..T-1$, one less.
 
 # %%
 import math
 
 import torch
+from torch.testing import assert_close
 
-import diffusion_course as dc
 from diffusion_course import (
-    NoiseSchedule,
-    check,
-    exercise,
+    Explorer,
+    load_dataset,
+    make_generator,
     make_schedule,
+    mixture,
+    p_sample_loop,
     plotting,
     q_sample,
     q_step,
     seed_everything,
     show,
+    show_source,
 )
+from diffusion_course.notebook import Drawing, figure
 
 generator = seed_everything(0)
-# (1, 3, 96, 96) in [-1, 1]
-photo = dc.load_dataset("photos", size=96).images[:1].double()
+photo = load_dataset("photos", size=96).images[:1].double()  # (1, 3, 96, 96)
+linear = make_schedule("linear", 1000)
+
+# %% [markdown]
+# ## Why walk?
+#
+# In lesson 03 a network learns from noisy pictures. For every picture it needs $x_t$ at some random $t$ between 1 and 1,000.
+# The chain of lesson 01 walks there, 500 steps on average, and only the last picture is used. Can you jump?
+#
+# Each step multiplies the picture by $\sqrt{1-\beta}$. Let us walk until 0.6 of the photograph is left. Then a natural guess for the jump is:
+# 0.6 of it is picture, so the other 0.4 is noise.
+
+# %%
+walked, left, steps = photo, 1.0, 0
+while left > 0.6:
+    t = torch.tensor([steps])
+    walked = q_step(walked, t, linear.betas, generator=generator)
+    left *= (1 - linear.betas[steps]).sqrt()
+    steps += 1
+noise = torch.randn(photo.shape, generator=generator, dtype=photo.dtype)
+guess = left * photo + (1 - left) * noise
+print(f"{steps} steps; the photograph is multiplied by {left:.3f}")
+for name, x in (("walk", walked), ("guess", guess)):
+    print(f"{name:>5}: the noise has standard deviation {(x - left * photo).std():.1f}")
+
+# %%
+fig = plotting.image_strip(
+    torch.cat([photo, walked, guess]), scale=2.0,
+    column_labels=["clean", f"{steps} small steps", "guess: 0.6 and 0.4"],
+    title="A jump whose two factors add up to 1 is too clean",
+)
+show(fig, alt=(
+    "Three pictures of a tower: clean; after many small steps, a dark shape under "
+    "coarse noise; after the guessed jump, plainly visible under grain."
+))
+
+# %% [markdown]
+# The guess has half the noise of the walk. The factors of the walk, 0.6 and 0.8, do not add up to 1. Their *squares* do: $0.36 + 0.64 = 1$.
+# This lesson shows that it is so at every $t$.
 
 # %% [markdown]
 # ## Recall
 #
-# 1. One forward step is $q(x_t \mid x_{t-1}) = N\big(\sqrt{1-\beta_t}\,x_{t-1},\ \beta_t I\big)$.
-#    Why is the mean multiplied by $\sqrt{1-\beta_t}$ and not by 1?
+# 1. From lesson 01: one forward step is $q(x_t \mid x_{t-1}) = N\big(\sqrt{1-\beta_t}\,x_{t-1},\ \beta_t I\big)$. Why is $x_{t-1}$ multiplied by $\sqrt{1-\beta_t}$ and not by 1?
 # 2. If $x_{t-1}$ has variance 4 and $\beta_t = 0.5$, what is the variance of $x_t$?
 #
 # <details><summary>Answers</summary>
 #
-# 1. Without the factor every step adds variance and the chain grows without bound. With it,
-#    $\operatorname{Var} x_t = (1-\beta_t)\operatorname{Var} x_{t-1} + \beta_t$, and 1 is the value that stays.
+# 1. Without the factor every step adds variance, and the chain grows without bound. With it, $\operatorname{Var} x_t = (1-\beta_t)\operatorname{Var} x_{t-1} + \beta_t$, and a variance of 1 stays 1.
 # 2. $0.5\cdot 4 + 0.5 = 2.5$: it moves towards 1.
 #
 # </details>
@@ -53,908 +94,532 @@ photo = dc.load_dataset("photos", size=96).images[:1].double()
 # %% [markdown]
 # ## Predict first
 #
-# Lesson 01 walked to $x_t$ in $t$ steps. The pictures below were not walked: each is one line, one draw of noise, at its own $t$. You derive that line in this lesson.
-
-# %%
-thousand = make_schedule("linear", 1000)
-seen = (0, 99, 199, 399, 999)
-strip = q_sample(
-    photo.expand(5, -1, -1, -1), torch.tensor(seen), thousand.alphas_cumprod,
-    generator=generator,
-)
-fig = plotting.image_strip(
-    strip, column_labels=[f"t = {t}" for t in seen], scale=1.3,
-    title="Five noise levels, each reached in one jump",
-)
-show(fig, alt=(
-    "A photograph of a tower at t = 0, 99, 199, 399 and 999 of 1000 steps: "
-    "clean, grainy, very grainy, hardly visible, pure noise."
-))
-
-# %% [markdown]
-# The schedule is the linear one of [Ho et al. 2020](https://arxiv.org/abs/2006.11239) (section 4): $T = 1000$ steps with $\beta$ from
-# $10^{-4}$ to $0.02$. After the last step $x_0$ is multiplied by 0.00635: nothing is left to see.
+# The linear schedule of [Ho et al. 2020](https://arxiv.org/abs/2006.11239) (section 4) takes $T = 1000$ steps, and its $\beta$ rise evenly from $0.0001$ to $0.02$.
+# At the end $x_0$ is multiplied by 0.0064, and nothing of it can be seen. Every step costs time when you sample, and
+# [tiny-diffusion](https://github.com/tanelp/tiny-diffusion), a small project, takes $T = 50$ steps through the same range of $\beta$ unless told otherwise.
 #
-# Many small projects keep the two end values and use fewer steps. **With $T = 50$, by which factor is $x_0$ multiplied at
-# the end?** Write your guess, a number between 0 and 1, in place of `None`. The lesson answers it further down.
+# By which factor is $x_0$ multiplied after those 50 steps? Put your guess, from 0 to 1, into the cell. A later section answers it.
 
 # %%
-my_guess = None
+my_guess = 0.0
 
 # %% [markdown]
 # ## Three steps by hand
 #
-# Take one pixel, $x_0 = 2$, and three steps with $\beta_1 = 0.1$, $\beta_2 = 0.2$, $\beta_3 = 0.5$. Let the three noises drawn be
-# $\epsilon_1 = 1$, $\epsilon_2 = -1$, $\epsilon_3 = 0.5$. Write $\alpha_t = 1 - \beta_t$; here $\alpha = 0.9,\ 0.8,\ 0.5$. The step of lesson 01 is
+# Where do the squares come from? You see it in the smallest case: one pixel $x_0 = 2$, three steps with $\beta = 0.1,\ 0.2,\ 0.5$, and the noises $\epsilon_1 = 1$, $\epsilon_2 = -1$, $\epsilon_3 = 0.5$.
+# Write $\alpha_t = 1 - \beta_t$, here $0.9,\ 0.8,\ 0.5$. The step of lesson 01 is
 #
-# $$ x_t = \sqrt{\alpha_t}\,x_{t-1} + \sqrt{1-\alpha_t}\;\epsilon_t . \tag{02.1} $$
+# $$ x_t = \sqrt{\alpha_t}\,x_{t-1} + \sqrt{1-\alpha_t}\;\epsilon_t \tag{02.1} $$
 #
 # Walk it:
 #
-# $$ x_1 = \sqrt{0.9}\cdot 2 + \sqrt{0.1}\cdot 1 = 1.8974 + 0.3162 = 2.2136 $$
-# $$ x_2 = \sqrt{0.8}\cdot 2.2136 + \sqrt{0.2}\cdot(-1) = 1.9799 - 0.4472 = 1.5327 $$
-# $$ x_3 = \sqrt{0.5}\cdot 1.5327 + \sqrt{0.5}\cdot 0.5 = 1.0838 + 0.3536 = 1.4373 $$
+# $$\begin{aligned}
+# x_1 &= \sqrt{0.9}\cdot 2 + \sqrt{0.1}\cdot 1 = 1.8974 + 0.3162 = 2.2136 \\
+# x_2 &= \sqrt{0.8}\cdot 2.2136 + \sqrt{0.2}\cdot(-1) = 1.9799 - 0.4472 = 1.5327 \\
+# x_3 &= \sqrt{0.5}\cdot 1.5327 + \sqrt{0.5}\cdot 0.5 = 1.0838 + 0.3536 = 1.4373
+# \end{aligned}$$
 #
-# Now put the first line into the second and the second into the third, without numbers for $x_0$ and the noises.
-# Each earlier term is multiplied by the roots of all later $\alpha$:
+# Now put the first line into the second and the second into the third, and keep $x_0$ and the noises as letters.
+# Every term is multiplied by the roots of all later $\alpha$:
 #
 # $$ x_3 = \underbrace{\sqrt{0.9\cdot 0.8\cdot 0.5}}_{\sqrt{0.36}\,=\,0.6}\,x_0
 #  + \underbrace{\sqrt{0.1\cdot 0.8\cdot 0.5}}_{\sqrt{0.04}\,=\,0.2}\,\epsilon_1
 #  + \underbrace{\sqrt{0.2\cdot 0.5}}_{\sqrt{0.1}\,=\,0.3162}\,\epsilon_2
-#  + \underbrace{\sqrt{0.5}}_{0.7071}\,\epsilon_3 . $$
+#  + \underbrace{\sqrt{0.5}}_{0.7071}\,\epsilon_3 $$
 #
-# With the numbers: $0.6\cdot 2 + 0.2 - 0.3162 + 0.3536 = 1.4373$. The same pixel.
-#
-# Look at the squares of the four factors: $0.36$ for $x_0$, and $0.04 + 0.1 + 0.5 = 0.64$ for the noises together. They add up to 1.
-# So $x_3$ is $0.6\,x_0$ plus noise of variance $0.64$, that is $0.8\,\epsilon$ with one standard normal $\epsilon$.
-# Three draws have become one. The rest of this lesson shows that this is no accident of the numbers.
+# The squares of the factors are $0.36$ for $x_0$ and $0.04 + 0.1 + 0.5 = 0.64$ for the three noises. They add up to 1. So $x_3$ is $0.6\,x_0$ plus noise of variance $0.64$,
+# that is, $0.8\,\epsilon$ with a single standard normal $\epsilon$.
 
 # %%
-betas3 = torch.tensor([0.1, 0.2, 0.5], dtype=torch.float64)
-noises = torch.tensor([1.0, -1.0, 0.5], dtype=torch.float64)
+betas = torch.tensor([0.1, 0.2, 0.5], dtype=torch.float64)
+eps = torch.tensor([1.0, -1.0, 0.5], dtype=torch.float64)
 x = torch.full((1, 1), 2.0, dtype=torch.float64)  # (B=1, one pixel)
 for t in range(3):
-    x = q_step(x, torch.tensor([t]), betas3, noises[t].reshape(1, 1))
+    x = q_step(x, torch.tensor([t]), betas, eps[t].reshape(1, 1))
     print(f"x_{t + 1} = {x.item():.4f}")
-by_hand = 0.6 * 2 + 0.2 * noises[0] + 0.1**0.5 * noises[1] + 0.5**0.5 * noises[2]
-torch.testing.assert_close(x.squeeze(), by_hand)
+assert_close(x[0, 0], 0.6 * 2 + 0.2 * eps[0] + 0.1**0.5 * eps[1] + 0.5**0.5 * eps[2])
 
 # %% [markdown]
-# In code `t` is an index from 0 to $T-1$: `t = 0` is the first step of noise, the papers' $t = 1$. The formulas keep the papers' $t$.
-# This holds for the whole course.
-#
 # ## Two noises make one
 #
-# The step from three draws to one needs a fact: if $\epsilon$ and $\epsilon'$ are independent standard normal numbers, then
+# To turn three noises into one, you need a rule for two. If $\epsilon$ and $\epsilon'$ are independent standard normal numbers, then
 #
 # $$\begin{gathered}
 # a\,\epsilon + b\,\epsilon' \quad\text{has the same distribution as}\quad \sqrt{a^2 + b^2}\;\epsilon'' , \\
-# \epsilon''\sim N(0, 1).
+# \epsilon''\sim N(0, 1)
 # \end{gathered} \tag{02.2}$$
 #
-# *Its mean and variance.* The mean is $a\cdot 0 + b\cdot 0 = 0$. The variance is
-# $\mathbb E[(a\epsilon + b\epsilon')^2] = a^2\,\mathbb E[\epsilon^2] + 2ab\,\mathbb E[\epsilon\epsilon'] + b^2\,\mathbb E[\epsilon'^2] = a^2 + b^2$,
-# because independence makes the middle term $\mathbb E[\epsilon]\,\mathbb E[\epsilon'] = 0$.
+# Its mean is 0. Its variance is $E[(a\epsilon + b\epsilon')^2] = a^2 E[\epsilon^2] + 2ab\,E[\epsilon\epsilon'] + b^2 E[\epsilon'^2] = a^2 + b^2$,
+# because independence makes the middle term $E[\epsilon]\,E[\epsilon'] = 0$. And it is normal again: lesson 01 showed that by turning the plane (01.8). For pictures the rule holds pixel by pixel.
 #
-# *That it is normal.* The joint density of $(\epsilon, \epsilon')$ is $\frac{1}{2\pi}e^{-(\epsilon^2 + \epsilon'^2)/2}$. It depends only on the distance from the
-# origin, so turning the plane does not change it. Turn the axes so that the first points along the unit vector $(a, b)/\sqrt{a^2+b^2}$. The coordinate
-# along it is $(a\epsilon + b\epsilon')/\sqrt{a^2+b^2}$, and as one coordinate of the same density it is again $N(0, 1)$. Multiply by $\sqrt{a^2+b^2}$.
-#
-# For pictures (02.2) holds pixel by pixel, because the pixels' noises are independent.
-# What adds is the *variances*, $a^2$ and $b^2$, never the factors $a$ and $b$.
+# So variances add, and the sizes $a$ and $b$ meet at a right angle:
+
+# %% jupyter={"source_hidden": true} tags=["hide-input", "long"]
+drawing = Drawing(7.2, 3.0, "Independent parts add like the sides of a right triangle")
+p, q, r = (1.1, 0.6), (1.96, 0.6), (1.96, 2.23)
+drawing.arrow(p, q, "$a$", heads=False, below=True, kind="noise")
+drawing.arrow(q, r, "$b$", heads=False, kind="noise")
+drawing.arrow(p, r, heads=False)
+drawing.text(0.95, 1.5, r"$\sqrt{a^2+b^2}$")
+drawing.text(1.5, 0.15, "two noises: $0.37^2 + 0.71^2 = 0.80^2$")
+p, q, r = (4.1, 0.6), (5.48, 0.6), (5.48, 2.44)
+arc = torch.linspace(0, math.pi / 2, 60)
+drawing.axes.plot(4.1 + 2.3 * arc.cos(), 0.6 + 2.3 * arc.sin(), color="#999999")
+drawing.arrow((6.4, 0.6), (4.1, 2.9), heads=False, dashed=True, kind="bad")
+drawing.axes.plot(5.48, 0.6 + 2.3 * 0.4, "o", color="#CC79A7")
+drawing.text(5.58, 1.62, "guess", kind="bad", align="left")
+drawing.arrow(p, q, r"$\sqrt{\bar\alpha_t}$", heads=False, below=True, kind="data")
+drawing.arrow(q, r, heads=False, kind="noise")
+drawing.text(5.14, 1.0, r"$\sqrt{1-\bar\alpha_t}$")
+drawing.arrow(p, r, "1", heads=False)
+drawing.text(5.2, 0.15, "picture and noise in $x_t$: $0.6^2 + 0.8^2 = 1$")
+drawing.show(
+    "Left: a right triangle with sides a and b; 0.37 squared and 0.71 squared make "
+    "0.80 squared. Right: a right triangle in a quarter circle of radius 1, its sides "
+    "the factors of picture and noise, 0.6 and 0.8. A dashed straight line, with a dot "
+    "at 0.6 and 0.4, the guess, runs inside the arc."
+)
+
+# %% [markdown]
+# On the left, the noises of the first two steps by hand, together $\sqrt{0.14} = 0.37$, meet the third one. On the right, picture and noise of $x_t$ meet. As $t$ grows, the tip of this triangle moves along the quarter circle,
+# from all picture to all noise. The guess moved along the dashed line, where the noise is too small.
 
 # %% [markdown]
 # ## From one step to t steps
 #
-# Define the running product
+# So far the squares add up to 1 for three particular numbers. To have it for every schedule, define the running product
 #
-# $$ \bar\alpha_t = \alpha_1\alpha_2\cdots\alpha_t = \prod_{s=1}^{t}(1-\beta_s), \qquad \bar\alpha_0 = 1 . \tag{02.3} $$
+# $$ \bar\alpha_t = \alpha_1\alpha_2\cdots\alpha_t, \qquad \bar\alpha_0 = 1 \tag{02.3} $$
 #
 # **Claim** ([Ho et al. 2020](https://arxiv.org/abs/2006.11239), eq. 4). For every $t$, given $x_0$,
 #
-# $$ x_t = \sqrt{\bar\alpha_t}\;x_0 + \sqrt{1-\bar\alpha_t}\;\epsilon, \qquad \epsilon\sim N(0, I). \tag{02.4} $$
+# $$ x_t = \sqrt{\bar\alpha_t}\;x_0 + \sqrt{1-\bar\alpha_t}\;\epsilon, \qquad \epsilon\sim N(0, I) \tag{02.4} $$
 #
-# **Base case**, $t = 1$. Then $\bar\alpha_1 = \alpha_1$, and (02.4) is (02.1) with $t = 1$.
+# **First step.** For $t = 1$ we have $\bar\alpha_1 = \alpha_1$, and (02.4) is (02.1).
 #
-# **Step from $t-1$ to $t$.** Suppose the claim holds for $t-1$:
+# **From $t-1$ to $t$.** Suppose that the claim holds for $t-1$, with some noise $\epsilon'$, and put it into (02.1):
 #
-# $$ x_{t-1} = \sqrt{\bar\alpha_{t-1}}\;x_0 + \sqrt{1-\bar\alpha_{t-1}}\;\epsilon' . $$
+# $$ x_t = \sqrt{\alpha_t}\Big(\sqrt{\bar\alpha_{t-1}}\;x_0 + \sqrt{1-\bar\alpha_{t-1}}\;\epsilon'\Big) + \sqrt{1-\alpha_t}\;\epsilon_t $$
 #
-# Put it into (02.1):
+# Multiply out, and use $\alpha_t\,\bar\alpha_{t-1} = \bar\alpha_t$ in the first term:
 #
-# $$ x_t = \sqrt{\alpha_t}\Big(\sqrt{\bar\alpha_{t-1}}\;x_0 + \sqrt{1-\bar\alpha_{t-1}}\;\epsilon'\Big) + \sqrt{1-\alpha_t}\;\epsilon_t . $$
+# $$ x_t = \sqrt{\bar\alpha_t}\;x_0 + \underbrace{\sqrt{\alpha_t - \bar\alpha_t}}_{a}\;\epsilon' + \underbrace{\sqrt{1-\alpha_t}}_{b}\;\epsilon_t $$
 #
-# Multiply out, and use $\alpha_t\,\bar\alpha_{t-1} = \bar\alpha_t$ on the first term:
+# The noise $\epsilon'$ is made of earlier steps' noises and $\epsilon_t$ is fresh, so they are independent, and (02.2) merges them into one noise of variance $a^2 + b^2 = \alpha_t - \bar\alpha_t + 1 - \alpha_t = 1 - \bar\alpha_t$.
+# This is (02.4). Each $t$ follows from the one before, so the claim holds for all.
 #
-# $$ x_t = \sqrt{\bar\alpha_t}\;x_0 + \underbrace{\sqrt{\alpha_t(1-\bar\alpha_{t-1})}}_{a}\;\epsilon' + \underbrace{\sqrt{1-\alpha_t}}_{b}\;\epsilon_t . $$
-#
-# $\epsilon'$ is made of the noises of steps $1, \dots, t-1$ only, and step $t$ draws $\epsilon_t$ afresh, so the two are independent and (02.2) merges them. Its variance is
-#
-# $$ a^2 + b^2 = \alpha_t - \alpha_t\bar\alpha_{t-1} + 1 - \alpha_t = 1 - \bar\alpha_t . $$
-#
-# So $x_t = \sqrt{\bar\alpha_t}\,x_0 + \sqrt{1-\bar\alpha_t}\,\epsilon$, which is (02.4). Base case and step give it for every $t$. $\blacksquare$
-#
-# The three-step example was $\bar\alpha_3 = 0.36$: the factors 0.6 and 0.8.
-#
-# This is the function of the package. Every lesson after this one calls these lines.
+# Its bare lines, for five levels of the photograph at once:
 
 # %%
-dc.show_source(q_sample)
-
-# %% [markdown]
-# ### What the jump does not give you
-#
-# (02.4) is the distribution of one $x_t$. It is not a path. The $\epsilon$ in $x_2$ and the $\epsilon$ in $x_1$ are different mixtures of the
-# steps' noises. If you use one $\epsilon$ for all $t$, each $x_t$ is right on its own and the sequence is wrong.
-#
-# From (02.1), the part of $x_2$ that comes from the noise in $x_1$ is $\sqrt{\alpha_2}$ times that noise. So
-# $\operatorname{Cov}(x_1, x_2 \mid x_0) = \sqrt{\alpha_2}\,(1-\bar\alpha_1)$, and the correlation is this over the two standard deviations:
-# $\sqrt{0.8}\cdot 0.1/\sqrt{0.1\cdot 0.28} = 0.535$ in the example. One $\epsilon$ for both gives 1.
+t = torch.tensor([0, 99, 199, 399, 999])
+x0 = photo.expand(5, 3, 96, 96)
+noise = torch.randn(x0.shape, generator=generator, dtype=x0.dtype)
+alpha_bar = (1 - linear.betas).cumprod(0)[t].reshape(5, 1, 1, 1)
+xt = alpha_bar.sqrt() * x0 + (1 - alpha_bar).sqrt() * noise
+assert_close(xt, q_sample(x0, t, linear.alphas_cumprod, noise))
 
 # %%
-alphas_cumprod3 = (1 - betas3).cumprod(0)
-x0 = torch.full((50_000, 1), 2.0, dtype=torch.float64)
-first = torch.zeros(50_000, dtype=torch.long)
-second = torch.ones(50_000, dtype=torch.long)
-x1 = q_step(x0, first, betas3, generator=generator)
-x2 = q_step(x1, second, betas3, generator=generator)
-walked = torch.corrcoef(torch.cat([x1, x2], dim=1).T)[0, 1]
-one_noise = dc.process.noise_like(x0, generator)
-same = [q_sample(x0, t, alphas_cumprod3, one_noise) for t in (first, second)]
-jumped = torch.corrcoef(torch.cat(same, dim=1).T)[0, 1]
-print(
-    f"correlation of x_1 and x_2: walked {walked:.2f}, one noise for both {jumped:.2f}"
-)
-torch.testing.assert_close(walked, torch.tensor(0.5345).double(), atol=0.02, rtol=0)
-
-# %% [markdown]
-# ## A thousand kernels against one jump
-#
-# Check (02.4) without its proof. A kernel maps a Gaussian with mean $m$ and covariance $C$ to one with mean $\sqrt{1-\beta}\,m$ and covariance
-# $(1-\beta)\,C + \beta I$. Start from a point ($m = x_0$, $C = 0$) and apply all 1000 kernels, one after another, to both. No product
-# $\bar\alpha$ appears in this loop.
-
-# %%
-def compose(betas, x0, sign=1):
-    """Push mean (D,) and covariance (D, D) of a point through every kernel in turn."""
-    mean, covariance = x0.clone(), torch.zeros(len(x0), len(x0), dtype=x0.dtype)
-    identity = torch.eye(len(x0), dtype=x0.dtype)
-    for beta in betas:
-        mean = (1 - beta).sqrt() * mean
-        covariance = (1 - beta) * covariance + sign * beta * identity
-    return mean, covariance
-
-
-point = torch.tensor([1.0, -2.0, 0.5], dtype=torch.float64)
-
-# %%
-for name in ("linear", "scaled_linear", "cosine", "sigmoid"):
-    schedule = make_schedule(name)
-    for steps in (1, 300, 1000):
-        mean, covariance = compose(schedule.betas[:steps], point)
-        alpha_bar = schedule.alphas_cumprod[steps - 1]
-        torch.testing.assert_close(mean, alpha_bar.sqrt() * point)
-        torch.testing.assert_close(
-            covariance, (1 - alpha_bar) * torch.eye(3, dtype=torch.float64)
-        )
-    print(f"{name:>13}: 1, 300 and 1000 kernels agree with the jump")
-
-# %% [markdown]
-# A check is worth something if it can fail. Change one sign, so that each kernel removes variance where it should add it:
-
-# %%
-linear = make_schedule("linear")
-try:
-    _, covariance = compose(linear.betas, point, sign=-1)
-    torch.testing.assert_close(
-        covariance, (1 - linear.alphas_cumprod[-1]) * torch.eye(3, dtype=torch.float64)
-    )
-except AssertionError as error:
-    print("caught:", str(error).splitlines()[0])
-
-# %% [markdown]
-# Now with random numbers: 20,000 copies of one pixel $x_0 = 1.5$, walked through 40 steps, against 20,000 jumps. The mean of
-# 20,000 draws with standard deviation $\sigma$ is off by about $\sigma/\sqrt{20000}$, its variance by about $\sigma^2\sqrt{2/20000}$; allow four times that.
-
-# %%
-short = make_schedule("linear", 100, beta_start=1e-3, beta_end=0.2)
-x0 = torch.full((20_000, 1), 1.5, dtype=torch.float64)
-walk = x0
-for t in range(40):
-    walk = q_step(walk, torch.full((20_000,), t), short.betas, generator=generator)
-jump = q_sample(
-    x0, torch.full((20_000,), 39), short.alphas_cumprod, generator=generator
-)
-
-# %%
-alpha_bar = short.alphas_cumprod[39].item()
-mean, std = 1.5 * alpha_bar**0.5, (1 - alpha_bar) ** 0.5
-for name, x in (("walk", walk), ("jump", jump)):
-    assert abs(x.mean().item() - mean) < 4 * std / 20_000**0.5, name
-    assert abs(x.var().item() - std**2) < 4 * std**2 * (2 / 20_000) ** 0.5, name
-    print(
-        f"{name}: mean {x.mean():.2f}, standard deviation {x.std():.2f}  (formula: "
-        f"{mean:.2f}, {std:.2f})"
-    )
-
-# %%
-grid = torch.linspace(-2.5, 4, 200).double()
-density = torch.distributions.Normal(mean, std).log_prob(grid).exp()
-fig = plotting.histogram_against_density(
-    {"40 small steps": walk[:, 0], "one jump": jump[:, 0]},
-    grid, {"40 small steps": density, "one jump": density},
-    xlabel="$x_{40}$", title="Walking and jumping give one distribution",
+fig = plotting.image_strip(
+    xt, column_labels=[f"t = {i}" for i in t.tolist()], scale=1.3,
+    title="Five noise levels, each reached in one jump",
 )
 show(fig, alt=(
-    f"Two histograms of 20,000 values under the same bell curve, mean {mean:.2f}, "
-    f"standard deviation {std:.2f}. The left one comes from 40 small steps, "
-    "the right one from one jump; they look alike."
+    "A photograph of a tower at t = 0, 99, 199, 399 and 999 of 1,000 steps: "
+    "clean, grainy, very grainy, a dark shape in noise, pure noise."
 ))
+show_source(q_sample)
 
 # %% [markdown]
-# The jump costs one draw, the walk forty. Training uses the jump: it picks a random $t$ for each picture and never walks.
+# The package's version checks its arguments, draws the noise if you give none, and is otherwise this.
+#
+# **What a jump does not give you** is a path. The noise in $x_2$ is $\sqrt{\alpha_2}$ times the noise in $x_1$ plus a fresh part. If you jump to both with the same $\epsilon$, each is right and the pair is wrong.
+# In the example $\operatorname{Cov}(x_1, x_2 \mid x_0) = \sqrt{\alpha_2}\,(1-\bar\alpha_1)$, so the correlation is $\sqrt{0.8}\cdot 0.1/\sqrt{0.1\cdot 0.28} = 0.535$. With one $\epsilon$ it is 1.
+
+# %%
+table = (1 - betas).cumprod(0)
+x0 = torch.full((50_000, 1), 2.0, dtype=torch.float64)
+first, second = torch.zeros(50_000).long(), torch.ones(50_000).long()
+x1 = q_step(x0, first, betas, generator=generator)
+x2 = q_step(x1, second, betas, generator=generator)
+one = torch.randn(x0.shape, generator=generator, dtype=x0.dtype)
+y1, y2 = q_sample(x0, first, table, one), q_sample(x0, second, table, one)
+for name, a, b in (("walked", x1, x2), ("jumped with one noise", y1, y2)):
+    correlation = torch.corrcoef(torch.cat([a, b], dim=1).T)[0, 1]
+    print(f"{name}: correlation of x_1 and x_2 {correlation:.2f}")
+
+# %% [markdown]
+# ## A thousand steps against one jump
+#
+# A proof can hold a mistake, so we check it by another route. Take the step of lesson 01 literally: it multiplies the factor on $x_0$ by $\sqrt{1-\beta}$,
+# and turns the variance of the noise into $(1-\beta)$ times itself plus $\beta$. Do this up to 999 times and compare with (02.4) and with three mistakes.
+
+# %%
+def all_steps(betas):  # the factor on x_0, the variance of the noise
+    factor, variance = torch.tensor([1.0, 0.0], dtype=torch.float64)
+    for beta in betas:
+        factor, variance = (1 - beta).sqrt() * factor, (1 - beta) * variance + beta
+    return factor, variance
+
+
+def verdict(claim):  # claim(n): the factors on x_0 and on the noise after n steps
+    for n in (1, 2, 10, 300, 999):
+        factor, variance = all_steps(linear.betas[:n])
+        for said, true in zip(claim(n), (factor, variance.sqrt()), strict=True):
+            if not torch.isclose(said, true, rtol=1e-9):
+                return f"wrong at step {n}: {said:.5f} instead of {true:.5f}"
+    return "agrees at steps 1, 2, 10, 300 and 999"
+
+
+# %%
+abar = linear.alphas_cumprod
+claims = {
+    "(02.4)": lambda n: (abar[n - 1].sqrt(), (1 - abar[n - 1]).sqrt()),
+    "the guess": lambda n: (abar[n - 1].sqrt(), 1 - abar[n - 1].sqrt()),
+    "no root on the noise": lambda n: (abar[n - 1].sqrt(), 1 - abar[n - 1]),
+    "one index too far": lambda n: (abar[n].sqrt(), (1 - abar[n]).sqrt()),
+}
+for name, claim in claims.items():
+    print(f"{name:>20}: {verdict(claim)}")
 
 # %% [markdown]
 # ## Signal-to-noise ratio
 #
-# Two numbers describe $x_t$: the factor $\sqrt{\bar\alpha_t}$ on the signal and $\sqrt{1-\bar\alpha_t}$ on the noise. Their squares add up to 1, so one number is enough.
-# For data of variance 1 the signal part has variance $\bar\alpha_t$, the noise part $1-\bar\alpha_t$. Their ratio is the signal-to-noise ratio
+# "Step 400" tells nobody how noisy a picture is, because it depends on the schedule. A better name for a level is the ratio of the two variances in (02.4), for data of variance 1
 # ([Kingma et al. 2021](https://arxiv.org/abs/2107.00630)):
 #
-# $$ \mathrm{SNR}(t) = \frac{\bar\alpha_t}{1-\bar\alpha_t}, \qquad \bar\alpha_t = \frac{\mathrm{SNR}(t)}{1+\mathrm{SNR}(t)} . \tag{02.5} $$
+# $$ \mathrm{SNR}(t) = \frac{\bar\alpha_t}{1-\bar\alpha_t}, \qquad \bar\alpha_t = \frac{\mathrm{SNR}(t)}{1+\mathrm{SNR}(t)} \tag{02.5} $$
 #
-# The second form is the first one solved for $\bar\alpha_t$. Divide (02.4) by $\sqrt{\bar\alpha_t}$ to see what the ratio means:
+# The second form is the first one, solved for $\bar\alpha_t$. Our level with the factors 0.6 and 0.8 has an SNR of $0.36/0.64 = 0.56$. To see what the ratio means, divide (02.4) by $\sqrt{\bar\alpha_t}$:
 #
-# $$ \frac{x_t}{\sqrt{\bar\alpha_t}} = x_0 + \sigma_t\,\epsilon, \qquad \sigma_t = \sqrt{\frac{1-\bar\alpha_t}{\bar\alpha_t}} = \mathrm{SNR}(t)^{-1/2} . \tag{02.6} $$
+# $$ \frac{x_t}{\sqrt{\bar\alpha_t}} = x_0 + \sigma_t\,\epsilon, \qquad \sigma_t = \sqrt{\frac{1-\bar\alpha_t}{\bar\alpha_t}} = \mathrm{SNR}(t)^{-1/2} \tag{02.6} $$
 #
-# Up to a known factor, $x_t$ is the clean picture plus noise of size $\sigma_t$, and $\sigma_t$ depends on the SNR alone.
-# Two schedules that have the same SNR, at whatever $t$, show the same picture at the same noise. **A schedule chooses only when each SNR is reached.**
-#
-# Check (02.6) on the photograph: $\mathrm{SNR} = 4$ means $\sigma = 0.5$. Take the noise out again and measure it.
-
-# %%
-# (02.5): a table with one entry
-alpha_bar = torch.tensor([4 / (1 + 4)], dtype=torch.float64)
-xt = q_sample(photo, torch.tensor([0]), alpha_bar, generator=generator)
-residue = xt / alpha_bar.sqrt() - photo
-print(
-    f"SNR {dc.snr(alpha_bar).item():.1f}: the noise on the photograph has standard "
-    f"deviation {residue.std():.3f}"
-)
-torch.testing.assert_close(residue.std(), torch.tensor(0.5).double(), rtol=0.02, atol=0)
+# Up to a factor that you know, $x_t$ is the clean picture under noise of size $\sigma_t$. So whatever anybody can see in $x_t$, or learn from it, depends on the SNR alone. What a schedule decides is when each SNR comes, and how far the SNR falls.
 
 # %% [markdown]
 # ## Four schedules
 #
-# Write $u = \frac{t-1}{T-1}$, which runs from 0 at the first step to 1 at the last.
+# You will meet four schedules by name, and you should be able to compare them.
 #
-# | name | definition | where it comes from |
+# | name | definition | from |
 # |---|---|---|
-# | `linear` | $\beta_t = \beta_{\min} + u\,(\beta_{\max} - \beta_{\min})$, from $10^{-4}$ to $0.02$ | [Ho et al. 2020](https://arxiv.org/abs/2006.11239), section 4 |
-# | `scaled_linear` | $\beta_t = \big(\sqrt{\beta_{\min}} + u\,(\sqrt{\beta_{\max}} - \sqrt{\beta_{\min}})\big)^2$, from $0.00085$ to $0.012$ | the code and configuration of [latent diffusion](https://arxiv.org/abs/2112.10752) and Stable Diffusion, where it is called "linear"; diffusers named it |
-# | `cosine` | $\bar\alpha_t = f(t)/f(0)$, $f(t) = \cos^2\!\big(\frac{t/T + s}{1+s}\cdot\frac{\pi}{2}\big)$, $s = 0.008$; $\beta_t = \min(1 - \bar\alpha_t/\bar\alpha_{t-1},\ 0.999)$ | [Nichol & Dhariwal 2021](https://arxiv.org/abs/2102.09672), eq. 17 |
-# | `sigmoid` | $\beta_t = \beta_{\min} + (\beta_{\max}-\beta_{\min})\,\frac{1}{1+e^{-(12u-6)}}$ with the same $10^{-4}$ and $0.02$, which it nearly reaches | the code of [GeoDiff](https://arxiv.org/abs/2203.02923); "sigmoid" in diffusers |
+# | `linear` | $\beta_t$ evenly spaced, $0.0001$ to $0.02$ | [Ho et al. 2020](https://arxiv.org/abs/2006.11239), section 4 |
+# | `scaled_linear` | $\sqrt{\beta_t}$ evenly spaced, $\beta_t$ from $0.00085$ to $0.012$ | code of [latent diffusion](https://arxiv.org/abs/2112.10752) and Stable Diffusion |
+# | `cosine` | $\bar\alpha_t = f(t)/f(0)$, $f(t) = \cos^2\big(\frac{t/T + 0.008}{1.008}\cdot\frac{\pi}{2}\big)$, $\beta_t \le 0.999$ | [Nichol & Dhariwal 2021](https://arxiv.org/abs/2102.09672), eq. 17 |
+# | `sigmoid` | $\beta_t$ on a logistic curve, $0.0001$ to $0.02$ | code of [GeoDiff](https://arxiv.org/abs/2203.02923) |
 #
-# Three of them choose the $\beta_t$ and take whatever $\bar\alpha_t$ comes out. The cosine schedule starts from the other end: it chooses
-# the curve of $\bar\alpha_t$ and computes the steps from it. From (02.3), $\bar\alpha_t = \alpha_t\,\bar\alpha_{t-1}$, so
+# Three of them choose the $\beta_t$. The cosine schedule chooses the curve of $\bar\alpha_t$ instead, and since $\bar\alpha_t = \alpha_t\bar\alpha_{t-1}$, its steps follow from
 #
-# $$ \beta_t = 1 - \frac{\bar\alpha_t}{\bar\alpha_{t-1}} . \tag{02.7} $$
-#
-# Two details of the cosine schedule have reasons. The offset $s$ keeps the first steps from being too small: the authors chose it so that
-# $\sqrt{\beta_1}$ is slightly below the distance $1/127.5$ between two grey values. The cap 0.999 stops the last step, where $f(T) = 0$ would give $\beta_T = 1$.
-# A name is not a definition: another "sigmoid" schedule defines $\bar\alpha_t$ itself by a logistic curve ([Jabri et al. 2022](https://arxiv.org/abs/2212.11972)).
+# $$ \beta_t = 1 - \frac{\bar\alpha_t}{\bar\alpha_{t-1}} \tag{02.7} $$
 
 # %%
-cosine = make_schedule("cosine")
-print(
-    f"cosine, T = 1000: sqrt(beta_1) = {cosine.betas[0].sqrt():.5f}, "
-    f"one grey value = {1 / 127.5:.5f}"
-)
-u = torch.arange(1001).double() / 1000  # t / T
-curve = torch.cos((u + 0.008) / 1.008 * math.pi / 2) ** 2
-torch.testing.assert_close(cosine.alphas_cumprod[:-1], (curve / curve[0])[1:-1])
-print(
-    f"without the cap, the last beta would be {1 - curve[-1] / curve[-2]:.3f}; "
-    f"it is {cosine.betas[-1]:.3f}"
-)
-
-# %%
-names = ("linear", "scaled_linear", "cosine", "sigmoid")
+names = ["linear", "scaled_linear", "cosine", "sigmoid"]
 schedules = {name: make_schedule(name) for name in names}
-steps = torch.arange(1000)
-fig = plotting.lines(
-    steps, {name: s.betas for name, s in schedules.items()},
-    xlabel="index t", ylabel=r"$\beta_t$", logy=True,
-    title="How much noise each step adds: the cosine schedule ends in large steps",
-)
+fig, axes = figure(7.4, 3.0, 1, 2)
+for name, s in schedules.items():
+    axes[0].plot(s.alphas_cumprod.sqrt(), label=name)
+    axes[1].plot(s.snr.log())
+    half = int((s.alphas_cumprod.sqrt() > 0.5).sum())
+    first, last = s.snr[[0, -1]].log()
+    print(f"{name:>13}: factor 0.5 at t = {half}, log-SNR {first:.1f} to {last:.1f}")
+axes[0].set(xlabel="index t", ylabel=r"factor on $x_0$, $\sqrt{\bar\alpha_t}$")
+axes[1].set(xlabel="index t", ylabel="log-SNR (natural)")
+axes[0].set_title("They lose the picture at different t ...", loc="left")
+axes[1].set_title("... and end at three levels of noise", loc="left")
+axes[0].legend(loc="lower left")
 show(fig, alt=(
-    "Four curves of beta over t on a logarithmic axis. Linear rises from 0.0001 "
-    "and sigmoid from 0.00015, both to 0.02, scaled linear from 0.00085 to 0.012, "
-    "cosine from 0.00004 through 0.003 in the middle to 0.999 at the end."
-))
-
-# %%
-fig = plotting.lines(
-    steps, {name: s.alphas_cumprod.sqrt() for name, s in schedules.items()},
-    xlabel="index t", ylabel=r"factor on $x_0$, $\sqrt{\bar\alpha_t}$",
-    title="Half of the factor is gone at t = 368 or at t = 664, "
-          "as the schedule decides",
-)
-half = {
-    name: int((s.alphas_cumprod.sqrt() > 0.5).sum()) for name, s in schedules.items()
-}
-show(fig, alt=(
-    "Four falling curves of the factor on x_0 from 1 towards 0. "
-    "They pass one half at t = "
-    + ", ".join(f"{t} ({name})" for name, t in half.items())
-    + "."
-))
-
-# %%
-fig = plotting.lines(
-    steps, {name: s.snr.log() for name, s in schedules.items()}, xlabel="index t",
-    ylabel="log SNR (natural)", title="In log-SNR the ends of the schedules part",
-)
-show(fig, alt=(
-    "Four falling curves of log-SNR. "
-    "They start between 7 (scaled linear) and 10 (cosine) and cross zero "
-    f"between t = {min(int((s.snr > 1).sum()) for s in schedules.values())} "
-    f"and t = {max(int((s.snr > 1).sum()) for s in schedules.values())}. "
-    "At the end scaled linear reaches -5.4, linear and sigmoid -10.1, "
-    "cosine -19.8 after a steep last stretch."
+    "Two panels with four falling curves. Left, the factor on x_0: linear falls first, "
+    "cosine last. Right, log-SNR: all start between 7 and 10; at the end scaled linear "
+    "is at -5, linear and sigmoid at -10, cosine plunges to -20."
 ))
 
 # %% [markdown]
-# The same SNR comes at different $t$. Pick four ratios, find in each schedule the step that is closest, and add the same noise to the photograph.
+# Between log-SNR 7.1 and $-5.4$ all four pass through the same levels, and at equal SNR they show the same picture. At the ends they part.
+#
+# **Task.** Each of the eight digits below is a 3 or an 8. Start at the noisy end and move $t$ down until you can name them all. Note $t$ and the SNR. Do the same for another schedule. Which of the two is the same?
 
 # %%
-levels = [10.0, 1.0, 0.1, 0.01]
-near = {
-    name: [int((s.snr.log() - math.log(level)).abs().argmin()) for level in levels]
-    for name, s in schedules.items()
-}
-print(f"{'SNR':>13} " + " ".join(f"{level:>6g}" for level in levels))
-for name in names:
-    print(f"{name:>13} " + " ".join(f"{t:>6d}" for t in near[name]))
+random = make_generator(5)
+digits = load_dataset("digits", size=16, split="test")
+either = ((digits.labels == 3) | (digits.labels == 8)).nonzero()[:, 0]
+chosen = either[torch.randperm(len(either), generator=random)[:8]]
+hidden = digits.images[chosen].double()  # (8, 1, 16, 16)
+hidden_noise = torch.randn(hidden.shape, generator=random, dtype=hidden.dtype)
 
-# %%
-noise = dc.process.noise_like(photo, generator)
-rows = [
-    torch.cat([
-        q_sample(photo, torch.tensor([t]), s.alphas_cumprod, noise) for t in near[name]
-    ])
-    for name, s in schedules.items()
-]
-worst = max((row - rows[0]).abs().max().item() for row in rows)
-labels = [f"SNR {level:g}" for level in levels]
-fig = plotting.image_strip(
-    rows, column_labels=labels, row_labels=names, scale=1.1,
-    title="Equal SNR, equal picture, whatever the schedule",
-)
-show(fig, alt=(
-    "A photograph of a building under four schedules (rows) at SNR 10, 1, 0.1 and "
-    "0.01 (columns). Within a column the pictures look alike. At SNR 10 it is grainy, "
-    "at 1 the shapes stand, at 0.1 large shapes can be guessed, at 0.01 it is noise."
-))
-print(
-    f"largest difference of a pixel within a column: {worst:.2f} (the steps do not hit "
-    "the SNR exactly)"
-)
+
+def look(t, schedule):
+    s = schedules[schedule]
+    xt = q_sample(hidden, torch.full((8,), t), s.alphas_cumprod, hidden_noise)
+    title = f"3 or 8? {schedule}, t = {t}, SNR {s.snr[t]:.3g}"
+    fig = plotting.image_grid(xt, columns=8, title=title)
+    return fig, f"Eight digits in hidden order, each a 3 or an 8. {title}."
+
+
+Explorer(look, t=range(9, 1000, 30), schedule=names, start={"t": 699})
 
 # %% [markdown]
-# Does the choice matter, then? To the data no: every schedule passes through the same pictures. To training and sampling yes, because both spend
-# their effort evenly over $t$. A schedule that rushes through an SNR gives the network few examples there, and the sampler few steps. Which SNR deserve
-# the effort is an empirical matter and depends on the size of the pictures ([Chen 2023](https://arxiv.org/abs/2301.10972)). Nothing here proves one schedule best.
+# <details><summary>Answer</summary>
+#
+# They are 8 8 3 3 3 3 3 3. We can name them all at an SNR of about 3, and that comes at $t = 159$ (linear), 189 (scaled linear), 309 (cosine) and 339 (sigmoid). So the SNR is the same and the $t$ is not. Your SNR may be another one: it depends on your eyes and on this draw of the noise.
+#
+# </details>
+#
+# **A judge without eyes.** Eyes tire, so let Bayes' rule look. Pretend that the training digits $x^{(k)}$ are all the digits there are. By (02.4) $x_t$ is then a Gaussian around one of the $\sqrt{\bar\alpha_t}\,x^{(k)}$, and
+#
+# $$p(k \mid x_t) \propto \exp\left(-\frac{\lVert x_t - \sqrt{\bar\alpha_t}\,x^{(k)} \rVert^2}{2\,(1-\bar\alpha_t)}\right) \tag{02.8}$$
+#
+# The judge adds these probabilities up over the 3s and over the 8s, and names the larger sum. It gets test digits that it has never seen.
+
+# %%
+def threes_and_eights(split):
+    data = load_dataset("digits", split=split)
+    keep = (data.labels == 3) | (data.labels == 8)
+    return data.images[keep].flatten(1).double(), data.labels[keep] == 8
+
+
+train_x, train_8 = threes_and_eights("train")
+test_x, test_8 = (v.repeat_interleave(4, 0) for v in threes_and_eights("test"))
+
+
+def says_8(xt, alpha_bar):
+    distance = torch.cdist(xt, alpha_bar.sqrt() * train_x)  # (N, K)
+    p = (-(distance**2) / (2 * (1 - alpha_bar))).softmax(1)
+    return p[:, train_8].sum(1) > 0.5
+
+
+def accuracy(s, t, random):
+    xt = q_sample(
+        test_x, torch.full((len(test_x),), t), s.alphas_cumprod, generator=random
+    )
+    return (says_8(xt, s.alphas_cumprod[t]) == test_8).double().mean().item()
+
+
+# %%
+fig, axes = figure(7.4, 2.9, 1, 2, sharey=True)
+indices, error = list(range(19, 1000, 70)), 0.0
+for i, (name, s) in enumerate(schedules.items()):
+    random = make_generator(i)
+    runs = torch.tensor([[accuracy(s, t, random) for t in indices] for _ in range(5)])
+    error = max(error, runs.std(0).max() / 5**0.5)
+    axes[0].plot(indices, runs.mean(0), label=name)
+    axes[1].semilogx(s.snr[indices], runs.mean(0), ".", markersize=8)
+axes[0].set(xlabel="index t", ylabel="share of right answers")
+axes[1].set(xlabel="SNR", xlim=(1e-4, 1e3))
+axes[0].set_title("The judge against t: four curves", loc="left")
+axes[1].set_title("Against the SNR: one curve", loc="left")
+axes[0].legend(loc="lower left")
+show(fig, alt=(
+    "Share of right answers of the judge, between 1 and one half. Against t, four "
+    "separate falling curves. Against the SNR the four sets of points make one curve: "
+    "about one half below 0.001, three quarters near 0.2, 1 above 5."
+))
+print(f"a point: five runs over {len(test_x)} noisy digits, error <= {error:.3f}")
+
+# %% [markdown]
+# Does the schedule matter, then? For what can be seen at a level it does not. For training and sampling it does, because both spend their effort evenly over $t$: a schedule that
+# rushes through an SNR gives the network few examples of it. Which SNR deserve the effort is an empirical matter, and larger pictures need more noise before they disappear ([Chen 2023](https://arxiv.org/abs/2301.10972)).
 
 # %% [markdown]
 # ## The same betas, fewer steps
 #
-# Now your prediction. Take the logarithm of the factor on $x_0$; the product becomes a sum, and $\log(1-\beta)\approx-\beta$ for small $\beta$:
+# What becomes of a schedule that is used with another $T$? You predicted it; here is the answer. Take the logarithm of the last factor. The product becomes a sum, $\log(1-\beta)\approx-\beta$ for small $\beta$, and an evenly spaced list sums to its length times the mean of its ends:
 #
-# $$\begin{aligned}
-# \log\sqrt{\bar\alpha_T} &= \tfrac12\sum_{t=1}^{T}\log(1-\beta_t) \approx -\tfrac12\sum_{t=1}^{T}\beta_t \\
-# &= -\tfrac{T}{2}\cdot\frac{\beta_{\min}+\beta_{\max}}{2} \quad\text{(linear)}.
-# \end{aligned} \tag{02.8}$$
+# $$ \log\sqrt{\bar\alpha_T} = \tfrac12\sum_{t=1}^{T}\log(1-\beta_t) \approx -\tfrac12\sum_{t=1}^{T}\beta_t = -\tfrac{T}{2}\cdot 0.01005 \tag{02.9} $$
 #
-# The sum of an evenly spaced list is its length times the mean of its ends. With $10^{-4}$ and $0.02$ the mean is $0.01005$, so $T = 1000$ gives about
-# $e^{-5.03} = 0.0066$. With $T = 50$ the exponent is twenty times smaller: $e^{-0.251} = 0.778$.
+# With $T = 1000$ this gives $e^{-5.03} = 0.0066$. With $T = 50$ the exponent is twenty times smaller: $e^{-0.25} = 0.78$.
 
 # %%
-left = {
-    T: make_schedule("linear", T).alphas_cumprod[-1].sqrt().item()
-    for T in (1000, 300, 200, 50)
-}
+short = {T: make_schedule("linear", T) for T in (1000, 300, 200, 50)}
+left = {T: s.alphas_cumprod[-1].sqrt().item() for T, s in short.items()}
 for T, factor in left.items():
-    print(
-        f"T = {T:>4}: sqrt(abar_T) = {factor:.4f}   (02.8) gives "
-        f"{math.exp(-T / 2 * 0.01005):.4f}"
-    )
-if my_guess is None:
-    print("You made no guess: write a number into my_guess above and run on.")
-else:
-    print(
-        f"You guessed {my_guess:g}; it is {left[50]:.2f}.",
-        "Close." if abs(my_guess - left[50]) < 0.1 else "Compare (02.8).",
-    )
-
-# %%
-endings = {f"linear, T = {T}": make_schedule("linear", T) for T in (1000, 300, 200, 50)}
+    by_sum = math.exp(-T / 2 * 0.01005)
+    print(f"T = {T:>4}: factor {factor:.4f}, by (02.9) {by_sum:.4f}")
+print(f"You guessed {my_guess:g}; it is {left[50]:.2f}.")
+start = torch.randn(photo.shape, generator=generator, dtype=photo.dtype)
 ends = [
-    q_sample(photo, torch.tensor([s.num_train_timesteps - 1]), s.alphas_cumprod, noise)
-    for s in endings.values()
+    q_sample(photo, torch.tensor([T - 1]), s.alphas_cumprod, start)
+    for T, s in short.items()
 ]
-titles = [f"T = {T}: {factor:.4f}" for T, factor in left.items()]
 fig = plotting.image_grid(
-    torch.cat([*ends, noise]),
-    columns=5, titles=[*titles, "start of sampling"], scale=1.4,
-    title=r"The last step of the same $\beta$ range: with T = 50 the "
-          r"photograph is all there",
+    torch.cat([*ends, start]), columns=5, scale=1.4,
+    titles=[*(f"T = {T}: {factor:.2g}" for T, factor in left.items()), "sampling"],
+    title="The end of the chain: with T = 50 the photograph is still there",
 )
 show(fig, alt=(
-    "Five pictures. At the end of 1000 steps only noise is seen; with 300 and with "
+    "Five pictures. At the end of 1,000 steps only noise is seen; with 300 and with "
     "200 steps a tower shows faintly, with 50 the photograph is plain under its grain. "
     "The fifth picture, pure noise, is where sampling starts."
 ))
 
 # %% [markdown]
-# Sampling starts from $N(0, I)$. That is right only if the chain ends there. With $T = 50$ the network has never seen pure noise at its last step:
-# it has seen the photograph times 0.78 plus noise of size 0.63. Given pure noise it takes the noise for a picture.
+# Sampling starts from $N(0, I)$, the fifth picture. A network trained with $T = 50$ has never seen that at its last step. It has seen 0.78 of a photograph, and takes the noise for one.
 #
-# How much does it cost? Use data for which the best possible network is known: a mixture of two blobs, 30 % left and 70 % right. `mixture.model` is
-# that network, and `p_sample_loop` is the sampler that lesson 04 derives; here it is a black box. Any error below comes from schedule and sampler, not from the network.
+# What does that cost? Two blobs, 30 % of the points left and 70 % right, have a network that is exactly right, `pair.model`. The sampler of lesson 04, a black box here, draws five times 2,000 points for each schedule.
+# Two repairs take part. One multiplies the betas by $1000/T = 20$, so that the sum in (02.9) stays what it was; it needs $T > 20$, so that the last beta stays below 1. The other is the cosine schedule: its curve depends on $t/T$ only, so it ends at the same place for every $T$, up to the cap.
 
 # %%
-pair = dc.mixture("pair")
-
-
-def draw(schedule, n=4000, **options):
-    """Sample n points with the exact network of `pair` under a schedule."""
-    tables = schedule.betas, schedule.alphas, schedule.alphas_cumprod
-    model = pair.model(schedule.alphas_cumprod)
-    return dc.p_sample_loop(
-        model, (n, 2), *tables,
-        dtype=torch.float64, generator=dc.make_generator(1), **options,
-    )
-
-
-# %%
-reused = make_schedule("linear", 50)
-scaled = make_schedule(
-    "linear", 50, beta_start=1e-4 * 1000 / 50, beta_end=0.02 * 1000 / 50
-)
+pair = mixture("pair")
+reused = short[50]
 fifty = {
-    "linear, reused": reused,
-    "linear, scaled": scaled,
+    "betas reused": reused,
+    "betas times 20": make_schedule("linear", 50, beta_start=0.002, beta_end=0.4),
     "cosine": make_schedule("cosine", 50),
 }
-points = {"data": pair.sample(4000, generator=generator)} | {
-    name: draw(s) for name, s in fifty.items()
-}
-for name, p in points.items():
-    end = (
-        f", sqrt(abar_T) = {fifty[name].alphas_cumprod[-1].sqrt():.4f}"
-        if name in fifty
-        else ""
+
+
+def draw(s, seed, **options):
+    return p_sample_loop(
+        pair.model(s.alphas_cumprod), (2000, 2), s.betas, s.alphas, s.alphas_cumprod,
+        dtype=torch.float64, generator=make_generator(seed), **options,
     )
-    print(f"{name:>15}: {(p[:, 0] > 0).double().mean():.2f} in the right blob{end}")
+
+
+runs = {name: [draw(s, seed) for seed in range(5)] for name, s in fifty.items()}
+end = pair.at(reused.alphas_cumprod[-1].item())  # the distribution of x_T
+starts = [end.sample(2000, generator=make_generator(9 + i)) for i in range(5)]
+runs["reused, from q(x_T)"] = [draw(reused, i, x_init=x) for i, x in enumerate(starts)]
 
 # %%
+for name, clouds in runs.items():
+    share = torch.tensor([(x[:, 0] > 0).double().mean().item() for x in clouds])
+    x = torch.cat(clouds)
+    blob = x - pair.means[torch.cdist(x, pair.means).argmin(1)]
+    print(
+        f"{name:>19}: {share.mean():.3f} in the right blob (sd {share.std():.3f}), "
+        f"size of a blob {blob.std():.3f}"
+    )
+print("               data: 0.7   in the right blob,            size of a blob 0.25")
+shown = {"data": pair.sample(2000, generator=generator)}
+shown |= {name: runs[name][0] for name in fifty}
 fig = plotting.scatter_2d(
-    points, limit=2.2, size=1.75,
-    title="Fifty steps, the same exact network: only the schedule differs",
+    shown, limit=2.2, size=1.75,
+    title="Fifty steps, an exact network: reused betas put too many points left",
 )
-share = {name: (p[:, 0] > 0).double().mean().item() for name, p in points.items()}
 show(fig, alt=(
-    "Four clouds of points in two blobs. Share of the right blob: "
-    + ", ".join(f"{name} {v:.2f}" for name, v in share.items())
-    + ". The reused schedule puts too many points left."
+    "Four clouds of points in two blobs: data, betas reused, betas times 20, cosine. "
+    "With reused betas the left blob has more points than in the others."
 ))
 
 # %% [markdown]
-# The true share of the right blob is 0.70. (All sampled blobs are a little tighter than the data's, the repaired ones too: the price of few steps with
-# this sampler's variance, a matter for lesson 04. The shares are the point here.) Start the reused chain where it really ends, from $q(x_{T})$, and the error goes away: it was the start, not the
-# number of steps.
-
-# %%
-last_level = pair.at(reused.alphas_cumprod[-1].item())
-honest_start = last_level.sample(4000, generator=generator)
-p = draw(reused, x_init=honest_start)
-print(
-    f"reused betas, started from q(x_T): {(p[:, 0] > 0).double().mean():.2f} "
-    "in the right blob"
-)
-
-# %% [markdown]
-# Two cures, both used above:
-#
-# - **Scale the betas** by $1000/T$, so that the sum in (02.8) stays what it was. OpenAI's improved-diffusion and guided-diffusion code does this. It has
-#   a limit: $\beta_{\max}\cdot 1000/T$ must stay below 1, so $T > 20$, and for small $T$ the approximation $\log(1-\beta)\approx-\beta$ fails
-#   (in the harmless direction: less signal is left).
-# - **Define the schedule through $\bar\alpha$.** The cosine curve is a function of $t/T$ and ends at the same place for every $T$, up to the cap.
-
-# %%
-for T in (1000, 300, 200, 50, 25):
-    scaled_betas = make_schedule("linear", T, beta_start=0.1 / T, beta_end=20 / T)
-    by_scale = scaled_betas.alphas_cumprod[-1].sqrt()
-    by_curve = make_schedule("cosine", T).alphas_cumprod[-1].sqrt()
-    print(
-        f"T = {T:>4}: scaled linear betas leave {by_scale:.6f}, "
-        f"cosine leaves {by_curve:.6f}"
-    )
-
-# %% [markdown]
-# (Scaled *by $1000/T$*: not to be confused with the schedule named `scaled_linear`, whose roots are evenly spaced.)
+# With reused betas 58 % of the points go right instead of 70 %. Start the same chain where it really ends, at $q(x_T)$, and the share is right within its error: the start was to blame, not the number of steps.
+# Both repairs put about 71 % right. Their blobs are too tight, and tighter than those of the reused betas, although all take 50 steps. Lesson 04 looks for the reason in the sampler.
 
 # %% [markdown]
 # ## Zero terminal SNR
 #
-# Even with $T = 1000$ none of the four chains ends in pure noise. [Lin et al. 2023](https://arxiv.org/abs/2305.08891) put the last SNR of common schedules in a table.
-# Here it is, computed:
+# Sampling starts from pure noise, and even a thousand steps do not end there. [Lin et al. 2023](https://arxiv.org/abs/2305.08891) put the last factor of common schedules into a table. Here it is, beside ours:
 
 # %%
 published = {"linear": 0.006353, "cosine": 4.928220e-05, "scaled_linear": 0.068265}
 for name, value in published.items():
-    signal = schedules[name].alphas_cumprod[-1].sqrt().item()
-    print(
-        f"{name:>13}: sqrt(abar_T) = {signal:.6e}, published {value:.6e}, "
-        f"SNR {schedules[name].snr[-1]:.3e}"
-    )
-    assert math.isclose(signal, value, rel_tol=1e-4)
+    factor = schedules[name].alphas_cumprod[-1].sqrt().item()
+    print(f"{name:>13}: {factor:.7g}, published {value:.7g}")
+    assert math.isclose(factor, value, rel_tol=1e-4)
 
 # %% [markdown]
-# Linear and scaled-linear agree in every printed digit. Cosine gives 4.92825e-05 where the paper prints 4.92822e-05. A difference in the sixth digit is small, but it has a cause, and the cause is worth knowing.
-#
-# The last cosine step is capped: $\beta_T = 0.999$, so the chain multiplies by $\sqrt{1-0.999}$. In float32 the number nearest to 0.999 is a little larger than 0.999, and the
-# subtraction $1-\beta_T$ brings that error to the front: an error of $1.3\cdot10^{-8}$ is nothing beside $0.999$ and 13 millionths of $0.001$.
+# Two agree as far as the paper prints digits, the cosine to five (Going further says why). The last line is Stable Diffusion's schedule. It ends with 0.068 of the picture under noise of size 0.998, and you see only noise. But noise averages out and a picture does not: the mean of $n$ independent noises has standard deviation $1/\sqrt n$.
+# So average $x_T$ over blocks of $16\times16$ pixels and three colours, divide by 0.068, and look. The last picture does the same with a schedule that is mended below.
 
 # %%
-beta_32 = torch.tensor(0.999, dtype=torch.float32)
-print(f"float32(0.999) = {beta_32.item():.12f}")
-print(
-    f"1 - beta: {1 - 0.999:.9e} in float64, {1 - beta_32.item():.9e} after "
-    "rounding beta to float32"
-)
-# only the betas are rounded; product and root are float64
-rounded = 1 - cosine.betas.float().double()
-print(f"sqrt(abar_T) of the rounded betas: {rounded.cumprod(0)[-1].sqrt():.6e}")
-torch.testing.assert_close(
-    rounded.cumprod(0)[-1].sqrt(),
-    torch.tensor(4.928220e-05).double(), rtol=1e-7, atol=0,
-)
-
-# %% [markdown]
-# All seven digits of the paper, from nothing but the rounding of the betas to float32. The package keeps its tables in float64 and casts at the network's door.
-#
-# ### What 0.068 means
-#
-# Stable Diffusion's schedule, `scaled_linear`, ends with $x_0$ times 0.068 under noise of size 0.998. You see only noise. But noise averages out and a picture does not: the mean of
-# $n$ independent noises has standard deviation $1/\sqrt n$. Average $16\times16$ blocks of $x_T$ over its three colours, divide by 0.068, and look.
-
-# %%
-big = dc.load_dataset("photos").images[:1].double()  # (1, 3, 384, 384)
-stable, last = schedules["scaled_linear"], torch.tensor([999])
+big = load_dataset("photos").images[:1].double()  # (1, 3, 384, 384)
+stable = schedules["scaled_linear"]
 fixed = make_schedule("scaled_linear", zero_terminal_snr=True)
-big_noise = dc.process.noise_like(big, generator)
-ends = {"x_T, Stable Diffusion's": stable, "x_T, rescaled": fixed}
-ends = {
-    name: q_sample(big, last, s.alphas_cumprod, big_noise) for name, s in ends.items()
-}
-
-
-def block_means(x, size=16):
-    """Grey means of size x size blocks, over 0.068, as large as x, (B, C, H, W)."""
-    means = torch.nn.functional.avg_pool2d(x.mean(1, keepdim=True), size)
-    means = means / stable.alphas_cumprod[-1].sqrt()
-    return means.repeat_interleave(size, 2).repeat_interleave(size, 3).expand_as(x)
-
+noise = torch.randn(big.shape, generator=generator, dtype=big.dtype)
+last, root = torch.tensor([999]), stable.alphas_cumprod.sqrt()
+panels = [big]
+for s in (stable, fixed):
+    xt = q_sample(big, last, s.alphas_cumprod, noise)
+    blocks = torch.nn.functional.avg_pool2d(xt.mean(1, keepdim=True), 16) / root[-1]
+    panels += [xt, torch.nn.functional.interpolate(blocks, 384).expand_as(big)]
+leak = root[-1] * big.numel() ** 0.5  # of a white picture, in standard deviations
+print(f"the mean of a white picture's x_T is {leak:.0f} standard deviations above 0")
 
 # %%
-first, second = ends.values()
-panels = torch.cat([big, first, block_means(first), block_means(second)])
-titles = ["x_0", "x_T (scaled linear)", "its block means", "the same, SNR(T) = 0"]
 fig = plotting.image_grid(
-    panels, columns=4, titles=titles, scale=1.9,
+    torch.cat([*panels[:3], panels[4]]), columns=4, scale=1.8,
+    titles=["$x_0$", "$x_T$", "its block means", "mended: block means"],
     title="The last step looks like noise and still holds the picture",
 )
 show(fig, alt=(
-    "Four pictures. The photograph; its x_T, which looks like pure noise; "
-    "the means of 16 by 16 blocks of x_T, in which the bright and dark parts of "
-    "the photograph show through grain; and the same means for a rescaled schedule, "
-    "in which there is only grain."
+    "Four pictures. The photograph; its x_T, which looks like pure noise; the means of "
+    "16 by 16 blocks of x_T, in which bright and dark parts of the photograph show "
+    "through grain; the same means for the mended schedule, only grain."
 ))
 
 # %% [markdown]
-# The mean over the whole picture, its brightness, leaks most of all. Compare the leak with the noise of that mean:
+# The brightness leaks most of all: a network can read it off the mean of $x_T$. Sampling starts from noise of mean 0, and that tells the network "mid-grey". The paper observes that Stable Diffusion makes pictures of medium brightness
+# and hardly any that are very dark or very bright. (Going further measures the effect with an exact network.)
+#
+# **The mended schedule.** The last factor should be 0 and the first one should stay. Subtract the last from all of them, so that the end becomes 0. Now the first is too small; multiply all by what brings it back (Algorithm 1 of the paper):
+#
+# $$ \sqrt{\bar\alpha'_t} = \frac{\sqrt{\bar\alpha_1}}{\sqrt{\bar\alpha_1}-\sqrt{\bar\alpha_T}}\,\Big(\sqrt{\bar\alpha_t}-\sqrt{\bar\alpha_T}\Big) \tag{02.10} $$
+#
+# The betas follow from (02.7), and the last of them is 1: the last step throws away what is left. You write this in exercise 02.6; the package's is `rescale_zero_terminal_snr`. We walk through its betas, step by step, and see whether the factors are those of (02.10), and of the shift alone:
 
 # %%
-pixels = big.numel()
-for name, picture in (
-    ("photograph", big), ("white", torch.ones_like(big)),
-    ("black", -torch.ones_like(big)),
-):
-    leak = stable.alphas_cumprod[-1].sqrt() * picture.mean()
+shifted = root - root[-1]
+scaled = shifted * root[0] / (root[0] - root[-1])
+for n in (1, 250, 500, 1000):
+    factor, _ = all_steps(fixed.betas[:n])
+    assert_close(factor, scaled[n - 1])
     print(
-        f"{name:>10}: mean of x_T is {leak:+.4f}, noise of that mean "
-        f"{1 / pixels**0.5:.4f}: {leak * pixels**0.5:+.0f} standard deviations"
+        f"t = {n:4d}: factor {root[n - 1]:.4f} before, {factor:.4f} after, "
+        f"{shifted[n - 1]:.4f} by the shift alone"
     )
+print(f"last beta: {fixed.betas[-1]:.0f}")
 
 # %% [markdown]
-# A network trained on this $x_T$ can read the brightness off its mean with near certainty. At sampling time the mean of pure noise is close to 0, and a mean of 0 says:
-# this picture is mid-grey. The paper's observation is that Stable Diffusion makes pictures of medium brightness and can hardly make very dark or very bright ones.
-# [Everaert et al. 2023](https://arxiv.org/abs/2309.15842) call the cause a *signal leak*.
+# The whole curve comes down, by the more the smaller the factor was.
 #
-# You can compute how strong the effect is for an exact network. Take pictures of $n = 64\times64$ pixels whose brightness $b$ varies with standard deviation 0.5. In the direction
-# of brightness the coordinate $\sqrt n\,b$ (the picture's component along the unit vector $(1, \dots, 1)/\sqrt n$) is Gaussian with standard deviation $0.5\cdot 64 = 32$, and the noise on it is still standard normal, by the rotation of (02.2).
-# So one coordinate is enough. (The sampler's options are lesson 04's: `fixed_large` suits wide data, and SNR 0 needs `v_prediction`, for a reason given below.)
-
-# %%
-bright = dc.GaussianMixture(
-    *(torch.tensor(v, dtype=torch.float64) for v in ([1.0], [[0.0]], [[[32.0**2]]]))
-)
-
-
-def brightness(schedule, kind="epsilon", **options):
-    """Standard deviation of the brightness of 2,000 pictures of the exact network."""
-    tables = schedule.betas, schedule.alphas, schedule.alphas_cumprod
-    options = dict(
-        prediction_type=kind, variance_type="fixed_large",
-        dtype=torch.float64, generator=dc.make_generator(2),
-    ) | options
-    model = bright.model(schedule.alphas_cumprod, kind)
-    drawn = dc.p_sample_loop(model, (2000, 1), *tables, **options)
-    return drawn.std().item() / 64
-
-
-# %%
-right_start = bright.at(stable.alphas_cumprod[-1].item()).sample(
-    2000, generator=generator
-)
-print("data: 0.50")
-print(f"scaled linear, started from N(0, I):  {brightness(stable):.2f}")
-print(
-    "scaled linear, started from q(x_T):   "
-    f"{brightness(stable, x_init=right_start):.2f}"
-)
-print(
-    "rescaled to zero terminal SNR, N(0,I): "
-    f"{brightness(fixed, kind='v_prediction'):.2f}"
-)
-
-# %% [markdown]
-# The wrong start costs nearly half of the spread in brightness: dark and bright pictures become mid-grey. The network is perfect in all three lines. This is one Gaussian direction, not Stable Diffusion, where brightness is not
-# Gaussian, latents are not pixels, and the prompt pushes too. The direction of the effect is the paper's.
-#
-# ### The rescaled schedule, derived
-#
-# Write $s_t = \sqrt{\bar\alpha_t}$. You want new values $s'_t$ that end in 0, leave the first step alone, and stay close in shape. Two conditions need two numbers: take one factor and one shift, the same for all $t$:
-#
-# $$ s'_t = k\,(s_t - c) . $$
-#
-# *The end:* $s'_T = 0$ gives $c = s_T$. *The start:* $s'_1 = s_1$ gives $k\,(s_1 - s_T) = s_1$, so
-#
-# $$ s'_t = \frac{s_1}{s_1 - s_T}\,(s_t - s_T) . \tag{02.9} $$
-#
-# *Back to betas:* square, $\bar\alpha'_t = s_t'^2$, and use (02.7): $\beta'_1 = 1-\bar\alpha'_1$ and $\beta'_t = 1-\bar\alpha'_t/\bar\alpha'_{t-1}$. At the end $\bar\alpha'_T = 0$, so $\beta'_T = 1$:
-# the last step throws away everything that is left. This is Algorithm 1 of the paper.
-#
-# Why shift $s$ and not $\bar\alpha$? It is a choice. $s$ is the factor that multiplies the picture, and (02.9) changes it in a straight line.
-
-# %%
-dc.show_source(dc.rescale_zero_terminal_snr)
-
-# %% [markdown]
-# By another route: find factor and shift as the solution of two linear equations, $k\,s_1 + d = s_1$ and $k\,s_T + d = 0$, and walk the package's betas to the end with the loop from above.
-
-# %%
-s = stable.alphas_cumprod.sqrt()
-equations = torch.stack([
-    torch.stack([s[0], torch.ones_like(s[0])]),
-    torch.stack([s[-1], torch.ones_like(s[0])]),
-])
-k, d = torch.linalg.solve(equations, torch.stack([s[0], torch.zeros_like(s[0])]))
-for steps in (1, 500, 1000):
-    mean, _ = compose(fixed.betas[:steps], torch.ones(1, dtype=torch.float64))
-    torch.testing.assert_close(mean[0], k * s[steps - 1] + d)
-print(
-    f"first beta {fixed.betas[0]:.5f} (was {stable.betas[0]:.5f}), "
-    f"last beta {fixed.betas[-1]:.1f}, sqrt(abar_T) = {fixed.alphas_cumprod[-1]:.1f}"
-)
-
-# %%
-fig = plotting.lines(
-    torch.arange(1000), {"scaled linear": s, "rescaled": fixed.alphas_cumprod.sqrt()},
-    xlabel="index t", ylabel=r"factor on $x_0$, $\sqrt{\bar\alpha_t}$",
-    title="Rescaling bends the end of the curve to 0",
-)
-show(fig, alt=(
-    "Two falling curves that start together near 1. Scaled linear ends at 0.068, "
-    "the rescaled one at 0; in between they differ by at most 0.07."
-))
-
-# %% [markdown]
-# At SNR 0 a network that predicts the noise has nothing to do: $x_T$ *is* the noise, its output says nothing about $x_0$, and (02.4) cannot be solved for $x_0$ because its factor is 0.
-# The package refuses it:
-
-# %%
-xt = torch.randn(1, 4, generator=generator)
-try:
-    dc.to_x0_and_noise(xt, xt, 0.0, "epsilon")
-except ValueError as error:
-    print(error)
-
-# %% [markdown]
-# So the rescaled schedule needs a network that predicts $v$ (lesson 03 says what that is) and a sampler that starts at the last step; the paper asks for both. Lesson 06 shows samplers that do not start there.
-
-# %% [markdown]
-# ## Look
-#
-# Eight real digits, threes above and eights below, with the same noise at every setting.
-#
-# **Task.** For each schedule, find the $t$ at which you can no longer tell the threes from the eights. Note the $t$ and the SNR. The four values of $t$ differ. Do the four SNR?
-
-# %%
-digits = dc.load_dataset("digits", size=16)
-# (8, 1, 16, 16)
-chosen = torch.cat([digits.images[digits.labels == k][:4] for k in (3, 8)]).double()
-digit_noise = dc.process.noise_like(chosen, generator)
-
-
-def look(schedule, t):
-    """The digits at index t of a schedule, with factor and SNR."""
-    s = schedules[schedule]
-    xt = q_sample(chosen, torch.full((8,), t), s.alphas_cumprod, digit_noise)
-    text = (
-        f"{schedule}, t = {t}: factor on x_0 {s.alphas_cumprod[t].sqrt():.3f}, "
-        f"SNR {s.snr[t]:.3g}"
-    )
-    return plotting.image_grid(xt, columns=4, title=text, scale=1.0), (
-        f"Threes (top) and eights (bottom) under noise. {text}."
-    )
-
-
-# %%
-dc.Explorer(look, schedule=list(names), t=(0, 999, 9), start={"t": 198})
-
-# %% [markdown]
-# <details><summary>What to expect</summary>
-#
-# The SNR at which you give up is about the same in all four, because by (02.6) the picture depends on nothing else. Where it lies
-# depends on your eyes, on this one draw of the noise, and on the size: a 16 by 16 digit has 256 pixels to average over, a photograph thousands. So large pictures need more noise to disappear.
-#
-# </details>
+# One price remains. With $\bar\alpha_T = 0$ nothing of $x_0$ is in $x_T$, so naming the noise there tells you nothing about $x_0$. Such a schedule needs a network that predicts something else, $v$, which lesson 03 explains, and a sampler that starts at the last step.
 
 # %% [markdown]
 # ## Where people go wrong
 #
-# ### No root on the noise
-#
-# Public copies of a short course's notebook (for example `L2_Training.ipynb` in `ginny100/DeepLearning.AI-How-Diffusion-Models-Work`) make $x_t$ with the line
+# A missing root is easy to overlook. Public copies of a short course's notebook (for example `L2_Training.ipynb` in `ginny100/DeepLearning.AI-How-Diffusion-Models-Work`) make $x_t$, with $T = 500$, by the line
 #
 # `ab_t.sqrt()*x + (1 - ab_t)*noise`
 #
-# One root is missing: the variance $1-\bar\alpha_t$ stands where its root belongs. The schedule there is linear with $T = 500$. The noise is too small by the factor $\sqrt{1-\bar\alpha_t}$:
+# The factor on the noise is its variance. The training loss gives no alarm, because a network learns whatever noise it is shown. But the sampler counts on the right one. For a mixture we know what the best network would learn from such pictures:
+# divided by $c = \sqrt{\bar\alpha_t + (1-\bar\alpha_t)^2}$, the wrong $x_t$ has squared factors that add up to 1, so it is a right one of the level $\bar\alpha_t/c^2$. We give that network to the right sampler.
 
 # %%
-half_thousand = make_schedule("linear", 500)
-alpha_bar = half_thousand.alphas_cumprod
-for t in (0, 99, 249, 499):
-    a = alpha_bar[t]
-    print(
-        f"t = {t:>3}: noise {1 - a:.4f} instead of {(1 - a).sqrt():.4f}, "
-        f"total variance {a + (1 - a) ** 2:.3f} instead of 1"
-    )
+ring, s = mixture("ring"), make_schedule("linear", 500)
+c = (s.alphas_cumprod + (1 - s.alphas_cumprod) ** 2).sqrt()
 
-# %% [markdown]
-# Is that harmful? Training gives no sign of it, because the network learns whatever noise it is shown. The sampler, though, assumes the right noise. What the best network learns from the wrong pictures is known exactly for a
-# mixture: $x^{\text{wrong}} = \sqrt{\bar\alpha}\,x_0 + (1-\bar\alpha)\,\epsilon$ divided by $c = \sqrt{\bar\alpha + (1-\bar\alpha)^2}$ has squared factors $\bar\alpha/c^2$ and $(1-\bar\alpha)^2/c^2 = 1-\bar\alpha/c^2$,
-# so it is a correct $x_t$ of another level, $\bar\alpha' = \bar\alpha/c^2$. Give that network to the correct sampler.
+
+def misled(xt, t):
+    return ring.noise_prediction(xt / c[t][:, None], (s.alphas_cumprod / c**2)[t])
+
+
+clouds = {"data": ring.sample(500, generator=generator)}
+for name, network in (("right", ring.model(s.alphas_cumprod)), ("no root", misled)):
+    clouds[name] = p_sample_loop(
+        network, (500, 2), s.betas, s.alphas, s.alphas_cumprod,
+        dtype=torch.float64, generator=make_generator(3),
+    )
+for name, x in clouds.items():
+    near = (torch.cdist(x, ring.means).min(1).values < 0.45).double().mean()
+    error = (near * (1 - near) / 500).sqrt()
+    print(f"{name:>8}: {near:.3f} of the points near a blob (error {error:.3f})")
 
 # %%
-ring = dc.mixture("ring")
-scale = (alpha_bar + (1 - alpha_bar) ** 2).sqrt()
-
-
-def misled(xt, t, cond=None):
-    """The best noise predictor for training data made without the root."""
-    return ring.noise_prediction(xt / scale[t][:, None], (alpha_bar / scale**2)[t])
-
-
-tables = half_thousand.betas, half_thousand.alphas, alpha_bar
-networks = {"root in place": ring.model(alpha_bar), "no root": misled}
-drawn = {
-    name: dc.p_sample_loop(
-        f, (800, 2), *tables, dtype=torch.float64, generator=dc.make_generator(3)
-    )
-    for name, f in networks.items()
-}
-
-# %%
-clouds = {"data": ring.sample(800, generator=generator)} | drawn
-near_blob = {
-    name: (torch.cdist(p, ring.means).min(1).values < 3 * 0.15).double().mean().item()
-    for name, p in clouds.items()
-}
-for name, value in near_blob.items():
-    print(
-        f"{name:>13}: {100 * value:.0f} % of the points lie within 3 standard "
-        "deviations of a blob"
-    )
 fig = plotting.scatter_2d(
-    clouds, limit=2.4, size=2.1, title="The missing root leaves noise in the samples"
+    clouds, limit=2.4, size=2.1, title="A missing root leaves noise in the samples"
 )
 show(fig, alt=(
-    "Three clouds of 800 points on a ring of eight blobs. "
-    "Points within three standard deviations of a blob: "
-    + ", ".join(f"{name} {100 * v:.0f} %" for name, v in near_blob.items())
-    + "."
+    "Three clouds of 500 points around eight blobs on a ring. Data and the right "
+    "network: eight separate blobs. Without the root: the blobs are blurred and points "
+    "lie between them."
 ))
-
-# %% [markdown]
-# ### A quadratic schedule with the wrong power
-#
-# Public code has `linspace(beta_start**2, beta_end**2, T) ** 2` under the name *quadratic*. The idea was evenly spaced roots, power $\frac12$ inside and 2 outside, which is `scaled_linear`. With 2 inside, every beta is about its fourth power:
-
-# %%
-for power in (2, 0.5):
-    betas = torch.linspace(1e-4**power, 0.02**power, 200, dtype=torch.float64) ** 2
-    schedule = NoiseSchedule(betas)
-    print(
-        f"inner power {power}: largest beta {betas.max():.2g}, sqrt(abar_T) = "
-        f"{schedule.alphas_cumprod[-1].sqrt():.6f}"
-    )
-
-# %% [markdown]
-# With the wrong power the chain adds no visible noise in 200 steps. (With the right one 0.485 of $x_0$ is left, because these ends were tuned for $T = 1000$: two mistakes in one table.) Print $\sqrt{\bar\alpha_T}$ once for every schedule you write, and this is found in a second.
-#
-# ### A cosine grid that is off by one, and one that only looks so
-#
-# $T$ steps need $T+1$ values of $\bar\alpha$. A much copied version of the cosine schedule had `steps = T + 1`, `linspace(0, steps, steps)` and then divided by `steps`; an issue
-# (`lucidrains/denoising-diffusion-pytorch#19`) asked for `linspace(0, T, steps)` divided by `T`. Look at what each change does before you believe it:
-
-# %%
-def from_grid(u):
-    """Cosine betas from a grid u of t / T."""
-    f = torch.cos((u + 0.008) / 1.008 * math.pi / 2) ** 2
-    return (1 - f[1:] / f[:-1]).clamp(0, 0.999)
-
-
-T = 50
-line = torch.linspace(0, T + 1, T + 1, dtype=torch.float64)
-grids = {
-    "linspace(0, T + 1, T + 1) / (T + 1)": line / (T + 1),
-    "linspace(0, T + 1, T + 1) / T": line / T,
-    "linspace(0, 1, T)": torch.linspace(0, 1, T, dtype=torch.float64),
-}
-
-# %%
-truth = dc.cosine_betas(T)
-for name, u in grids.items():
-    betas = from_grid(u)
-    if len(betas) != T:
-        print(
-            f"{name:>36}: {len(betas)} betas for T = {T}, and t = {T - 1} has no entry"
-        )
-    else:
-        print(
-            f"{name:>36}: largest change of a beta {(betas - truth).abs().max():.3f}, "
-            f"last two betas {betas[-2]:.3f} and {betas[-1]:.3f}"
-        )
-
-# %% [markdown]
-# The first line is the version of the issue. It is the right table to the last digit: both ends of the grid were stretched by the same factor, and the division takes it out. The second mixes the two
-# and runs past $\pi/2$; the last step falls where the cosine grows again. The third has $T$ points and so $T-1$ steps.
-#
-# ### A schedule tuned for another T
-#
-# You have measured it: $\sqrt{\bar\alpha_T}$ = 0.36 at $T = 200$, 0.22 at 300, 0.78 at 50. The default of `tanelp/tiny-diffusion` is $T = 50$ with the betas of $T = 1000$, and its page reports that a longer
-# process gives better output, with missing points at the ends for fewer steps. A start that does not match the chain's end does harm even with an exact network, as you saw; how much of that report it explains is not measured here.
 
 # %% [markdown]
 # ## Your turn
 #
-# Write your answer in place of the dots and run the cell. `dc.hint("02.1")` gives a hint; `dc.solution("02.1")` shows a solution after you have tried.
+# Each check runs your function on several cases and names a known mistake. `hint("02.1")` helps in steps, `solution("02.1")` comes after a try.
 
 # %%
+from diffusion_course import check, exercise
+
 exercise("02.1")
 
 # %%
@@ -1019,23 +684,240 @@ check("02.6", zero_terminal)
 
 # %% [markdown]
 # ## What you now have
-#
-# | symbol | code | equation |
+
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
+card = Drawing(7.2, 2.3)
+x_0, x_1, before, x_t, x_T = card.row(
+    ["$x_0$", "$x_1$", "$x_{t-1}$", "$x_t$", "$x_T$"], 1.75, 0.6, 6.6,
+    kinds=["data", "data", "data", "data", "noise"], width=0.75,
+)
+card.arrow(x_0, x_1, "q_step")
+card.arrow(x_1, before, "...", dashed=True)
+card.arrow(before, x_t, "q_step")
+card.arrow(x_t, x_T, "...", dashed=True)
+corners = [(x_0.x, 0.75), (x_t.x, 0.75)]
+card.arrow(
+    x_0.bottom, x_t.bottom, via=corners,
+    label=r"q_sample:  $\sqrt{\bar\alpha_t}\,x_0 + \sqrt{1-\bar\alpha_t}\,\epsilon$",
+)
+card.text(
+    3.6, 0.25, r"SNR $= \bar\alpha_t / (1-\bar\alpha_t)$ names a level; "
+    "the schedule decides when it comes",
+)
+card.show(
+    "A chain of boxes x_0, x_1, x_{t-1}, x_t, x_T, joined by q_step. One long arrow, "
+    "q_sample, goes from x_0 straight to x_t."
+)
+
+# %% [markdown]
+# | in words | code | where |
 # |---|---|---|
-# | $\alpha_t = 1-\beta_t$ | `schedule.alphas` | |
-# | $\bar\alpha_t$, running product | `schedule.alphas_cumprod` | (02.3) |
-# | $x_t = \sqrt{\bar\alpha_t}\,x_0 + \sqrt{1-\bar\alpha_t}\,\epsilon$ | `q_sample(x0, t, alphas_cumprod, noise)` | (02.4) |
-# | $\mathrm{SNR}(t)$ | `snr(alphas_cumprod)`, `schedule.snr` | (02.5) |
-# | $\sigma_t = \mathrm{SNR}(t)^{-1/2}$ | `schedule.sigmas` | (02.6) |
-# | $\beta_t$ from $\bar\alpha_t$ | `cosine_betas(T)` | (02.7) |
-# | the four schedules | `make_schedule(name, T)` | table above |
-# | rescaled to end in pure noise | `rescale_zero_terminal_snr(betas)`, `make_schedule(..., zero_terminal_snr=True)` | (02.9) |
+# | One jump replaces $t$ steps; the squares of its two factors add up to 1. | `q_sample` | (02.4) |
+# | The jump gives the right $x_t$, but no path. | `q_step` | after (02.4) |
+# | What can be seen in $x_t$ depends on the SNR alone. | `snr`, `schedule.sigmas` | (02.5), (02.6) |
+# | A range of betas belongs to its $T$. Print $\sqrt{\bar\alpha_T}$ for every schedule that you use. | `make_schedule` | (02.9) |
+# | Sampling starts from pure noise, so the chain should end there. | `rescale_zero_terminal_snr` | (02.10) |
 #
-# You can make $x_t$ at any $t$ for the price of one draw, and you know what each schedule does to a picture. What is missing is a reason to do it. Lesson 03 asks what a network should learn from these noisy
-# pictures, and derives that it is enough to guess $\epsilon$.
+# You can now make any $x_t$ for the price of one draw. What you still lack is a use for it: lesson 03 asks what a network should learn from these pictures.
 #
-# Read next:
+# To read next: [Nichol & Dhariwal 2021](https://arxiv.org/abs/2102.09672), section 3.2, on why the linear schedule wastes steps on small pictures.
+
+# %% [markdown]
+# ## Going further
 #
-# - [Nichol & Dhariwal 2021](https://arxiv.org/abs/2102.09672), section 3.2: why the linear schedule wastes steps on small pictures.
-# - [Lin et al. 2023](https://arxiv.org/abs/2305.08891): the zero-terminal-SNR fix with pictures of what it repairs.
-# - [Kingma et al. 2021](https://arxiv.org/abs/2107.00630): a diffusion model written in terms of its SNR alone.
+# The core of this lesson ends here. What follows stands on its own, section by section: pick what you need.
+
+# %% [markdown]
+# ### The shape, not only the size
+#
+# The check of the core followed means and variances. It could not tell normal noise from coin flips of $+1$ and $-1$, which also have mean 0 and variance 1. A histogram can. We walk 20,000 copies of the pixel of "Three steps by hand" with either noise,
+# and take the largest distance between the walked values' distribution function and that of $N(1.2,\ 0.64)$. For many draws $n$ from the right distribution, by Kolmogorov's limit,
+#
+# $$ P\Big(\sup_x |F_n(x) - F(x)| > \frac{1.63}{\sqrt n}\Big) \approx 0.01 \tag{02.11} $$
+#
+# With $n = 20{,}000$ the bound is 0.0115.
+
+# %%
+normal = torch.distributions.Normal(1.2, 0.8)
+walks = {"normal noise": 2.0, "coin flips": 2.0}
+for name in walks:
+    x = torch.full((20_000, 1), 2.0, dtype=torch.float64)
+    for t in range(3):
+        z = torch.randn(x.shape, generator=generator, dtype=x.dtype)
+        z = z.sign() if name == "coin flips" else z
+        x = q_step(x, torch.full((20_000,), t), betas, z)
+    walks[name] = x[:, 0]
+    steps_up = torch.arange(1, 20_001) / 20_000
+    distance = (normal.cdf(x[:, 0].sort().values) - steps_up).abs().max()
+    print(f"{name:>12}: mean {x.mean():.2f}, sd {x.std():.2f}, distance {distance:.3f}")
+
+# %%
+grid = torch.linspace(-2, 4.5, 200).double()
+density = normal.log_prob(grid).exp()
+fig = plotting.histogram_against_density(
+    walks, grid, dict.fromkeys(walks, density), xlabel="$x_3$",
+    title="Same mean and variance, but coin flips do not make a bell",
+)
+show(fig, alt=(
+    "Two histograms of 20,000 values under one bell curve. With normal noise the "
+    "histogram follows the curve; with coin flips it has a few separate spikes."
+))
+
+# %% [markdown]
+# (With many small steps coin flips would end up near a bell too, by the central limit theorem. Normal noise needs no limit.)
+
+# %% [markdown]
+# ### What a wrong start does to brightness
+#
+# The core said that a chain with a leak makes pictures of medium brightness. How strong is that for an exact network? Take pictures of $n = 64\times64$ pixels whose brightness varies with standard deviation 0.5. Their component along
+# the unit vector $(1, \dots, 1)/\sqrt n$ is $\sqrt n$ times the brightness $m$, the mean of the pixels $y_i$:
+#
+# $$ \frac{1}{\sqrt n}\sum_{i=1}^{n} y_i = \sqrt n\;m \tag{02.12} $$
+#
+# So it has standard deviation $64\cdot 0.5 = 32$. The noise on it is standard normal, as in any direction. So one Gaussian coordinate is enough.
+# (The options are explained later: `fixed_large` in lesson 04, `v_prediction` in lesson 03.)
+
+# %%
+from diffusion_course import GaussianMixture
+
+bright = GaussianMixture(
+    *(torch.tensor(v, dtype=torch.float64) for v in ([1.0], [[0.0]], [[[32.0**2]]]))
+)
+
+
+def brightness(s, kind="epsilon", **options):
+    drawn = p_sample_loop(
+        bright.model(s.alphas_cumprod, kind), (2000, 1),
+        s.betas, s.alphas, s.alphas_cumprod, prediction_type=kind,
+        variance_type="fixed_large", dtype=torch.float64,
+        generator=make_generator(2), **options,
+    )
+    return drawn.std().item() / 64
+
+
+# %%
+right = bright.at(stable.alphas_cumprod[-1].item()).sample(2000, generator=generator)
+print("standard deviation of the brightness (error 1.6 %); data 0.50")
+print(f"scaled linear, from N(0, I): {brightness(stable):.2f}")
+print(f"scaled linear, from q(x_T):  {brightness(stable, x_init=right):.2f}")
+
+# %%
+print(f"mended, from N(0, I):        {brightness(fixed, 'v_prediction'):.2f}")
+
+# %% [markdown]
+# The wrong start costs nearly half of the spread, with a perfect network. This is one Gaussian direction and not Stable Diffusion, where brightness is not Gaussian, latents are not pixels, and the prompt has its say. The direction of the effect is the paper's.
+# [Everaert et al. 2023](https://arxiv.org/abs/2309.15842) call the cause a *signal leak*.
+#
+# The package refuses to compute $x_0$ from a noise prediction at SNR 0:
+
+# %%
+from diffusion_course import to_x0_and_noise
+
+xt = torch.randn(1, 4, generator=generator)
+try:
+    to_x0_and_noise(xt, xt, 0.0, "epsilon")
+except ValueError as error:
+    print(error)
+
+# %% [markdown]
+# ### The sixth digit of a published number
+#
+# Our cosine schedule ends with 4.92825e-05, the paper of Lin et al. has 4.92822e-05. The difference is small, but it has a cause that is worth knowing.
+# The last cosine step is capped at $\beta_T = 0.999$, and the chain ends with
+#
+# $$ \sqrt{\bar\alpha_T} = \sqrt{\bar\alpha_{T-1}}\,\sqrt{1-0.999} \tag{02.13} $$
+#
+# In float32 the number nearest to 0.999 is a little larger, and the subtraction brings that error to the front:
+# $1.3\cdot10^{-8}$ is nothing beside 0.999, and 13 millionths of 0.001.
+
+# %%
+beta_32 = torch.tensor(0.999, dtype=torch.float32).double()
+print(f"0.999 in float32: {beta_32:.12f}")
+print(f"1 - beta: {1 - 0.999:.9e} in float64, {1 - beta_32:.9e} from float32")
+rounded = 1 - schedules["cosine"].betas.float().double()  # only the betas are rounded
+factor = rounded.cumprod(0)[-1].sqrt()
+print(f"last factor from rounded betas: {factor:.6e}")
+assert math.isclose(factor, 4.928220e-05, rel_tol=1e-7)
+
+# %% [markdown]
+# These are all seven digits of the paper, from nothing but the rounding of the betas. The package keeps its tables in float64 and casts at the network's door.
+
+# %% [markdown]
+# ### The same tables as diffusers
+#
+# Is our cosine schedule everybody's? diffusers has its own code for the four schedules, in float32. We compare all betas, and once a cosine table without its offset, to see the comparison fail.
+
+# %%
+from diffusers import DDPMScheduler
+
+from diffusion_course import cosine_betas
+
+theirs = {"cosine": "squaredcos_cap_v2"}
+for name, s in schedules.items():
+    ends = {"beta_start": 0.00085, "beta_end": 0.012} if name == "scaled_linear" else {}
+    there = DDPMScheduler(1000, beta_schedule=theirs.get(name, name), **ends).betas
+    gap = (s.betas / there.double() - 1).abs().max()
+    assert gap < 1e-5
+    print(f"{name:>13}: every beta agrees to 1 part in 100,000")
+there = DDPMScheduler(1000, beta_schedule="squaredcos_cap_v2").betas.double()
+gap = (cosine_betas(1000, offset=0.0) / there - 1).abs().max()
+print(f"cosine without the offset: a beta is off by {100 * gap:.0f} %")
+
+# %% [markdown]
+# The offset 0.008 keeps the first steps from being too small: Nichol & Dhariwal chose it so that $\sqrt{\beta_1}$, here 0.0064, is slightly below the distance $1/127.5 = 0.0078$ between two grey values. The cap stops the last step, where $\bar\alpha_T = 0$ would give $\beta_T = 1$.
+# A name is not a definition, though: another "sigmoid" schedule defines $\bar\alpha_t$ itself by a logistic curve ([Jabri et al. 2022](https://arxiv.org/abs/2212.11972)).
+
+# %% [markdown]
+# ### A quadratic schedule with the wrong power
+#
+# Public code has `linspace(beta_start**2, beta_end**2, T) ** 2` under the name *quadratic*. The idea was evenly spaced roots, so the inner power should be $\frac12$; that is `scaled_linear`. With 2 inside, a beta is about its fourth power:
+
+# %%
+for power in (2, 0.5):
+    table = torch.linspace(1e-4**power, 0.02**power, 200, dtype=torch.float64) ** 2
+    left = (1 - table).prod().sqrt()
+    print(f"inner power {power}: largest beta {table.max():.2g}, left {left:.6f}")
+
+# %% [markdown]
+# With the wrong power 200 steps add no visible noise. (With the right one 0.485 of $x_0$ is left, because these ends were made for $T = 1000$: two mistakes in one table.) Print $\sqrt{\bar\alpha_T}$, and you find either in a second.
+
+# %% [markdown]
+# ### A cosine grid that is off by one, and one that only looks so
+#
+# $T$ steps need $T+1$ values of $\bar\alpha$. A much copied cosine schedule had `steps = T + 1`, `linspace(0, steps, steps)` and then divided by `steps`; an issue
+# ([lucidrains/denoising-diffusion-pytorch#19](https://github.com/lucidrains/denoising-diffusion-pytorch/issues/19)) asked for `linspace(0, T, steps)` divided by `T`. Look at what each change does before you believe it:
+
+# %%
+def from_grid(u):
+    f = torch.cos((u + 0.008) / 1.008 * math.pi / 2) ** 2
+    return (1 - f[1:] / f[:-1]).clamp(0, 0.999)
+
+
+T = 50
+line = torch.linspace(0, T + 1, T + 1, dtype=torch.float64)
+grids = {
+    "linspace(0, T + 1, T + 1) / (T + 1)": line / (T + 1),
+    "linspace(0, T + 1, T + 1) / T": line / T,
+    "linspace(0, 1, T)": torch.linspace(0, 1, T, dtype=torch.float64),
+}
+
+# %%
+truth = cosine_betas(T)
+for name, u in grids.items():
+    table = from_grid(u)
+    said = f"{len(table)} betas for T = {T}"
+    if len(table) == T:
+        said = f"largest change of a beta {(table - truth).abs().max():.3f}, "
+        said += f"last two betas {table[-2]:.3f} and {table[-1]:.3f}"
+    print(f"{name:>36}: {said}")
+
+# %% [markdown]
+# The first line is the version of the issue, and its table is right: both ends of the grid were stretched by the same factor, and the division takes it out. The second mixes the two and runs past $\pi/2$, so the cosine grows again at the last step.
+# The third has $T$ points and therefore $T-1$ steps.
+
+# %% [markdown]
+# ### To read further
+#
+# - Lin et al. 2023, https://arxiv.org/abs/2305.08891: zero terminal SNR, with pictures of what it repairs.
+# - Kingma et al. 2021, https://arxiv.org/abs/2107.00630: a diffusion model written in terms of its SNR alone.
+# - Chen 2023, https://arxiv.org/abs/2301.10972: what a schedule has to do with the size of the picture.

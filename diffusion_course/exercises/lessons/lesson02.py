@@ -313,9 +313,9 @@ COSINE = Exercise(
     title="The cosine schedule",
     statement="""Return the betas (T,), float64, of the cosine schedule:
 $\\bar\\alpha(u) = f(u)/f(0)$ with
-$f(u) = \\cos^2\\left(\\frac{u + s}{1 + s}\\cdot\\frac{\\pi}{2}\\right)$ at
+$f(u) = \\cos^2\\left(\\frac{u + o}{1 + o}\\cdot\\frac{\\pi}{2}\\right)$ at
 $u = 0, 1/T, \\dots, 1$, and $\\beta$ of a step from the ratio of the two neighbours, cut at
-`max_beta`. s is `offset`.""",
+`max_beta`. The letter o stands for `offset`.""",
     stub="""def cosine_schedule(num_train_timesteps, offset=0.008, max_beta=0.999):
     u = torch.linspace(0, 1, num_train_timesteps + 1, dtype=torch.float64)
     f = ...
@@ -348,13 +348,13 @@ $u = 0, 1/T, \\dots, 1$, and $\\beta$ of a step from the ratio of the two neighb
         WrongAnswer(
             "the offset is left out",
             edit("(u + offset) / (1 + offset)", "u"),
-            "Without s the first betas are close to 0. The paper adds s because so "
+            "Without s the first betas are close to 0. The paper adds it because so "
             "little noise is hard to predict.",
         ),
         WrongAnswer(
             "the offset is not divided out",
             edit(" / (1 + offset)", ""),
-            "Without 1 + s below the line the angle passes pi/2 at the end of the chain.",
+            "Without 1 + offset below the line the angle passes pi/2 at the end of the chain.",
         ),
         WrongAnswer(
             "the grid has T points",
@@ -386,7 +386,7 @@ $u = 0, 1/T, \\dots, 1$, and $\\beta$ of a step from the ratio of the two neighb
         WrongAnswer(
             "the offset alone is divided",
             edit("(u + offset) / (1 + offset)", "(u + offset / (1 + offset))"),
-            "Brackets: the sum u + s is divided by 1 + s.",
+            "Brackets: the sum u + offset is divided by 1 + offset.",
         ),
         WrongAnswer(
             "cut from below",

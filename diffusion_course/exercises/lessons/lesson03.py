@@ -110,7 +110,7 @@ def _weight_cases(generator: torch.Generator) -> Iterator[Case]:
 
 
 def bound_weight(t: Tensor, alphas_cumprod: Tensor) -> Tensor:
-    """Return beta^2 / (2 sigma^2 alpha (1 - abar)) with sigma^2 = beta, (B,)."""
+    """Return beta^2 / (2 zeta^2 alpha (1 - abar)) with zeta^2 = beta, (B,)."""
     return loss_weight(t, alphas_cumprod, weighting="elbo", variance_type="fixed_large")
 
 
@@ -119,7 +119,7 @@ WEIGHT = Exercise(
     lesson=3,
     title="The weight in the bound",
     statement="""Return the weight (B,) that the squared error of the noise has in the bound, at
-indices `t` (B,), for reverse steps of variance $\\sigma_t^2 = \\beta_t$. You are given the
+indices `t` (B,), for reverse steps of variance $\\zeta_t^2 = \\beta_t$. You are given the
 table `alphas_cumprod` (T,) alone.""",
     stub="""def bound_weight(t, alphas_cumprod):
     alpha_bar = alphas_cumprod[t]  # (B,)
@@ -139,7 +139,7 @@ table `alphas_cumprod` (T,) alone.""",
             "alpha of one step is alpha_bar after it, divided by alpha_bar before it. Before the "
             "first step alpha_bar is 1."
         ),
-        "Put sigma^2 = beta into beta^2 / (2 sigma^2 alpha (1 - alpha_bar)) and cancel.",
+        "Put zeta^2 = beta into beta^2 / (2 zeta^2 alpha (1 - alpha_bar)) and cancel.",
         "What is left is beta / (2 alpha (1 - alpha_bar)).",
     ),
     derivation="lesson 03, 'From means to noise'; Ho et al. 2020, eq. 12",
@@ -149,7 +149,7 @@ table `alphas_cumprod` (T,) alone.""",
         WrongAnswer(
             "beta is still squared",
             edit("return (1 - alpha) /", "return (1 - alpha) ** 2 /"),
-            "sigma^2 = beta below the line cancels one of the two factors above it.",
+            "The zeta^2 = beta below the line cancels one of the two factors beta above it.",
         ),
         WrongAnswer(
             "the 2 is missing",
@@ -476,7 +476,7 @@ error that has the same effect, for `alpha_bar` of any shape. It has to stay fin
         "Multiply min(SNR, gamma) by 1 - alpha_bar, which is 1 / (SNR + 1).",
     ),
     derivation=(
-        "lesson 03, 'Weights between the bound and L_simple'; Hang et al. 2023 (arXiv 2303.09556)"
+        "lesson 03, 'Other weights'; Hang et al. 2023 (arXiv 2303.09556)"
     ),
     points=2,
     tolerance=WEIGHTS,
