@@ -123,7 +123,7 @@ for s, x in sheets.items():
 
 # %% [markdown]
 # Nearly every digit is right at $s = 1$ already, so insisting adds little there. What improves from 1 to 2 is precision: more of the drawings look like real ones. Recall falls from 0.94 at $s = 1$ to 0.73 at 8,
-# so fewer kinds of real digits are drawn at all. At $s = 8$ precision too is worse than at $s = 1$.
+# so fewer kinds of real digits are drawn. At 8 precision too is worse than at 1.
 #
 # Where does this knob come from, why does it help at all, and why does it cost variety? This lesson answers the three questions in this order.
 
