@@ -36,7 +36,7 @@ COVERS = {
     "03": "Arrows in the plane",
     "04": "Two digits over t from 999 to 0",
     "05": "Three rows of eight 8x8 images",
-    "06": "Euler = DDIM with 8 steps",
+    "06": "Three maps of x-hat against sigma",
     "07": "Two panels with blue points on two arcs",
     "08": "Five rows of ten digits. s = 0",
     "09": "Three rows of eight scenes: originals",
