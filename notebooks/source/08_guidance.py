@@ -130,12 +130,12 @@ for s, x in sheets.items():
 # %% [markdown]
 # ## Recall
 #
-# 1. From lesson 06: a network predicts the noise $\hat\epsilon = 0.6$ at a level with $\bar\alpha_t = 0.75$. What is its score?
+# 1. From lesson 06: a network predicts the noise $\hat\epsilon = 0.6$ at a level with $\bar\alpha_t = 0.75$. What is the *score*, the gradient of $\log p_t$?
 # 2. From lesson 07: all samples of a model are copies of one perfect picture. What are its precision and its recall?
 #
 # <details><summary>Answers</summary>
 #
-# 1. The score is $-\hat\epsilon / \sqrt{1-\bar\alpha_t} = -0.6/0.5 = -1.2$.
+# 1. The score is $-\hat\epsilon / \sqrt{1-\bar\alpha_t} = -0.6/0.5 = -1.2$. Lesson 06 says so below (06.6), and (06.12) proves it.
 # 2. Precision 1: every sample lies among real data. Recall about 0: nearly all real data is out of the samples' reach.
 #
 # </details>
@@ -183,7 +183,7 @@ show(fig, alt=(
 ))
 
 # %% [markdown]
-# A third of the spread is gone, although the network is perfect and the label was certain. Keep this picture in mind: by the end of the lesson you can explain it.
+# A third of the spread is gone, although the network is perfect and the label was certain. Keep this picture in mind: by the end you can explain it.
 
 # %% [markdown]
 # ## Telling a network the label
@@ -320,7 +320,7 @@ for s in (0, 1, 3):
 #
 # $$\nabla \log \tilde p_t(x) = \nabla \log p_t(x) + s\,\big[\nabla \log p_t(x \mid c) - \nabla \log p_t(x)\big] \tag{08.4}$$
 #
-# **Line 4.** From lesson 06, noise is the score times $-\sqrt{1-\bar\alpha_t}$, the same factor in every term:
+# **Line 4.** By (06.12) noise is the score times $-\sqrt{1-\bar\alpha_t}$, the same factor in every term:
 #
 # $$\hat\epsilon = \epsilon_u + s\,(\epsilon_c - \epsilon_u), \qquad \epsilon_c = \epsilon_\theta(x_t, t, c),\quad \epsilon_u = \epsilon_\theta(x_t, t, \varnothing) \tag{08.5}$$
 #
@@ -446,7 +446,7 @@ show(fig, alt=(
 
 # %% [markdown]
 # With little noise nearly every point tells its label, and there is nothing to add. With much noise no point tells anything, and the two answers are nearly equal. The push comes between, where the moons overlap.
-# There a point near the other moon is pushed to the left. When the noise has gone, its label is certain at the new place as well, so no arrow brings it back. That is how the right leg was emptied.
+# There a point near the other moon is pushed to the left. When the noise has gone, its label is certain at the new place too, so no arrow brings it back. That is how the right leg was emptied.
 
 # %% [markdown]
 # ## Then why does everybody use it?
@@ -509,7 +509,7 @@ show(fig, alt=(
 #
 # $$\text{variance of } \tilde p_0 = \frac{1}{s/a + (1-s)/b} \tag{08.7}$$
 #
-# **The guided path.** Lesson 06 follows $dx/d\sigma = -\sigma \cdot \text{score}$, where noise of variance $\sigma^2$ is added to both Gaussians.
+# **The guided path.** Lesson 06 follows (06.6), $dx/d\sigma = \hat\epsilon = -\sigma \cdot \text{score}$, where noise of variance $\sigma^2$ is added to both Gaussians.
 # Their scores are $-x/(a+\sigma^2)$ and $-x/(b+\sigma^2)$. Combine them by (08.4) and divide by $x$:
 #
 # $$\begin{aligned}
@@ -862,7 +862,7 @@ print("guided at t =", [t for t, size in seen if size == 100])
 # ### With noise in every step
 #
 # The core solved guidance without fresh noise. Is the tilted density reached if every step adds some, as in lesson 04? Write $\tau = \sigma^2$ and $A(\tau) = s/(a+\tau) + (1-s)/(b+\tau)$, so the guided score is $-A x$.
-# By lesson 06 (Going further) the way back with fresh noise follows the score twice as fast, and adds noise of variance $d\tau$ while $\tau$ falls by $d\tau$. So $x$ shrinks at the rate $A$, and its variance $V$ obeys
+# By (06.18) the way back with fresh noise follows the score twice as fast, and adds noise of variance $d\tau$ while $\tau$ falls by $d\tau$. So $x$ shrinks at the rate $A$, and its variance $V$ obeys
 #
 # $$\frac{dV}{d\tau} = 2A(\tau)\,V - 1$$
 #
