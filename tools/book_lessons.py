@@ -38,7 +38,7 @@ COVERS = {
     "05": "Three rows of eight 8x8 images",
     "06": "Three maps of x-hat against sigma",
     "07": "Two panels with blue points on two arcs",
-    "08": "Four panels. The tilted density",
+    "08": "Five rows of ten digits. s = 0",
     "09": "Three rows of eight scenes: originals",
     "10": "Five rows of layers by eight tokens",
     "11": "Two rows of eight drawn scenes",
