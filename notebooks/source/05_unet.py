@@ -55,8 +55,8 @@ test_digits = load_dataset("digits", split="test").images
 # The network that you need gets a noisy picture and returns a picture of the same size, the noise. A stack of convolutions does that: each layer looks at a pixel and its neighbours, and the size never changes.
 # So why does everybody build something more complicated?
 #
-# Ask first how much of the picture a pixel has to see. You can answer that without any network. Compare the window around a pixel with the same window in all 1,438 training digits.
-# Each digit gets a weight, by how well it explains the window under this noise (Bayes' rule, as in lesson 04), and the weighted average is the best guess of the clean pixel.
+# Ask first how much of the picture a pixel has to see. No network is needed for that. Compare the window around a pixel with the same window in all 1,438 training digits.
+# Each digit gets a weight, by how well it explains the window under this noise (Bayes' rule, as in lesson 04), and the weighted average is the best guess of a clean pixel, if the truth is one of the 1,438.
 
 # %%
 def best_guess(xt, t, side):  # each pixel sees the side x side window around it
@@ -94,7 +94,7 @@ print({names[side]: round(error.mean().item(), 3) for side, error in errors.item
 print(f"from itself to everything: {gain.mean():.3f}, error {gain.std() / 60**0.5:.3f}")
 
 # %% [markdown]
-# The numbers are mean square errors on 60 digits that are not among the 1,438. A pixel that sees only itself leaves a smear; when it sees the whole picture, some of the digits can be read.
+# The numbers are mean square errors at $t = 300$, on 60 digits that are not among the 1,438. A pixel that sees only itself leaves a smear; when it sees the whole picture, some of the digits can be read.
 #
 # **Task.** Move the noise level. At which $t$ does it help most to see everything, at which not at all, and at which does it do harm? Can you say why?
 
@@ -118,15 +118,15 @@ Explorer(
 # %% [markdown]
 # <details><summary>Answer</summary>
 #
-# It helps most at $t = 300$ (0.215 with itself, 0.141 with everything) and hardly at 600, where almost nothing can be seen (0.277 and 0.273). At 100 it does harm: 3x3 has 0.033 and everything 0.074. Under so little noise one of the 1,438 digits gets nearly all the weight, and none of them agrees with a new digit in all 64 pixels. A network has to do better: see everything, and still judge details on their own.
+# It helps most at $t = 300$ (0.215 with itself, 0.141 with everything) and hardly at 600, where almost nothing can be seen (0.277 and 0.273). At 100 it does harm: 3x3 has 0.033 and everything 0.074. Under so little noise one of the 1,438 digits gets most of the weight, and none of them agrees with a new digit in all 64 pixels. A network has to do better: see everything, and still judge details on their own.
 #
 # </details>
 
 # %% [markdown]
-# So a pixel must see far. A 3x3 convolution adds one pixel on each side, so 64 columns would take 32 layers at full size.
-# The tempting way out is to shrink the picture. After two halvings a 3x3 window covers 12 pixels. Halve, look around, enlarge again: an hourglass.
+# So a pixel must see far. A 3x3 convolution adds one pixel on each side, so to see 64 columns takes 32 layers.
+# The tempting way out is to shrink the picture. After two halvings a 3x3 window covers 12x12 pixels. Halve, look around, enlarge again: an hourglass.
 #
-# It fails, because the network has to return *noise*. Average 2x2 pixels of white noise, and enlarge the average again. The best that you can then say of a pixel is the mean $\bar\epsilon$ of its square, and this is what is missing:
+# It fails, because the network has to return *noise*. Average white noise of variance 1 over 2x2 pixels. The best that you can then say of a pixel is the mean $\bar\epsilon$ of its square, and this much is missing:
 #
 # $$\operatorname{Var}(\epsilon - \bar\epsilon) = \operatorname{Var}(\epsilon) - \operatorname{Var}(\bar\epsilon) = 1 - \tfrac14 = \tfrac34 \tag{05.1}$$
 #
@@ -150,7 +150,7 @@ show(fig, alt=(
 
 # %% [markdown]
 # A network could hide the lost detail in extra channels, but it would have to learn how. It is easier to keep the detail: before each halving put the features aside, and after the enlargement join them to the others.
-# That is a *skip connection*, and with it the hourglass becomes a U (arXiv 1505.04597). What is wide is seen at the bottom, what is fine crosses at the top.
+# That is a *skip connection*, and with it the hourglass becomes a U (arXiv 1505.04597).
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
 drawing = unet_drawing(
@@ -168,7 +168,7 @@ drawing.show(
 )
 
 # %% [markdown]
-# Follow the picture from $x_t$ down to the middle and up again. Halving is an average of 2x2 pixels, doubling repeats each pixel. Where a skip arrives, its channels are put beside the others: "16+16". The green corner means that a block is told the time.
+# Follow the picture from $x_t$ down to the middle and up again. Halving is an average of 2x2 pixels, doubling repeats each pixel. Where a skip arrives, its channels are put beside the others: "16+16". A green square marks a block that is told the time.
 
 # %% [markdown]
 # ## Recall
@@ -194,7 +194,7 @@ my_prediction = "time"  # "blocks", "time", "halving" or "skips"
 # %% [markdown]
 # ## Build it, step by step
 #
-# To see what a part is worth, you need the loss without it. So first the yardstick, the loop of lesson 03 in its barest form. `factor` multiplies the time before the network sees it; with 0 the network is not told the time at all.
+# To see what a part is worth, you need the loss without it. So first the yardstick, the loop of lesson 03 in its barest form. `factor` multiplies the time before the network sees it; 0 hides it.
 
 # %%
 spread = torch.arange(len(test_digits)) * 1000 // len(test_digits)
@@ -255,7 +255,7 @@ three_seeds("plain convolutions", Plain)
 # %% [markdown]
 # ## A block that knows the time
 #
-# The plain network ignores $t$: it treats a nearly clean picture like pure noise. And you will want more layers than four. One kind of block is told the time, and can be stacked.
+# The plain network ignores $t$: it treats a nearly clean picture like pure noise. And you will want more layers than four. So the next steps use a block that is told the time and can be stacked.
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
 block = Drawing(7.4, 2.9, "The residual block")
@@ -283,11 +283,14 @@ block.show(
 # %% [markdown]
 # **Normalise.** Deep stacks train well if the numbers between the layers keep their size. Group normalisation (arXiv 1803.08494) cuts the channels into groups, here of 16, and gives each group of each sample mean 0 and variance 1. Mean and variance run over the channels of the group and all positions:
 #
-# $$\operatorname{GN}(h) = \frac{h - \text{mean}}{\sqrt{\text{variance} + 10^{-5}}}, \quad \text{then one factor and one offset per channel} \tag{05.2}$$
+# $$\begin{gathered}
+# \operatorname{GN}(h) = \frac{h - \text{mean}}{\sqrt{\text{variance} + 10^{-5}}}, \\
+# \text{then one factor and one offset per channel}
+# \end{gathered} \tag{05.2}$$
 #
-# It never looks at another sample, so the answer for one picture does not depend on its neighbours in the batch.
+# It never looks at another sample, so a picture's answer does not depend on its neighbours in the batch.
 #
-# **Bend.** $\operatorname{SiLU}(x) = x/(1+e^{-x})$ is a smooth version of "keep what is positive". Without it, all layers together would be one linear map.
+# **Bend.** $\operatorname{SiLU}(x) = x/(1+e^{-x})$ is a smooth version of "keep what is positive". Without it, a stack of convolutions would be one linear map.
 #
 # **Tell it the time.** The normalisation has just removed how loud the input was, and with it a hint of the noise level. So each channel $c$ gets a volume and an offset that depend on $t$ (arXiv 2105.05233, section 3, "adaptive group normalization"):
 #
@@ -295,7 +298,7 @@ block.show(
 #
 # The 1 lets a layer with small outputs leave $h$ alone instead of erasing it.
 #
-# **Add the input.** The block returns $x + f(x, t)$: it has to learn only what should change. If the channels change, a 1x1 convolution fits $x$ to them.
+# **Add the input.** The block returns $x + f(x, t)$: it has to learn only what should change, the *residual*. If the channels change, a 1x1 convolution fits $x$ to them.
 #
 # **Start at zero.** The last convolution of $f$ begins with zeros, so a new block hands its input through.
 
@@ -383,7 +386,7 @@ three_seeds("blocks", Stack, factor=0.0)
 three_seeds("blocks + time", Stack)
 
 # %% [markdown]
-# Blocks lower the loss from 0.192 to 0.138, the time from there to 0.118. Both steps are many times larger than the differences between seeds.
+# Blocks, with their greater depth, lower the loss from 0.192 to 0.138, the time from there to 0.118. Both gains are many times the differences between seeds.
 #
 # ## The U
 #
@@ -468,13 +471,13 @@ for name in ("blocks + time", "U-Net"):
 show_source(UNet.forward)
 
 # %% [markdown]
-# The package's version checks its arguments, takes any number of levels and blocks, a class or words as a condition, and attention, which comes next. It is otherwise this.
+# The package's version checks its arguments, takes any number of levels and blocks, a class or words as a condition, and attention, which comes next. Otherwise it is yours: the lines with `patch_size` do nothing while that is 1.
 
 # %% [markdown]
 # ### The first loss
 #
-# Before you train for an hour, a new network can already tell you something. It starts with zeros in its last layer, so its answer is 0, and its loss is the mean of $\epsilon^2$. For a standard normal $\epsilon$ this is 1 on average.
-# One square varies by $\operatorname{Var}(\epsilon^2) = E[\epsilon^4] - 1 = 3 - 1 = 2$, so over the 512 pixels of eight digits:
+# A new network can be checked before any training. It starts with zeros in its last layer, so it answers 0, and its loss is the mean of $\epsilon^2$. For a standard normal $\epsilon$ this is 1 on average.
+# One square has the variance $\operatorname{Var}(\epsilon^2) = E[\epsilon^4] - 1 = 3 - 1 = 2$, so the mean over 512 independent pixels, eight digits, has
 #
 # $$E[\text{loss}] = 1, \qquad \text{standard deviation} = \sqrt{2/512} = 0.0625 \tag{05.6}$$
 
@@ -497,12 +500,12 @@ assert abs(losses.mean() - 1) < 4 * 0.0625 / 500**0.5
 print("without zeros, five seeds:", [f"{loss:.2f}" for loss in without_zeros])
 
 # %% [markdown]
-# So if a network that predicts noise and starts at zero has a first loss far from 1, something is wrong before training has begun. A network without the zeros starts elsewhere, as you see, and so does one that predicts $x_0$: there the first loss is the mean square of the data.
+# So if a network that predicts noise and starts at zero has a first loss far from 1, something is wrong already. Without the zeros it starts elsewhere, as you see, and so does one that predicts $x_0$: there the first loss is the mean square of the data.
 
 # %% [markdown]
 # ## Attention
 #
-# Halving shows the bottom of a U a wide view, but a convolution still treats every place alike: it cannot decide *where* to look. In attention each place asks a question (the query $q$), and each place offers a key $k$ and a value $v$; all three are linear in the features there.
+# Halving shows the bottom of a U a wide view, but a convolution still treats every place alike: it cannot decide *where* to look. In attention each place asks a question (the query $q$), and each place offers a key $k$ and a value $v$; all three are linear in the normalised features there.
 # Place $i$ takes the average of all values, weighted by how well their keys answer its question (arXiv 1706.03762, eq. 1):
 #
 # $$w_{ij} = \frac{\exp(q_i \cdot k_j / \sqrt{d_k})}{\sum_l \exp(q_i \cdot k_l / \sqrt{d_k})}, \qquad \text{out}_i = \sum_j w_{ij} v_j \tag{05.7}$$
@@ -600,13 +603,13 @@ show(fig, alt=(
 assert curves["right"][-1] < 0.05 < 0.8 < sum(curves["target drawn again"][-20:]) / 20
 
 # %% [markdown]
-# The second curve is a real mistake: `randn_like` is called once for $x_t$ and once more for the target. Nothing is raised, and the loss stays near 1.
+# The second curve is a mistake easily made: `randn_like` is called once for $x_t$ and once more for the target. Nothing is raised, and the loss stays near 1.
 # The test does not see mistakes that are the same in training and target, such as a wrong schedule. Nor does it see a wrongly told time, because 16 pictures can be told apart without it.
 
 # %% [markdown]
 # ## Train, average, draw
 #
-# A bare loop stops with the weights of its last step, which follow the last few batches. Each batch pulls them a little elsewhere, so they tremble around where they should be. A running average (exponential moving average, EMA) is calmer:
+# Each batch pulls the weights a little elsewhere, so they tremble around where they should be. A running average (exponential moving average, EMA) is calmer:
 #
 # $$\bar w \leftarrow d\,\bar w + (1 - d)\,w \tag{05.9}$$
 #
@@ -651,7 +654,7 @@ show(fig, alt=(
 ))
 
 # %% [markdown]
-# The average is ahead while the weights jump. At the end the two are equal, because by then the learning rate has decayed. The average needs no plan of when training ends, and many diffusion models ship it (the first DDPM: $d = 0.9999$, arXiv 2006.11239).
+# The average is ahead while the weights jump. At the end both are equal, since the learning rate has decayed. The average needs no plan of when training ends, and many diffusion models ship it (the first DDPM: $d = 0.9999$, arXiv 2006.11239).
 #
 # Now draw with it, with the thousand steps of lesson 04:
 
@@ -674,7 +677,7 @@ show(fig, alt=(
 #
 # ### t from 0 to 1
 #
-# Some code counts time from 0 to 1 and puts that into the waves, which are made for indices. Published code did it ([sihyun-yu/REPA#40](https://github.com/sihyun-yu/REPA/issues/40), inherited from [willisma/SiT#24](https://github.com/willisma/SiT/issues/24)).
+# Published code counted time from 0 to 1 and put that into the waves, which are made for indices ([sihyun-yu/REPA#40](https://github.com/sihyun-yu/REPA/issues/40), inherited from [willisma/SiT#24](https://github.com/willisma/SiT/issues/24)).
 # The one-line difference is `t * 1000`. With fractions the fastest hand turns by 1 radian over the whole chain, the next ones by less, and all times look alike:
 
 # %% tags=["nbval-ignore-output"]
@@ -690,7 +693,7 @@ for name in ("U-Net", "t as a fraction"):
     )
 
 # %% [markdown]
-# The loss rises, with 0.1188 to 0.1209 in place of 0.1134 to 0.1160, but by 4% only, and most of it at little noise. So the training looks healthy, and nobody notices.
+# The loss rises by 4%, from 0.1150 to 0.1200 (the seeds do not overlap), most of it at little noise. Such a training looks healthy, and nobody notices.
 
 # %% [markdown]
 # ### The embedding runs over the batch
@@ -868,6 +871,9 @@ for shift in torch.randint(1, 100, (5,), generator=generator).tolist():
     )
     print(f"shift {shift:2d}: a rotation; turned the wrong way {wrong_gap:.2f} off")
 
+# %% [markdown]
+# With $t$ from 0 to 1, $\omega_i (t - t')$ is at most 1 in size, and nearly 0 for most $i$. So by (05.11) all times are similar:
+
 # %%
 steps = torch.arange(0, 1000, 4)
 curves = {
@@ -891,7 +897,7 @@ show(fig, alt=(
 # ### Zero weights that learn
 #
 # Zeros sound like a network that cannot learn. Follow the gradient. It reaches a layer's weights through the layer's *input*, which is not zero. It passes *through* a layer multiplied by the weights, and zeros stop it there.
-# So the network wakes up in three waves. First only the last layer has a gradient. After one step it is not zero any more, and lets the gradient through to everything that reaches it by a skip: the zero layer of every block, and the first layer. After the next step these open the rest.
+# So the network wakes up in three waves. First only the last layer has a gradient. After one step it is not zero any more, and lets the gradient through to the last norm and to all that reaches it by skips: the zero layer of every block, the 1x1 convolutions and the first layer. After the next step these open the rest.
 
 # %%
 clone, last_wave = UNet(channels=16), 0.0
@@ -982,7 +988,7 @@ Explorer(
 # %% [markdown]
 # <details><summary>Answer</summary>
 #
-# Each further level about doubles the view: 17, 38 and 78 columns. Attention alone, or the norms alone, make it the whole picture. But in these new networks a pixel in the upper rows counts a thousandth of the most important one or less, by either way, and by attention less than by the norms.
+# Each further level about doubles the view: 17, 38 and 78 columns. Attention alone, or the norms alone, make it the whole picture. But in these new networks a typical pixel in the upper rows counts a thousandth of the most important one or less, by either way, and by attention less than by the norms.
 # For the norms that stays so: a far pixel moves two numbers, the mean and the variance of a group. Attention can *learn* to look at one far place.
 #
 # </details>
@@ -1067,9 +1073,12 @@ print(
 # %% [markdown]
 # ### How much calmer the average is
 #
-# The core showed that the average is calmer; here is by how much, in the simplest case. Suppose $w = w^\star + \xi$ with trembling $\xi$ that is independent from step to step. Variances add with the squares of the shares $(1-d)d^j$, a geometric series:
+# The core showed that the average is calmer; here is by how much, in the simplest case. Suppose $w = w^\star + \xi$ at every step: the right weight $w^\star$ and a trembling $\xi$, always of the same variance and independent from step to step. Variances add with the squares of the shares $(1-d)d^j$, a geometric series:
 #
-# $$\operatorname{Var}(\bar w) = (1-d)^2\sum_{j \ge 0} d^{2j}\,\operatorname{Var}(\xi) = \frac{(1-d)^2}{1 - d^2}\operatorname{Var}(\xi) = \frac{1-d}{1+d}\operatorname{Var}(\xi) \tag{05.12}$$
+# $$\begin{aligned}
+# \operatorname{Var}(\bar w) &= (1-d)^2\sum_{j \ge 0} d^{2j}\,\operatorname{Var}(\xi) \\
+# &= \frac{(1-d)^2}{1 - d^2}\operatorname{Var}(\xi) = \frac{1-d}{1+d}\operatorname{Var}(\xi)
+# \end{aligned} \tag{05.12}$$
 
 # %%
 decay, trembling = 0.97, torch.randn(40_000, generator=generator).tolist()
@@ -1083,7 +1092,7 @@ print(
 )
 
 # %% [markdown]
-# Real trembling is not independent from step to step, so the gain in training is smaller than that.
+# The two differ by chance: averages of neighbouring steps share most of their weights, so 40,000 of them are worth far fewer independent ones. Real trembling is not independent from step to step, so the gain in training is smaller than that.
 
 # %% [markdown]
 # ### Stop and resume
