@@ -225,7 +225,7 @@ show(fig, alt=(
 #
 # $$d^2 = |m_a - m_b|^2 + \operatorname{tr}\left(S_a + S_b - 2\,(S_a S_b)^{1/2}\right) \tag{07.6}$$
 #
-# For any two laws with these means and covariances (07.6) is a lower bound. They reach it if a stretching along perpendicular axes turns one into the other; otherwise their cost is, as a rule, larger.
+# For any two laws with these means and covariances (07.6) bounds the cost from below. They reach it if a stretching along perpendicular axes turns one into the other; otherwise their cost is, as a rule, larger.
 # So the formula compares two Gaussians that stand in for the sets.
 #
 # **Check by another route.** `linear_sum_assignment` finds the cheapest partners among finitely many points, and knows nothing of covariances. If one set is the other one stretched, it must find (07.6) exactly. With the root of each element instead of the matrix it must not.
@@ -283,7 +283,7 @@ for n in (50, 200, 800):  # one coordinate, s = 2
 
 # %% [markdown]
 # The distance of equal things falls with $N$ and is never 0, because it squares errors, and squares do not cancel. How fast? Let both sets hold $N$ draws of a Gaussian with variance $s^2$ in one coordinate, and put estimates into the right side of (07.4).
-# The two means differ by a variance of $2s^2/N$. A sample variance has the variance $2s^4/N$ for large $N$. Its root moves by $1/(2s)$ as much and has the variance $\frac{s^2}{2N}$; a difference of two has $\frac{s^2}{N}$. Together
+# The difference of the means has the variance $2s^2/N$. A sample variance has the variance $2s^4/N$ for large $N$. Its root moves $1/(2s)$ times as much and has the variance $\frac{s^2}{2N}$; a difference of two has $\frac{s^2}{N}$. Together
 #
 # $$E\,d^2 \approx \frac{2s^2}{N} + \frac{s^2}{N} = \frac{3s^2}{N} \tag{07.7}$$
 #
@@ -563,7 +563,7 @@ for name in "AB":
     print(f"{name}: kernel distance {value:.1f} plus or minus {(high - low) / 2:.1f}")
 
 # %% [markdown]
-# The two intervals overlap, so this number does not separate A from B. The interval covers other samples *from the same network*, not another training seed.
+# The two intervals overlap, so this number does not separate A from B. An interval covers other samples *from the same network*, not another training seed.
 
 # %% [markdown]
 # ## What each number cannot see
