@@ -94,7 +94,7 @@ for name, images in candidates.items():
 
 # %% [markdown]
 # A is real: digits that no network has seen. B is the network. C is a photocopier, 300 digits of the reference itself, and D is A, blurred.
-# The photocopier wins with 0, and the blur beats the network.
+# The photocopier wins with 0, and the blur is level with the network.
 #
 # A single picture cannot show that a *set* is narrow or copied, and pixels are a poor ruler. So we compare whole sets, with a better ruler, and ask of each number what it cannot see.
 
@@ -106,7 +106,7 @@ for name, images in candidates.items():
 #
 # <details><summary>Answers</summary>
 #
-# 1. $2s^2$ and $s^2/N$. This lesson uses both in one line: the means of two sets of $N$ differ by a variance of $2s^2/N$.
+# 1. $2s^2$ and $s^2/N$. This lesson uses both in one line: the difference between the means of two sets of $N$ has the variance $2s^2/N$.
 # 2. It is one average. Strays lower it, crowding raises it, and the two errors cancel. A single number cannot say *how* a set is wrong.
 #
 # </details>
@@ -114,8 +114,8 @@ for name, images in candidates.items():
 # %% [markdown]
 # ## Predict first
 #
-# Papers mostly quote the Frechet distance between two sets, which you derive below: small if the sets are alike.
-# Which of A (real), B (network), C (copies) and D (blurred) is nearest to the reference? Put your answer into the cell, then run it.
+# Papers mostly quote the Frechet distance of two sets, which is small if they are alike. You derive it below.
+# Which of A (real), B (network), C (copies) and D (blurred) is nearest to the reference? Put it into the cell, then run it.
 
 # %%
 my_prediction = "A"  # "A", "B", "C" or "D"
@@ -154,18 +154,18 @@ for name, of in (("pixels", lambda x: x), ("features", features_of)):
     print(f"in {name}, {share:.2f} of the digits have a stranger nearer than that copy")
 
 # %% [markdown]
-# A *feature* is what a network trained for something else computes just before its last layer. Papers take 2,048 numbers of an Inception network, we take 64 of the course's digit classifier. They help, and do not cure the fault.
-# What they ignore, no distance between them can see. And the classifier was trained on reference and fresh pile, not on A.
+# A *feature* is what a network trained for something else computes just before its last layer. Papers take 2,048 numbers of an Inception network and call the distance *FID*. We take 64 of the course's digit classifier, which help and do not cure the fault.
+# No distance between features can see what the features leave out. And this classifier was trained on the reference and the fresh pile, not on A.
 
 # %% [markdown]
 # ## By hand: three ways to pair
 #
-# Points come without partners, so to say how far one pile is from another, move it there and count the squared way. The answer depends on who goes where.
+# How far is one pile of points from another? Move it there and average the squared moves. They depend on who goes where.
 # Let the first pile be $a = 1 + 2z$ with $z \sim N(0, 1)$, and the second have mean 3 and standard deviation 1:
 #
-# - **low with low**: $b = 3 + z$. The way is $b - a = 2 - z$, its mean square $2^2 + 1 = 5$.
-# - **at random**: $b = 3 + z'$ with another $z'$. The way is $2 + z' - 2z$, its mean square $2^2 + 1 + 4 = 9$.
-# - **low with high**: $b = 3 - z$. The way is $2 - 3z$, its mean square $2^2 + 9 = 13$.
+# - **low with low**: $b = 3 + z$. The move is $b - a = 2 - z$, its mean square $2^2 + 1 = 5$.
+# - **at random**: $b = 3 + z'$ with another $z'$. The move is $2 + z' - 2z$, its mean square $2^2 + 1 + 4 = 9$.
+# - **low with high**: $b = 3 - z$. The move is $2 - 3z$, its mean square $2^2 + 9 = 13$.
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
 z = torch.distributions.Normal(0.0, 1.0).icdf((torch.arange(12) + 0.5) / 12)
@@ -181,16 +181,16 @@ for ax, (name, partner) in zip(axes, {
     ax.plot(b, 0 * b, "o", color="#D55E00", markersize=5)
     ax.set(yticks=[0, 1], yticklabels=["second", "first"], ylim=(-0.3, 1.3))
     ax.set_title(f"{name}: {((b - a) ** 2).mean():.1f}", fontsize=10)
-fig.suptitle("Three pairings of twelve points, with their mean squared way", x=0.01,
+fig.suptitle("Three pairings of twelve points, with their mean squared moves", x=0.01,
              ha="left", fontsize=11)
 show(fig, alt=(
     "Three panels, each with twelve blue points above and twelve orange points below, "
-    "joined in pairs. Low with low: lines that do not cross, mean squared way 5. At "
+    "joined in pairs. Low with low: lines that do not cross, mean squared move 5. At "
     "random: some lines cross, 9. Low with high: every line crosses every other, 13."
 ))
 
 # %% [markdown]
-# The cheapest way, 5, is the squared difference of the means, $(1-3)^2$, plus that of the standard deviations, $(2-1)^2$.
+# The cheapest of these, 5, is the squared difference of the means, $(1-3)^2$, plus that of the standard deviations, $(2-1)^2$.
 
 # %% [markdown]
 # ## The cheapest pairing
@@ -219,16 +219,16 @@ show(fig, alt=(
 #
 # **Many coordinates.** The same steps hold with matrices (Going further has them):
 #
-# $$\max \operatorname{tr} C = \sum_i \kappa_i, \qquad \kappa_i^2 \text{ the eigenvalues of } S_a S_b \tag{07.5}$$
+# $$\max \operatorname{tr} C = \sum_i \kappa_i, \qquad \kappa_i \ge 0, \quad \kappa_i^2 \text{ the eigenvalues of } S_a S_b \tag{07.5}$$
 #
-# Papers write this sum as the trace of a matrix root (arXiv 1706.08500, eq. 6):
+# Papers write this sum as the trace of a matrix root. For two Gaussians (arXiv 1706.08500, eq. 6):
 #
 # $$d^2 = |m_a - m_b|^2 + \operatorname{tr}\left(S_a + S_b - 2\,(S_a S_b)^{1/2}\right) \tag{07.6}$$
 #
-# The bound holds for any two laws with these means and covariances. They reach it if a stretching along axes turns one into the other; otherwise their true cost is larger.
+# For any two laws with these means and covariances (07.6) bounds the cost from below. They reach it if a stretching along perpendicular axes turns one into the other; otherwise their cost is, as a rule, larger.
 # So the formula compares two Gaussians that stand in for the sets.
 #
-# **Check by another route.** `linear_sum_assignment` finds the cheapest partners among finitely many points, and knows nothing of covariances. If one set is the other one stretched, it must find (07.6) exactly. It must not if we take the root of each element instead of the matrix.
+# **Check by another route.** `linear_sum_assignment` finds the cheapest partners among finitely many points, and knows nothing of covariances. If one set is the other one stretched, it must find (07.6) exactly. With the root of each element instead of the matrix it must not.
 
 # %%
 from scipy.linalg import sqrtm
@@ -257,13 +257,13 @@ print(f"stretched: best partners {cheapest(a, b):.4f}, formula the same")
 print(f"with the root of each element {wrong:.4f}: the check fails")
 bent = other**4
 print(
-    f"bent, not stretched: best partners {cheapest(a, bent):.4f}, formula "
-    f"{bare_frechet(a, bent, correction=0):.4f}"
+    f"bent, not stretched: best partners {cheapest(a, bent):.4f}, more than the "
+    f"formula's {bare_frechet(a, bent, correction=0):.4f}"
 )
 show_source(frechet_distance)
 
 # %% [markdown]
-# The package's version checks its arguments and is otherwise this.
+# The package's version takes the $\kappa_i^2$ from $S_a^{1/2} S_b S_a^{1/2}$, which is symmetric and has the same eigenvalues.
 
 # %% [markdown]
 # ## Two samples of the same thing
@@ -282,17 +282,17 @@ for n in (50, 200, 800):  # one coordinate, s = 2
     print(f"3 s^2 / N = {3 * 2**2 / n:.4f}")
 
 # %% [markdown]
-# The distance of equal things falls with $N$ and is never 0, because it squares errors, and squares do not cancel. How fast? Let both sets hold $N$ draws of a Gaussian with variance $s^2$ in one coordinate, and put estimates into (07.4).
-# The two means differ by a variance of $2s^2/N$. A sample variance has the variance $2s^4/N$ for large $N$. Its root moves by $1/(2s)$ as much and has the variance $\frac{s^2}{2N}$; a difference of two has $\frac{s^2}{N}$. Together
+# The distance of equal things falls with $N$ and is never 0, because it squares errors, and squares do not cancel. How fast? Let both sets hold $N$ draws of a Gaussian with variance $s^2$ in one coordinate, and put estimates into the right side of (07.4).
+# The difference of the means has the variance $2s^2/N$. A sample variance has the variance $2s^4/N$ for large $N$. Its root moves $1/(2s)$ times as much and has the variance $\frac{s^2}{2N}$; a difference of two has $\frac{s^2}{N}$. Together
 #
 # $$E\,d^2 \approx \frac{2s^2}{N} + \frac{s^2}{N} = \frac{3s^2}{N} \tag{07.7}$$
 #
-# With $D$ features of variance 1 it is $D(D+5)/2$ over $N$ (Going further): 2,048 features and 50,000 pictures on both sides still leave 42.
+# With $D$ independent features of variance 1 it is $D(D+5)/2$ over $N$ (Going further): for 2,048 features, 50,000 pictures on both sides still leave 42.
 # So never compare numbers with different $N$. The cure (arXiv 1911.07023): if
 #
 # $$E\,d^2_N \approx d^2_\infty + \frac{c}{N} \tag{07.8}$$
 #
-# then distances at several $N$ lie on a straight line over $1/N$, and its value at 0 has no bias. `frechet_infinity` fits it on shuffled sets, here five times.
+# then distances at several $N$ lie on a straight line over $1/N$, and its value at 0 is free of this bias. `frechet_infinity` fits it on shuffled sets, here five times.
 
 # %%
 fig, ax = figure(5.5, 3.0)
@@ -322,7 +322,7 @@ show(fig, alt=(
 # %% [markdown]
 # ## A distance without bias
 #
-# Better than to remove a bias is to have none. Map every point to a (long) list of numbers $\phi(x)$ and compare the means of that list:
+# It is better to have no bias than to remove one. Map every point to a list of numbers $\phi(x)$ and compare the means of that list:
 #
 # $$\text{MMD}^2 = |E\,\phi(x) - E\,\phi(y)|^2 \tag{07.9}$$
 #
@@ -359,7 +359,7 @@ for name, x in {"fresh": fresh_features[:300], **features}.items():
     print(f"{name:5s} kernel distance to the reference {mmd(x, real):5.1f}")
 
 # %% [markdown]
-# The fresh digits are near 0, as they should be. The copies C are *below* 0, because each meets its twin in the reference, which makes the cross term too large.
+# The fresh digits are near 0. The copies C are *below* 0, because each meets its twin in the reference, which makes the cross term too large.
 
 # %% [markdown]
 # ## Fidelity and coverage
@@ -372,7 +372,7 @@ for name, x in {"fresh": fresh_features[:300], **features}.items():
 # \text{recall} &= \text{share of real points inside a fake ball}
 # \end{aligned} \tag{07.12}$$
 #
-# Look at it in the plane. One model of the two moons draws the upper one only, the other draws both and adds noise.
+# In the plane: one model of the two moons draws the upper one only, the other draws both and adds noise.
 
 # %%
 from matplotlib.collections import EllipseCollection
@@ -417,17 +417,17 @@ print({
 })
 
 # %% [markdown]
-# The dropped moon costs recall, the noise costs precision. Of the digits, the network's (B) cover as much as real ones (A), but fewer of them look real. And A does not reach 1, so the value of real data belongs beside these numbers too.
+# The dropped moon costs recall, the noise costs precision. Of the digits, the network's (B) cover as much as real ones (A), but fewer of them look real. A does not reach 1 either.
 
 # %% [markdown]
 # ## Copies
 #
-# The photocopier has the best distance and precision 1. What gives it away is that its pictures lie on top of training data.
-# Take each sample's distance to its nearest training picture, and the same for held-out pictures. If samples are as new, both distances follow one law, and by symmetry
+# What gives the photocopier away is that its pictures lie on top of training data.
+# Take each sample's distance to its nearest training picture, and the same for held-out pictures. If the samples are as new as those, both distances follow one law. By symmetry, and with ties counted half,
 #
 # $$P\begin{pmatrix}\text{a sample is farther from the training data} \\ \text{than a held-out picture is}\end{pmatrix} = \tfrac12 \tag{07.13}$$
 #
-# Far below one half means copying. Far above means that samples lie off the data. The count behind it is the Mann-Whitney statistic (arXiv 2004.05675).
+# Far below one half, suspect copies. Far above, the samples lie off the data. The count behind it is the Mann-Whitney statistic (arXiv 2004.05675).
 
 # %%
 suspects = {
@@ -447,21 +447,21 @@ for name, images in suspects.items():
     )
 
 # %% [markdown]
-# Copies get 0. But copies moved by one pixel pass, in pixels and even in features: most have strangers that are nearer (Theis et al., arXiv 1511.01844, section 3.4).
-# So a value of one half proves little.
+# Copies get 0. But copies moved by one pixel are not found out, even in features: for many of them a stranger is nearer.
+# So a value that is not low proves little.
 
 # %% [markdown]
 # ## Does the picture show what was asked?
 #
 # None of these numbers reads a prompt. If you ask for dogs and get good cats, they are content.
 #
-# The usual answer is the *CLIP score*. CLIP (arXiv 2103.00020) is a pair of networks, for pictures and for texts, trained so that the vectors of a picture and its own caption point in similar directions. The score is their cosine, often times 100 (arXiv 2104.08718; [torchmetrics](https://lightning.ai/docs/torchmetrics/stable/multimodal/clip_score.html)):
+# The usual answer is the *CLIP score*. CLIP (arXiv 2103.00020) is a pair of networks, for pictures and for texts, trained so that the vectors $E_I$ of a picture and $E_C$ of its own caption point in similar directions. The score is their cosine, times 2.5 in its paper (arXiv 2104.08718) and times 100 in [torchmetrics](https://lightning.ai/docs/torchmetrics/stable/multimodal/clip_score.html):
 #
 # $$\text{CLIP score} = \max\left(100\,\frac{E_I \cdot E_C}{|E_I|\,|E_C|},\ 0\right) \tag{07.14}$$
 #
 # By hand: $E_I = (3, 4)$ and $E_C = (4, 3)$ give $100 \cdot 24/25 = 96$.
 #
-# The course's picture world has an exact cousin. A prompt there can be read back into a *code*, a number for each attribute, and a network, the *judge*, reads such a code from a picture. The score is the share that agrees.
+# The scenes of lesson 00 allow a cousin. A prompt can be read back into a *code*, a number for each attribute, and a network, the *judge*, reads such a code from a picture. The score is the share that agrees.
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
 drawing = Drawing(7.4, 2.75, "One number for a picture and its prompt, in two ways")
@@ -490,7 +490,7 @@ drawing.show(
 )
 
 # %% [markdown]
-# Test it on 300 pictures that a program drew from known codes, each asked for in three ways. Beside the judge stands a score that only compares which words occur.
+# Test it on 300 scenes that a program drew from known codes, each asked for in three ways.
 
 # %%
 from diffusion_course.datasets.scenes import (
@@ -509,12 +509,20 @@ swapped = codes.clone()
 swapped[:, colours] = codes[:, colours[::-1]]
 
 
-def words_of(codes):
-    texts = captions(codes, generator=make_generator(5), complete=True)
-    return [set(text.split()) for text in texts]
+def prompts(codes):
+    return captions(codes, generator=make_generator(5), complete=True)
 
+
+print(f"first scene, its own prompt: {prompts(codes)[0]}")
+print(f"with two colours swapped:    {prompts(swapped)[0]}")
+fig = plotting.image_strip([pictures[:4]], scale=1.3, title="Four scenes of two things")
+show(fig, alt=f"Four small coloured scenes. The first: {prompts(codes)[0]}.")
 
 # %%
+def words_of(codes):  # for a score that only compares which words occur
+    return [set(text.split()) for text in prompts(codes)]
+
+
 own = words_of(codes)
 for name, asked in (
     ("its own prompt", codes), ("two colours swapped", swapped),
@@ -529,9 +537,8 @@ for name, asked in (
           f"{right.all(1).double().mean():.2f}; words {sum(common) / 300:.2f}")
 
 # %% [markdown]
-# The first row shows how seldom the judge errs on such pictures. In the second the same words stand in another order, and the score that counts words sees no difference.
-# CLIP is no counter of words, but models of its kind often behave like one (arXiv 2210.01936) and confuse which thing has which attribute.
-# Both scores are one network's opinion, so the value of real pictures belongs beside yours.
+# In the first row the judge hardly errs. In the second the same words stand in another order, and a score that counts words sees no difference.
+# CLIP counts no words, but models like it often behave as if they did (arXiv 2210.01936) and confuse which thing has which attribute.
 
 # %% [markdown]
 # ## How sure is a number?
@@ -556,7 +563,7 @@ for name in "AB":
     print(f"{name}: kernel distance {value:.1f} plus or minus {(high - low) / 2:.1f}")
 
 # %% [markdown]
-# The interval covers other samples *from the same network*, not another training seed.
+# The two intervals overlap, so this number does not separate A from B. An interval covers other samples *from the same network*, not another training seed.
 
 # %% [markdown]
 # ## What each number cannot see
@@ -612,6 +619,11 @@ for name, x in table.items():
         mark = ">" if value > most else "<" if value < least else " "
         marked.append(f"{value:6.2f}{mark}")
     print(f"{name:27s}" + "  ".join(marked))
+random = make_generator(0)
+choices = (torch.randperm(359, generator=random)[:300] for _ in range(20))
+others = torch.tensor([frechet_distance(unseen_features[i], real) for i in choices])
+print(f"20 other choices of 300 unseen digits: Frechet {others.mean():.1f} on average, "
+      f"{int((others > top[0]).sum())} with a mark")
 
 # %% [markdown]
 # A number without a mark has not noticed the failure:
@@ -620,9 +632,10 @@ for name, x in table.items():
 # - **Gaussian features** get the Frechet distance of fresh digits, without one picture.
 # - **Copies** please both distances. A precision that is too good and the test for copies notice.
 # - **Classes out of balance** are seen by the distances only. Precision and recall ask where sets live, not how much lives where.
-# - **Unseen digits** are real, and marked, because the classifier does not know them.
 #
-# So report a distance with its $N$ and its value for real data, precision *and* recall, a test for copies, a prompt score, unselected samples and intervals.
+# Which set is best? Together the numbers say it: C is copied, D is marked in every column, a third of B's digits lie in no real ball, and A, the real one, is near one edge (last line), because the classifier does not know it.
+#
+# So report several numbers, with their $N$, their values for real data and intervals, and show unselected samples.
 
 # %% [markdown]
 # ## Where people go wrong
@@ -757,13 +770,13 @@ card.show(
 # %% [markdown]
 # | in words | code | where |
 # |---|---|---|
-# | The Frechet distance is the cheapest way between two Gaussians. It is too large by $c/N$. | `frechet_distance`, `frechet_infinity` | (07.6), (07.8) |
-# | Means over pairs of different points have no bias. | `mmd`, `kernel_distance` | (07.11) |
+# | The Frechet distance is the cost of the cheapest pairing of two Gaussians. Measured, it is too large by about $c/N$. | `frechet_distance`, `frechet_infinity` | (07.6), (07.8) |
+# | Means over pairs of different points have no bias. | `mmd` | (07.11) |
 # | Precision asks whether fakes look real, recall whether all that is real is drawn. | `precision_recall` | (07.12) |
 # | Copies lie nearer to the training data than unseen data does. | `memorisation` | (07.13) |
-# | A prompt score needs a reader of pictures. Every number needs a real value and an interval beside it. | `read_scenes`, `faithful`, `bootstrap_interval` | (07.14) |
+# | A prompt score is a network's opinion. Every number needs an interval. | `read_scenes`, `faithful`, `bootstrap_interval` | (07.14) |
 #
-# What you still lack is a way to tell the network what to draw. Lesson 08 conditions it on a class, and these numbers show what that costs.
+# In lesson 08 you tell the network which class to draw, and these numbers show what that costs.
 #
 # To read next: Kynkäänniemi et al. 2019, https://arxiv.org/abs/1904.06991.
 
@@ -789,6 +802,7 @@ card.show(
 # with equality for $G = \sum_i e_i f_i^\top$. For Gaussians this is a pairing: $\chi = G^\top \xi$ has covariance $I$ again.
 #
 # **Line 5.** The $\kappa_i^2$ are the eigenvalues of $R^\top R = S_a^{1/2} S_b S_a^{1/2}$. A product $PQ$ has the eigenvalues of $QP$, so they are those of $S_a S_b$ too. That is (07.5).
+# With $P = (S_a^{1/2} S_b S_a^{1/2})^{1/2}$ the best pairing is $\tilde y = S_a^{-1/2} P S_a^{-1/2}\,\tilde x$. This matrix is symmetric without negative eigenvalues: it stretches along perpendicular axes.
 # (If a covariance has no inverse, replace it by $S + \delta I$ and let $\delta$ go to 0.)
 
 # %% [markdown]
@@ -904,6 +918,9 @@ show(fig, alt=(
 ))
 
 # %% [markdown]
+# The rbf kernel and precision tell them apart at once. They compare more than moments.
+
+# %% [markdown]
 # ### How large must a failure be?
 #
 # The core's table shows whole failures. Real ones are partial, so mix a growing share of a failure into fresh digits.
@@ -1010,16 +1027,22 @@ for name, base in (
     ("clean reference", real),
     ("five odd pictures in it", torch.cat([real, noise_features[300:]])),
 ):
-    precision = precision_recall(base, noise_features[:300]).precision
-    print(f"{name:24s} precision of pure noise {precision:.2f}")
+    apart = torch.cdist(base, base)
+    reach = apart.kthvalue(4, dim=1).values  # to the third neighbour
+    for kind, fakes in (("noise", noise_features), ("fresh", fresh_features)):
+        inside = (torch.cdist(fakes[:300], base) <= reach).double()  # (300, balls)
+        density, coverage = inside.sum(1).mean() / 3, inside.amax(0).mean()
+        print(f"{name:24s} {kind}: precision {inside.amax(1).mean():.2f}, "
+              f"density {density:.2f}, coverage {coverage:.2f}")
 
 # %% [markdown]
-# Look at a reference before you trust it. Naeem et al. (arXiv 2002.09797) propose two other numbers. *Density* counts in how many real balls a fake lies instead of asking whether it lies in one, so a few huge balls weigh little. *Coverage* is the share of real points whose own ball holds at least one fake, so it uses the balls of real data only.
+# Look at a reference before you trust it. Naeem et al. (arXiv 2002.09797) propose two other numbers. *Density* counts in how many real balls a fake lies, divided by $k$, instead of asking whether it lies in one. One huge ball then weighs little, but these five are more than $k = 3$, and density is deceived as well.
+# *Coverage* is the share of real points whose own ball holds at least one fake. Five balls among 724 cannot raise it, so here it is the number that notices.
 
 # %% [markdown]
 # ### Nearest pairs of the network
 #
-# The core's test for copies did not look at pictures. The network was trained on all 1,438 training digits, so it is tested against those:
+# The core's test for copies did not look at pictures. The network was trained on all 1,438 training digits, so it is tested against those. A sample is flagged if it is nearer to them than 99 % of the held-out digits are:
 
 # %% tags=["nbval-ignore-output"]
 found = memorisation(drawn, training.images, unseen)
@@ -1139,7 +1162,7 @@ print(f"between seeds: standard deviation {shares_above.std():.3f}")
 print(f"within a seed: {half / 1.96:.3f}, from the mean half width {half:.3f}")
 
 # %% [markdown]
-# To say something about two *methods*, train each several times and show that spread.
+# Here the seeds move the number more than the samples do. To say something about two *methods*, train each several times and show that spread.
 
 # %% [markdown]
 # ### The exact likelihood
@@ -1172,11 +1195,11 @@ print(f"within a seed: {half / 1.96:.3f}, from the mean half width {half:.3f}")
 #
 # Where the flow spreads points, the density falls. Chen et al. (arXiv 1806.07366, theorem 1) call this the instantaneous change of variables.
 #
-# **Line 4.** Add up from data to noise, where $p$ is $N(0, I)$ (arXiv 2011.13456, eq. 39):
+# **Line 4.** If the data has a smooth density, add up from data to noise, where $p$ is $N(0, I)$ (arXiv 2011.13456, eq. 39):
 #
 # $$\log p_0(x_0) = \log N(x_{\pi/2};\,0, I) + \int_0^{\pi/2} \nabla\cdot v\;d\varphi \tag{07.20}$$
 #
-# **By hand.** One coordinate, $x_0 \sim N(0, s^2)$. Then $x_\varphi$ has the standard deviation $\omega$ with $\omega^2 = \cos^2\!\varphi\,s^2 + \sin^2\!\varphi$. Both are jointly Gaussian with it, so $E[x_0 \mid x] = \cos\varphi\,\frac{s^2}{\omega^2}x$ and $E[\epsilon \mid x] = \sin\varphi\,\frac{1}{\omega^2}x$. So $v = \frac{\cos\varphi\sin\varphi\,(1-s^2)}{\omega^2}x = \frac{\omega'}{\omega}x$.
+# **By hand.** One coordinate, $x_0 \sim N(0, s^2)$. Then $x_\varphi$ has the standard deviation $\omega$ with $\omega^2 = \cos^2\!\varphi\,s^2 + \sin^2\!\varphi$. With it, $x_0$ and $\epsilon$ are jointly Gaussian, so $E[x_0 \mid x] = \cos\varphi\,\frac{s^2}{\omega^2}x$ and $E[\epsilon \mid x] = \sin\varphi\,\frac{1}{\omega^2}x$. So $v = \frac{\cos\varphi\sin\varphi\,(1-s^2)}{\omega^2}x = \frac{\omega'}{\omega}x$, where $\omega' = d\omega/d\varphi$.
 # The ODE stretches by $\omega$: it ends at $x_0/s$. The divergence is $\omega'/\omega$, its integral $\log \omega\,\big|_0^{\pi/2} = -\log s$. With $s = 0.5$ and $x_0 = 0.3$ the end is 0.6, $\log N(0.6; 0, 1) = -1.0989$, and the divergence adds $0.6931$. Together that is $-0.4058 = \log N(0.3; 0, 0.25)$.
 #
 # **Check.** The moons know their density exactly, and the ODE only sees the noise prediction. They must agree to 0.02 nats at every point. Without the divergence they must not.
@@ -1247,7 +1270,7 @@ for i, name in enumerate(pictures):
           f"{bits_per_dim(-fine, 256):5.2f} bits per dimension")
 
 # %% [markdown]
-# Three limits, on one screen. First, a density depends on the unit: pixels in $[-1, 1]$ are 127.5 times closer together than in $[0, 255]$, so an 8-bit picture's bits per dimension are $\log_2 127.5 = 6.99$ larger than the ones above. Papers quote that unit, and add uniform noise to fill the steps (Theis et al., section 3.1).
+# Three limits. First, a density depends on the unit: pixels in $[-1, 1]$ are 127.5 times closer together than in $[0, 255]$, so an 8-bit picture's bits per dimension are $\log_2 127.5 = 6.99$ larger than the ones above. Papers quote that unit, and add uniform noise to fill the steps (Theis et al., section 3.1).
 # Second, these digits were enlarged from 8x8 pixels and many pixels are always black. Such data lies on a thin sheet, where the density has no upper bound: the number depends on the smallest noise level in the schedule and on the steps of the solver. Compare rows, do not quote one.
 # Third, the likelihood has its own taste: it holds an empty picture for likelier than a readable digit that sits one pixel to the right.
 #
