@@ -64,7 +64,7 @@ def unet_drawing(network: nn.Module, size: int, title: str | None = None) -> Dra
     found, depth = sizes(network, size), len(network.down)
     tall = [max(LOW, TALL / 2**i) for i in range(depth)]
     drop = 0.48  # from the lowest level to the middle of the one box below
-    height = max(LEAST, ABOVE + sum(tall) + DROP * (depth - 1) + drop + LOW / 2 + BELOW)
+    height = max(LEAST, ABOVE + sum(tall) + DROP * (depth - 1) + drop + tall[-1] / 2 + BELOW)
     levels = [height - ABOVE - TALL / 2]
     for above, here in zip(tall, tall[1:], strict=False):
         levels.append(levels[-1] - above / 2 - DROP - here / 2)
@@ -88,7 +88,7 @@ def unet_drawing(network: nn.Module, size: int, title: str | None = None) -> Dra
     down = [block(f"down[{i}]", DOWN, y, high) for i, (y, high) in places]
     up = [block(f"up[{i}]", WIDTH - DOWN, y, high) for i, (y, high) in places]
     low = down[-1].bottom[1] - drop
-    middle = block("middle", MIDDLE, low, LOW)
+    middle = block("middle", MIDDLE, low, tall[-1])
     _top(drawing, found, first, last, down[0], up[0])
     for i, level in enumerate(network.down):
         drawing.arrow(down[i], up[i], dashed=True, kind="data")
@@ -189,6 +189,7 @@ def _words(drawing: Drawing, top: float) -> None:
         "in a box:",
         "channels in→out;",
         "a+b: b from the skip",
+        "its height: the picture's",
     )
     for i, line in enumerate(lines):
         drawing.text(WIDTH - 0.95, top + 0.08 - 0.19 * i, line, size=9, kind="noise")
