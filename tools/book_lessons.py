@@ -35,7 +35,7 @@ COVERS = {
     "02": "Four clouds of points in two blobs",
     "03": "Arrows in the plane",
     "04": "Two digits over t from 999 to 0",
-    "05": "Three rows of eight 8x8 images",
+    "05": "Three rows of eight 8x8 pictures",
     "06": "Three maps of x-hat against sigma",
     "07": "Two panels with blue points on two arcs",
     "08": "Five rows of ten digits. s = 0",

@@ -13,12 +13,12 @@
 # **Measured cost:** 0.7 min on 2 cores, 1.1 GB of memory at the peak. Core: about 10 minutes of reading, 0.6 of computing. Going further: about 4 and 0.1.
 #
 # Run a cell with Shift+Enter. Every lesson works from top to bottom, on two CPU cores and without a network.
-# In this lesson $t$ is the index that the code counts, from 999 (pure noise) down to 0 (the last step).
+# In this lesson $t$ is the index that the code counts: the first of a thousand steps has $t = 999$, the last has $t = 0$.
 
 # %% [markdown]
 # ## A picture first
 #
-# Say what you want to see, and run the cell. It draws your words four times, each time from other noise.
+# Say what you want to see, and run the cell. It draws your words four times, and begins each time with other random noise.
 
 # %%
 from diffusion_course import load_parts, seed_everything, show, text_to_image
@@ -30,7 +30,7 @@ fig = image_grid(pictures, columns=4, scale=1.6, title=my_words)
 show(fig, alt=f"Four small pictures, drawn from the words: {my_words}.")
 
 # %% [markdown]
-# This is a Stable Diffusion in miniature. It was trained on scenes that the course draws itself, and it knows these words:
+# This is a miniature of Stable Diffusion, a well-known program that draws pictures from words. It was trained on scenes that the course draws itself, and it knows these words:
 
 # %%
 from diffusion_course.datasets.scenes import words
@@ -47,13 +47,18 @@ print("places: left of, right of, above, below, inside")
 # %% [markdown]
 # ## The same with nothing hidden
 #
-# The model above hides its work behind one call. This one shows it. It begins with sixteen squares of pure noise, and it only ever does one thing, a thousand times:
+# The model above hides its work behind one call. To see the work, we take a smaller model and run its loop ourselves.
+# It has a network that looks at a noisy picture and says what noise it sees in it. The network learned this from real digits to which noise had been added on purpose, so that the right answer was known (lesson 03).
 #
-# 1. It shows the squares to a network, which says what noise it sees in them.
-# 2. Take that noise away, and you have what the network *believes* the finished picture is.
-# 3. Go a very small part of the way towards this belief, and put a little fresh noise back.
+# We begin with sixteen squares of pure noise, and do the same three things a thousand times:
 #
-# The next cell does this and keeps both after every step: the squares `x` and the belief.
+# 1. Show the squares to the network. It says what noise it sees in them.
+# 2. Take that noise away. What remains is what the network *believes* the finished picture is.
+# 3. Go a small part of the way towards this belief, and add a little fresh noise. (Only the last few steps go far.)
+#
+# The fresh noise keeps the squares as noisy as the network expects them to be at each step. Lesson 04 computes how much that takes.
+#
+# The next cell does this. Of every step it keeps the belief and the squares `x` after it.
 
 # %%
 import torch
@@ -81,8 +86,8 @@ show(fig, alt=(
 ))
 
 # %% [markdown]
-# Change the seed in the cell of the network, and you get sixteen others.
-# Here is one of them on its way, with the belief below it:
+# With another number in `seed_everything(0)`, two cells above, you get sixteen others, when you run the cells from there.
+# Here is the first of these sixteen on its way, and below it what the network believed:
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
 from diffusion_course.notebook import Drawing
@@ -108,8 +113,10 @@ drawing.show(
 # %% [markdown]
 # ## Why not in one go?
 #
-# A thousand calls of a network look like waste. It tells us at its very first call what it believes the finished picture is.
-# So why not take that belief, and be done? Let us look at it, above the digits that the thousand steps arrived at.
+# A thousand calls of a network look like waste. The network tells us at its very first call what it believes the finished picture is.
+# So why not take that belief, and be done? Let us look at it, for the first eight squares. Below it stand two later beliefs, and the last.
+#
+# We also need somebody who reads the beliefs. A second small network does that, a *classifier*: it was trained to say which digit a picture shows.
 
 # %%
 classifier = load_pretrained("digit_classifier")
@@ -120,30 +127,55 @@ def same_digit(t):  # (16,), whether belief and finished picture read as the sam
     return classifier(kept[t][1]).argmax(1) == final
 
 
-rows = {999: "step 1", 777: "step 223", 555: "step 445", 0: "step 1,000"}
+rows = {999: "step 1", 700: "step 300", 500: "step 500", 0: "step 1,000"}
 fig = image_grid(
     torch.cat([kept[t][1][:8] for t in rows]), row_labels=list(rows.values()),
     title="What the network believes: noise, then blurs, then digits",
 )
 show(fig, alt=(
-    "Eight beliefs at four steps. At step 1 they are noise, denser in the middle. At "
-    "step 223 they are eight grey blurs that look alike. At step 445 they differ, but "
-    "are hard to read. At step 1,000 they are eight digits."
+    "Eight beliefs at four steps. At step 1 they are noise, brighter in the middle. At "
+    "step 300 they are eight grey blurs that look alike. At step 500 they differ, and "
+    "some look like a digit. At step 1,000 they are eight digits."
 ))
 with torch.no_grad():
     for t, name in rows.items():
         print(f"{name}: {same_digit(t).sum()} of 16 read as the final digit")
 
 # %% [markdown]
-# That fails, and it does not fail because the network is bad. Pure noise could still become any digit. A network that has to name one picture does best by naming the average of all of them, and the average of all digits is a blur: you see it in the second row. Lesson 03 proves that no other answer would be better on average.
-# (The very first row is not even a blur. At step 1 almost no picture is left in what the network sees, so its small errors are blown up when the noise is taken away.)
+# One step fails: none of the sixteen first beliefs reads as the digit that came out. The network is not to blame. Pure noise could still become any digit, and the network has to name one picture.
 #
-# A small step is different. After it there is a little less noise, and a few of the pictures that were possible before are not possible any more. The next belief is an average of fewer.
+# Think of one pixel that is white (1) in half of the possible pictures and black (0) in the other half. If the answer is 1, half of the time it is wrong by 1, and the squared error is 1/2 on average. If the answer is 1/2, it is always wrong by 1/2, and the squared error is 1/4. Grey is the better answer, although no picture has it.
+# So a network that was trained on squared errors names the average of all pictures that are still possible. Lesson 03 proves that nothing else does better.
+#
+# The average of all digits can be computed. If we are right, the blurs should look like it:
+
+# %%
+from diffusion_course import load_dataset
+
+real = load_dataset("digits", split="train", size=16).images
+average = real.mean(0, keepdim=True)
+fig = image_grid(
+    torch.cat([kept[700][1][:7], average]), columns=8,
+    title="Seven beliefs at step 300, and last the average of all real digits",
+)
+show(fig, alt=(
+    "Eight grey blurs, upright and brighter in the middle. The eighth, the average of "
+    "the real digits, looks much like the seven beliefs, and is smoother."
+))
+print(f"average of the {len(real):,} real digits that the network was trained on")
+
+# %% [markdown]
+# They do look alike: after 300 steps hardly anything is decided.
+# (At step 1 the belief is not even a blur. Almost no picture is left in what the network sees there. What remains when the noise is taken away has to be enlarged greatly, and the network's small errors are enlarged with it.)
+#
+# A small step does not have to decide. After it there is a little less noise, and some of the pictures that were possible have become less likely. So the next belief is an average of fewer pictures, and in the end one is left. Which one that is depends on the noise, at the beginning and in every step. That is how one network draws many pictures.
+#
+# Many small steps do not have to be a thousand: lesson 06 draws a digit with ten calls, by a better kind of step.
 
 # %% [markdown]
 # ## Predict first
 #
-# When is the belief settled? More exactly: how many of the thousand steps does it take until a classifier reads the same digit in the belief as in the finished picture, and goes on doing so to the end?
+# When is the belief settled? More exactly: after how many of the thousand steps does the classifier read the finished digit in the belief, and go on reading it to the end?
 # Write your guess, a number from 0 to 1,000, and only then run the cell below.
 
 # %%
@@ -157,22 +189,22 @@ taken = [1000 - int(column.long().cumprod(0).sum()) for column in same.T]
 steps, late = sorted(taken), max(range(16), key=taken.__getitem__)
 print(f"You guessed {my_guess}. The sixteen beliefs settled after this many steps:")
 print(*steps)
+print(f"{sum(count < my_guess for count in steps)} of 16 settled before your guess")
 print(f"latest: digit {late + 1}, of which the classifier is {sure[late]:.2f} sure")
-middle = 1000 - steps[8]
-signal = schedule.alphas_cumprod[middle].sqrt()
-noise = (1 - schedule.alphas_cumprod[middle]).sqrt()
+level = schedule.alphas_cumprod[999 - steps[8]]  # what the network sees next
+signal, noise = level.sqrt(), (1 - level).sqrt()
 print(f"after {steps[8]} steps: signal's weight {signal:.2f}, noise's {noise:.2f}")
 
 # %% [markdown]
-# Half of the sixteen settle before step 627, and half of them at it or later. Other noise gives other numbers, and you see how widely these sixteen differ; the latest is a malformed one, which the classifier can hardly read even when it is finished.
-# So for more than half of the way this network does not know which digit it is drawing, and when it does, there is still more noise than signal in what it sees.
+# Half of the sixteen settle before step 627, and half of them at it or later. Other noise gives other numbers, and the sixteen show how widely they differ. The latest is a malformed one: the classifier can hardly read it even when it is finished.
+#
+# So for most of these digits more than half of the way is gone before it is settled what they become. And in the middle of the list, after 627 steps, there is still more noise than signal in what the network sees.
 
 # %% [markdown]
 # ## Look
 #
-# Numbers say when a classifier is sure. You may see it earlier or later. Move the slider from right to left with the arrow keys.
-# (Tab goes to the next control. In lessons with a list, the space bar opens it, arrow keys move in it, and Enter closes it.)
-# Task: find the first $t$ at which *you* can read the digits in the upper rows, and compare it with the lower rows.
+# The classifier says when *it* can read a digit. You may see one earlier or later. Below is a slider for $t$: its right end is the beginning, near pure noise, and its left end is the finished picture.
+# Task: start at the right and move to the left with the arrow keys. Find the $t$ at which you can first read most of the digits in the lower row, and then the $t$ at which you can read them in the upper row.
 
 # %%
 from diffusion_course import Explorer
@@ -180,9 +212,10 @@ from diffusion_course import Explorer
 
 def both(t):
     x, belief = (value[:8] for value in kept[t])
+    signal = schedule.alphas_cumprod[t - 1].sqrt() if t else 1.0
     alt = (
-        f"After step t = {t}. Upper row: eight pictures, signal "
-        f"{schedule.alphas_cumprod[t].sqrt():.2f}. Lower row: the network's beliefs."
+        f"After step t = {t}. Upper row: eight pictures, signal {signal:.2f}. "
+        "Lower row: the network's beliefs."
     )
     return image_grid(
         torch.cat([x, belief]), row_labels=["what is there", "belief"],
@@ -195,20 +228,17 @@ Explorer(both, t=list(range(0, 1000, 37)), start={"t": 481}, ahead=True)
 # %% [markdown]
 # <details><summary>An answer</summary>
 #
-# In the lower row most of these digits can be read near $t = 481$, though some still change afterwards. In the upper row we could read most of them only near $t = 185$, three hundred steps later. Your eyes may differ from ours by a stop or two.
+# In the lower row most pictures look like a digit near $t = 481$. Several of them still change: the eighth looks like a 9 there and ends as a 2. In the upper row we could read most digits only near $t = 185$, about three hundred steps later. Your eyes may differ from ours by a stop or two.
 #
 # </details>
 
 # %% [markdown]
 # ## Are they copies?
 #
-# A suspicious person asks whether the network only remembers the 1,438 digits that it was trained on. So we look for the nearest of these, for every drawn digit.
+# We called these digits new. A suspicious person asks whether the network only remembers the 1,438 digits that it was trained on. So we look for the nearest of these, for every drawn digit. Near means that the squared differences of all pixels have a small sum.
 
 # %%
-from diffusion_course import load_dataset
-
-real = load_dataset("digits", split="train", size=16).images
-gap, nearest = torch.cdist(digits.flatten(1), real.flatten(1)).min(1)
+nearest = torch.cdist(digits.flatten(1), real.flatten(1)).argmin(1)
 fig = image_grid(
     torch.cat([digits[:8], real[nearest[:8]]]),
     row_labels=["drawn", "nearest real"], title="Relatives, not copies",
@@ -219,7 +249,7 @@ show(fig, alt=(
 ))
 
 # %% [markdown]
-# They look like relatives. How near is too near? Real digits that the network has never seen have nearest neighbours too, and nobody would call those copies. So we compare with them. To see that the comparison can fail, we also try real copies, with a little noise on them.
+# They look like relatives. But how near is too near? Real digits that the network has never seen have nearest neighbours too, and nobody would call them copies. So we compare with their distances. To see whether the comparison would find a copy, we also try sixteen training digits with a little noise on them.
 
 # %% tags=["nbval-ignore-output"]
 unseen = load_dataset("digits", split="test", size=16).images
@@ -239,12 +269,13 @@ for name, images in (("drawn", digits), ("unseen", unseen), ("copies", copies)):
     )
 
 # %% [markdown]
-# The drawn digits are about as far from the training set as digits that were never in it, and none of them is nearer than the nearest of those. All sixteen copies are. So these sixteen are not copies, as far as this distance can tell: it compares pixel by pixel, and would not notice a copy that was moved or stretched. Lesson 07 comes back to this.
+# The drawn digits are about as far from the training set as digits that were never in it, and none of them is nearer than the nearest of those. All sixteen copies are. So these sixteen are not copies, as far as this distance can tell. It compares pixel by pixel, so it can miss a copy that was moved by a pixel. Lesson 07 comes back to this.
 
 # %% [markdown]
 # ## How a check talks to you
 #
-# You will write most of this yourself, and a check will tell you whether it is right. Exercises have a number and a stub. This one belongs to lesson 01; here it shows how checks talk.
+# In the next lessons you will write this loop yourself, and a check will tell you whether it is right. An exercise has a number, and code with a gap in it, `...`, that you fill.
+# The one below belongs to lesson 01, which explains its formula. You need not understand it today; it shows how checks talk.
 
 # %%
 from diffusion_course import check, exercise, hint, solution
@@ -265,7 +296,7 @@ def forward_step(x_prev, t, betas, noise):
 check("01.1", forward_step)
 
 # %% [markdown]
-# Now an answer with a mistake that stands in several published notebooks. The check compares it with a catalogue of such mistakes and names it.
+# Next is an answer with a mistake that stands in several published notebooks: a square root is missing. The check knows many such mistakes, and says which one it found.
 
 # %%
 def forward_step(x_prev, t, betas, noise):
@@ -276,8 +307,7 @@ def forward_step(x_prev, t, betas, noise):
 check("01.1", forward_step)
 
 # %% [markdown]
-# `check(..., show=True)` also prints the inputs of the case that failed. An answer that has not come back after 60 seconds is stopped;
-# `time_limit=` changes that. Hints come one at a time, three for each exercise.
+# If that does not help, ask for a hint. Hints come one at a time, three for each exercise.
 
 # %%
 hint("01.1")
@@ -292,10 +322,10 @@ solution("01.2")
 # %% [markdown]
 # ## Where people go wrong
 #
-# They read on. A diffusion formula looks right whether or not a square root is missing, and a program with the wrong one still draws something.
+# It is tempting to nod and read on. But a diffusion formula looks right whether or not a square root is missing, and a program with the wrong formula still draws something.
 # So each lesson asks you to predict a number, checks each formula by a second route, and shows the check failing once. Guess before you run a cell. When something looks odd, restart the kernel and run all cells.
 #
-# A mix-up of arguments is refused at once, in words that repeat what you passed. Here the tables have 1,000 entries, counted from 0:
+# A wrong argument is refused at once, in words that repeat what you passed. For example, `q_sample` (lesson 02) adds to a picture the noise of step $t$. With a thousand steps, counted from 0, there is no $t = 1000$:
 
 # %%
 from diffusion_course import q_sample
@@ -308,10 +338,12 @@ except ValueError as error:
 # %% [markdown]
 # ## Your turn
 #
-# Go to [lesson 01, the forward process](01_forward_process.ipynb). The chain that drew the digits runs backwards there: from a picture to noise.
+# Go to [lesson 01, the forward process](01_forward_process.ipynb). There the thousand steps run the other way, from a picture to noise.
 
 # %% [markdown]
 # ## What you now have
+#
+# In one sentence: a diffusion model begins with noise and goes in small steps towards what a network believes the picture is, because the early beliefs are averages of many pictures, and only become one picture as the noise goes.
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
 card = Drawing(7.2, 1.7)
@@ -320,7 +352,7 @@ x, net, guess = card.row(
     kinds=["noise", "network", "data"], width=1.2,
 )
 card.arrow(x, net)
-card.arrow(net, guess, "minus its noise")
+card.arrow(net, guess, "minus the noise")
 card.arrow(
     guess.bottom, x.bottom, "a small part of the way, and a little fresh noise",
     via=[(guess.x, 0.4), (x.x, 0.4)],
@@ -350,7 +382,7 @@ card.show(
 # %% [markdown]
 # ### Is this machine ready
 #
-# If the cells above ran, it is. When something fails, the doctor says what and why: it checks versions, device, memory, disk, the Jupyter kernel and the shipped weights, and trains for a moment.
+# If the cells above ran, it is. When something fails, the doctor says what and why: it checks versions, device, memory, disk, the Jupyter kernel and the shipped weights, and trains a small network for a moment.
 # A line that fails says what to do. In a terminal the same report is `python -m diffusion_course doctor`.
 
 # %% tags=["nbval-ignore-output"]
@@ -359,7 +391,10 @@ from diffusion_course import doctor
 status = doctor.main([])
 
 # %% [markdown]
-# ### What you have done so far
+# ### More about checks, and what you have done so far
+#
+# `check(..., show=True)` also prints the inputs of the case that failed. An answer that has not come back after 60 seconds is stopped;
+# `time_limit=` changes that.
 #
 # `progress()` lists which exercises are done, tried and open, with their points. It is kept in a small file on your machine, so that it
 # outlives the notebook; nothing leaves the machine. The variable `DIFFUSION_COURSE_PROGRESS` names another file, or is `off`;
@@ -369,6 +404,11 @@ status = doctor.main([])
 from diffusion_course import progress
 
 progress()
+
+# %% [markdown]
+# ### Without a mouse
+#
+# Tab goes from one control to the next, and arrow keys move a slider. In lessons with a list, the space bar opens it, arrow keys move in it, and Enter closes it.
 
 # %% [markdown]
 # ### Who trained the digits
@@ -418,7 +458,7 @@ torch.testing.assert_close(wide, torch.tensor(1e-4, dtype=torch.float64))
 # |---|---|---|---|
 # | $x_0$ | clean data | `x0` | (B, ...) |
 # | $x_t$ | data after step $t$ of noise | `xt` | (B, ...) |
-# | $t$ | number of the step. Formulas count $1, \dots, T$ as the papers do; code counts $0, \dots, T-1$, one less. A lesson whose figures and printed lines count steps says so at its beginning | `t` | (B,) int64 |
+# | $t$ | number of the step. Formulas count $1, \dots, T$ as the papers do; code counts $0, \dots, T-1$, one less. A lesson whose figures count from 1 says so at its beginning | `t` | (B,) int64 |
 # | $T$ | number of steps | `num_train_timesteps` | |
 # | $\beta_t$ | variance of the noise that step $t$ adds | `betas` | (T,) |
 # | $\alpha_t = 1 - \beta_t$ | what is left of the variance | `alphas` | (T,) |
