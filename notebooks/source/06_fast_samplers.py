@@ -286,7 +286,10 @@ show(fig, alt=(
 #
 # Take any two levels, and suppose that $x_0$ is known. Then $\epsilon = (x_t - \sqrt{\bar\alpha}\,x_0)/\sqrt{1-\bar\alpha}$ is known too. Keep a part of it and top it up with fresh noise $z$ of size $\zeta$ (arXiv 2010.02502, eq. 7):
 #
-# $$x_{\text{prev}} = \sqrt{\bar\alpha_{\text{prev}}}\,x_0 + \sqrt{1-\bar\alpha_{\text{prev}}-\zeta^2}\;\epsilon + \zeta\,z, \qquad 0 \le \zeta^2 \le 1-\bar\alpha_{\text{prev}} \tag{06.2}$$
+# $$\begin{gathered}
+# x_{\text{prev}} = \sqrt{\bar\alpha_{\text{prev}}}\,x_0 + \sqrt{1-\bar\alpha_{\text{prev}}-\zeta^2}\;\epsilon + \zeta\,z, \\
+# 0 \le \zeta^2 \le 1-\bar\alpha_{\text{prev}}
+# \end{gathered} \tag{06.2}$$
 #
 # Given $x_0$, both $\epsilon$ and $z$ are standard normal and independent. So the two noise terms add up to a Gaussian of variance $(1-\bar\alpha_{\text{prev}}-\zeta^2) + \zeta^2 = 1-\bar\alpha_{\text{prev}}$, which is the closed form at the new level.
 # So it passes from level to level, whatever allowed $\zeta$ you choose at each. The paper chooses it by a knob $\eta$ between 0 and 1 (eq. 16):
