@@ -11,7 +11,7 @@
 #
 # You need: lessons 01 to 04.
 #
-# **Measured cost:** 2.4 min on 2 cores, 1.0 GB of memory at the peak.
+# **Measured cost:** 2.4 min on 2 cores, 1.0 GB of memory at the peak. Core: about 23 minutes of reading, 0.9 of computing. Going further: about 14 and 0.3.
 #
 # In code `t` is the index $0..T-1$. $B$ is the batch, $C$ the channels, $H \times W$ the size of a picture.
 
