@@ -256,8 +256,8 @@ for name, used in (("right levels", (1, 2, 3)), ("one level off", (1, 1, 2))):
 #
 # $$\begin{aligned}
 # L = {}&\underbrace{\mathrm{KL}\big(q(x_T \mid x_0)\,\Vert\,p(x_T)\big)}_{L_T} \\
-# &+ \sum_{t=2}^T E_q\,\underbrace{\mathrm{KL}\big(q(x_{t-1} \mid x_t, x_0)\,\Vert\,p_\theta(x_{t-1} \mid x_t)\big)}_{L_{t-1}}
-# \;\underbrace{{}-E_q \log p_\theta(x_0 \mid x_1)}_{L_0}
+# &+ \sum_{t=2}^T E_q\,\underbrace{\mathrm{KL}\big(q(x_{t-1} \mid x_t, x_0)\,\Vert\,p_\theta(x_{t-1} \mid x_t)\big)}_{L_{t-1}} \\
+# &\underbrace{{}-E_q \log p_\theta(x_0 \mid x_1)}_{L_0}
 # \end{aligned} \tag{03.7}$$
 
 # %% tags=["long"]
@@ -319,8 +319,10 @@ drawing.show(
 #
 # The model is shown $x_t$. All that it does not know is $\epsilon$. So let a network $\epsilon_\theta$ guess $\epsilon$, and build its mean in the same way (Ho et al., eq. 11):
 #
-# $$\tilde\mu_t = \frac{1}{\sqrt{\alpha_t}}\left(x_t - \frac{\beta_t\,\epsilon}{\sqrt{1-\bar\alpha_t}}\right), \qquad
-# \mu_\theta = \frac{1}{\sqrt{\alpha_t}}\left(x_t - \frac{\beta_t\,\epsilon_\theta(x_t, t)}{\sqrt{1-\bar\alpha_t}}\right) \tag{03.12}$$
+# $$\begin{aligned}
+# \tilde\mu_t &= \frac{1}{\sqrt{\alpha_t}}\left(x_t - \frac{\beta_t\,\epsilon}{\sqrt{1-\bar\alpha_t}}\right), \\
+# \mu_\theta &= \frac{1}{\sqrt{\alpha_t}}\left(x_t - \frac{\beta_t\,\epsilon_\theta(x_t, t)}{\sqrt{1-\bar\alpha_t}}\right)
+# \end{aligned} \tag{03.12}$$
 #
 # In the difference $x_t$ cancels. Square it and put it into (03.10) (Ho et al., eq. 12):
 #
@@ -872,7 +874,7 @@ show(fig, alt=(
 # A network that predicts *one* combination $y$ of $x_0$ and $\epsilon$ gives a second equation, and two equations determine both unknowns:
 #
 # $$\begin{gathered}
-# \begin{pmatrix} x_t \\ y \end{pmatrix} = M \begin{pmatrix} x_0 \\ \epsilon \end{pmatrix},\qquad
+# \begin{pmatrix} x_t \\ y \end{pmatrix} = M \begin{pmatrix} x_0 \\ \epsilon \end{pmatrix}, \\[4pt]
 # M_\epsilon = \begin{pmatrix} \cos\varphi & \sin\varphi \\ 0 & 1 \end{pmatrix},\quad
 # M_{x_0} = \begin{pmatrix} \cos\varphi & \sin\varphi \\ 1 & 0 \end{pmatrix}, \\[4pt]
 # M_v = \begin{pmatrix} \cos\varphi & \sin\varphi \\ -\sin\varphi & \cos\varphi \end{pmatrix},\quad
