@@ -59,8 +59,7 @@ generator = seed_everything(0)
 # You have a graphics card with 8 GB of memory and want to try SDXL, the larger sister of Stable Diffusion 1.5.
 # Its file has [6.94 GB](https://huggingface.co/ByteDance/SDXL-Lightning/tree/main) (here $10^9$ bytes). That is less than 8, so it should fit.
 #
-# Let us look at that without downloading anything. The configuration of a model is a few numbers, and with them we build the network out of *fake* tensors: they have a shape and a dtype, and no data.
-# Then we run it once, and count the bytes that would be alive.
+# We can look without a download. From the few numbers of its configuration we build each network out of *fake* tensors, which have a shape and no data. Then we run it once and count the bytes that would be alive.
 
 # %%
 SDXL_UNET = {
@@ -128,9 +127,9 @@ file = sum(weights for weights, _ in list(sdxl_parts.values())[:4])
 print(f"weights of the four parts in float16: {file / 1e9:.2f} GB")
 
 # %% [markdown]
-# The four weights add up to the file's size, so the configuration is right. (It is that of [the model's own folder](https://huggingface.co/stabilityai/stable-diffusion-xl-base-1.0).)
-# But a file holds weights only. While a network runs, its layers' outputs need room on top, and SDXL's decoder needs most of all, for two reasons. It works at full size, $1024 \times 1024$.
-# And it leaves the range of float16: its pictures came out [black](https://github.com/huggingface/candle/issues/1060), so diffusers turns it to float32 before it decodes (`force_upcast` in its configuration).
+# The weights add up to the file's size, so the [configuration](https://huggingface.co/stabilityai/stable-diffusion-xl-base-1.0) is right.
+# But a file holds weights only. While a network runs, its layers' outputs need room on top, and the decoder needs most, for two reasons. It works at full size, $1024 \times 1024$.
+# And it leaves the range of float16, which made its pictures [black](https://github.com/huggingface/candle/issues/1060), so diffusers turns it to float32 before it decodes.
 
 # %%
 text_1, text_2, unet, vae, upcast = sdxl_parts.values()
@@ -169,8 +168,8 @@ show(fig, alt=(
 # %% [markdown]
 # "The file is smaller than the card" was the wrong question. The right ones are: *which moment needs most, and what helps that moment?*
 #
-# (A real card has less than its label says. The CUDA context takes [some 300 MB](https://github.com/pytorch/pytorch/issues/107667) or more before the first tensor, your desktop takes some, and kernels take scratch space.
-# The course's loader therefore wants 20 % of room on top. That share is a habit, not a theorem.)
+# (A real card has less than its label says. The CUDA context takes [some 300 MB](https://github.com/pytorch/pytorch/issues/107667) or more, and so do your desktop and the scratch space of kernels.
+# The course's loader wants 20 % of room on top: a habit, not a theorem.)
 
 # %% [markdown]
 # ## Recall
@@ -204,7 +203,7 @@ print(f"{moved.total / 1e9:.2f} GB, at {worst}; you said {my_gb:.2f} GB, at {my_
 # %% [markdown]
 # ## One layer by hand
 #
-# To trust such numbers you should get one yourself. The U-Net's first convolution takes 4 channels of latents to 320, with $3 \times 3$ kernels and a bias. With guidance it sees a batch of 2. Take SD 1.5, with latents of $64 \times 64$ for a picture of $512 \times 512$.
+# To trust such numbers you should get one yourself. The first convolution of SD 1.5 takes 4 channels of latents to 320, with $3 \times 3$ kernels and a bias. With guidance it sees a batch of 2, of $64 \times 64$ for a picture of $512 \times 512$.
 #
 # - Weights: $4 \cdot 320 \cdot 3 \cdot 3 + 320 = 11{,}840$ numbers, in float16 $23{,}680$ bytes, for a picture of any size.
 # - Output: $2 \cdot 320 \cdot 64 \cdot 64 = 2{,}621{,}440$ numbers, $5.24$ MB. Four times as much for twice the side.
@@ -222,9 +221,9 @@ given = 2 * 4 * 64 * 64 * 2  # the latents themselves, in bytes
 print(f"weights {weights:,} bytes, output {on_top - given:,} bytes")
 
 # %% [markdown]
-# `predict_memory` does this for a whole pipeline of the kind of SD 1.5: it checks its arguments and is otherwise our `rehearse`, part after part. Does the prediction come true?
+# `predict_memory` does this for a whole pipeline like that of SD 1.5. It checks its arguments and is otherwise our `rehearse`, part after part.
 #
-# **Check by another route.** The course's miniature is a real Stable Diffusion, so we draw with it, count the bytes of its real tensors, and compare. To see the check fail, we also predict without the doubled batch of guidance.
+# **Check by another route.** The course's miniature is a real Stable Diffusion, so we draw with it and count the bytes of its real tensors. To see the check fail, we also predict without the doubled batch of guidance.
 
 # %%
 mini = load_stable_diffusion("mini-stable-diffusion", device="cpu", dtype=torch.float32)
@@ -260,7 +259,7 @@ mini.vae.use_slicing = False
 # %% [markdown]
 # ## Which switch first?
 #
-# Old advice lists ten switches and no order. The order follows from the moment that breaks.
+# Advice on the web lists many switches and no order. The order follows from the moment that breaks.
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
 heavy = [f"{w / 1e9:.2f} GB" for w in sdxl.weights.values()]
@@ -286,20 +285,18 @@ drawing.show(
 )
 
 # %% [markdown]
-# **1. float16** halves every number, and diffusers takes it if you say so (`dtype=torch.float16`). Its largest number is 65,504, so a square of 256 is already infinite, and a square of 0.0001 is 0.
-# Layers that square or add up do that inside in float32, and decoders that do not are what turns black.
+# **1. float16** halves every number, if you say so (`dtype=torch.float16`). Its largest number is 65,504, so the square of 256 is already infinite, and the square of 0.0001 is 0. Whoever squares must do it in float32.
 #
-# **2. Fused attention** is on by default, and you have nothing to do. A layer that compares all $N$ places with all others would write down, with $n$ heads and guidance,
+# **2. Fused attention** is on by default. Without it a layer that compares all $N$ places with each other writes down, with $n$ heads and guidance,
 #
 # $$2 \cdot n \cdot N^2 \cdot \text{bytes per number} \tag{12.2}$$
 #
-# For $N = 64^2$ and 8 heads in float16 these are 0.54 GB. The fused kernel of torch never writes them down (FlashAttention, [arXiv 2205.14135](https://arxiv.org/abs/2205.14135)). The older way, one head at a time (`enable_attention_slicing`), gains nothing over it.
+# scores. For $N = 64^2$ and 8 heads in float16 these are 0.54 GB. Torch's fused kernel never writes them down (FlashAttention, [arXiv 2205.14135](https://arxiv.org/abs/2205.14135)). The older way, one head at a time (`enable_attention_slicing`), gains nothing over it.
 #
 # **3. Model offload** keeps on the card the part that runs. Each part crosses the bus once for each picture.
 #
-# **4. The decoder**: `vae.enable_slicing()` decodes a batch one picture at a time, with the same result. `vae.enable_tiling()` decodes overlapping tiles and fades each into the next: picture column $i$ of an overlap takes the share $i / \text{overlap}$ of the new tile.
-# A tile does not see the rest, so the result changes a little.
-# For SDXL use a [decoder that was tuned for float16](https://huggingface.co/madebyollin/sdxl-vae-fp16-fix).
+# **4. The decoder.** `vae.enable_slicing()` decodes a batch one picture at a time, with the same result. `vae.enable_tiling()` decodes overlapping tiles and fades each into the next: column $i$ of an overlap takes the share $i / \text{overlap}$ of the new tile.
+# A tile does not see the rest, so the result changes a little. For SDXL there is a [decoder tuned for float16](https://huggingface.co/madebyollin/sdxl-vae-fp16-fix).
 #
 # **5. Layer by layer** (`enable_sequential_cpu_offload`) comes last: every layer crosses the bus at every step.
 
@@ -330,14 +327,14 @@ for name, plan in plans.items():
     print(f"{name:35s} {plan.total / 1e9:5.2f} GB, at {worst}")
 
 # %% [markdown]
-# SD 1.5 needs no switch on this card. SDXL needs one, model offload. Without it even a frugal decoder leaves too little for the 20 % of room.
+# SD 1.5 needs no switch on this card. SDXL needs one, model offload. Without it even the frugal decoder leaves no 20 % of room.
 #
-# The first line is a null result to remember. Tiles did *nothing* for SDXL's own decoder, because a tile is as large as the `sample_size` of its configuration, 1024. The decoder for float16 says 512 there.
+# And a null result: tiles did *nothing* for SDXL's own decoder, because a tile is as large as the `sample_size` of its configuration, 1024. The decoder for float16 says 512.
 
 # %% [markdown]
 # ## Few bits
 #
-# Model offload cannot help when one part alone is too large. FLUX.1's transformer has 11.9 billion weights, 23.8 GB in 16 bits. So store each weight in fewer bits.
+# Model offload cannot help when one part alone is too large. FLUX.1's transformer has 11.9 billion weights, 23.8 GB in 16 bits. So store each in fewer bits.
 #
 # Take a row of weights $w$ and the largest whole number $m$ that the bits hold, $2^{b-1} - 1$. Store whole numbers and one step $\Delta$ for the row:
 #
@@ -402,20 +399,21 @@ fig = plotting.image_strip(
 )
 show(fig, alt=(
     "Four rows of eight scenes from the same noise. With 8 bits they look as with 32. "
-    "TODO"
+    "With 4 the same things with small changes, such as a crescent that closes to a "
+    "ring. With 3 bits pale, smeared scenes, some with broken things."
 ))
 
 # %% [markdown]
-# TODO: what 8, 4 and 3 bits did.
+# With 8 bits nothing happened that you could see. With 4 the pixels change, and the judge still finds these eight scenes right. Three bits are too few.
 #
-# Libraries share a step among 64 weights instead of a row and place the 16 values of 4 bits where weights are dense (nf4), so they do better than our rows. In diffusers you pass a [`BitsAndBytesConfig(load_in_4bit=True)`](https://huggingface.co/docs/diffusers/quantization/bitsandbytes) to `from_pretrained`.
-# For FLUX.1's transformer [diffusers' benchmark](https://huggingface.co/datasets/diffusers/benchmarks) measured 22.6 GB and 0.49 s a call in 16 bits, 6.7 GB and 0.51 s in nf4, and 0.6 GB and 1.86 s when layers are moved in and out.
-# Few bits save memory, not time: the weights are unpacked before they multiply.
+# In diffusers you pass [`BitsAndBytesConfig(load_in_4bit=True)`](https://huggingface.co/docs/diffusers/quantization/bitsandbytes) to `from_pretrained`.
+# For FLUX.1's transformer [diffusers' benchmark](https://huggingface.co/datasets/diffusers/benchmarks) measured 22.6 GB and 0.49 s a call in 16 bits, 6.7 GB and 0.51 s in 4 bits (nf4), and 0.6 GB and 1.86 s when layers are moved in and out.
+# So few bits save memory, not time.
 
 # %% [markdown]
 # ## How long will it take?
 #
-# What is time made of? Of operations: of one call of the U-Net, times the calls, plus the decoder. They can be counted on networks without data too.
+# Time goes into operations: those of one call of the U-Net, times the calls, plus the decoder's. They can be counted without data too.
 
 # %%
 class Decoder(torch.nn.Module):
@@ -446,9 +444,9 @@ for name, flops in one_call.items():
     print(f"{name}: {flops / 1e12:.2f} TFLOP for a call, {rest:.1f} to decode")
 
 # %% [markdown]
-# Guidance makes two calls of each step. So a picture by SDXL in 30 guided steps takes 60 calls. The defaults of diffusers are 50 steps and guidance, 100 calls.
+# Guidance makes two calls of each step, so diffusers' default of 50 guided steps is 100 calls.
 #
-# **Task.** Below, a card attains so many TFLOP/s, far fewer than its data sheet promises. At 20, which is faster: SDXL in 4 calls without guidance, or SD 1.5 in 50 guided steps?
+# **Task.** Suppose your card attains 20 TFLOP/s. Which is faster: SDXL in 4 calls without guidance, or SD 1.5 in 50 guided steps?
 # From which number of guided steps on does SDXL take more than ten times as long as SDXL in 4 calls?
 
 # %%
@@ -486,7 +484,7 @@ Explorer(
 # %% [markdown]
 # ## Few steps
 #
-# So why not ask the same network for 4 steps? We try it on the miniature, with DPM-Solver++(2M), the best sampler of lesson 06 for few calls.
+# So why not ask the same network for 4 steps? We try it on the miniature, with DPM-Solver++(2M) of lesson 06.
 
 # %% tags=["nbval-ignore-output"]
 by_steps = {}
@@ -498,11 +496,15 @@ fig = plotting.image_strip(
     title="An ordinary model asked for few steps",
 )
 show(fig, alt=(
-    "Three rows of eight scenes from the same noise, drawn in 20, 8 and 4 steps. TODO"
+    "Three rows of eight scenes from the same noise, drawn in 20, 8 and 4 steps. The "
+    "things are the same in all rows; with 4 steps some surfaces are blotched, such as "
+    "a pink ball and a pink square."
 ))
 
 # %% [markdown]
-# TODO what it shows. A leap needs the estimate of $x_0$ to be right, and at the noisy levels it is an average (lesson 04). A *few-step model* is another network: it was trained to imitate, in one leap, what many guided steps of its teacher do. Lesson 15 builds one. Each is used in its own way:
+# Eight steps lose nothing here. With four the judge finds a third of the pictures wrong, though the eight above look nearly the same. A longer leap trusts the estimate of $x_0$ at noisy levels, where it is an average (lesson 04).
+#
+# A *few-step model* is another network. It was trained to do in one call what many guided steps of its teacher do (lesson 15). Each is used in its own way:
 #
 # | model | base | calls | guidance | scheduler |
 # |---|---|---|---|---|
@@ -511,12 +513,12 @@ show(fig, alt=(
 # | [SDXL-Lightning](https://huggingface.co/ByteDance/SDXL-Lightning) | SDXL | 2, 4, 8 | off | Euler, trailing |
 # | [FLUX.1-schnell](https://huggingface.co/docs/diffusers/v0.31.0/api/pipelines/flux) | FLUX.1 | 1 to 4 | off | its own |
 #
-# Guidance is already inside. Leave it on (SDXL's default is 5.0), and you pay two calls for each step and push twice. `guidance_scale=0.0` and `1.0` both switch it off in these pipelines. And a scheduler of the wrong spacing starts at a level for which the model was not trained.
+# Guidance is already inside. If you leave it on (SDXL's default is 5.0), you pay two calls for each step and push twice. In the Stable Diffusion pipelines any `guidance_scale` up to 1 switches it off. With the wrong spacing the first call sees a level for which the model was not trained.
 
 # %% [markdown]
 # ## The size it was trained at
 #
-# Larger pictures are one argument away. SD 1.5 learned at 512 pixels and [SDXL at 1024](https://huggingface.co/docs/diffusers/api/pipelines/stable_diffusion/stable_diffusion_xl). What happens elsewhere? The miniature has its own size too; we draw at that, and at twice the side.
+# A larger picture is one argument away. SD 1.5 learned at 512 pixels and [SDXL at 1024](https://huggingface.co/docs/diffusers/api/pipelines/stable_diffusion/stable_diffusion_xl). What happens elsewhere? We draw with the miniature at its own size, and at twice the side.
 
 # %% tags=["nbval-ignore-output"]
 wide = torch.randn(8, channels, 2 * grid, 2 * grid, generator=make_generator(4))
@@ -528,11 +530,13 @@ fig = plotting.image_strip(
     title="The same prompts, at the trained size and at twice its side",
 )
 show(fig, alt=(
-    "Two rows of eight scenes for the same prompts. TODO"
+    "Two rows of eight scenes for the same prompts. At its own size each shows the one "
+    "or two things asked for. At twice the side things are repeated: four umbrellas "
+    "for one, several cats, and a crescent in two pieces."
 ))
 
 # %% [markdown]
-# TODO. No error tells you. Draw at the trained size and enlarge afterwards; image to image (lesson 11) can add detail.
+# The network knows how large things are among its own number of places. On four times as many it draws its scene again and again, and no error tells you. Draw at the trained size and enlarge afterwards; image to image (lesson 11) can add detail.
 
 # %% [markdown]
 # ## A file from somewhere
@@ -552,9 +556,9 @@ with safe_open(path, framework="pt") as file:
 print(f"latents of {first} channels, words of {width} numbers")
 
 # %% [markdown]
-# Words of 768 numbers mean SD 1.x, 1024 SD 2.x, 2048 SDXL; here it is our miniature. A first layer with 9 channels where 4 are usual is for inpainting.
+# Words of 768 numbers mean SD 1.x, 1024 SD 2.x, 2048 SDXL. Nine channels where four are usual mean inpainting.
 #
-# What the file does *not* say: what the network predicts. `from_single_file` takes that from the family's own folder, which says noise for SD 1.5 and SDXL. Some fine-tunes were trained on $v$. The miniature was too, so let us read it as noise:
+# What the file does *not* say is what the network predicts. `from_single_file` takes that from the family's own folder, which says noise for SD 1.5 and SDXL. Some fine-tunes were trained on $v$. So was the miniature. Let us read it as noise:
 
 # %% tags=["nbval-ignore-output"]
 own = mini.scheduler
@@ -568,23 +572,24 @@ fig = plotting.image_strip(
     title="One word in a file of 300 bytes",
 )
 show(fig, alt=(
-    "Two rows of eight pictures. As trained: clear scenes. Read as noise: TODO"
+    "Two rows of eight pictures. As trained: clear scenes. Read as noise: garish, "
+    "speckled pictures, in which a thing shows through at best as a blur."
 ))
 
 # %% [markdown]
-# No warning, no error, no NaN. It has happened to [people who fine-tuned SD 2.1](https://github.com/huggingface/peft/issues/421).
-# The test takes three lines, and you write them in exercise 12.6: noise some latents yourself, ask the network once, and see whether the answer is closer to the noise or to $v$. Going further does it.
+# There is no warning, and it [has happened](https://github.com/huggingface/peft/issues/421).
+# The test takes three lines, which you write in exercise 12.6: noise some latents yourself, ask the network once, and see whether its answer is closer to the noise or to $v$.
 
 # %% [markdown]
 # ## A LoRA
 #
-# A fine-tune of SDXL is another 5 GB. A LoRA is a correction that fits into a message. Each layer keeps its $W$ and gets two thin matrices, $A$ with $r$ rows and $B$ with $r$ columns:
+# A fine-tune of SDXL is another 5 GB. A LoRA is a correction of a tenth of that or less. Each layer keeps its $W$ and gets two thin matrices, $A$ with $r$ rows and $B$ with $r$ columns:
 #
 # $$W x \;\to\; W x + \text{scale} \cdot B\,(A x) \tag{12.4}$$
 #
-# `pipe.load_lora_weights("file.safetensors")` adds them (it needs the package peft), and `pipe.fuse_lora()` adds $\text{scale} \cdot BA$ to $W$ once, so that it costs no time. Lesson 13 derives and trains one. It must belong to the same family: the widths have to fit.
+# `pipe.load_lora_weights("file.safetensors")` adds them (it needs the package peft), and `pipe.fuse_lora()` adds $\text{scale} \cdot BA$ to $W$ once, so that it costs no time. It must belong to the same family, because the widths have to fit. Lesson 13 trains one.
 #
-# How large is it? A layer with $k$ numbers in and $d$ out gets $r(k + d)$. Count the layers that SDXL-Lightning's LoRA changes, with $r = 64$:
+# A layer with $k$ numbers in and $d$ out gets $r(k + d)$. We count that for the layers that few-step LoRAs change, with $r = 64$:
 
 # %%
 CHANGED = (
@@ -602,12 +607,12 @@ for name, unet in zip(("SD 1.5", "SDXL"), unets, strict=True):
     )
 
 # %% [markdown]
-# The file on the hub has [394 MB](https://huggingface.co/ByteDance/SDXL-Lightning/tree/main), and LCM-LoRA's card says [67.5 and 197 million](https://huggingface.co/latent-consistency/lcm-lora-sdxl). So a few-step model may be a file of 0.4 GB beside the SDXL that you have.
+# SDXL-Lightning's file has [394 MB](https://huggingface.co/ByteDance/SDXL-Lightning/tree/main), and LCM-LoRA's card says [67.5 and 197 million](https://huggingface.co/latent-consistency/lcm-lora-sdxl). So a few-step model may be 0.4 GB beside the SDXL that you have.
 
 # %% [markdown]
 # ## Load it
 #
-# `load_stable_diffusion` of the course does for SD 1.5 what this lesson says: it looks into your cache first, knows which ids moved, asks `predict_memory` before it reads weights, takes float16 on a GPU, and says in one line what you got.
+# For SD 1.5 the course's `load_stable_diffusion` does what this lesson says: it looks into your cache first, knows which ids moved, asks `predict_memory` before it reads weights, and says in one line what you got.
 # On a GPU with a network this cell downloads 2.7 GB, once (`HF_HUB_OFFLINE=1` prevents it). Elsewhere you get the miniature.
 
 # %% tags=["nbval-ignore-output"]
@@ -633,19 +638,18 @@ pipe = load_stable_diffusion("runwayml/stable-diffusion-v1-5")
 # ## Before others see it
 #
 # The weights of SD 1.x are under CreativeML OpenRAIL-M, those of 2.x and SDXL under OpenRAIL++-M ([the text](https://huggingface.co/spaces/CompVis/stable-diffusion-license)). In short, and not as legal advice: you may use, change, sell and pass on the model.
-# A list of uses is forbidden. Whoever gets the weights or anything derived from them from you must get the same list, as a duty. The authors claim no rights in the pictures, and you answer for them. What the model learned from is another question, which a licence on weights does not settle.
+# A list of uses is forbidden, and whoever gets the weights or anything derived from them from you must get that list, as a duty. The authors claim no rights in the pictures, and you answer for them. What the model learned from, a licence on weights does not settle.
 #
-# SD 1.x comes with a *safety checker*. It compares the CLIP vector of each finished picture with those of 17 fixed concepts and returns a black picture if one is too close. The concepts are sexual ones: violence passes, and prompts that avoid the checker are easy to find ([Rando et al. 2022](https://arxiv.org/abs/2210.04610)). SDXL has none in its folder.
-# It weighs 0.6 GB, which our number for SD 1.5 left out.
+# SD 1.x comes with a *safety checker*, which our number left out: 0.6 GB more. It compares the CLIP vector of each finished picture with those of 17 fixed concepts and returns a black picture if one is too close. The concepts are sexual ones. Violence passes, and prompts that avoid the checker are easy to find ([Rando et al. 2022](https://arxiv.org/abs/2210.04610)). SDXL's folder has none.
 
 # %% [markdown]
 # ## Where people go wrong
 #
-# **One saving for another's problem.** The error comes while the picture is decoded, and somebody switches attention slicing on. It concerns scores of the U-Net. Ask which phase is the worst first.
+# **One saving for another's problem.** The error comes while the picture is decoded, and somebody switches attention slicing on, which concerns the U-Net. Ask first which moment is the worst.
 #
-# **`pipe.to("cuda")` and then offload.** The first call already needs room for all weights. Leave it out.
+# **`pipe.to("cuda")` and then offload.** The first of the two already needs room for all weights. Leave it out.
 #
-# **A copied scheduler.** Half of a scheduler's configuration belongs to the network: its betas, and what it predicts. Write `NewScheduler.from_config(pipe.scheduler.config)`, or `make_scheduler`, and not a new one with four arguments.
+# **A copied scheduler.** Half of a scheduler's configuration belongs to the network: its betas, and what it predicts. Write `NewScheduler.from_config(pipe.scheduler.config)`, or the course's `make_scheduler`.
 
 # %% [markdown]
 # ## Your turn
@@ -911,11 +915,12 @@ fig = plotting.image_strip(
 )
 show(fig, alt=(
     "Three rows of four large scenes: decoded whole; decoded in tiles, with the same "
-    "things; and the difference, broad bands that follow the tiles."
+    "things but bands of another tint at the right and lower border; and the "
+    "difference, brightest in these bands."
 ))
 
 # %% [markdown]
-# The difference is not at the seams: those are faded. It fills whole tiles. The decoder's group norms average over the picture that they see, and a tile of plain meadow has another average than the whole.
+# The difference is no line at a seam: seams are faded. It is a tint in bands at the right and lower border, where the last tiles are narrow. The decoder's group norms average over what they see, and a strip of plain sand has another average than the whole picture.
 
 # %% [markdown]
 # ### Which sampler, over five seeds
@@ -946,7 +951,7 @@ for (name, steps), found in distances.items():
     print(f"{name:9s} {steps:2d} steps: {found.mean():.3f} (error {error:.3f})")
 
 # %% [markdown]
-# TODO sampler reading.
+# TODO sampler.
 
 # %% [markdown]
 # ### The wrong reading, derived
