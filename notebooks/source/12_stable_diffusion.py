@@ -287,9 +287,9 @@ drawing.show(
 # %% [markdown]
 # **1. float16** halves every number, if you say so (`dtype=torch.float16`). Its largest number is 65,504, so the square of 256 is already infinite, and the square of 0.0001 is 0. Whoever squares must do it in float32.
 #
-# **2. Fused attention** is on by default. Without it a layer that compares all $N$ places with each other writes down, with $n$ heads and guidance,
+# **2. Fused attention** is on by default. Without it a layer that compares all $N$ places with each other writes down, with guidance,
 #
-# $$2 \cdot n \cdot N^2 \cdot \text{bytes per number} \tag{12.2}$$
+# $$2 \cdot \text{heads} \cdot N^2 \cdot \text{bytes per number} \tag{12.2}$$
 #
 # scores. For $N = 64^2$ and 8 heads in float16 these are 0.54 GB. Torch's fused kernel never writes them down (FlashAttention, [arXiv 2205.14135](https://arxiv.org/abs/2205.14135)). The older way, one head at a time (`enable_attention_slicing`), gains nothing over it.
 #
@@ -336,11 +336,11 @@ for name, plan in plans.items():
 #
 # Model offload cannot help when one part alone is too large. FLUX.1's transformer has 11.9 billion weights, 23.8 GB in 16 bits. So store each in fewer bits.
 #
-# Take a row of weights $w$ and the largest whole number $m$ that the bits hold, $2^{b-1} - 1$. Store whole numbers and one step $\Delta$ for the row:
+# Take a row of weights $w$. In $b$ bits store whole numbers up to $2^{b-1} - 1$, and beside them one step $\Delta$ for the row:
 #
-# $$\Delta = \frac{\max |w|}{m}, \qquad \hat w = \Delta \cdot \operatorname{round}\left(\frac{w}{\Delta}\right) \tag{12.3}$$
+# $$\Delta = \frac{\max |w|}{2^{b-1} - 1}, \qquad \hat w = \Delta \cdot \operatorname{round}\left(\frac{w}{\Delta}\right) \tag{12.3}$$
 #
-# **By hand.** Let $w = (0.9, -0.35, 0.1)$ and $b = 4$, so $m = 7$ and $\Delta = 0.1286$. We store $7, -3, 1$ and read back $0.9, -0.386, 0.129$.
+# **By hand.** Let $w = (0.9, -0.35, 0.1)$ and $b = 4$, so $\Delta = 0.9/7 = 0.1286$. We store $7, -3, 1$ and read back $0.9, -0.386, 0.129$.
 #
 # Here is the same for all layers of the miniature's U-Net. We draw with each, from the same noise.
 
@@ -589,7 +589,7 @@ show(fig, alt=(
 #
 # `pipe.load_lora_weights("file.safetensors")` adds them (it needs the package peft), and `pipe.fuse_lora()` adds $\text{scale} \cdot BA$ to $W$ once, so that it costs no time. It must belong to the same family, because the widths have to fit. Lesson 13 trains one.
 #
-# A layer with $k$ numbers in and $d$ out gets $r(k + d)$. We count that for the layers that few-step LoRAs change, with $r = 64$:
+# A layer gets $r$ numbers for each of its inputs and each of its outputs. We count that for the layers that few-step LoRAs change, with $r = 64$:
 
 # %%
 CHANGED = (
