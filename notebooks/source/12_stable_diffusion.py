@@ -874,6 +874,8 @@ for dtype in (torch.bfloat16, torch.float16):
         print(error)
 
 # %% [markdown]
+# Both come close, and float16 closer, as its three more digits promise. That is why it is the usual choice for pictures, wherever its range suffices.
+#
 # **Keep the schedule out of it.** The first $\bar\alpha$ of Stable Diffusion's schedule is 0.99915. Near 1 the numbers of float16 are $1/2048$ apart:
 
 # %%
@@ -951,7 +953,7 @@ for (name, steps), found in distances.items():
     print(f"{name:9s} {steps:2d} steps: {found.mean():.3f} (error {error:.3f})")
 
 # %% [markdown]
-# TODO sampler.
+# DPM-Solver++(2M) is closer on average at both numbers of steps, but the differences are within the errors. These five seeds do not decide which sampler suits this network better.
 
 # %% [markdown]
 # ### The wrong reading, derived
@@ -986,7 +988,7 @@ for alpha_bar in (0.99, 0.5, 0.01):
     )
 
 # %% [markdown]
-# With little noise the two factors are 1 and 0: no harm. With much, both explode. At $\bar\alpha = 0.01$ the estimate is eleven times too large, and it holds about as much noise as signal.
+# With little noise the two factors are 1 and 0: no harm. With much, both explode. At $\bar\alpha = 0.01$ the estimate is eleven times too large, and it holds only one and a half times as much signal as noise.
 #
 # **Find out what a network predicts.** Noise latents yourself and ask once. You know both targets, so see which one the answer is closer to:
 
@@ -1009,7 +1011,7 @@ with torch.no_grad():
             print(f"t = {index}, {kind:12s} mean square distance {error:.2f}")
 
 # %% [markdown]
-# At every level the answer is closer to $v$, and the more noise, the clearer.
+# At every level the answer is closer to $v$. With little noise $v$ is almost the noise itself, so ask where there is much.
 
 # %% [markdown]
 # ### What the safety checker computes
