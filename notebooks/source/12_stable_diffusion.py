@@ -262,26 +262,28 @@ mini.vae.use_slicing = False
 # Advice on the web lists many switches and no order. The order follows from the moment that breaks.
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
-heavy = [f"{w / 1e9:.2f} GB" for w in sdxl.weights.values()]
-loop = [(4.0, 2.25), (3.4, 2.25)]
 drawing = Drawing(7.4, 2.5, "SDXL: what each part weighs in float16, and what helps it")
 row = drawing.row(
     ["prompt", "text encoders", "U-Net", "decoder", "picture"], 1.6, 0.6, 6.8,
     kinds=["words", "network", "network", "network", "data"],
-    notes=["", *heavy, ""], width=1.15,
+    notes=["", *(f"{w / 1e9:.2f} GB" for w in sdxl.weights.values()), ""], width=1.15,
 )
-for start, end in zip(row, row[1:], strict=False):
-    drawing.arrow(start, end)
-drawing.arrow((4.0, 1.85), (3.4, 1.85), "every step", via=loop)
+for pair in zip(row, row[1:], strict=False):
+    drawing.arrow(*pair)
+drawing.arrow((4.0, 1.85), (3.4, 1.85), "every step", via=[(4.0, 2.25), (3.4, 2.25)])
+shapes = {2.92: "77 x 2048", 4.5: "4 x 128 x 128", 6.05: "3 x 1024 x 1024"}
+for x, shape in shapes.items():
+    drawing.text(x, 1.97, shape, size=8)
 drawing.text(2.15, 0.75, "model offload\nfew bits")
 drawing.text(3.7, 0.75, "model offload, few bits\nfused attention, few steps")
 drawing.text(5.55, 0.75, "tiles, slices\na decoder for float16")
 drawing.text(3.7, 0.2, "all: float16; if nothing else helps: layer by layer")
 drawing.show(
-    "Prompt, text encoders, U-Net with its loop, decoder, picture. Under each network "
-    "its weights in GB and its switches. Text encoders: model offload, few bits. "
-    "U-Net: these, fused attention, few steps. Decoder: tiles, slices, a decoder for "
-    "float16. For all float16; if nothing else helps, layer by layer."
+    "Prompt, text encoders, U-Net with its loop, decoder, picture, and the shapes that "
+    "go between them. Under each network its weights in GB and its switches. Text "
+    "encoders: model offload, few bits. U-Net: these, fused attention, few steps. "
+    "Decoder: tiles, slices, a decoder for float16. For all float16; if nothing else "
+    "helps, layer by layer."
 )
 
 # %% [markdown]
