@@ -79,7 +79,7 @@ def test_every_symbol_has_words_code_and_an_equation():
 
 def test_the_notation_of_lesson_00_is_in_the_table():
     lesson = next(path for path in book_lessons.lessons() if path.name.startswith("00"))
-    (table,) = [cell.source for cell in nbformat.read(lesson, as_version=4).cells if cell.source.startswith("## The notation")]
+    (table,) = [cell.source for cell in nbformat.read(lesson, as_version=4).cells if cell.source.startswith("### The notation")]
     known = (ROOT / "book" / "symbols.md").read_text(encoding="utf-8")
     first = [line.split("|")[1].strip() for line in table.splitlines() if line.startswith("| $")]
     assert len(first) > 10

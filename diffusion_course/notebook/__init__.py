@@ -11,6 +11,6 @@ EXPORTS = {
 }
 # Offered by this folder alone.
 ALSO = {"look": ("COLORS",), "style": ("figure", "panels"), "images": ("image_grid",)}
-ALSO |= {"drawings": ("Drawing",)}
+ALSO |= {"drawings": ("Drawing",), "unets": ("unet_drawing",)}
 __all__ = [*flat(EXPORTS), *flat(ALSO)]
 __getattr__, __dir__ = lazily(__name__, EXPORTS, ALSO)

@@ -107,17 +107,17 @@ def ddim_step(
 ) -> SamplerStep:
     """Keep the estimated noise, lower its share (Song et al. 2020, arXiv 2010.02502, eq. 12).
 
-    x_prev = sqrt(abar') x0 + sqrt(1 - abar' - s^2) noise_pred + s z, with abar' of ``move.then``
-    and s = eta sqrt((1 - abar') / (1 - abar)) sqrt(1 - abar / abar'). eta = 0: deterministic; eta =
-    1: ancestral DDPM with variance beta-tilde. xt: (B, ...). Raises ValueError unless now is
-    noisier than then and eta lies in [0, 1].
+    x_prev = sqrt(abar') x0 + sqrt(1 - abar' - zeta^2) noise_pred + zeta z, with abar' of
+    ``move.then`` and zeta = eta sqrt((1 - abar') / (1 - abar)) sqrt(1 - abar / abar'). eta = 0:
+    deterministic; eta = 1: ancestral DDPM with variance beta-tilde. xt: (B, ...). Raises ValueError
+    unless now is noisier than then and eta lies in [0, 1].
     """
     estimate = denoise(xt, move.now)
     abar, then = move.now.alpha_bar, move.then.alpha_bar
-    s = eta * math.sqrt((1 - then) / (1 - abar)) * math.sqrt(1 - abar / then)
-    kept = math.sqrt(max(0.0, 1 - then - s**2))
+    zeta = eta * math.sqrt((1 - then) / (1 - abar)) * math.sqrt(1 - abar / then)
+    kept = math.sqrt(max(0.0, 1 - then - zeta**2))
     x_prev = mix(math.sqrt(then), estimate.x0, kept, estimate.noise)
-    return SamplerStep(move.add_noise(x_prev, s), estimate)
+    return SamplerStep(move.add_noise(x_prev, zeta), estimate)
 
 
 @checked(xt=batch, move=(_downhill, _finite_sigma("euler")))

@@ -11,9 +11,9 @@
 #
 # You need: lesson 01.
 #
-# **Measured cost:** 0.2 min on 2 cores, 0.9 GB of memory at the peak. Core: about 23 minutes of reading, 0.2 of computing. Going further: about 7 and 0.1.
+# **Measured cost:** 0.2 min on 2 cores, 0.9 GB of memory at the peak. Core: about 23 minutes of reading, 0.2 of computing. Going further: about 9 and 0.1.
 #
-# In formulas $t$ runs from 1 to $T$ as in the papers, and $\bar\alpha_0 = 1$ is clean data. In code `t` is the index $0..T-1$, one less.
+# In formulas $t$ runs from 1 to $T$ as in the papers. In code `t` is the index $0..T-1$, one less.
 
 # %%
 import math
@@ -81,7 +81,7 @@ show(fig, alt=(
 # %% [markdown]
 # ## Recall
 #
-# 1. From lesson 01: one forward step is $q(x_t \mid x_{t-1}) = N\big(\sqrt{1-\beta_t}\,x_{t-1},\ \beta_t I\big)$. Why is $x_{t-1}$ multiplied by $\sqrt{1-\beta_t}$ and not by 1?
+# 1. One forward step is $q(x_t \mid x_{t-1}) = N\big(\sqrt{1-\beta_t}\,x_{t-1},\ \beta_t I\big)$. Why is $x_{t-1}$ multiplied by $\sqrt{1-\beta_t}$ and not by 1?
 # 2. If $x_{t-1}$ has variance 4 and $\beta_t = 0.5$, what is the variance of $x_t$?
 #
 # <details><summary>Answers</summary>
@@ -95,10 +95,10 @@ show(fig, alt=(
 # ## Predict first
 #
 # The linear schedule of [Ho et al. 2020](https://arxiv.org/abs/2006.11239) (section 4) takes $T = 1000$ steps, and its $\beta$ rise evenly from $0.0001$ to $0.02$.
-# At the end $x_0$ is multiplied by 0.0064, and nothing of it can be seen. Every step costs time when you sample, and
-# [tiny-diffusion](https://github.com/tanelp/tiny-diffusion), a small project, takes $T = 50$ steps through the same range of $\beta$ unless told otherwise.
+# At the end $x_0$ is multiplied by 0.0064 and cannot be seen. But every step costs time when you sample. A small project,
+# [tiny-diffusion](https://github.com/tanelp/tiny-diffusion), takes by default only $T = 50$ steps through the same range of $\beta$.
 #
-# By which factor is $x_0$ multiplied after those 50 steps? Put your guess, from 0 to 1, into the cell. A later section answers it.
+# By which factor is $x_0$ multiplied after those 50 steps? Put your guess, from 0 to 1, into the cell.
 
 # %%
 my_guess = 0.0
@@ -142,17 +142,16 @@ assert_close(x[0, 0], 0.6 * 2 + 0.2 * eps[0] + 0.1**0.5 * eps[1] + 0.5**0.5 * ep
 # %% [markdown]
 # ## Two noises make one
 #
-# To turn three noises into one, you need a rule for two. If $\epsilon$ and $\epsilon'$ are independent standard normal numbers, then
+# To turn three noises into one, you need a rule for two, and lesson 01 has it (01.8). If $\epsilon$ and $\epsilon'$ are independent standard normal numbers, then
 #
 # $$\begin{gathered}
 # a\,\epsilon + b\,\epsilon' \quad\text{has the same distribution as}\quad \sqrt{a^2 + b^2}\;\epsilon'' , \\
 # \epsilon''\sim N(0, 1)
 # \end{gathered} \tag{02.2}$$
 #
-# Its mean is 0. Its variance is $E[(a\epsilon + b\epsilon')^2] = a^2 E[\epsilon^2] + 2ab\,E[\epsilon\epsilon'] + b^2 E[\epsilon'^2] = a^2 + b^2$,
-# because independence makes the middle term $E[\epsilon]\,E[\epsilon'] = 0$. And it is normal again: lesson 01 showed that by turning the plane (01.8). For pictures the rule holds pixel by pixel.
+# The variance is $E[(a\epsilon + b\epsilon')^2] = a^2 + 2ab\,E[\epsilon\epsilon'] + b^2$, and independence makes the middle term 0. For pictures the rule holds pixel by pixel.
 #
-# So variances add, and the sizes $a$ and $b$ meet at a right angle:
+# So variances add, and the sizes $a$ and $b$ add like the sides of a right triangle:
 
 # %% jupyter={"source_hidden": true} tags=["hide-input", "long"]
 drawing = Drawing(7.2, 3.0, "Independent parts add like the sides of a right triangle")
@@ -181,19 +180,21 @@ drawing.show(
 )
 
 # %% [markdown]
-# On the left, the noises of the first two steps by hand, together $\sqrt{0.14} = 0.37$, meet the third one. On the right, picture and noise of $x_t$ meet. As $t$ grows, the tip of this triangle moves along the quarter circle,
+# The left triangle is from the steps by hand: the first two noises make $a = \sqrt{0.04 + 0.1}$ together, the third is $b$. As $t$ grows, the tip on the right moves along the quarter circle,
 # from all picture to all noise. The guess moved along the dashed line, where the noise is too small.
 
 # %% [markdown]
 # ## From one step to t steps
 #
-# So far the squares add up to 1 for three particular numbers. To have it for every schedule, define the running product
+# So far the squares add up to 1 for three particular numbers. For every schedule you need the running product of lesson 01 (01.7):
 #
 # $$ \bar\alpha_t = \alpha_1\alpha_2\cdots\alpha_t, \qquad \bar\alpha_0 = 1 \tag{02.3} $$
 #
 # **Claim** ([Ho et al. 2020](https://arxiv.org/abs/2006.11239), eq. 4). For every $t$, given $x_0$,
 #
 # $$ x_t = \sqrt{\bar\alpha_t}\;x_0 + \sqrt{1-\bar\alpha_t}\;\epsilon, \qquad \epsilon\sim N(0, I) \tag{02.4} $$
+#
+# Lesson 01 followed a mean and a variance, and (01.9), started at a single point, names the same distribution. Now follow the noise itself: lesson 03 asks a network for this $\epsilon$.
 #
 # **First step.** For $t = 1$ we have $\bar\alpha_1 = \alpha_1$, and (02.4) is (02.1).
 #
@@ -208,7 +209,7 @@ drawing.show(
 # The noise $\epsilon'$ is made of earlier steps' noises and $\epsilon_t$ is fresh, so they are independent, and (02.2) merges them into one noise of variance $a^2 + b^2 = \alpha_t - \bar\alpha_t + 1 - \alpha_t = 1 - \bar\alpha_t$.
 # This is (02.4). Each $t$ follows from the one before, so the claim holds for all.
 #
-# Its bare lines, for five levels of the photograph at once:
+# The jump, for five levels of the photograph at once:
 
 # %%
 t = torch.tensor([0, 99, 199, 399, 999])
@@ -248,7 +249,7 @@ for name, a, b in (("walked", x1, x2), ("jumped with one noise", y1, y2)):
     print(f"{name}: correlation of x_1 and x_2 {correlation:.2f}")
 
 # %% [markdown]
-# ## A thousand steps against one jump
+# ## Many steps against one jump
 #
 # A proof can hold a mistake, so we check it by another route. Take the step of lesson 01 literally: it multiplies the factor on $x_0$ by $\sqrt{1-\beta}$,
 # and turns the variance of the noise into $(1-\beta)$ times itself plus $\beta$. Do this up to 999 times and compare with (02.4) and with three mistakes.
@@ -284,28 +285,28 @@ for name, claim in claims.items():
 # %% [markdown]
 # ## Signal-to-noise ratio
 #
-# "Step 400" tells nobody how noisy a picture is, because it depends on the schedule. A better name for a level is the ratio of the two variances in (02.4), for data of variance 1
+# "Step 400" tells nobody how noisy a picture is, because it depends on the schedule. A better name for a noise level is the ratio of the two variances in (02.4), for data of variance 1
 # ([Kingma et al. 2021](https://arxiv.org/abs/2107.00630)):
 #
 # $$ \mathrm{SNR}(t) = \frac{\bar\alpha_t}{1-\bar\alpha_t}, \qquad \bar\alpha_t = \frac{\mathrm{SNR}(t)}{1+\mathrm{SNR}(t)} \tag{02.5} $$
 #
-# The second form is the first one, solved for $\bar\alpha_t$. Our level with the factors 0.6 and 0.8 has an SNR of $0.36/0.64 = 0.56$. To see what the ratio means, divide (02.4) by $\sqrt{\bar\alpha_t}$:
+# Our level with the factors 0.6 and 0.8 has an SNR of $0.36/0.64 = 0.56$. To see what the ratio means, divide (02.4) by $\sqrt{\bar\alpha_t}$:
 #
-# $$ \frac{x_t}{\sqrt{\bar\alpha_t}} = x_0 + \sigma_t\,\epsilon, \qquad \sigma_t = \sqrt{\frac{1-\bar\alpha_t}{\bar\alpha_t}} = \mathrm{SNR}(t)^{-1/2} \tag{02.6} $$
+# $$ \frac{x_t}{\sqrt{\bar\alpha_t}} = x_0 + \sigma_t\,\epsilon, \qquad \sigma_t = \sqrt{\frac{1-\bar\alpha_t}{\bar\alpha_t}} = \mathrm{SNR}(t)^{-1/2} \qquad (\bar\alpha_t > 0) \tag{02.6} $$
 #
-# Up to a factor that you know, $x_t$ is the clean picture under noise of size $\sigma_t$. So whatever anybody can see in $x_t$, or learn from it, depends on the SNR alone. What a schedule decides is when each SNR comes, and how far the SNR falls.
+# Up to a factor that you know, $x_t$ is the clean picture under noise of size $\sigma_t$. So how much of a picture anybody can see in $x_t$, or learn from it, depends on the SNR alone. A schedule decides when each SNR comes, and where the SNR begins and ends.
 
 # %% [markdown]
 # ## Four schedules
 #
-# You will meet four schedules by name, and you should be able to compare them.
+# When does each SNR come? That depends on the schedule. You will meet four:
 #
 # | name | definition | from |
 # |---|---|---|
 # | `linear` | $\beta_t$ evenly spaced, $0.0001$ to $0.02$ | [Ho et al. 2020](https://arxiv.org/abs/2006.11239), section 4 |
 # | `scaled_linear` | $\sqrt{\beta_t}$ evenly spaced, $\beta_t$ from $0.00085$ to $0.012$ | code of [latent diffusion](https://arxiv.org/abs/2112.10752) and Stable Diffusion |
 # | `cosine` | $\bar\alpha_t = f(t)/f(0)$, $f(t) = \cos^2\big(\frac{t/T + 0.008}{1.008}\cdot\frac{\pi}{2}\big)$, $\beta_t \le 0.999$ | [Nichol & Dhariwal 2021](https://arxiv.org/abs/2102.09672), eq. 17 |
-# | `sigmoid` | $\beta_t$ on a logistic curve, $0.0001$ to $0.02$ | code of [GeoDiff](https://arxiv.org/abs/2203.02923) |
+# | `sigmoid` | $\beta_t$ on a logistic curve from $-6$ to $6$, between $0.0001$ and $0.02$ | code of [GeoDiff](https://arxiv.org/abs/2203.02923) |
 #
 # Three of them choose the $\beta_t$. The cosine schedule chooses the curve of $\bar\alpha_t$ instead, and since $\bar\alpha_t = \alpha_t\bar\alpha_{t-1}$, its steps follow from
 #
@@ -327,15 +328,15 @@ axes[0].set_title("They lose the picture at different t ...", loc="left")
 axes[1].set_title("... and end at three levels of noise", loc="left")
 axes[0].legend(loc="lower left")
 show(fig, alt=(
-    "Two panels with four falling curves. Left, the factor on x_0: linear falls first, "
-    "cosine last. Right, log-SNR: all start between 7 and 10; at the end scaled linear "
-    "is at -5, linear and sigmoid at -10, cosine plunges to -20."
+    "Two panels with four falling curves. Left, the factor on x_0: linear passes one "
+    "half first, cosine last. Right, log-SNR: all start between 7 and 10; at the end "
+    "scaled linear is at -5, linear and sigmoid at -10, cosine plunges to -20."
 ))
 
 # %% [markdown]
 # Between log-SNR 7.1 and $-5.4$ all four pass through the same levels, and at equal SNR they show the same picture. At the ends they part.
 #
-# **Task.** Each of the eight digits below is a 3 or an 8. Start at the noisy end and move $t$ down until you can name them all. Note $t$ and the SNR. Do the same for another schedule. Which of the two is the same?
+# **Task.** Each of the eight digits below is a 3 or an 8. Start at the noisy end and move $t$ down until you can name them all. Note $t$ and the SNR. Do the same for another schedule. Which of the two stays the same?
 
 # %%
 random = make_generator(5)
@@ -363,7 +364,7 @@ Explorer(look, t=range(9, 1000, 30), schedule=names, start={"t": 699})
 #
 # </details>
 #
-# **A judge without eyes.** Eyes tire, so let Bayes' rule look. Pretend that the training digits $x^{(k)}$ are all the digits there are. By (02.4) $x_t$ is then a Gaussian around one of the $\sqrt{\bar\alpha_t}\,x^{(k)}$, and
+# **A judge without eyes.** Eyes tire, so let Bayes' rule look. Pretend that the training digits $x^{(k)}$ are all the digits there are, and equally likely. By (02.4) $x_t$ is then drawn from a Gaussian around one of the $\sqrt{\bar\alpha_t}\,x^{(k)}$, and the probability that this was the $k$-th is
 #
 # $$p(k \mid x_t) \propto \exp\left(-\frac{\lVert x_t - \sqrt{\bar\alpha_t}\,x^{(k)} \rVert^2}{2\,(1-\bar\alpha_t)}\right) \tag{02.8}$$
 #
@@ -403,25 +404,28 @@ for i, (name, s) in enumerate(schedules.items()):
     axes[0].plot(indices, runs.mean(0), label=name)
     axes[1].semilogx(s.snr[indices], runs.mean(0), ".", markersize=8)
 axes[0].set(xlabel="index t", ylabel="share of right answers")
-axes[1].set(xlabel="SNR", xlim=(1e-4, 1e3))
+axes[1].set(xlabel="SNR", xlim=(1e-5, 1e3))
 axes[0].set_title("The judge against t: four curves", loc="left")
 axes[1].set_title("Against the SNR: one curve", loc="left")
 axes[0].legend(loc="lower left")
 show(fig, alt=(
     "Share of right answers of the judge, between 1 and one half. Against t, four "
     "separate falling curves. Against the SNR the four sets of points make one curve: "
-    "about one half below 0.001, three quarters near 0.2, 1 above 5."
+    "about one half below 0.001, three quarters near 0.2, nearly 1 above 5. The last "
+    "point of cosine, 0.53 at an SNR of 2e-9, lies outside."
 ))
 print(f"a point: five runs over {len(test_x)} noisy digits, error <= {error:.3f}")
 
 # %% [markdown]
+# Against the SNR the four curves become one, up to chance.
+#
 # Does the schedule matter, then? For what can be seen at a level it does not. For training and sampling it does, because both spend their effort evenly over $t$: a schedule that
 # rushes through an SNR gives the network few examples of it. Which SNR deserve the effort is an empirical matter, and larger pictures need more noise before they disappear ([Chen 2023](https://arxiv.org/abs/2301.10972)).
 
 # %% [markdown]
 # ## The same betas, fewer steps
 #
-# What becomes of a schedule that is used with another $T$? You predicted it; here is the answer. Take the logarithm of the last factor. The product becomes a sum, $\log(1-\beta)\approx-\beta$ for small $\beta$, and an evenly spaced list sums to its length times the mean of its ends:
+# What becomes of a schedule that is used with another $T$? You predicted it. Take the logarithm of the last factor. The product becomes a sum, $\log(1-\beta)\approx-\beta$ for small $\beta$, and an evenly spaced list sums to its length times the mean of its ends, here 0.01005:
 #
 # $$ \log\sqrt{\bar\alpha_T} = \tfrac12\sum_{t=1}^{T}\log(1-\beta_t) \approx -\tfrac12\sum_{t=1}^{T}\beta_t = -\tfrac{T}{2}\cdot 0.01005 \tag{02.9} $$
 #
@@ -446,15 +450,15 @@ fig = plotting.image_grid(
 )
 show(fig, alt=(
     "Five pictures. At the end of 1,000 steps only noise is seen; with 300 and with "
-    "200 steps a tower shows faintly, with 50 the photograph is plain under its grain. "
-    "The fifth picture, pure noise, is where sampling starts."
+    "200 steps a dark shape can be guessed, with 50 the photograph is plain under its "
+    "grain. The fifth picture, pure noise, is where sampling starts."
 ))
 
 # %% [markdown]
-# Sampling starts from $N(0, I)$, the fifth picture. A network trained with $T = 50$ has never seen that at its last step. It has seen 0.78 of a photograph, and takes the noise for one.
+# Sampling starts from $N(0, I)$, the fifth picture. A network trained with $T = 50$ has never seen that at its last step. There it has always seen 0.78 of a photograph, so it takes the noise for a photograph, too.
 #
-# What does that cost? Two blobs, 30 % of the points left and 70 % right, have a network that is exactly right, `pair.model`. The sampler of lesson 04, a black box here, draws five times 2,000 points for each schedule.
-# Two repairs take part. One multiplies the betas by $1000/T = 20$, so that the sum in (02.9) stays what it was; it needs $T > 20$, so that the last beta stays below 1. The other is the cosine schedule: its curve depends on $t/T$ only, so it ends at the same place for every $T$, up to the cap.
+# What does that cost? For two blobs, with 30 % of the points on the left and 70 % on the right, we have a network without errors, `pair.model`. The sampler of lesson 04, a black box here, draws 2,000 points five times for each schedule.
+# We try two repairs. One multiplies the betas by $1000/T = 20$, so that the sum in (02.9) stays what it was; it needs $T > 20$, so that the last beta stays below 1. The other is the cosine schedule: its curve depends on $t/T$ only, so it ends at the same place for every $T$, up to the cap.
 
 # %%
 pair = mixture("pair")
@@ -485,9 +489,9 @@ for name, clouds in runs.items():
     blob = x - pair.means[torch.cdist(x, pair.means).argmin(1)]
     print(
         f"{name:>19}: {share.mean():.3f} in the right blob (sd {share.std():.3f}), "
-        f"size of a blob {blob.std():.3f}"
+        f"sd of a blob {blob.std():.3f}"
     )
-print("               data: 0.7   in the right blob,            size of a blob 0.25")
+print("               data: 0.7   in the right blob,            sd of a blob 0.25")
 shown = {"data": pair.sample(2000, generator=generator)}
 shown |= {name: runs[name][0] for name in fifty}
 fig = plotting.scatter_2d(
@@ -501,7 +505,7 @@ show(fig, alt=(
 
 # %% [markdown]
 # With reused betas 58 % of the points go right instead of 70 %. Start the same chain where it really ends, at $q(x_T)$, and the share is right within its error: the start was to blame, not the number of steps.
-# Both repairs put about 71 % right. Their blobs are too tight, and tighter than those of the reused betas, although all take 50 steps. Lesson 04 looks for the reason in the sampler.
+# Both repairs put about 71 % right, about a point too many. Their blobs are too tight, and tighter than those of the reused betas, although all take 50 steps. Lesson 04 looks for the reason in the sampler.
 
 # %% [markdown]
 # ## Zero terminal SNR
@@ -516,8 +520,8 @@ for name, value in published.items():
     assert math.isclose(factor, value, rel_tol=1e-4)
 
 # %% [markdown]
-# Two agree as far as the paper prints digits, the cosine to five (Going further says why). The last line is Stable Diffusion's schedule. It ends with 0.068 of the picture under noise of size 0.998, and you see only noise. But noise averages out and a picture does not: the mean of $n$ independent noises has standard deviation $1/\sqrt n$.
-# So average $x_T$ over blocks of $16\times16$ pixels and three colours, divide by 0.068, and look. The last picture does the same with a schedule that is mended below.
+# Two agree in every digit that the paper prints, the cosine in five (Going further says why). The last line is Stable Diffusion's schedule. It ends with 0.068 of the picture under noise of size 0.998, and you see only noise. But noise averages out and a picture does not: the mean of $n$ independent noises has standard deviation $1/\sqrt n$.
+# So average $x_T$ over blocks of $16\times16$ pixels and three colours, divide by 0.068, and look. The last panel does the same with the schedule that we mend below.
 
 # %%
 big = load_dataset("photos").images[:1].double()  # (1, 3, 384, 384)
@@ -547,7 +551,7 @@ show(fig, alt=(
 
 # %% [markdown]
 # The brightness leaks most of all: a network can read it off the mean of $x_T$. Sampling starts from noise of mean 0, and that tells the network "mid-grey". The paper observes that Stable Diffusion makes pictures of medium brightness
-# and hardly any that are very dark or very bright. (Going further measures the effect with an exact network.)
+# and hardly any that are very dark or very bright.
 #
 # **The mended schedule.** The last factor should be 0 and the first one should stay. Subtract the last from all of them, so that the end becomes 0. Now the first is too small; multiply all by what brings it back (Algorithm 1 of the paper):
 #
@@ -568,9 +572,9 @@ for n in (1, 250, 500, 1000):
 print(f"last beta: {fixed.betas[-1]:.0f}")
 
 # %% [markdown]
-# The whole curve comes down, by the more the smaller the factor was.
+# The whole curve comes down, and the smaller a factor was, the more it loses.
 #
-# One price remains. With $\bar\alpha_T = 0$ nothing of $x_0$ is in $x_T$, so naming the noise there tells you nothing about $x_0$. Such a schedule needs a network that predicts something else, $v$, which lesson 03 explains, and a sampler that starts at the last step.
+# One price remains. With $\bar\alpha_T = 0$ nothing of $x_0$ is in $x_T$, so naming the noise there tells you nothing about $x_0$. Such a schedule needs a network that predicts something else, the $v$ of lesson 03, and a sampler that starts at the last step.
 
 # %% [markdown]
 # ## Where people go wrong
@@ -579,16 +583,18 @@ print(f"last beta: {fixed.betas[-1]:.0f}")
 #
 # `ab_t.sqrt()*x + (1 - ab_t)*noise`
 #
-# The factor on the noise is its variance. The training loss gives no alarm, because a network learns whatever noise it is shown. But the sampler counts on the right one. For a mixture we know what the best network would learn from such pictures:
-# divided by $c = \sqrt{\bar\alpha_t + (1-\bar\alpha_t)^2}$, the wrong $x_t$ has squared factors that add up to 1, so it is a right one of the level $\bar\alpha_t/c^2$. We give that network to the right sampler.
+# The noise is multiplied by what should be its variance. The loss gives no alarm, because a network learns whatever noise it is shown. But the sampler counts on the right noise.
+#
+# For a mixture we know what the best network learns from such pictures. The triangle's long side has shrunk from 1 to $\ell_t = \sqrt{\bar\alpha_t + (1-\bar\alpha_t)^2}$. Divide the wrong $x_t$ by $\ell_t$, and you have a right $x_t$ of the level $\bar\alpha_t/\ell_t^2$. We give a network that learned this to the right sampler.
 
 # %%
 ring, s = mixture("ring"), make_schedule("linear", 500)
-c = (s.alphas_cumprod + (1 - s.alphas_cumprod) ** 2).sqrt()
+length = (s.alphas_cumprod + (1 - s.alphas_cumprod) ** 2).sqrt()
 
 
 def misled(xt, t):
-    return ring.noise_prediction(xt / c[t][:, None], (s.alphas_cumprod / c**2)[t])
+    level = (s.alphas_cumprod / length**2)[t]
+    return ring.noise_prediction(xt / length[t][:, None], level)
 
 
 clouds = {"data": ring.sample(500, generator=generator)}
@@ -600,7 +606,7 @@ for name, network in (("right", ring.model(s.alphas_cumprod)), ("no root", misle
 for name, x in clouds.items():
     near = (torch.cdist(x, ring.means).min(1).values < 0.45).double().mean()
     error = (near * (1 - near) / 500).sqrt()
-    print(f"{name:>8}: {near:.3f} of the points near a blob (error {error:.3f})")
+    print(f"{name:>8}: {near:.3f} within 3 sd of a blob's middle (error {error:.3f})")
 
 # %%
 fig = plotting.scatter_2d(
@@ -719,8 +725,6 @@ card.show(
 # | Sampling starts from pure noise, so the chain should end there. | `rescale_zero_terminal_snr` | (02.10) |
 #
 # You can now make any $x_t$ for the price of one draw. What you still lack is a use for it: lesson 03 asks what a network should learn from these pictures.
-#
-# To read next: [Nichol & Dhariwal 2021](https://arxiv.org/abs/2102.09672), section 3.2, on why the linear schedule wastes steps on small pictures.
 
 # %% [markdown]
 # ## Going further
@@ -731,11 +735,11 @@ card.show(
 # ### The shape, not only the size
 #
 # The check of the core followed means and variances. It could not tell normal noise from coin flips of $+1$ and $-1$, which also have mean 0 and variance 1. A histogram can. We walk 20,000 copies of the pixel of "Three steps by hand" with either noise,
-# and take the largest distance between the walked values' distribution function and that of $N(1.2,\ 0.64)$. For many draws $n$ from the right distribution, by Kolmogorov's limit,
+# and compare $F_n(x)$, the share of the $n$ walked values up to $x$, with the distribution function $F$ of $N(1.2,\ 0.64)$. If the values do come from $F$ and $n$ is large, then by Kolmogorov's limit
 #
 # $$ P\Big(\sup_x |F_n(x) - F(x)| > \frac{1.63}{\sqrt n}\Big) \approx 0.01 \tag{02.11} $$
 #
-# With $n = 20{,}000$ the bound is 0.0115.
+# So with $n = 20{,}000$ a distance above 0.0115 is a reason to doubt.
 
 # %%
 normal = torch.distributions.Normal(1.2, 0.8)
@@ -760,11 +764,11 @@ fig = plotting.histogram_against_density(
 )
 show(fig, alt=(
     "Two histograms of 20,000 values under one bell curve. With normal noise the "
-    "histogram follows the curve; with coin flips it has a few separate spikes."
+    "histogram follows the curve; with coin flips it has eight separate spikes."
 ))
 
 # %% [markdown]
-# (With many small steps coin flips would end up near a bell too, by the central limit theorem. Normal noise needs no limit.)
+# The normal walk stays below 0.0115, and coin flips are far above it: three flips have eight outcomes. (Many small steps with coin flips would end up near a bell too, by the central limit theorem. Normal noise needs no limit.)
 
 # %% [markdown]
 # ### What a wrong start does to brightness
@@ -774,7 +778,7 @@ show(fig, alt=(
 #
 # $$ \frac{1}{\sqrt n}\sum_{i=1}^{n} y_i = \sqrt n\;m \tag{02.12} $$
 #
-# So it has standard deviation $64\cdot 0.5 = 32$. The noise on it is standard normal, as in any direction. So one Gaussian coordinate is enough.
+# So it has standard deviation $64\cdot 0.5 = 32$. The noise on it is standard normal, as in any direction. Suppose that the brightness is Gaussian and independent of everything else in the picture; then one coordinate is enough.
 # (The options are explained later: `fixed_large` in lesson 04, `v_prediction` in lesson 03.)
 
 # %%
@@ -870,7 +874,7 @@ print(f"cosine without the offset: a beta is off by {100 * gap:.0f} %")
 # %% [markdown]
 # ### A quadratic schedule with the wrong power
 #
-# Public code has `linspace(beta_start**2, beta_end**2, T) ** 2` under the name *quadratic*. The idea was evenly spaced roots, so the inner power should be $\frac12$; that is `scaled_linear`. With 2 inside, a beta is about its fourth power:
+# Public code has `linspace(beta_start**2, beta_end**2, T) ** 2` under the name *quadratic*. The idea was evenly spaced roots, so the inner power should be $\frac12$; that is `scaled_linear`. With 2 inside, the table runs between the fourth powers of its two ends:
 
 # %%
 for power in (2, 0.5):
@@ -918,6 +922,7 @@ for name, u in grids.items():
 # %% [markdown]
 # ### To read further
 #
+# - Nichol & Dhariwal 2021, https://arxiv.org/abs/2102.09672, section 3.2: why the linear schedule wastes steps on small pictures.
 # - Lin et al. 2023, https://arxiv.org/abs/2305.08891: zero terminal SNR, with pictures of what it repairs.
 # - Kingma et al. 2021, https://arxiv.org/abs/2107.00630: a diffusion model written in terms of its SNR alone.
 # - Chen 2023, https://arxiv.org/abs/2301.10972: what a schedule has to do with the size of the picture.

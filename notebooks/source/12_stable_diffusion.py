@@ -11,7 +11,7 @@
 #
 # You need: lessons 03, 06, 09 and 11.
 #
-# **Measured cost:** 3.2 min on 2 cores, 1.2 GB of memory at the peak. Core: about 24 minutes of reading, 1.0 of computing. Going further: about 10 and 1.0.
+# **Measured cost:** 3.2 min on 2 cores, 1.2 GB of memory at the peak. Core: about 22 minutes of reading, 1.0 of computing. Going further: about 12 and 1.0.
 #
 # In formulas $t$ runs from 1 to $T$ as in the papers. In code `t` is the index $0..T-1$, one less.
 
@@ -57,7 +57,7 @@ generator = seed_everything(0)
 # ## Will it fit?
 #
 # You have a graphics card with 8 GB of memory and want to try SDXL, the larger sister of Stable Diffusion 1.5.
-# Its file has [6.94 GB](https://huggingface.co/ByteDance/SDXL-Lightning/tree/main) (here $10^9$ bytes). That is less than 8, so it should fit.
+# A whole SDXL in one file, [SDXL-Lightning](https://huggingface.co/ByteDance/SDXL-Lightning/tree/main) for example, has 6.94 GB (of $10^9$ bytes). That is less than 8, so it should fit.
 #
 # We can look without a download. From the few numbers of its configuration we build each network out of *fake* tensors, which have a shape and no data. Then we run it once and count the bytes that would be alive.
 
@@ -168,7 +168,7 @@ show(fig, alt=(
 # %% [markdown]
 # "The file is smaller than the card" was the wrong question. The right ones are: *which moment needs most, and what helps that moment?*
 #
-# (A real card has less than its label says. The CUDA context takes [some 300 MB](https://github.com/pytorch/pytorch/issues/107667) or more, and so do your desktop and the scratch space of kernels.
+# (A real card has less than its label says. The CUDA context takes [some 300 MB](https://github.com/pytorch/pytorch/issues/107667) or more, and your desktop and the scratch space of kernels take their share.
 # The course's loader wants 20 % of room on top: a habit, not a theorem.)
 
 # %% [markdown]
@@ -259,7 +259,7 @@ mini.vae.use_slicing = False
 # %% [markdown]
 # ## Which switch first?
 #
-# Advice on the web lists many switches and no order. The order follows from the moment that breaks.
+# The prediction comes true, so we may let it choose. Advice on the web lists many switches and no order. The order follows from the moment that breaks.
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
 drawing = Drawing(7.4, 2.5, "SDXL: what each part weighs in float16, and what helps it")
@@ -609,7 +609,7 @@ for name, unet in zip(("SD 1.5", "SDXL"), unets, strict=True):
     )
 
 # %% [markdown]
-# SDXL-Lightning's file has [394 MB](https://huggingface.co/ByteDance/SDXL-Lightning/tree/main), and LCM-LoRA's card says [67.5 and 197 million](https://huggingface.co/latent-consistency/lcm-lora-sdxl). So a few-step model may be 0.4 GB beside the SDXL that you have.
+# SDXL-Lightning's file has [394 MB](https://huggingface.co/ByteDance/SDXL-Lightning/tree/main), and LCM-LoRA's card says [67.5 and 197 million](https://huggingface.co/latent-consistency/lcm-lora-sdxl), within half a percent of ours. So a few-step model may be 0.4 GB beside the SDXL that you have.
 
 # %% [markdown]
 # ## Load it
@@ -758,7 +758,7 @@ card.show(
 #
 # This ends Part II. You have built every part of a Stable Diffusion, trained small ones, and can run a large one. What you cannot do yet is change what it knows without training all of it: that is adapting, where Part III begins.
 #
-# To read next: Rombach et al. 2022, https://arxiv.org/abs/2112.10752, and Podell et al. 2023, https://arxiv.org/abs/2307.01952. You know every part that they name.
+# To read next: Rombach et al. 2022, https://arxiv.org/abs/2112.10752, and Podell et al. 2023, https://arxiv.org/abs/2307.01952. You know nearly every part that they name.
 
 # %% [markdown]
 # ## Going further

@@ -475,9 +475,7 @@ error that has the same effect, for `alpha_bar` of any shape. It has to stay fin
         "x_0 = a x_t - b v, so an error d of v is an error of size b d of x_0.",
         "Multiply min(SNR, gamma) by 1 - alpha_bar, which is 1 / (SNR + 1).",
     ),
-    derivation=(
-        "lesson 03, 'Other weights'; Hang et al. 2023 (arXiv 2303.09556)"
-    ),
+    derivation=("lesson 03, 'Other weights'; Hang et al. 2023 (arXiv 2303.09556)"),
     points=2,
     tolerance=WEIGHTS,
     wrong_answers=(

@@ -43,7 +43,7 @@ EMBEDDING = Exercise(
     lesson=5,
     title="The time embedding",
     statement="""Return the embedding (B, dim) of `t` (B,), float32: first the cosines, then the
-sines, of $t\\,\\omega_i$ with $\\omega_i = 10000^{-i/h}$ for $i = 0, \\dots, h-1$ and $h$ = dim
+sines, of $t\\,\\omega_i$ with $\\omega_i = 10000^{-i/n}$ for $i = 0, \\dots, n-1$ and $n$ = dim
 / 2. `t` holds indices up to 999 and may be integer or floating, `dim` is even.""",
     stub="""def embed(t, dim):
     half = dim // 2
@@ -61,13 +61,13 @@ sines, of $t\\,\\omega_i$ with $\\omega_i = 10000^{-i/h}$ for $i = 0, \\dots, h-
     cases=_time_cases,
     hints=(
         (
-            "`torch.arange(half) / half` are the exponents 0, 1/h, 2/h, ... They belong to a row "
+            "`torch.arange(half) / half` are the exponents 0, 1/n, 2/n, ... They belong to a row "
             "of the result, not to the batch."
         ),
         "A power with a negative exponent: 10_000.0 ** -(...). The first frequency is 1.",
         "The last line joins two blocks of shape (B, half) along axis 1.",
     ),
-    derivation="lesson 05, 'Telling a network the time'; arXiv 1706.03762, section 3.5",
+    derivation="lesson 05, 'The time as a vector'; arXiv 1706.03762, section 3.5",
     tolerance=ANGLES,
     wrong_answers=(
         WrongAnswer(
@@ -251,7 +251,7 @@ then check it with `count_flops`.""",
         ),
         "2 x (side x side x out_channels) x (in_channels x 3 x 3).",
     ),
-    derivation="lesson 05, 'What it costs'",
+    derivation="lesson 05, (05.5)",
     tolerance=WHOLE,
     wrong_answers=(
         WrongAnswer(
@@ -510,7 +510,7 @@ step $n$. Return it after step N.""",
         ),
         "kept = d * kept + (1 - d) * weights, with d = min(decay, (1 + n) / (10 + n)).",
     ),
-    derivation="lesson 05, 'Average the weights'",
+    derivation="lesson 05, 'Train, average, draw'",
     points=2,
     tolerance=CLOSE,
     wrong_answers=(

@@ -79,7 +79,7 @@ and `alpha_bar_prev` is 1 at the last step.""",
         "Then go back up to the new level with the closed form again. Which noise do you put in?",
         "The noise is the estimate you already have, with the standard deviation of the new level.",
     ),
-    derivation="lesson 06, 'DDIM'; Song et al. 2020, arXiv 2010.02502, eq. 12 with sigma = 0",
+    derivation="lesson 06, 'Predict x0, then leap'; arXiv 2010.02502, eq. 12 with sigma = 0",
     tolerance=VALUES,
     wrong_answers=(
         WrongAnswer(
@@ -178,7 +178,7 @@ leaves `timesteps[k]`. The last step goes to clean data.""",
         ),
         "Append a 1 to the gathered abar, and divide it by itself shifted by one place.",
     ),
-    derivation="lesson 06, 'Betas of a shorter chain'; arXiv 2010.02502, section 4.2",
+    derivation="lesson 06, 'Why not skip the steps?'; arXiv 2010.02502, section 4.2",
     tolerance=TABLES,
     wrong_answers=(
         WrongAnswer(
@@ -193,8 +193,8 @@ leaves `timesteps[k]`. The last step goes to clean data.""",
         WrongAnswer(
             "the sum of the skipped betas",
             _summed_betas,
-            "Nearly: betas do not add. Each later step also shrinks what the earlier ones "
-            "brought in. Multiply the alphas.",
+            "This is close, but betas do not add. Each later step also shrinks what the earlier "
+            "ones brought in. Multiply the alphas.",
         ),
         WrongAnswer(
             "the chain ends at the first training level",
@@ -266,7 +266,7 @@ to `sigma_prev = 0` is Euler's.""",
         "Ask for the slope there: at the trial point, and at the noise level of the trial point.",
         "Go back to the start and walk the whole way with the mean of the two slopes.",
     ),
-    derivation="lesson 06, 'Heun'; Karras et al. 2022, arXiv 2206.00364, Algorithm 1",
+    derivation="lesson 06, 'Heun: look before you walk'; arXiv 2206.00364, Algorithm 1",
     points=2,
     tolerance=VALUES,
     wrong_answers=(
@@ -504,7 +504,7 @@ def multistep(xt, x0_pred, x0_before, alpha_bar_before, alpha_bar, alpha_bar_pre
             "estimate sqrt(abar_prev) (1 - exp(-h))."
         ),
     ),
-    derivation="lesson 06, 'DPM-Solver++(2M)'; Lu et al. 2022, arXiv 2211.01095, Algorithm 2",
+    derivation="lesson 06, 'DPM-Solver++(2M): remember instead'; arXiv 2211.01095, Algorithm 2",
     points=3,
     tolerance=VALUES,
     wrong_answers=(

@@ -288,7 +288,7 @@ INFINITY = Exercise(
     title="Without the bias",
     statement="""The same network, the same features: <<n_small>> of its pictures against
 <<n_small>> real ones have a Frechet distance of <<d_small>>, <<n_large>> against <<n_large>>
-one of <<d_large>>. Which distance does (07.10) give for endless sets?""",
+one of <<d_large>>. Which distance does (07.8) give for endless sets?""",
     stub="distance = ...\n",
     reference=at_infinity,
     cases=None,
@@ -415,7 +415,7 @@ KERNEL = Exercise(
     id="07.4",
     lesson=7,
     title="The kernel distance without bias",
-    statement="""Return the unbiased estimate (07.13) of the squared kernel distance between the
+    statement="""Return the unbiased estimate (07.11) of the squared kernel distance between the
 samples `x` (N, D) and `y` (M, D), with the kernel $k(a, b) = (a \\cdot b / D + 1)^3$. N and M
 are at least 2 and may differ. Return a tensor with one number; it may be negative.""",
     stub="""def mmd_unbiased(x, y):
@@ -648,7 +648,7 @@ HUTCHINSON = Exercise(
     id="07.6",
     lesson=7,
     title="A divergence from a few probes",
-    statement="""Estimate the divergence of `velocity` at each sample of `x` (B, ...) by (07.19):
+    statement="""Estimate the divergence of `velocity` at each sample of `x` (B, ...) by (07.21):
 the mean over the probes $z$ of $z^\\top \\frac{\\partial v}{\\partial x} z$. `velocity(x)` has
 the shape of `x`, and each sample depends on itself only. `probes` has shape (K, B, ...). Return
 (B,), in the dtype of `x`.""",
@@ -668,7 +668,7 @@ the shape of `x`, and each sample depends on itself only. `probes` has shape (K,
         ),
         "For each z: (row * z).flatten(1).sum(1). Then the mean over the probes.",
     ),
-    derivation="lesson 07, 'A trace from random directions'; Song et al. 2021, appendix D.2",
+    derivation="lesson 07, 'The exact likelihood'; Song et al. 2021, appendix D.2",
     points=3,
     wrong_answers=(
         WrongAnswer(

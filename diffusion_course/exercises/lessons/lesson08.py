@@ -347,7 +347,7 @@ is, and return the guided prediction for `xt` (B, ...) at scale $s$ = `scale`.""
         ),
         "`.chunk(2)` cuts the answer into its halves, in the order in which you put them together.",
     ),
-    derivation="lesson 08, 'The derivation', (08.5)",
+    derivation="lesson 08, 'The guided loop', (08.5)",
     points=2,
     tolerance=EPSILON,
     properties=(
@@ -421,29 +421,28 @@ VARIANCE = Exercise(
     lesson=8,
     title="How narrow does it get?",
     statement="""All data is $N(0, <<b>>)$, data with the label is $N(0, <<a>>)$, and both networks
-are exact. The guided ODE runs at $s = <<s>>$ from high noise to clean data. Which **standard
-deviation** do its end points have?""",
+are exact. Guided samples are drawn at $s = <<s>>$, in small steps without fresh noise. Which
+**standard deviation** do they have?""",
     stub="standard_deviation = ...\n",
     reference=standard_deviation,
     cases=None,
     parameters={"a": (2.0, 1.0, 0.5), "b": (3.0, 5.0), "s": (2.5, 4.0)},
     hints=(
-        "Which of the three numbers of that section belongs to an ODE?",
+        "That section computes two variances. Which of them did the guided run have?",
         "(08.8) is the variance: a geometric mean of both variances, with weights s and 1 - s.",
         "a ** s * b ** (1 - s), and then the root.",
     ),
-    derivation="lesson 08, 'What guidance does to a distribution, exactly', (08.8)",
+    derivation="lesson 08, 'Which distribution is it?', (08.8)",
     wrong_answers=(
         WrongAnswer(
             "the variance",
             edit("(a**s * b ** (1 - s)) ** 0.5", "a**s * b ** (1 - s)"),
-            "This is the variance. The question asks for its root.",
+            "This is the variance. The question asks for the standard deviation, its root.",
         ),
         WrongAnswer(
             "the tilted density",
             edit("(a**s * b ** (1 - s)) ** 0.5", "(s / a + (1 - s) / b) ** -0.5"),
-            "This is the deviation of the density p(x) p(c|x)^s. The "
-            "guided ODE does not end there.",
+            "This is the deviation of the density p(x) p(c|x)^s. Guided samples do not follow it.",
         ),
         WrongAnswer(
             "w instead of s",
@@ -465,8 +464,8 @@ deviation** do its end points have?""",
         WrongAnswer(
             "the deviations on a line",
             edit("(a**s * b ** (1 - s)) ** 0.5", "abs(b**0.5 + s * (a**0.5 - b**0.5))"),
-            "The predictions lie on a line, their spreads do not. "
-            "Integrate the ODE, as before (08.8).",
+            "The predictions lie on a line, but the deviations of the samples do not. "
+            "Integrate the path, as before (08.8).",
         ),
         WrongAnswer(
             "the other variance is left out",
@@ -476,18 +475,18 @@ deviation** do its end points have?""",
         WrongAnswer(
             "the sign of 1 - s",
             edit("b ** (1 - s)", "b ** (s - 1)"),
-            "The weights s and 1 - s add up to 1. Beyond s = 1 the second is negative: b stands"
-            " below the line.",
+            "The weights s and 1 - s add up to 1. Beyond s = 1 the second is negative, so you"
+            " divide by a power of b.",
         ),
         WrongAnswer(
             "the root is taken twice",
             edit(") ** 0.5", ") ** 0.25"),
-            "One root makes a deviation of a variance.",
+            "One root turns a variance into a deviation. You take two.",
         ),
         WrongAnswer(
             "variances taken for deviations",
             edit(") ** 0.5", ") ** 2"),
-            "What is given are variances already: you square where a root belongs.",
+            "The given numbers are variances already. You square where a root belongs.",
         ),
     ),
 )
@@ -554,7 +553,10 @@ the share `phi` of the rescaled one and $1 - $ `phi` of $g$.""",
         ),
         "phi * factor * guided + (1 - phi) * guided.",
     ),
-    derivation="lesson 08, 'Too much of everything: rescaling'; Lin et al. 2023, section 3.4",
+    derivation=(
+        "lesson 08, Going further, 'Too much of everything: rescaling'; "
+        "Lin et al. 2023, section 3.4"
+    ),
     points=2,
     tolerance=EPSILON,
     wrong_answers=(
