@@ -548,8 +548,9 @@ show(fig, alt=(
 # Which family is it? Read two shapes without reading the weights. `from_single_file` decides by such names and shapes.
 
 # %%
-from diffusion_course.files import data_dir
 from safetensors import safe_open
+
+from diffusion_course.files import data_dir
 
 path = next((data_dir() / "mini-stable-diffusion" / "unet").glob("*.safetensors"))
 with safe_open(path, framework="pt") as file:
@@ -995,8 +996,13 @@ for alpha_bar in (0.99, 0.5, 0.01):
 # **Find out what a network predicts.** Noise latents yourself and ask once. You know both targets, so see which one the answer is closer to:
 
 # %% tags=["nbval-ignore-output"]
-from diffusion_course import encode_images, encode_prompt, load_parts
-from diffusion_course import prediction_target, q_sample
+from diffusion_course import (
+    encode_images,
+    encode_prompt,
+    load_parts,
+    prediction_target,
+    q_sample,
+)
 
 shipped = load_parts()
 pictures = render_scenes(codes[:16], size=side, generator=make_generator(5))
