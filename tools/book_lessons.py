@@ -42,7 +42,7 @@ COVERS = {
     "09": "Three rows of eight scenes: originals",
     "10": "Five rows of layers by eight tokens",
     "11": "Two rows of eight drawn scenes",
-    "12": "GB for 1024 pixels",
+    "12": "Two rows of eight scenes for the same prompts",
     "14": "Two panels, time from 1 on the left",
 }
 

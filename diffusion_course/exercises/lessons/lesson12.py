@@ -48,7 +48,7 @@ of **one** such layer, all of them at once? Give it to 1 %.""",
             "positions = (pixels / 8) ** 2."
         ),
     ),
-    derivation="lesson 12, 'Attention without scores', (12.2)",
+    derivation="lesson 12, 'Which switch first?', (12.2)",
     wrong_answers=(
         WrongAnswer(
             "a factor of 2 is missing",
@@ -173,7 +173,7 @@ activations of its part.""",
         ),
         "torch.stack([weights.sum() + activations.max(), (weights + activations).max(), ...]).",
     ),
-    derivation="lesson 12, 'Parts that wait outside'",
+    derivation="lesson 12, 'Which switch first?', (12.1)",
     tolerance=ROUNDED,
     wrong_answers=(
         WrongAnswer(
@@ -261,7 +261,7 @@ of each sample's numbers, (B,), in float32, right also where squares leave float
         "Convert before you square, not after: x.float().",
         "x.float().flatten(1).square().mean(1).sqrt()",
     ),
-    derivation="lesson 12, 'Two bytes for a number'",
+    derivation="lesson 12, 'Which switch first?'",
     tolerance=Tolerance(rtol=1e-4, atol=1e-8),
     wrong_answers=(
         WrongAnswer(
@@ -392,7 +392,7 @@ runs and adds 1 as a second part of the output if they are too many, else 0.""",
             "0.5).softmax(-1) @ value[part]"
         ),
     ),
-    derivation="lesson 12, 'Attention without scores'; lesson 10 for the formula",
+    derivation="lesson 12, 'Which switch first?'; lesson 10 for the formula",
     points=2,
     tolerance=ROUNDED,
     wrong_answers=(
@@ -487,7 +487,7 @@ the left one.""",
             "right[..., :overlap], ...], dim=-1)"
         ),
     ),
-    derivation="lesson 12, 'Pieces of a picture'; diffusers' AutoencoderKL.blend_h",
+    derivation="lesson 12, 'Which switch first?'; diffusers' AutoencoderKL.blend_h",
     tolerance=ROUNDED,
     wrong_answers=(
         WrongAnswer(
@@ -651,7 +651,7 @@ what the network predicts.""",
         "alpha_bar needs the axes of x0: alpha_bar.reshape(-1, 1, 1, 1) for images.",
         "torch.stack([(output - noise).square().mean(), (output - v).square().mean()])",
     ),
-    derivation="lesson 12, 'The wrong reading'; lesson 03 for the four readings of one network",
+    derivation="lesson 12, 'A file from somewhere'; lesson 03 for the four readings of one network",
     points=2,
     tolerance=ROUNDED,
     wrong_answers=(
