@@ -13,7 +13,7 @@
 #
 # **Measured cost:** 1.7 min on 2 cores, 1.0 GB of memory at the peak. Core: about 20 minutes of reading, 0.8 of computing. Going further: about 3 and 0.9.
 #
-# In this lesson $t$ is a time in $[0, 1]$: 0 is clean data, 1 is noise. A network is told $1000\,t$.
+# In this lesson $t$ is a time in $[0, 1]$: 0 is clean data, 1 is noise. A network is told $1000\,t$, as its waves of time (lesson 05) were made for indices up to 1000.
 
 # %%
 import torch
@@ -51,8 +51,8 @@ moons = mixture("moons")
 # %% [markdown]
 # ## Why not walk straight?
 #
-# Lesson 06 followed curved paths from noise to data, in ten steps or more. Here is a simpler plan. Draw a straight line from a point of noise to a
-# point of data, for very many pairs. Along a line the velocity never changes, so a network that has learnt the velocities could go all the way in one step.
+# Lesson 06 followed curved paths from noise to data, in ten steps or more. Here is a simpler plan: draw very many straight lines, each from a point of noise to
+# a point of data. Along a line the velocity never changes, so a network that has learnt the velocities could go all the way in one step.
 #
 # Let us try it with a perfect network: for the two moons, the velocity that such training finds is known exactly.
 
@@ -72,7 +72,7 @@ show(fig, alt=(
 ))
 
 # %% [markdown]
-# The lines are straight, but they cross. Where two lines meet, a network sees one point and can give one answer only. Look at data on a line:
+# Pure noise says nothing about the data, so from there even a perfect network can only aim at their mean. The lines are straight, but they cross. Where two lines meet, a network sees one point and can give one answer only. Look at data on a line:
 
 # %%
 line = GaussianMixture(
@@ -96,7 +96,7 @@ show(fig, alt=(
 ))
 
 # %% [markdown]
-# What does the network answer where lines cross? Why do its paths still end in the data? And what is the straightness good for? This lesson answers all three.
+# What does the network answer where lines cross? Why do its paths still end in the data? And what is the straightness good for?
 
 # %% [markdown]
 # ## Recall
@@ -106,19 +106,19 @@ show(fig, alt=(
 #
 # <details><summary>Answers</summary>
 #
-# 1. The conditional mean $E[\epsilon \mid x_t]$. What is left is its conditional variance, the least possible loss.
-# 2. At $x + (t' - t)\,v$. Towards less noise $t' < t$, so the factor is negative.
+# 1. The conditional mean $E[\epsilon \mid x_t]$. What is left is its conditional variance, on average: the least possible loss.
+# 2. At $x + (t' - t)\,v$. Towards less noise $t' < t$: the factor is negative.
 #
 # </details>
 
 # %% [markdown]
 # ## One pixel by hand
 #
-# A pixel has the value $x_0 = 2$, and its noise is $\epsilon = -1$. The path from one to the other, and how fast it goes, are
+# A pixel has the value $x_0 = 2$, its noise is $\epsilon = -1$. The path between them and its velocity are
 #
 # $$x_t = (1-t)\,x_0 + t\,\epsilon, \qquad \frac{dx_t}{dt} = \epsilon - x_0 \tag{14.1}$$
 #
-# At $t = 0.25$ it stands at $0.75 \cdot 2 + 0.25 \cdot (-1) = 1.25$, and its velocity is $-1 - 2 = -3$. One step back to $t = 0$ multiplies by $-0.25$: $1.25 + 0.75 = 2$. On its own line, one step is exact.
+# At $t = 0.25$ it stands at $0.75 \cdot 2 + 0.25 \cdot (-1) = 1.25$, and its velocity is $-1 - 2 = -3$. A step back to $t = 0$ lasts $-0.25$, so it adds $-0.25 \cdot (-3) = 0.75$ and ends at $2$. On its own line, one step is exact.
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
 drawing = Drawing(7.0, 1.8, "One pixel on its way, and what a network learns of it")
@@ -137,11 +137,11 @@ drawing.show(
 )
 
 # %% [markdown]
-# Beware of the direction. Papers and programs disagree about which end is 1:
+# Papers and programs disagree about which end is 1:
 #
 # | 1 is noise, velocity $\epsilon - x_0$ | 1 is data, velocity $x_0 - \epsilon$ |
 # |---|---|
-# | this course, diffusers, Stable Diffusion 3, FLUX | Lipman et al. 2022, Liu et al. 2022, SiT, facebookresearch/flow_matching |
+# | this course, diffusers, Stable Diffusion 3, FLUX | Lipman et al. 2022, Liu et al. 2022, the code of SiT, facebookresearch/flow_matching |
 #
 # A network of the other kind becomes one of ours if you give it $1 - t$ and turn the sign of its answer.
 
@@ -168,15 +168,17 @@ print({a: round(e, 1) for a, e in errors.items()}, f"best: {best} ({verdict})")
 # %% [markdown]
 # ## What the training finds
 #
-# The loss of conditional flow matching (arXiv 2210.02747, eq. 23) asks for the velocity of the line that happens to be drawn:
+# The loss of conditional flow matching (arXiv 2210.02747, eq. 23, in our direction, with $\sigma_{\min} = 0$) asks for the velocity of the line that happens to be drawn:
 #
 # $$L = E\,\big\|v_\theta(x_t, t) - (\epsilon - x_0)\big\|^2 \tag{14.2}$$
+#
+# Here $x_0$ is drawn from the data, $\epsilon$ from $N(0, I)$ and $t$ evenly from $[0, 1]$. The formula adds up the coordinates; code and printed losses take their mean.
 #
 # This is a regression. As in lesson 03, its minimiser is the conditional mean:
 #
 # $$v(x, t) = E[\epsilon - x_0 \mid x_t = x] \tag{14.3}$$
 #
-# No line has to have this velocity. Why do its paths still carry noise into data? Ask for less than single points: that the *distribution* is right at every time. Take any smooth function $f$ and watch its mean along the lines:
+# Why do paths with this velocity carry noise into data? Ask for less than single points: that the *distribution* is right at every time. Take any smooth function $f$ and watch its mean along the lines:
 #
 # $$\begin{aligned}
 # \frac{d}{dt} E f(x_t) &= E\,\nabla f(x_t) \cdot (\epsilon - x_0) \\
@@ -184,25 +186,28 @@ print({a: round(e, 1) for a, e in errors.items()}, f"best: {best} ({verdict})")
 # \end{aligned} \tag{14.4}$$
 #
 # The first step is the chain rule. The second uses that $\nabla f(x_t)$ is known once $x_t$ is known, so the other factor may be averaged first.
-# The last expression is what points do that move with $v$. So both crowds, the one on the lines and the one that follows $v$, change every mean in the same way. They start as the same noise, and so they end as the same data.
+#
+# Now compare two crowds: one on the lines, the other following $v$. For the second the chain rule gives $E\,\nabla f \cdot v$ at once. So while both have the same distribution, every mean changes in the same way. They start as the same noise, and so they stay the same, down to the data. (This needs a $v$ so smooth that one path goes through each point. With independent noise it is, for $t > 0$.)
 
 # %% [markdown]
 # ## The same thing in words you know
 #
-# Two solved equations connect $v$ with lesson 03. Take the conditional mean of (14.1): $x = (1-t)\,\hat x_0 + t\,\hat\epsilon$, with $\hat x_0 = E[x_0 \mid x_t = x]$. Put $\hat\epsilon$ or $\hat x_0$ into $v = \hat\epsilon - \hat x_0$:
+# By (14.3) $v = \hat\epsilon - \hat x_0$, with $\hat x_0 = E[x_0 \mid x_t = x]$ and lesson 03's $\hat\epsilon$. One of the two is enough, since the conditional mean of (14.1) is $x = (1-t)\,\hat x_0 + t\,\hat\epsilon$. Solve it for the other:
 #
 # $$v = \frac{x - \hat x_0}{t} = \frac{\hat\epsilon - x}{1 - t} \tag{14.5}$$
 #
-# The least possible loss follows from the first form. Given $x_t$, the target is $\epsilon - x_0 = (x_t - x_0)/t$, and only $x_0$ in it is uncertain. In $D$ dimensions, per coordinate:
+# The first form needs $t > 0$, the second $t < 1$. At $t = 1$ the first says $x - v = \hat x_0 = E[x_0]$: one step from noise ends in the mean of the data, the spot of the first picture.
+#
+# The least possible loss follows from the first form. Given $x_t$, the target is $\epsilon - x_0 = (x_t - x_0)/t$, and only $x_0$ in it is uncertain. In $D$ dimensions, per coordinate and for $t > 0$:
 #
 # $$\text{best}_t = \frac{E\,\operatorname{tr}\operatorname{Cov}(x_0 \mid x_t)}{t^2 D} \tag{14.6}$$
 #
-# But the mixtures of this course know $E[x_0 \mid x_t]$ for diffusion, where $x_t = \sqrt{\bar\alpha}\,x_0 + \sqrt{1-\bar\alpha}\,\epsilon$. Our weights $1-t$ and $t$ do not have squares that add up to 1. Divide by the root of the sum of their squares, and they do:
+# The mixtures of this course know $E[x_0 \mid x_t]$ for diffusion, where $x_t = \sqrt{\bar\alpha}\,x_0 + \sqrt{1-\bar\alpha}\,\epsilon$. The squares of our weights $1-t$ and $t$ do not add up to 1. Divide both weights by the root of that sum, and they do:
 #
 # $$\frac{x_t}{\rho_t} = \sqrt{\bar\alpha}\,x_0 + \sqrt{1-\bar\alpha}\,\epsilon, \qquad
 # \rho_t = \sqrt{(1-t)^2 + t^2}, \quad \bar\alpha = \frac{(1-t)^2}{\rho_t^2} \tag{14.7}$$
 #
-# So a flow at time $t$ is a diffusion at the level $\bar\alpha$, seen through a magnifying glass. Here are the bare lines, compared with the package and with a regression on drawn lines.
+# So a state of the flow at time $t$ is a state of diffusion at the level $\bar\alpha$, made smaller by the factor $\rho_t$. Here are the bare lines of (14.5) and (14.7), compared with the package and with drawn lines.
 
 # %%
 def velocity_by_hand(x, t):
@@ -222,7 +227,7 @@ for t in (0.1, 0.5, 0.9):
     print(f"t = {t}: loss {left:.3f}, least {floor:.3f}; sign turned {turned:.2f}")
 
 # %% [markdown]
-# Both ways agree within 3 %, the noise of 20,000 draws, and the wrong sign is far off. The package's version checks its arguments and covers $t = 0$; otherwise it is this.
+# Loss and least loss agree within 3 %, the noise of 20,000 and 4,096 draws. The wrong sign is far off. The package's version checks its arguments and takes $\hat\epsilon - \hat x_0$, which covers $t = 0$; otherwise it is this.
 
 # %%
 show_source(flow_level, GaussianMixture.velocity)
@@ -230,7 +235,7 @@ show_source(flow_level, GaussianMixture.velocity)
 # %% [markdown]
 # ## Train one
 #
-# Training needs fewer lines than lesson 03: no table, no schedule, no weights.
+# Training needs fewer lines than in lesson 03: no table and no schedule.
 
 # %%
 def train_flow(network, draw_pair, num_steps=600):
@@ -262,13 +267,19 @@ with torch.no_grad():
         print(f"t = {t}: loss {loss:.2f}, least {moons.velocity_loss_floor(t):.2f}")
 
 # %% [markdown]
-# At $t = 0.5$ and $0.9$ the network is within 2 % of the floor of (14.6) after 600 steps. Near the data, where the arcs are thin, it is still a quarter above. The package's `flow_loss` is this loss; `flow_loop` is the walk of Euler steps.
+# At $t = 0.5$ and $0.9$ the network is within 2 % of the floor of (14.6) after 600 steps, in this one run. Near the data, where the arcs are thin, it is still a quarter above. The package's `flow_loss` is this loss; `flow_loop` is the walk of Euler steps.
 
 # %% [markdown]
 # ## A diffusion network is a flow already
 #
-# By (14.7) the two differ in scale and clock only. So take the digit network of lesson 04, trained to name noise on the linear schedule, and use it as a velocity: divide the state by $\rho_t$, look up the index that is as noisy as $t$, read $\hat x_0$ and $\hat\epsilon$, subtract.
-# `as_velocity` does this. Nothing is trained. Will DDIM and the flow draw the same digits from the same noise?
+# By (14.7) each state of the one is a state of the other, in another scale. So is each step. With $x = (1-t)\,\hat x_0 + t\,\hat\epsilon$, the flow's Euler step from $t$ to $t'$ is
+#
+# $$x + (t' - t)\,(\hat\epsilon - \hat x_0) = (1-t')\,\hat x_0 + t'\,\hat\epsilon$$
+#
+# Divide by $\rho_{t'}$: this is $\sqrt{\bar\alpha'}\,\hat x_0 + \sqrt{1-\bar\alpha'}\,\hat\epsilon$, the DDIM step (06.1). At equal levels both steps are the same, and so are the paths of ever shorter ones.
+#
+# So take the digit network of lesson 04, trained to name noise on the linear schedule, and use it as a velocity: divide the state by $\rho_t$, look up the index that is as noisy as $t$, read $\hat x_0$ and $\hat\epsilon$, subtract.
+# `as_velocity` does this. Each takes 30 steps, even in its own clock. Will DDIM and the flow draw the same digits from the same noise?
 
 # %%
 network, linear = load_pretrained("digits"), make_schedule("linear", 1000)
@@ -291,9 +302,9 @@ print(f"mean difference of a pixel: {difference:.3f}, of two digits: "
       f"{(as_flow - as_flow.roll(1, 0)).abs().mean():.3f}")
 
 # %% [markdown]
-# So "flow or diffusion" is not a choice between two models. What differs is where the steps lie, which levels the loss stresses, and what an Euler step keeps constant: DDIM keeps $\hat\epsilon$ and $\hat x_0$, and so does the flow's step, in another scale.
+# They do, nearly: the levels of their 30 steps differ. So "flow or diffusion" is not a choice between two models. What differs is where the steps lie and which levels the loss stresses.
 #
-# **Check, in one dimension.** Paths cannot cross there, so the flow keeps the order of points: the share of noise below $z$ must equal the share of data below its end. That is a formula without any velocity.
+# **Check, in one dimension.** One path goes through each point, so on a line no path overtakes another, and the flow keeps the order of points: the share of noise below $z$ must equal the share of data below its end. That formula needs no velocity. The cell stops if they differ by more than 0.0001; the last line shows what a wrongly read time does.
 
 # %%
 def share_below(x):
@@ -311,13 +322,13 @@ print(f"time read at half its value: off by {off:.2f}")
 # %% [markdown]
 # ## How straight is it?
 #
-# A flow that kept its velocity along each path would need one step. Measure how far it is from that. Follow the flow from $\epsilon$ to its own end $x_0$, and compare its velocity on the way with that of the chord:
+# A flow that kept its velocity along each path would need one step. How far is it from that? Follow the flow from $\epsilon$ to its own end $x_0$, and compare its velocity at each point $x_t$ of this path with that of the chord:
 #
 # $$S = \int_0^1 E\,\big\|(\epsilon - x_0) - v(x_t, t)\big\|^2\,dt \tag{14.8}$$
 #
-# $S = 0$ means that each path is straight and one Euler step is exact. Note that "straight lines in training" says nothing about $S$.
+# $S = 0$ means that each path is straight and walked at constant speed, so that one Euler step is exact. That the lines of training are straight says nothing about $S$.
 #
-# There is a second property that is often mixed up with it. The *cost* of a flow is $E\|\epsilon - x_0\|^2$: how far points travel. Optimal transport is the pairing of the same points with the least cost. We measure both.
+# A second property is often mixed up with it. The *cost* of a flow is $E\|\epsilon - x_0\|^2$, the mean square distance from start to end. Optimal transport is the pairing of the same points with the least cost.
 
 # %%
 from scipy.optimize import linear_sum_assignment
@@ -338,11 +349,11 @@ print(f"cost: {own:.3f}, least {best:.3f}, at random {by_chance:.2f}")
 print(f"straightness S: {bend:.2f}")
 
 # %% [markdown]
-# The flow's pairing is close to the cheapest one, and far from a random one. Yet it is not straight. Being near-optimal and being straight are two things, and training on straight lines guarantees neither.
+# On these 600 points the flow's pairing is nearly the cheapest, and far from random. Yet $S$ is not near 0: the paths bend. Near-optimal and straight are two things.
 #
 # ## Reflow: train on the flow's own pairs
 #
-# Where lines cross, the average bends. So use lines that cross less: pair each noise with the end of *its own* path, and train again with (14.2) on these pairs. Liu et al. call this reflow (arXiv 2209.03003). By (14.4) the marginals stay right, since the pairs are noise and data as before. In one dimension the new lines do not cross at all, and one round is enough.
+# Where lines cross, the average bends. So use lines that cross less: pair each noise with the end of *its own* path, and train again with (14.2) on these pairs. Liu et al. call this reflow (arXiv 2209.03003). By (14.4) the distributions stay right: it asks for noise at one end and data at the other, not for independent pairs. (What is lost is the link (14.7) to diffusion, and the smooth $v$ is now an assumption.) In one dimension the new lines keep their order, so they do not cross, and one round is enough.
 
 # %%
 source = torch.randn(4000, 2, generator=generator)
@@ -379,7 +390,9 @@ show(fig, alt=(
 ))
 
 # %% [markdown]
-# One step is now about as good as many: its error is 0.06 where the first flow's was 1.2. The points between the arcs are errors of the network, and more steps do not remove them.
+# The error is the mean distance from where 100 steps of the same flow end. One step is now nearly as good as 100: its error is 0.06 where the first flow's was 1.2. The points between the arcs are errors of the network; a second step does not remove them. This is one run.
+#
+# So what are straight lines good for? Not for fewer steps at once: the first flow's steps are DDIM's. They make a simple target, and a second training can make the paths nearly straight.
 
 # %% [markdown]
 # ## Where to spend the steps
@@ -388,7 +401,7 @@ show(fig, alt=(
 #
 # $$t' = \frac{s\,t}{1 + (s-1)\,t} \tag{14.9}$$
 #
-# Where does this come from? On a picture of $n$ equal pixels, the mean of the pixels is uncertain by $\frac{t}{1-t}/\sqrt n$. A picture with $m$ pixels is as uncertain at $t'$ if $\frac{t'}{1-t'} = s\,\frac{t}{1-t}$ with $s = \sqrt{m/n}$. Solve for $t'$: that is (14.9). So $\log\frac{t}{1-t}$ grows by $\log s$.
+# To derive it, take a picture of $n$ pixels of one unknown value. The mean of the noisy pixels, divided by $1-t$, estimates it with the standard deviation $\frac{t}{1-t}/\sqrt n$. For $m$ pixels it is the same at $t'$ if $\frac{t'}{1-t'} = s\,\frac{t}{1-t}$ with $s = \sqrt{m/n}$. Solve for $t'$: that is (14.9). So $\log\frac{t}{1-t}$ grows by $\log s$.
 #
 # **Task.** Draw the moons with few steps. Which shift is best at 4 steps, more steps near noise or near data? Is it the same at 12?
 
@@ -422,14 +435,14 @@ for steps in (4, 12):
 # %% [markdown]
 # <details><summary>Answer</summary>
 #
-# For the moons even times are best, both at 4 steps (0.313) and at 12 (0.101); each shift tried does worse, in either direction. So a shift is no gain by itself: it is made for large pictures, by the argument above. Training and sampling should also agree about it, since a network is bad at times that it has seldom seen.
+# For the moons even times are best, both at 4 steps (0.313) and at 12 (0.101); each of the four other shifts does worse, in either direction. So a shift is no gain by itself: it is made for large pictures, by the argument above. Training and sampling should also agree about it, since a network is bad at times that it has seldom seen.
 #
 # </details>
 
 # %% [markdown]
 # ## Pictures as tokens
 #
-# The networks that are trained this way today are mostly transformers. Attention (lesson 05) wants rows of tokens, so the picture is cut into patches; each patch becomes one token.
+# The networks that are trained this way today are mostly transformers. Attention (lesson 05) wants rows of tokens, so the picture is cut into patches; each patch becomes one token. A digit makes 16 patches of 16 numbers.
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
 drawing = Drawing(7.2, 2.0, "A diffusion transformer, for a batch of B digits")
@@ -467,13 +480,15 @@ show(fig, alt=(
 ))
 
 # %% [markdown]
-# A token has lost its place, so a vector that tells row and column is added to it. How does a block learn the time and the class? In the U-Net they scale and shift channels. Here the same, with a third vector, the *gate*.
-# Let $h$ be the tokens and $c$ the condition. For the attention, and again for the two layers behind it:
+# Attention does not see where a token lies, so a vector that tells row and column is added to each. How does a block learn the time and the class? In the U-Net they scale and shift channels (05.3). Here they do so to tokens, with a third vector, the *gate*.
+# Let $h$ be the tokens, $c$ the condition and $f$ the attention; after it comes the same with two layers as $f$:
 #
 # $$h \leftarrow h + g(c) \odot f\big(\mathrm{LN}(h) \odot (1 + a(c)) + b(c)\big) \tag{14.10}$$
 #
-# LN gives each token mean 0 and variance 1. $a$, $b$ and $g$ are linear in $c$ and start as *zero*: this is adaLN-zero (arXiv 2212.09748, section 3.2). At first $g = 0$, so a new block is the identity, whatever its attention does.
-# And which gradients are there? That of $g$ is $f(\dots)$ times what comes from above, which is not zero. Those of $a$, $b$ and of the attention's weights carry the factor $g = 0$. So the gates move first, then the rest. Numbers: with $h = (1, 3)$, $\mathrm{LN}(h) = (-1, 1)$; $a = 0.5$ and $b = 1$ make $(-0.5, 2.5)$ of it.
+# LN gives each token mean 0 and variance 1. $a$, $b$ and $g$ are linear in $\mathrm{SiLU}(c)$ and start as *zero*: this is adaLN-zero (arXiv 2212.09748, section 3.2). At first $g = 0$, so a new block is the identity, whatever its attention does.
+# How can it learn, then? The gradient of $g$ is $f(\dots)$ times what comes from above. Those of $a$, $b$ and of the weights in $f$ carry the factor $g = 0$. So within a block the gates move first, then the rest. (The last layer of a `DiT` starts at zero too and lets no gradient through, so it moves even before them.)
+#
+# Numbers: with $h = (1, 3)$, $\mathrm{LN}(h) = (-1, 1)$; $a = 0.5$ and $b = 1$ make $(-0.5, 2.5)$ of it. If $f$ changed nothing, $g = 0.1$ would give $(0.95, 3.25)$.
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
 drawing = Drawing(7.2, 1.75, "Half a block: what (14.10) does to the tokens")
@@ -531,12 +546,12 @@ gates = theirs.transformer_blocks[0].norm1.linear.weight
 print(f"their new gates are up to {gates.abs().max():.3f}")
 
 # %% [markdown]
-# The last line is a trap: diffusers' class does not start at zero. Set its `norm1.linear` and last layers to zero yourself before you train it. It also drops labels by itself in training mode.
+# The last line shows a trap: in their class shift, scale and gate do not start at zero. Set `norm1.linear` and the last layers to zero yourself before you train it. In training mode it also drops a tenth of the labels by itself.
 
 # %% [markdown]
 # ## Where people go wrong
 #
-# Three mistakes that raise nothing, each beside the right way. The first takes a network of the other direction as ours. The second tells a network $t$ in $[0, 1]$ where it was trained on $1000\,t$. The third is a default: with two steps, diffusers' `FlowMatchEulerDiscreteScheduler` visits the times 1, 0.001 and 0, so that its second step does almost nothing.
+# Three mistakes that raise nothing, each beside the right way. The first turns the sign, as if a network of the other direction were ours. The second tells a network $t$ in $[0, 1]$ where it was trained on $1000\,t$. The third is a default: with two steps, diffusers' `FlowMatchEulerDiscreteScheduler` visits the times 1, 0.001 and 0.
 
 # %%
 def typical(points):  # how likely the drawn points are, in nats
@@ -556,6 +571,9 @@ for times in ([1.0, 0.5, 0.0], [1.0, 0.001, 0.0]):
 for name, points in ways.items():
     print(f"{name:26s} log-density {typical(points):9.2f}, "
           f"spread {points.std():.2f}")
+
+# %% [markdown]
+# High log-density means likely points. The first two mistakes ruin the result. The third wastes its second step, which costs little in this nearly straight flow.
 
 # %% [markdown]
 # ## Your turn
@@ -660,7 +678,7 @@ card.show(
 # %% [markdown]
 # ### A density of times is a weight
 #
-# Stable Diffusion 3 does not draw the times of training uniformly, but as $t = \mathrm{sigmoid}(m + s z)$ with $z \sim N(0, 1)$ (arXiv 2403.03206, eq. 19). If $t$ has the density $\pi(t)$, the mean loss is $\int \pi(t)\,L_t\,dt$: uniform times with the weight $\pi(t)$. Let us see that both estimate one number, and how many draws each needs.
+# Stable Diffusion 3 does not draw the times of training uniformly, but as the sigmoid of a normal number (arXiv 2403.03206, eq. 19; here with mean 0 and variance 1). If $t$ has the density $\pi(t)$, the mean loss is $\int \pi(t)\,L_t\,dt$: uniform times with the weight $\pi(t)$. Let us see that both estimate one number, and how many draws each needs.
 
 # %%
 from diffusion_course import logit_normal_times
@@ -681,6 +699,9 @@ drawn, weighted = loss_at(t, noise, x0), weight * loss_at(u, noise, x0)
 for name, losses in (("drawn", drawn), ("weighted", weighted)):
     error = losses.std() / 20_000**0.5
     print(f"times {name}: loss {losses.mean():.3f}, standard error {error:.3f}")
+
+# %% [markdown]
+# Both agree within their errors. The weighted estimate has the larger one: the draws that it needs for the same error are more by the square of the ratio, about one and a half times as many.
 
 # %% [markdown]
 # ### Words and pictures in one attention
@@ -707,9 +728,12 @@ with torch.no_grad():
         print(f"block {i}: words come out: {new_w is not None}")
 
 # %% [markdown]
+# In the last block the picture reads the words once more. Nothing reads the words after that, so they do not come out.
+
+# %% [markdown]
 # ### The scheduler's traps
 #
-# If you give `FlowMatchEulerDiscreteScheduler` the times of this lesson, its steps are ours. Left to itself it shifts twice: its smallest time is stored after the shift and then shifted again. And its step takes the float $1000\,t$; an integer is refused.
+# If you give `FlowMatchEulerDiscreteScheduler` the even times of this lesson, it shifts them to ours. Left to itself it shifts its smallest time twice: this is stored after the shift and then shifted again (huggingface/diffusers, issue 13243). And its step takes the float $1000\,t$; an integer is refused.
 
 # %%
 import numpy as np
@@ -753,7 +777,7 @@ for name, net in (
     print(f"{name:6s} {size:7,} weights, {seconds:3.0f} s, held-out loss {test:.3f}")
 
 # %% [markdown]
-# After the same number of steps the U-Net is ahead, with little more than a quarter of the weights, and it needed no more time. This is one run at a very small size. The papers below report that transformers win where data and computing are large; nothing here can show that.
+# After the same number of steps the U-Net is ahead, with little more than a quarter of the weights, and it needed no more time, so that it leads at equal seconds as well. This is one run at a very small size. Peebles & Xie report that their largest transformers beat all earlier diffusion models on ImageNet; nothing here can show or deny that.
 
 # %% [markdown]
 # ### To read further
