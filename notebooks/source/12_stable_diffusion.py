@@ -11,7 +11,7 @@
 #
 # You need: lessons 03, 06, 09 and 11.
 #
-# **Measured cost:** 3.2 min on 2 cores, 1.2 GB of memory at the peak. Core: about 22 minutes of reading, 1.0 of computing. Going further: about 12 and 1.0.
+# **Measured cost:** 1.5 min on 2 cores, 1.5 GB of memory at the peak. Core: about 22 minutes of reading, 0.8 of computing. Going further: about 12 and 0.7.
 #
 # In formulas $t$ runs from 1 to $T$ as in the papers. In code `t` is the index $0..T-1$, one less.
 
