@@ -845,7 +845,7 @@ print(f"at the peak {live.peak:,}, alive at the end {live.now:,}; made in all 20
 # %% [markdown]
 # A kernel may take scratch space inside one operation. Tensors do not show that; the allocator does. On a GPU `measure_peak(..., device="cuda")` reads the allocator. On a CPU a test of the course holds the prediction against torch's profiler: for a picture of $128 \times 128$ by the miniature the allocator handed out up to a quarter more than the tensors need.
 #
-# How much more is it for SDXL on a GPU? With everything on the card diffusers' authors [measured](https://huggingface.co/datasets/sayakpaul/sample-datasets/blob/8285f7668326f13af8d213cd8087218cd7f97483/collated_results_sdxl.csv), in $10^9$ bytes, 18.1 GB in float32, and 9.6 GB with all parts in bfloat16. Our numbers for the tensors are $2 \cdot 6.94 + 3.22 = 17.1$ and $6.94 + 1.61 = 8.6$, so the allocator needed 6 and 13 % more. The loader's 20 % would have covered both.
+# How much more is it for SDXL on a GPU? With everything on the card diffusers' authors [measured](https://huggingface.co/datasets/sayakpaul/sample-datasets/blob/8285f7668326f13af8d213cd8087218cd7f97483/collated_results_sdxl.csv), in $10^9$ bytes, 18.1 GB in float32, and 9.6 GB with all parts in bfloat16. Our numbers for the tensors are $2 \cdot 6.94 + 3.22 = 17.1$ and $6.94 + 1.61 = 8.6$, so the allocator needed 6 % more, and an eighth more. The loader's 20 % would have covered both.
 
 # %% [markdown]
 # ### Three ways to attend
