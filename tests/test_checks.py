@@ -708,6 +708,7 @@ CATCHES_ALL = {
                       "                except:\n                    pass\n        except BaseException:\n            y = x\n",
     "kept": "    found = []\n    while True:\n        try:\n            time.sleep(100)\n        except BaseException as error:\n            found.append(error)\n",
     "a deaf clock": "    signal.signal(signal.SIGALRM, signal.SIG_IGN)\n    while True:\n        sum(range(100))\n",
+    "a finaliser": "    class Loop:\n        def __del__(self):\n            while True:\n                sum(range(100))\n    Loop()\n    y = 2 * x\n    return y\n",
     "a stopped clock": "    signal.setitimer(signal.ITIMER_REAL, 0)\n    while True:\n        try:\n            sum(range(100))\n        except:\n            pass\n",
 }
 

@@ -22,10 +22,9 @@ READY = """async () => {
     await widget.sessionContext.session.kernel.info;
     return true;
 }"""
-PROMPTS = (
-    "() => [...document.querySelectorAll('.jp-CodeCell .jp-InputPrompt')].map(one =>"
-    " one.textContent)"
-)
+# From the cells themselves: a cell whose source is hidden has no prompt in the page.
+PROMPTS = """() => window.jupyterapp.shell.currentWidget.content.widgets
+    .filter(one => one.model.type === 'code').map(one => `[${one.prompt}]:`)"""
 # From the key press to the new picture, on the page's own clock.
 WATCH_PICTURE = """(box) => {
     const state = window.pressed = {};

@@ -69,13 +69,33 @@ def within(seconds: float) -> Iterator[None]:
     alarm = hasattr(signal, "setitimer") and threading.current_thread() is threading.main_thread()
     limit, trace = _Limit(), sys.gettrace()
     try:
-        with _alarm(limit, seconds) if alarm else contextlib.nullcontext():
+        with _unreported(), _alarm(limit, seconds) if alarm else contextlib.nullcontext():
             with _watched(limit, seconds + _GRACE if alarm else seconds):
                 yield
     finally:
         limit.over = True
         if sys.gettrace() == limit.trace:
             sys.settrace(trace)
+
+
+@contextlib.contextmanager
+def _unreported() -> Iterator[None]:
+    """Keep Python from telling of a TimeLimit that came inside a finaliser.
+
+    Python drops every exception there; the limit comes back on the next line.
+    """
+    hook = sys.unraisablehook
+
+    def told(lost: Any) -> None:
+        if not issubclass(lost.exc_type, TimeLimit):
+            hook(lost)
+
+    sys.unraisablehook = told
+    try:
+        yield
+    finally:
+        if sys.unraisablehook is told:
+            sys.unraisablehook = hook
 
 
 class _Limit:

@@ -10,7 +10,7 @@
 #
 # You need: Python, basic PyTorch, the normal distribution and the chain rule.
 #
-# **Measured cost:** 0.7 min on 2 cores, 1.1 GB of memory at the peak. Core: about 10 minutes of reading, 0.6 of computing. Going further: about 4 and 0.1.
+# **Measured cost:** 0.5 min on 2 cores, 1.1 GB of memory at the peak. Core: about 14 minutes of reading, 0.4 of computing. Going further: about 4 and 0.0.
 #
 # Run a cell with Shift+Enter. Every lesson works from top to bottom, on two CPU cores and without a network.
 # In this lesson $t$ is the index that the code counts: the first of a thousand steps has $t = 999$, the last has $t = 0$.

@@ -290,9 +290,9 @@ for name, claim in claims.items():
 #
 # $$ \mathrm{SNR}(t) = \frac{\bar\alpha_t}{1-\bar\alpha_t}, \qquad \bar\alpha_t = \frac{\mathrm{SNR}(t)}{1+\mathrm{SNR}(t)} \tag{02.5} $$
 #
-# Our level with the factors 0.6 and 0.8 has an SNR of $0.36/0.64 = 0.56$. To see what the ratio means, divide (02.4) by $\sqrt{\bar\alpha_t}$:
+# Our level with the factors 0.6 and 0.8 has an SNR of $0.36/0.64 = 0.56$. To see what the ratio means, divide (02.4) by $\sqrt{\bar\alpha_t}$, if $\bar\alpha_t > 0$:
 #
-# $$ \frac{x_t}{\sqrt{\bar\alpha_t}} = x_0 + \sigma_t\,\epsilon, \qquad \sigma_t = \sqrt{\frac{1-\bar\alpha_t}{\bar\alpha_t}} = \mathrm{SNR}(t)^{-1/2} \qquad (\bar\alpha_t > 0) \tag{02.6} $$
+# $$ \frac{x_t}{\sqrt{\bar\alpha_t}} = x_0 + \sigma_t\,\epsilon, \qquad \sigma_t = \sqrt{\frac{1-\bar\alpha_t}{\bar\alpha_t}} = \mathrm{SNR}(t)^{-1/2} \tag{02.6} $$
 #
 # Up to a factor that you know, $x_t$ is the clean picture under noise of size $\sigma_t$. So how much of a picture anybody can see in $x_t$, or learn from it, depends on the SNR alone. A schedule decides when each SNR comes, and where the SNR begins and ends.
 

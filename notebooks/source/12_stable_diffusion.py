@@ -3,7 +3,7 @@
 #
 # After this lesson you can:
 #
-# - say before a download whether a model fits on your card, and which moment breaks it,
+# - say before a download whether a model fits on your card, and at which moment it would not,
 # - choose the switch that helps that moment, and know what it costs,
 # - reckon how long a picture takes, and what a few-step model saves,
 # - open a file from a stranger: which model it is, and what it does not tell you,
@@ -11,7 +11,7 @@
 #
 # You need: lessons 03, 06, 09 and 11.
 #
-# **Measured cost:** 3.2 min on 2 cores, 1.2 GB of memory at the peak. Core: about 22 minutes of reading, 1.0 of computing. Going further: about 12 and 1.0.
+# **Measured cost:** 1.5 min on 2 cores, 1.5 GB of memory at the peak. Core: about 22 minutes of reading, 0.8 of computing. Going further: about 12 and 0.7.
 #
 # In formulas $t$ runs from 1 to $T$ as in the papers. In code `t` is the index $0..T-1$, one less.
 
@@ -59,7 +59,7 @@ generator = seed_everything(0)
 # You have a graphics card with 8 GB of memory and want to try SDXL, the larger sister of Stable Diffusion 1.5.
 # A whole SDXL in one file, [SDXL-Lightning](https://huggingface.co/ByteDance/SDXL-Lightning/tree/main) for example, has 6.94 GB (of $10^9$ bytes). That is less than 8, so it should fit.
 #
-# We can look without a download. From the few numbers of its configuration we build each network out of *fake* tensors, which have a shape and no data. Then we run it once and count the bytes that would be alive.
+# We can look without a download. We build each network from its configuration out of *fake* tensors, which have a shape and no data, run it once, and count the bytes that would be alive.
 
 # %%
 SDXL_UNET = {
@@ -168,8 +168,8 @@ show(fig, alt=(
 # %% [markdown]
 # "The file is smaller than the card" was the wrong question. The right ones are: *which moment needs most, and what helps that moment?*
 #
-# (A real card has less than its label says. The CUDA context takes [some 300 MB](https://github.com/pytorch/pytorch/issues/107667) or more, and your desktop and the scratch space of kernels take their share.
-# The course's loader wants 20 % of room on top: a habit, not a theorem.)
+# (A card's label counts in $2^{30}$ bytes: 8 GB are 8.6 of ours. But the CUDA context takes [some 300 MB](https://github.com/pytorch/pytorch/issues/107667) or more, and your desktop and the kernels take a share. So the line stands at 8.
+# The course's loader wants 20 % of room on top, by habit.)
 
 # %% [markdown]
 # ## Recall
@@ -187,7 +187,7 @@ show(fig, alt=(
 # %% [markdown]
 # ## Predict first
 #
-# You switch on `enable_model_cpu_offload()`: text encoders, U-Net and decoder wait in main memory, and each is on the card only while it runs. How many GB does SDXL need on the card now, at its worst moment? And which moment is that?
+# You switch on `enable_model_cpu_offload()`: text encoders, U-Net and decoder wait in main memory, and each is on the card only while it runs. How many GB does SDXL now need at its worst moment, and which moment is that?
 
 # %%
 my_gb, my_phase = 3.6, "decode"  # "text", "denoise" or "decode"
@@ -198,7 +198,7 @@ worst = max(moved.activations, key=moved.during)
 print(f"{moved.total / 1e9:.2f} GB, at {worst}; you said {my_gb:.2f} GB, at {my_phase}")
 
 # %% [markdown]
-# Now the U-Net's weights are the worst moment, and 8 GB are enough. One switch, chosen for the moment that broke, did it.
+# While the picture is decoded, the U-Net now waits outside. The worst moment is its own, and 8 GB are enough: one switch did it.
 
 # %% [markdown]
 # ## One layer by hand
@@ -211,6 +211,8 @@ print(f"{moved.total / 1e9:.2f} GB, at {worst}; you said {my_gb:.2f} GB, at {my_
 # Weights stay. Outputs count together only if they are alive together:
 #
 # $$\text{peak} = \sum_{\text{parts}} \text{weights} + \max_{\text{moments}} \; \sum_{\text{tensors alive}} \text{bytes} \tag{12.1}$$
+#
+# (With model offload: the weights of the part that runs.)
 
 # %%
 weights, on_top = rehearse(
@@ -259,7 +261,7 @@ mini.vae.use_slicing = False
 # %% [markdown]
 # ## Which switch first?
 #
-# The prediction comes true, so we may let it choose. Advice on the web lists many switches and no order. The order follows from the moment that breaks.
+# The order of the switches follows from the worst moment, and we can predict that now.
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
 drawing = Drawing(7.4, 2.5, "SDXL: what each part weighs in float16, and what helps it")
@@ -287,20 +289,20 @@ drawing.show(
 )
 
 # %% [markdown]
-# **1. float16** halves every number, if you say so (`dtype=torch.float16`). Its largest number is 65,504, so the square of 256 is already infinite, and the square of 0.0001 is 0. Whoever squares must do it in float32.
+# **1. float16** halves the bytes of every number, if you say so (`dtype=torch.float16`). Its largest number is 65,504, so the square of 256 is already infinite, and the square of 0.0001 is 0. Code that squares must do it in float32 (exercise 12.3).
 #
-# **2. Fused attention** is on by default. Without it a layer that compares all $N$ places with each other writes down, with guidance,
+# **2. Fused attention** is on by default. Without it a layer that compares all $N$ places with each other writes down scores. With guidance these take
 #
 # $$2 \cdot \text{heads} \cdot N^2 \cdot \text{bytes per number} \tag{12.2}$$
 #
-# scores. For $N = 64^2$ and 8 heads in float16 these are 0.54 GB. Torch's fused kernel never writes them down (FlashAttention, [arXiv 2205.14135](https://arxiv.org/abs/2205.14135)). The older way, one head at a time (`enable_attention_slicing`), gains nothing over it.
+# bytes: 0.54 GB for $N = 64^2$ and 8 heads in float16. Torch's fused kernel never writes them down (FlashAttention, [arXiv 2205.14135](https://arxiv.org/abs/2205.14135)). The older way, one head at a time (`enable_attention_slicing`), gains nothing over it.
 #
-# **3. Model offload** keeps on the card the part that runs. Each part crosses the bus once for each picture.
+# **3. Model offload** keeps on the card the part that runs. The others need room in main memory, 7 GB for SDXL. For each picture every part crosses the bus there and back: 1.4 s at 10 GB/s.
 #
 # **4. The decoder.** `vae.enable_slicing()` decodes a batch one picture at a time, with the same result. `vae.enable_tiling()` decodes overlapping tiles and fades each into the next: column $i$ of an overlap takes the share $i / \text{overlap}$ of the new tile.
 # A tile does not see the rest, so the result changes a little. For SDXL there is a [decoder tuned for float16](https://huggingface.co/madebyollin/sdxl-vae-fp16-fix).
 #
-# **5. Layer by layer** (`enable_sequential_cpu_offload`) comes last: every layer crosses the bus at every step.
+# **5. Layer by layer** (`enable_sequential_cpu_offload`) comes last: every layer crosses the bus at every step, 26 s for 50 steps of SDXL at that speed.
 
 # %%
 def with_tiles(config):
@@ -331,20 +333,20 @@ for name, plan in plans.items():
 # %% [markdown]
 # SD 1.5 needs no switch on this card. SDXL needs one, model offload. Without it even the frugal decoder leaves no 20 % of room.
 #
-# And a null result: tiles did *nothing* for SDXL's own decoder, because a tile is as large as the `sample_size` of its configuration, 1024. The decoder for float16 says 512.
+# A null result: tiles did *nothing* for SDXL's own decoder, because a tile is as large as the `sample_size` of its configuration, 1024. The decoder for float16, which has the layers of SD 1.5's, says 512.
 
 # %% [markdown]
 # ## Few bits
 #
 # Model offload cannot help when one part alone is too large. FLUX.1's transformer has 11.9 billion weights, 23.8 GB in 16 bits. So store each in fewer bits.
 #
-# Take a row of weights $w$. In $b$ bits store whole numbers up to $2^{b-1} - 1$, and beside them one step $\Delta$ for the row:
+# Take a row of weights $w$. In $b$ bits store whole numbers from $-(2^{b-1} - 1)$ to $2^{b-1} - 1$, and beside them one step $\Delta$ for the row, unless all of it is zero:
 #
 # $$\Delta = \frac{\max |w|}{2^{b-1} - 1}, \qquad \hat w = \Delta \cdot \operatorname{round}\left(\frac{w}{\Delta}\right) \tag{12.3}$$
 #
 # **By hand.** Let $w = (0.9, -0.35, 0.1)$ and $b = 4$, so $\Delta = 0.9/7 = 0.1286$. We store $7, -3, 1$ and read back $0.9, -0.386, 0.129$.
 #
-# Here is the same for all layers of the miniature's U-Net. We draw with each, from the same noise.
+# Now the same for all layers of the miniature's U-Net, drawing from the same noise.
 
 # %%
 def in_few_bits(w, bits):
@@ -406,16 +408,29 @@ show(fig, alt=(
 ))
 
 # %% [markdown]
-# With 8 bits nothing happened that you could see. With 4 the pixels change, and the judge still finds these eight scenes right. Three bits are too few.
+# With 8 bits you see no change. With 4 the pixels change, and the judge still finds these eight scenes right. Three bits are too few.
 #
-# In diffusers you pass [`BitsAndBytesConfig(load_in_4bit=True)`](https://huggingface.co/docs/diffusers/quantization/bitsandbytes) to `from_pretrained`.
-# For FLUX.1's transformer [diffusers' benchmark](https://huggingface.co/datasets/diffusers/benchmarks) measured 22.6 GB and 0.49 s a call in 16 bits, 6.7 GB and 0.51 s in 4 bits (nf4), and 0.6 GB and 1.86 s when layers are moved in and out.
+# In diffusers you [configure](https://huggingface.co/docs/diffusers/quantization/bitsandbytes) the one part, not the pipeline:
+#
+# ```python
+# few_bits = BitsAndBytesConfig(  # needs the package bitsandbytes
+#     load_in_4bit=True,
+#     bnb_4bit_quant_type="nf4",  # the default is fp4
+#     bnb_4bit_compute_dtype=torch.bfloat16,  # the default is float32
+# )
+# transformer = FluxTransformer2DModel.from_pretrained(
+#     "black-forest-labs/FLUX.1-schnell", subfolder="transformer",
+#     quantization_config=few_bits, dtype=torch.bfloat16,
+# )
+# ```
+#
+# For FLUX.1's transformer [diffusers' benchmark](https://huggingface.co/datasets/diffusers/benchmarks) measured (in $10^9$ bytes) 24.3 GB and 0.49 s a call in 16 bits, 7.2 GB and 0.51 s in 4 bits (nf4), and 0.6 GB and 1.86 s when layers are moved in and out.
 # So few bits save memory, not time.
 
 # %% [markdown]
 # ## How long will it take?
 #
-# Time goes into operations: those of one call of the U-Net, times the calls, plus the decoder's. They can be counted without data too.
+# Time goes into operations, which can be counted without data: those of one call of the U-Net, times the calls, plus the decoder's.
 
 # %%
 class Decoder(torch.nn.Module):
@@ -446,10 +461,10 @@ for name, flops in one_call.items():
     print(f"{name}: {flops / 1e12:.2f} TFLOP for a call, {rest:.1f} to decode")
 
 # %% [markdown]
-# Guidance makes two calls of each step, so diffusers' default of 50 guided steps is 100 calls.
+# A guided step, with its batch of two, costs two calls. So diffusers' default of 50 guided steps costs 100.
 #
 # **Task.** Suppose your card attains 20 TFLOP/s. Which is faster: SDXL in 4 calls without guidance, or SD 1.5 in 50 guided steps?
-# From which number of guided steps on does SDXL take more than ten times as long as SDXL in 4 calls?
+# And at which of the explorer's steps does SDXL begin to take more than ten times as long as in 4 calls?
 
 # %%
 def seconds(model, calls, speed):
@@ -479,14 +494,16 @@ Explorer(
 # %% [markdown]
 # <details><summary>Answer</summary>
 #
-# SDXL in 4 calls: 1.9 s against 4.1 s. With 30 guided steps SDXL takes 20.8 s, more than ten times 1.9 s; with 20 it takes 14.0. The calls of the network decide, more than its size. With 4 calls the decoder is already 28 % of the operations.
+# SDXL in 4 calls: 1.9 s against 4.1 s. With 30 guided steps SDXL takes 20.8 s, more than ten times 1.9 s; with 20 it takes 14.0. The number of calls decides here, more than the size of the network. With 4 calls the decoder is already 28 % of the operations.
+#
+# What does your own card attain? Time one picture, and divide its operations by the seconds.
 #
 # </details>
 
 # %% [markdown]
 # ## Few steps
 #
-# So why not ask the same network for 4 steps? We try it on the miniature, with DPM-Solver++(2M) of lesson 06.
+# So why not ask the same network for 4 steps? The miniature tries, with DPM-Solver++(2M) of lesson 06.
 
 # %% tags=["nbval-ignore-output"]
 by_steps = {}
@@ -504,23 +521,23 @@ show(fig, alt=(
 ))
 
 # %% [markdown]
-# Eight steps lose nothing here. With four the judge finds a third of the pictures wrong, though the eight above look nearly the same. A longer leap trusts the estimate of $x_0$ at noisy levels, where it is an average (lesson 04).
+# Eight steps lose nothing here. With four the judge finds a third of the pictures wrong, though most of the eight above look nearly the same. A longer leap follows one estimate of $x_0$ for longer, and at noisy levels this is an average (lesson 04).
 #
-# A *few-step model* is another network. It was trained to do in one call what many guided steps of its teacher do (lesson 15). Each is used in its own way:
+# A *few-step model* is another network, trained to do in one call what many guided steps of its teacher do (lesson 15). Each wants its own settings:
 #
 # | model | base | calls | guidance | scheduler |
 # |---|---|---|---|---|
 # | [SDXL-Turbo](https://huggingface.co/docs/diffusers/api/pipelines/stable_diffusion/sdxl_turbo) | SDXL, 512 pixels | 1 to 4 | off | trailing |
 # | [LCM-LoRA](https://huggingface.co/latent-consistency/lcm-lora-sdxl) | SD 1.5, SDXL | 2 to 8 | off, or 1 to 2 | `LCMScheduler` |
-# | [SDXL-Lightning](https://huggingface.co/ByteDance/SDXL-Lightning) | SDXL | 2, 4, 8 | off | Euler, trailing |
+# | [SDXL-Lightning](https://huggingface.co/ByteDance/SDXL-Lightning) | SDXL | 2, 4, 8: a file for each | off | Euler, trailing |
 # | [FLUX.1-schnell](https://huggingface.co/docs/diffusers/v0.31.0/api/pipelines/flux) | FLUX.1 | 1 to 4 | off | its own |
 #
-# Guidance is already inside. If you leave it on (SDXL's default is 5.0), you pay two calls for each step and push twice. In the Stable Diffusion pipelines any `guidance_scale` up to 1 switches it off. With the wrong spacing the first call sees a level for which the model was not trained.
+# Guidance is already inside. If you leave it on (SDXL's default is 5.0), you pay double and push twice. In the Stable Diffusion pipelines any `guidance_scale` up to 1 switches it off. With the wrong spacing the first call sees a level for which the model was not trained.
 
 # %% [markdown]
 # ## The size it was trained at
 #
-# A larger picture is one argument away. SD 1.5 learned at 512 pixels and [SDXL at 1024](https://huggingface.co/docs/diffusers/api/pipelines/stable_diffusion/stable_diffusion_xl). What happens elsewhere? We draw with the miniature at its own size, and at twice the side.
+# A larger picture is one argument away. SD 1.5 learned at 512 pixels and [SDXL at 1024](https://huggingface.co/docs/diffusers/api/pipelines/stable_diffusion/stable_diffusion_xl). What happens elsewhere? The miniature draws at its own size, and at twice the side.
 
 # %% tags=["nbval-ignore-output"]
 wide = torch.randn(8, channels, 2 * grid, 2 * grid, generator=make_generator(4))
@@ -538,14 +555,14 @@ show(fig, alt=(
 ))
 
 # %% [markdown]
-# The network knows how large things are among its own number of places. On four times as many it draws its scene again and again, and no error tells you. Draw at the trained size and enlarge afterwards; image to image (lesson 11) can add detail.
+# The network knows how large things are among its own number of places. On four times as many it draws them again and again, and no error tells you. (Trust the pictures, not the 0 of 8: the judge knows one size.) Draw at the trained size and enlarge afterwards; image to image (lesson 11) can add detail.
 
 # %% [markdown]
 # ## A file from somewhere
 #
-# Many models come as one file. `StableDiffusionXLPipeline.from_single_file("model.safetensors")` loads it. Take safetensors only, because a pickle runs its author's code.
+# Many models come as one file. `StableDiffusionXLPipeline.from_single_file("model.safetensors", dtype=torch.float16)` loads it. Take safetensors only, because a pickle runs its author's code.
 #
-# Which family is it? Read two shapes without reading the weights. `from_single_file` decides by such names and shapes.
+# Which family is it? As `from_single_file` does, read shapes without reading the weights. (In a single file `conv_in.weight` is called `model.diffusion_model.input_blocks.0.0.weight`.)
 
 # %%
 from safetensors import safe_open
@@ -559,7 +576,7 @@ with safe_open(path, framework="pt") as file:
 print(f"latents of {first} channels, words of {width} numbers")
 
 # %% [markdown]
-# Words of 768 numbers mean SD 1.x, 1024 SD 2.x, 2048 SDXL. Nine channels where four are usual mean inpainting.
+# Words of 768 numbers mean SD 1.x, 1024 SD 2.x, 2048 SDXL. Nine channels where four are usual mean inpainting. The miniature's 8 and 192 belong to no family.
 #
 # What the file does *not* say is what the network predicts. `from_single_file` takes that from the family's own folder, which says noise for SD 1.5 and SDXL. Some fine-tunes were trained on $v$. So was the miniature. Let us read it as noise:
 
@@ -572,7 +589,7 @@ for name, images in (("as trained", own_size), ("read as noise", wrong_reading))
     print(f"{name:14s} {verdict(images)}")
 fig = plotting.image_strip(
     [own_size, wrong_reading], row_labels=["as trained", "read as noise"],
-    title="One word in a file of 300 bytes",
+    title="One word in a small file",
 )
 show(fig, alt=(
     "Two rows of eight pictures. As trained: clear scenes. Read as noise: garish, "
@@ -580,17 +597,17 @@ show(fig, alt=(
 ))
 
 # %% [markdown]
-# There is no warning, and it [has happened](https://github.com/huggingface/peft/issues/421).
-# The test takes three lines, which you write in exercise 12.6: noise some latents yourself, ask the network once, and see whether its answer is closer to the noise or to $v$.
+# There is no warning, and this [happens to others](https://github.com/huggingface/peft/issues/421) too.
+# In exercise 12.6 you write the test, which takes three lines.
 
 # %% [markdown]
 # ## A LoRA
 #
-# A fine-tune of SDXL is another 5 GB. A LoRA is a correction of a tenth of that or less. Each layer keeps its $W$ and gets two thin matrices, $A$ with $r$ rows and $B$ with $r$ columns:
+# The U-Net of a fine-tune of SDXL is another 5 GB. A LoRA is a correction of a tenth of that or less. Each layer keeps its $W$ and gets two thin matrices, $A$ with $r$ rows and $B$ with $r$ columns:
 #
 # $$W x \;\to\; W x + \text{scale} \cdot B\,(A x) \tag{12.4}$$
 #
-# `pipe.load_lora_weights("file.safetensors")` adds them (it needs the package peft), and `pipe.fuse_lora()` adds $\text{scale} \cdot BA$ to $W$ once, so that it costs no time. It must belong to the same family, because the widths have to fit. Lesson 13 trains one.
+# `pipe.load_lora_weights("file.safetensors")` adds them, and `pipe.fuse_lora()` adds $\text{scale} \cdot BA$ to $W$ once, so that it costs no time at each step. It must be of the same family, or the widths do not fit. Lesson 13 trains one.
 #
 # A layer gets $r$ numbers for each of its inputs and each of its outputs. We count that for the layers that few-step LoRAs change, with $r = 64$:
 
@@ -610,12 +627,12 @@ for name, unet in zip(("SD 1.5", "SDXL"), unets, strict=True):
     )
 
 # %% [markdown]
-# SDXL-Lightning's file has [394 MB](https://huggingface.co/ByteDance/SDXL-Lightning/tree/main), and LCM-LoRA's card says [67.5 and 197 million](https://huggingface.co/latent-consistency/lcm-lora-sdxl), within half a percent of ours. So a few-step model may be 0.4 GB beside the SDXL that you have.
+# SDXL-Lightning's file has [394 MB](https://huggingface.co/ByteDance/SDXL-Lightning/tree/main), and LCM-LoRA's card says [67.5 and 197 million](https://huggingface.co/latent-consistency/lcm-lora-sdxl), within half a percent of ours. So a few-step model may be 0.4 GB beside your SDXL.
 
 # %% [markdown]
 # ## Load it
 #
-# For SD 1.5 the course's `load_stable_diffusion` does what this lesson says: it looks into your cache first, knows which ids moved, asks `predict_memory` before it reads weights, and says in one line what you got.
+# For SD 1.5 the course's `load_stable_diffusion` looks into your cache, asks `predict_memory` before it reads weights, and says what you got.
 # On a GPU with a network this cell downloads 2.7 GB, once (`HF_HUB_OFFLINE=1` prevents it). Elsewhere you get the miniature.
 
 # %% tags=["nbval-ignore-output"]
@@ -625,32 +642,42 @@ pipe = load_stable_diffusion("runwayml/stable-diffusion-v1-5")
 # For SDXL on 8 GB you now know every line:
 #
 # ```python
-# vae = AutoencoderKL.from_pretrained("madebyollin/sdxl-vae-fp16-fix", dtype=torch.float16)
-# pipe = StableDiffusionXLPipeline.from_pretrained(
-#     "stabilityai/stable-diffusion-xl-base-1.0", vae=vae, dtype=torch.float16, variant="fp16"
-# )
-# pipe.enable_model_cpu_offload()  # instead of pipe.to("cuda")
-# pipe.load_lora_weights("ByteDance/SDXL-Lightning", weight_name="sdxl_lightning_4step_lora.safetensors")
-# pipe.scheduler = EulerDiscreteScheduler.from_config(pipe.scheduler.config, timestep_spacing="trailing")
-# image = pipe("a photo of an astronaut", num_inference_steps=4, guidance_scale=0.0).images[0]
-# ```
+# from diffusers import AutoencoderKL, EulerDiscreteScheduler, StableDiffusionXLPipeline
 #
-# (`dtype` was `torch_dtype` before diffusers 0.40.)
+# vae = AutoencoderKL.from_pretrained(  # decodes in float16: half the room
+#     "madebyollin/sdxl-vae-fp16-fix", dtype=torch.float16
+# )
+# pipe = StableDiffusionXLPipeline.from_pretrained(
+#     "stabilityai/stable-diffusion-xl-base-1.0", vae=vae, variant="fp16",
+#     dtype=torch.float16,  # torch_dtype before diffusers 0.40
+# )
+# pipe.enable_model_cpu_offload()  # instead of pipe.to("cuda"); needs accelerate
+# pipe.load_lora_weights(  # needs peft
+#     "ByteDance/SDXL-Lightning", weight_name="sdxl_lightning_4step_lora.safetensors"
+# )
+# pipe.scheduler = EulerDiscreteScheduler.from_config(
+#     pipe.scheduler.config, timestep_spacing="trailing"
+# )
+# prompt = "a photo of an astronaut"
+# image = pipe(prompt, num_inference_steps=4, guidance_scale=0.0).images[0]
+# ```
 
 # %% [markdown]
 # ## Before others see it
 #
-# The weights of SD 1.x are under CreativeML OpenRAIL-M, those of 2.x and SDXL under OpenRAIL++-M ([the text](https://huggingface.co/spaces/CompVis/stable-diffusion-license)). In short, and not as legal advice: you may use, change, sell and pass on the model.
-# A list of uses is forbidden, and whoever gets the weights or anything derived from them from you must get that list, as a duty. The authors claim no rights in the pictures, and you answer for them. What the model learned from, a licence on weights does not settle.
+# The weights of SD 1.x are under CreativeML OpenRAIL-M, those of 2.x and SDXL under OpenRAIL++-M ([the text](https://huggingface.co/spaces/CompVis/stable-diffusion-license)). In short, not as legal advice: you may use, change, sell and pass on the model.
+# A list of uses is forbidden, and you must pass that list on with the weights and with whatever is derived from them. The authors claim no rights in the pictures, and you answer for them. The licence leaves open what the model was allowed to learn from. Few-step models have their own licences: [SDXL-Turbo](https://huggingface.co/stabilityai/sdxl-turbo) has further terms for commercial use.
 #
-# SD 1.x comes with a *safety checker*, which our number left out: 0.6 GB more. It compares the CLIP vector of each finished picture with those of 17 fixed concepts and returns a black picture if one is too close. The concepts are sexual ones. Violence passes, and prompts that avoid the checker are easy to find ([Rando et al. 2022](https://arxiv.org/abs/2210.04610)). SDXL's folder has none.
+# SD 1.x comes with a *safety checker*, which our number left out: 0.6 GB more. It compares the CLIP vector of each finished picture with those of 17 fixed concepts and returns a black picture if one is too close. The concepts are sexual ones. Violence passes, and the checker is easy to avoid ([Rando et al. 2022](https://arxiv.org/abs/2210.04610)). SDXL's folder has none.
 
 # %% [markdown]
 # ## Where people go wrong
 #
-# **One saving for another's problem.** The error comes while the picture is decoded, and somebody switches attention slicing on, which concerns the U-Net. Ask first which moment is the worst.
+# **One saving for another's problem.** Attention slicing cannot help a decoder. Ask first which moment is the worst.
 #
-# **`pipe.to("cuda")` and then offload.** The first of the two already needs room for all weights. Leave it out.
+# **No error, but slow.** On Windows NVIDIA's driver moves what does not fit [into main memory](https://nvidia.custhelp.com/app/answers/detail/a_id/5490).
+#
+# **`pipe.to("cuda")` and then offload.** The first already needs room for all weights. Leave it out.
 #
 # **A copied scheduler.** Half of a scheduler's configuration belongs to the network: its betas, and what it predicts. Write `NewScheduler.from_config(pipe.scheduler.config)`, or the course's `make_scheduler`.
 
@@ -757,9 +784,9 @@ card.show(
 # | Time is calls times one call, plus the decoder. | `count_flops` | How long will it take? |
 # | A file does not say what its network predicts. | `make_scheduler(name, config)` | A file from somewhere |
 #
-# This ends Part II. You have built every part of a Stable Diffusion, trained small ones, and can run a large one. What you cannot do yet is change what it knows without training all of it: that is adapting, where Part III begins.
+# This ends Part II: you have built every part of a Stable Diffusion and can run a large one. Part III changes what it knows, without training all of it.
 #
-# To read next: Rombach et al. 2022, https://arxiv.org/abs/2112.10752, and Podell et al. 2023, https://arxiv.org/abs/2307.01952. You know nearly every part that they name.
+# To read next: Rombach et al. 2022, https://arxiv.org/abs/2112.10752, and Podell et al. 2023, https://arxiv.org/abs/2307.01952.
 
 # %% [markdown]
 # ## Going further
@@ -817,6 +844,8 @@ print(f"at the peak {live.peak:,}, alive at the end {live.now:,}; made in all 20
 
 # %% [markdown]
 # A kernel may take scratch space inside one operation. Tensors do not show that; the allocator does. On a GPU `measure_peak(..., device="cuda")` reads the allocator. On a CPU a test of the course holds the prediction against torch's profiler: for a picture of $128 \times 128$ by the miniature the allocator handed out up to a quarter more than the tensors need.
+#
+# How much more is it for SDXL on a GPU? With everything on the card diffusers' authors [measured](https://huggingface.co/datasets/sayakpaul/sample-datasets/blob/8285f7668326f13af8d213cd8087218cd7f97483/collated_results_sdxl.csv), in $10^9$ bytes, 18.1 GB in float32, and 9.6 GB with all parts in bfloat16. Our numbers for the tensors are $2 \cdot 6.94 + 3.22 = 17.1$ and $6.94 + 1.61 = 8.6$, so the allocator needed 6 % more, and an eighth more. The loader's 20 % would have covered both.
 
 # %% [markdown]
 # ### Three ways to attend
@@ -842,7 +871,7 @@ for way, choice in WAYS.items():
 # %% [markdown]
 # ### Sixteen bits, two ways
 #
-# float16 turned decoders black. What is the other format, and when is it better?
+# In float16 SDXL's decoder gave black pictures. What is the other format, and when is it better?
 
 # %%
 for dtype in (torch.float32, torch.bfloat16, torch.float16):
@@ -930,7 +959,7 @@ show(fig, alt=(
 # %% [markdown]
 # ### Which sampler, over five seeds
 #
-# Does a better sampler save steps on such a network? The reference is DDIM with 40 steps, and the distance is the root of the mean square over pixels. Five seeds give a standard error.
+# Does a better sampler save steps on the miniature? The reference is DDIM with 40 steps, and the distance is the root of the mean square over pixels. Five seeds give a standard error.
 
 # %% tags=["nbval-ignore-output"]
 from diffusion_course import Progress
@@ -956,7 +985,7 @@ for (name, steps), found in distances.items():
     print(f"{name:9s} {steps:2d} steps: {found.mean():.3f} (error {error:.3f})")
 
 # %% [markdown]
-# DPM-Solver++(2M) is closer on average at both numbers of steps, but the differences are within the errors. These five seeds do not decide which sampler suits this network better.
+# DPM-Solver++(2M) is closer on average at both numbers of steps, but each difference is smaller than its two errors together. So these averages do not decide which sampler suits this network better. (Both began from the same five noises, so comparing them seed by seed would be sharper.)
 
 # %% [markdown]
 # ### The wrong reading, derived
@@ -1024,7 +1053,7 @@ with torch.no_grad():
 # %% [markdown]
 # ### What the safety checker computes
 #
-# "Too close" needs a rule, and the published code has one that no paper tells. A picture has the vector $u$. There are 17 concepts $c_k$ and three *special care* concepts, each with a threshold $\theta_k$. With $\cos$ for the cosine of two vectors,
+# "Too close" needs a rule, and the published code has this one. A picture has the vector $u$. There are 17 concepts $c_k$ and three *special care* concepts, each with a threshold $\theta_k$. With $\cos$ for the cosine of two vectors,
 #
 # $$\text{flagged} \iff \max_k \operatorname{round}_3\big(\cos(u, c_k) - \theta_k + a\big) > 0 \tag{12.6}$$
 #
@@ -1105,7 +1134,7 @@ for name, network in giants.items():
     print(f"{name}: {count / 1e9:.1f} billion weights; {sizes}")
 
 # %% [markdown]
-# In 4 bits the transformer alone fills three quarters of 8 GB, and the text model must be elsewhere while it runs. So FLUX.1 on 8 GB needs both: few bits *and* model offload.
+# In 4 bits the transformer's weights alone fill three quarters of 8 GB (7.2 GB were measured while it ran), and the text model must be elsewhere while it runs. So FLUX.1 on 8 GB needs both: few bits *and* model offload.
 
 # %% [markdown]
 # ### A second pipeline that doubles the first
