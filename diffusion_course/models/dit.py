@@ -60,8 +60,8 @@ def unpatchify(tokens: Tensor, patch_size: int, grid: tuple[int, int]) -> Tensor
 def grid_waves(side: int, width: int) -> Tensor:
     """Return where each of side x side tokens is (side^2, width): waves of its column and its row.
 
-    Half of the width for either: sines, then cosines, at width / 4 frequencies from 1 to 1 / 10,000
-    (as in diffusers). Row by row.
+    Half of the width for either: sines, then cosines, at width / 4 frequencies from 1 towards, but
+    never at, 1 / 10,000 (as in diffusers). Row by row.
     """
     frequencies = 10_000.0 ** -(torch.arange(width // 4, dtype=torch.float64) * 4 / width)
     angles = torch.arange(side, dtype=torch.float64)[:, None] * frequencies
