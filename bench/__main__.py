@@ -1,9 +1,9 @@
 """Measure the course on this machine: ``python -m bench [NAME ...]`` (``make bench ARGS=...``); all
 without a name.
 
-imports, speed, quality, miniature: the course alone. train-quality, throughput, sampling, overhead:
-beside three packages, which ``pip install -c constraints.txt -e ".[bench]"`` brings; a package that
-is missing is named and left out. Run it with nothing else
+imports, speed, quality, miniature, flow: the course alone. train-quality, throughput, sampling,
+overhead: beside three packages, which ``pip install -c constraints.txt -e ".[bench]"`` brings; a
+package that is missing is named and left out. Run it with nothing else
 busy: all of it takes about an hour on two cores. Times are printed as min / median / max of several
 runs. Results go to build/bench/ line by line, and a run that was stopped goes on from them:
 ``--fresh`` starts again.
@@ -13,7 +13,7 @@ import argparse
 from collections.abc import Callable
 from pathlib import Path
 
-from . import basics, miniature, overhead, sampling_time, throughput, train_quality
+from . import basics, flow, miniature, overhead, sampling_time, throughput, train_quality
 from .contenders import CONTENDERS, DEFAULT
 from .report import Results
 
@@ -22,12 +22,18 @@ BENCHMARKS: dict[str, Callable[[argparse.Namespace], None]] = {
     "speed": basics.speed,
     "quality": basics.quality,
     "miniature": miniature.miniature,
+    "flow": flow.flow,
     "overhead": overhead.run,
     "throughput": throughput.run,
     "train-quality": train_quality.run,
     "sampling": sampling_time.run,  # after train-quality, whose networks it uses
 }
-WITH_RESULTS = {"throughput": throughput, "train-quality": train_quality, "sampling": sampling_time}
+WITH_RESULTS = {
+    "flow": flow,
+    "throughput": throughput,
+    "train-quality": train_quality,
+    "sampling": sampling_time,
+}
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -50,7 +56,7 @@ def make_parser() -> argparse.ArgumentParser:
         action="store_true",
         help="measure the chosen contenders again, networks included",
     )
-    for module in (basics, miniature, train_quality, throughput, sampling_time, overhead):
+    for module in (basics, miniature, flow, train_quality, throughput, sampling_time, overhead):
         module.add_arguments(parser)
     return parser
 

@@ -13,6 +13,7 @@ from helpers import assert_near, normal
 from bench import (
     contenders,
     evaluation,
+    flow,
     fresh,
     overhead,
     recipe,
@@ -359,6 +360,26 @@ def test_a_fresh_process_returns_its_result_or_the_end_of_its_output(tmp_path):
     assert rates["64"] > 0
     with pytest.raises(RuntimeError, match="KeyError.*nobody"):
         fresh.in_fresh_process("train", {"name": "nobody", "seed": 0, "budgets": [1]}, args)
+
+
+def test_flow_trains_both_networks_once_and_prints_what_it_kept(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(flow, "BATCH", 8)
+    tiny = "--flow-seconds 0.05 --flow-seeds 2 --digits 65 --flow-pairs 16".split()
+    main(["flow", "--out", str(tmp_path), *tiny])
+    first = capsys.readouterr().out
+    assert "| DiT " in first and "| U-Net " in first and "| after reflow |" in first
+    assert len(report.Results(flow.RESULTS, tmp_path).lines()) == 6
+    monkeypatch.setattr(flow, "trained", None)
+    main(["flow", "--out", str(tmp_path), *tiny])
+    assert capsys.readouterr().out == first
+
+
+def test_reflow_measures_the_flow_that_was_trained_on_the_data(tmp_path):
+    args = make_parser().parse_args("--flow-seconds 0.05 --digits 65 --flow-pairs 16".split())
+    results = report.Results(flow.RESULTS, tmp_path)
+    value = flow.reflow(0, args, results)
+    again = flow.first_flow("U-Net", 0, args, results)
+    assert value["first"]["20"]["distance"] == again["distance"]
 
 
 def test_an_unknown_benchmark_is_refused(capsys):

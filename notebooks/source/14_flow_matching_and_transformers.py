@@ -878,7 +878,7 @@ for name, nets in {"even times": networks, "shift 6": shifted}.items():
     for shift in (1.0, 6.0):
         ends = [flow_loop(as_velocity(n), start_32, 12, shift=shift) for n in nets]
         off = [(x - fine).norm(dim=1).mean() for x in ends]
-        print(f"trained at {name:10s} and drawn with shift {shift:g}: error {runs(off)}")
+        print(f"trained at {name:10s}, drawn with shift {shift:g}: {runs(off)}")
 
 # %% [markdown]
 # On even times the network that rarely saw small ones is worse: 0.24 against 0.21, with standard errors of 0.005 and 0.012. But its own shift does not help it. What harms the moons is to *draw* with a shift of 6, and it harms both kinds alike. So nothing here says that the two must agree.
@@ -913,7 +913,8 @@ def certainty(scale, channels):  # log-probability of the asked class
 four = certainty(3.0, 4)
 for scale, channels in (3.0, 3), (2.5, 4), (1.0, 4):
     found = certainty(scale, channels)
-    print(f"{scale} on {channels}: {found.mean():.3f}, less than 3 on 4 by {runs(four - found)}")
+    less = runs(four - found)
+    print(f"{scale} on {channels}: {found.mean():.3f}, less than 3 on 4 by {less}")
 
 # %% [markdown]
 # Guiding three channels is weaker than guiding four, and here also weaker than $1 + \frac34 \cdot 2 = 2.5$ on four: the loss in log-probability is more than twice as large.
@@ -939,9 +940,8 @@ images, zeros = torch.zeros(2000, 1, 8, 8), torch.zeros(2000)
 with torch.no_grad():
     net(images, zeros, zeros.long())
 dropped = torch.stack(dropped)
-some, every = dropped.any(0).sum(), dropped.all(0).sum()
-print(f"{len(dropped)} look-ups, each drops {dropped.float().mean():.3f} of the labels;")
-print(f"of 2000 samples {some} are dropped in some, {every} in all")
+print(f"{len(dropped)} look-ups, each drops {dropped.float().mean():.3f} of labels;")
+print(f"2000 samples: {dropped.any(0).sum()} in some, {dropped.all(0).sum()} in all")
 
 # %%
 import inspect
