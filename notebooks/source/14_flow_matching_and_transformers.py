@@ -216,8 +216,10 @@ print({a: round(e, 1) for a, e in errors.items()}, f"best: {best} ({verdict})")
 #
 # The mixtures of this course know $E[x_0 \mid x_t]$ for diffusion, where $x_t = \sqrt{\bar\alpha}\,x_0 + \sqrt{1-\bar\alpha}\,\epsilon$. The squares of our weights $1-t$ and $t$ do not add up to 1. Divide both weights by the root of that sum, and they do:
 #
-# $$\frac{x_t}{\rho_t} = \sqrt{\bar\alpha}\,x_0 + \sqrt{1-\bar\alpha}\,\epsilon, \qquad
-# \rho_t = \sqrt{(1-t)^2 + t^2}, \quad \bar\alpha = \frac{(1-t)^2}{\rho_t^2} \tag{14.7}$$
+# $$\begin{aligned}
+# \frac{x_t}{\rho_t} &= \sqrt{\bar\alpha}\,x_0 + \sqrt{1-\bar\alpha}\,\epsilon, \\
+# \rho_t &= \sqrt{(1-t)^2 + t^2}, \quad \bar\alpha = \frac{(1-t)^2}{\rho_t^2}
+# \end{aligned} \tag{14.7}$$
 #
 # So a state of the flow at time $t$ is a state of diffusion at the level $\bar\alpha$, made smaller by the factor $\rho_t$. Here are (14.5) and (14.7) in bare lines, beside the package and drawn lines.
 
