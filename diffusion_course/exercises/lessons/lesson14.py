@@ -334,7 +334,8 @@ last_time = ...
         WrongAnswer(
             "shifted twice",
             lambda shift, num_steps: last_time(shift, 1) * shift**2 / (num_steps - 1 + shift**2),
-            "This is the time after two shifts. (diffusers' scheduler does so to the end of its grid.)",
+            "This is the time after two shifts. (diffusers' scheduler does so to the end of its "
+            "grid.)",
         ),
         WrongAnswer(
             "the first step",
