@@ -827,7 +827,7 @@ for shift, n in ((1.0, 2), (1.0, 4), (3.0, 4), (3.0, 28)):
           f" last one {scheduler.sigmas[-2]:.4f}, meant {shift_time(0.001, shift):.4f}")
 
 # %% [markdown]
-# Its steps are ours to rounding. With two steps its own times waste the second: the error is that of one step. With four they cost a third more. With 28 nothing can be seen: the double shift moves the last time from 0.0030 to 0.0089 and does no harm here.
+# Its steps are ours to rounding. With two steps its own times waste the second: the error is about that of one step. With four they cost a third more. With 28 nothing can be seen: the double shift moves the last time from 0.0030 to 0.0089 and does no harm here.
 
 # %%
 from diffusers.training_utils import (
