@@ -98,7 +98,7 @@ chance = close.double().mean(0).prod()  # the eight shares, multiplied
 print(f"eight at once should happen in one walk of {1 / chance:.0e}")
 
 # %% [markdown]
-# With only 16 numbers, counting is already useless: few walks come close to *one* point (left panel below),
+# With only 16 numbers, counting is useless: few walks come close to *one* point (left panel),
 # and to count, a walk has to come close to all eight.
 #
 # Here is the idea that mends it: do not wait until the model finds the data. **Start at the data.** You can walk from there, because you know how to add noise (right panel).
