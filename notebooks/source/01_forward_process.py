@@ -743,13 +743,16 @@ assert_close(torch.cov(x.T), exact, rtol=0, atol=0.015)
 # %% [markdown]
 # ### Why the distance from noise never grows
 #
-# The core said that a blur makes the two curves more alike. Here is the proof, in two lines. A step sends $q_\infty$ to itself: by (01.9), $m = 0$ and $V = 1$ stay. So the step also acts on the difference of the two densities:
+# The core said that a blur makes the two curves more alike. Here is the proof. A step sends $q_\infty$ to itself: by (01.9), $m = 0$ and $V = 1$ stay. So the step also acts on the difference of the two densities:
 #
 # $$q_t(x) - q_\infty(x) = \int q(x \mid y)\,\big(q_{t-1}(y) - q_\infty(y)\big)\,dy$$
 #
 # The absolute value of an integral is at most the integral of the absolute value. Integrate over all destinations $x$ and use $\int q(x \mid y)\,dx = 1$:
 #
-# $$\int |q_t - q_\infty|\,dx \;\le\; \int\!\!\int q(x \mid y)\,dx\;|q_{t-1}(y) - q_\infty(y)|\,dy = \int |q_{t-1} - q_\infty|\,dy$$
+# $$\begin{aligned}
+# \int |q_t - q_\infty|\,dx &\le \int\!\!\int q(x \mid y)\,dx\;|q_{t-1}(y) - q_\infty(y)|\,dy \\
+# &= \int |q_{t-1} - q_\infty|\,dy
+# \end{aligned}$$
 #
 # So $\mathrm{TV}(q_t, q_\infty) \le \mathrm{TV}(q_{t-1}, q_\infty)$, whatever the schedule is.
 
