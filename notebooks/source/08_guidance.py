@@ -525,7 +525,7 @@ show(fig, alt=(
 #
 # We know what guidance costs but not where its samples end. The derivation suggests an answer: it wrote down densities $\tilde p_t$, so surely the samples follow the clean one, $\tilde p_0 \propto p(x)\,p(c \mid x)^s$?
 #
-# They do not. Where everything can be solved, with two Gaussians at $s = 3$, the tilted density has the variance 1/2 and the samples of exact networks have 1/4 (*Going further*).
+# They do not. Let all data be $N(0, 2)$, and the data with the label $N(0, 1)$; then everything can be solved (*Going further*). At $s = 3$ the tilted density has the variance 1/2, and the samples of exact networks have 1/4.
 # Why? A sampler undoes the noising of *one* distribution, and the $\tilde p_t$ are not the noised versions of one distribution.
 #
 # **Task.** The same happens to the moons. Grey is the tilted density, drawn by giving exact samples the weights $p(\text{upper} \mid x)^s$. Orange are guided samples.
