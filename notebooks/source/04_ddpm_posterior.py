@@ -11,7 +11,7 @@
 #
 # You need: lessons 01 to 03.
 #
-# **Measured cost:** 0.9 min on 2 cores, 1.0 GB of memory at the peak. Core: about 24 minutes of reading, 0.4 of computing. Going further: about 8 and 0.5.
+# **Measured cost:** 0.9 min on 2 cores, 1.0 GB of memory at the peak. Core: about 24 minutes of reading, 0.4 of computing. Going further: about 9 and 0.5.
 #
 # In formulas $t$ runs from 1 to $T$ as in the papers, and $\bar\alpha_0 = 1$ is clean data. In code `t` is the index $0..T-1$, one less.
 
@@ -290,7 +290,7 @@ Explorer(
 # %% [markdown]
 # ## Completing the square
 #
-# The sampler needs this result at every level, so we now do the same with letters. Every covariance is a multiple of the identity, so one coordinate is enough.
+# The sampler needs this result at every level, so we now do the same with letters. (If the numbers have convinced you, read on at (04.5).) Every covariance is a multiple of the identity, so one coordinate is enough.
 #
 # **Line 1.** Take the logarithm of (04.2), for $t \ge 2$. The constant collects what does not contain $x_{t-1}$:
 #
@@ -462,9 +462,9 @@ show_source(posterior_coefficients, ddpm_step)
 # %% [markdown]
 # ## Which variance?
 #
-# The loop put an estimate where the formula wants $x_0$. Is that right? For the mean it is: (04.6) is linear in $x_0$, so its average over all $x_0$ that fit $x_t$
-# is (04.6) at $E[x_0 \mid x_t]$. For the variance it is not. Write the true step as $x_{t-1} = c_0 x_0 + c_t x_t + \sqrt{\tilde\beta_t}\,z$ and fix $x_t$ only.
-# Then $x_0$ is random too, independent of the fresh noise $z$, and the covariances of independent parts add:
+# The loop put an estimate where the formula wants $x_0$. Is that right? For the mean it is: (04.6) is a weighted sum of $x_0$ and $x_t$, so its average over all $x_0$ that fit $x_t$
+# is (04.6) at $E[x_0 \mid x_t]$. For the variance it is not, because nobody knows $x_0$, and this uncertainty comes on top. In the true step, $x_{t-1} = c_0 x_0 + c_t x_t + \sqrt{\tilde\beta_t}\,z$,
+# the fresh noise $z$ and the unknown $x_0$ are independent, and covariances of independent parts add:
 #
 # $$\operatorname{Cov}(x_{t-1} \mid x_t) = \tilde\beta_t I + c_0^2\,\operatorname{Cov}(x_0 \mid x_t) \tag{04.8}$$
 #
@@ -472,13 +472,19 @@ show_source(posterior_coefficients, ddpm_step)
 #
 # **All data is one point.** Then $\operatorname{Cov}(x_0 \mid x_t) = 0$, and the right variance is $\tilde\beta_t$.
 #
-# **Data is standard normal.** Then $x_0 - \sqrt{\bar\alpha_t}\,x_t$ is uncorrelated with $x_t$, since $E[x_0 x_t] = \sqrt{\bar\alpha_t}$ and $E[x_t^2] = 1$. The two are jointly Gaussian, so uncorrelated means independent:
-# knowing $x_t$ changes neither its mean, 0, nor its variance, $1 - 2\bar\alpha_t + \bar\alpha_t = 1-\bar\alpha_t$ per coordinate. So $E[x_0 \mid x_t] = \sqrt{\bar\alpha_t}\,x_t$, and (04.8) gives
+# **Data is standard normal.** Then $E[x_0 \mid x_t] = \sqrt{\bar\alpha_t}\,x_t$, with the variance $1-\bar\alpha_t$ per coordinate, and (04.8) gives
 #
 # $$\tilde\beta_t + \frac{\bar\alpha_{t-1}\beta_t^2}{1-\bar\alpha_t} = \beta_t\,\frac{1-\bar\alpha_{t-1} + \bar\alpha_{t-1}\beta_t}{1-\bar\alpha_t} = \beta_t\,\frac{1-\bar\alpha_{t-1}\alpha_t}{1-\bar\alpha_t} = \beta_t \tag{04.9}$$
 #
+# <details><summary>Why this mean and this variance</summary>
+#
+# $x_0 - \sqrt{\bar\alpha_t}\,x_t$ is uncorrelated with $x_t$, since $E[x_0 x_t] = \sqrt{\bar\alpha_t}$ and $E[x_t^2] = 1$. The two are jointly Gaussian, so uncorrelated means independent:
+# knowing $x_t$ changes neither its mean, 0, nor its variance, $1 - 2\bar\alpha_t + \bar\alpha_t = 1-\bar\alpha_t$.
+#
+# </details>
+#
 # The paper offers both, $\tilde\beta_t$ and $\beta_t$ (arXiv 2006.11239, section 3.2), and so does the package, as `fixed_small` and `fixed_large`. We write $\zeta_t^2$
-# (zeta, the size of $z$) for the variance that you choose. The paper calls it $\sigma_t^2$, but in this course $\sigma_t$ is the noise level of lesson 02.
+# (zeta, the size of $z$; the paper's $\sigma_t^2$) for the variance that you choose.
 #
 # To see what a wrong choice does, follow the variance of a chain for standard normal data. With this $E[x_0 \mid x_t]$ the mean (04.6) is $\sqrt{\alpha_t}\,x_t$, so a step turns $\operatorname{Var}(x_t)$ into
 # $\alpha_t \operatorname{Var}(x_t) + \zeta_t^2$. The last step adds no noise. The variance at the end should be 1.
@@ -547,48 +553,42 @@ show(fig, alt=(
 # %% [markdown]
 # The short chain has to choose between the two values in one step, and no Gaussian can do that. A small step does not choose yet, and a Gaussian describes it well. This is why a thousand steps work.
 #
-# What does it cost in the end? We draw the moons in ten steps, five times 20,000 points for each variance; the third is the full covariance (04.8).
+# What does it cost in the end? We draw the moons in ten steps, five times 20,000 points for each variance.
 # We count the points off the arcs, where 1 % of the data lies, and in their dense core, where 50 % lies.
 
 # %%
-def ten_steps(choice, seed, schedule=ten, n=20_000):
+def ten_steps(large, seed, n=20_000):
     random = make_generator(seed)
     x = torch.randn(n, 2, generator=random, dtype=torch.float64)
-    for t in reversed(range(schedule.num_train_timesteps)):
-        now, then = schedule.alphas_cumprod[t], schedule.alphas_cumprod_prev[t]
+    for t in reversed(range(10)):
+        now, then = ten.alphas_cumprod[t], ten.alphas_cumprod_prev[t]
         c_0, c_t, small = coefficients(now, then)
-        mean = c_0 * moons.posterior_mean(x, now) + c_t * x
+        zeta2 = ten.betas[t] if large else small
         z = torch.randn(n, 2, generator=random, dtype=torch.float64)
-        if choice == "right covariance":
-            right = small * torch.eye(2) + c_0**2 * moons.posterior_covariance(x, now)
-            scale = torch.linalg.cholesky(right)
-        else:
-            variance = small if choice == "beta-tilde" else schedule.betas[t]
-            scale = variance.sqrt() * torch.eye(2).double()
-        x = mean + (t > 0) * (scale @ z[..., None])[..., 0]  # no noise at the end
+        x = c_0 * moons.posterior_mean(x, now) + c_t * x + (t > 0) * zeta2.sqrt() * z
     return x
 
 
 # %%
 levels = moons.log_prob(moons.sample(100_000, generator=make_generator(99)))
-for choice in ("beta-tilde", "beta", "right covariance"):
-    runs = [moons.log_prob(ten_steps(choice, seed)) for seed in range(5)]
+
+
+def report(name, runs):  # of log-densities
     off = torch.stack([(d < levels.quantile(0.01)).double().mean() for d in runs])
     core = torch.stack([(d > levels.median()).double().mean() for d in runs])
-    log_density = torch.stack([d.mean() for d in runs])
-    print(
-        f"{choice:16s} off the arcs {off.mean():.3f} (sd {off.std():.3f}), in the "
-        f"core {core.mean():.3f} (sd {core.std():.3f}), "
-        f"mean log-density {log_density.mean():.2f}"
-    )
-for name, d in (("1,000 steps", moons.log_prob(x)), ("data", levels)):
-    off = (d < levels.quantile(0.01)).double().mean()
-    core = (d > levels.median()).double().mean()
-    print(f"{name:16s} {off:.3f}, {core:.3f}, {d.mean():.2f}")
+    error = f" (sd {off.std():.3f} and {core.std():.3f})" if len(runs) > 1 else ""
+    print(f"{name:16s} off the arcs {off.mean():.3f}, in the core {core.mean():.3f}"
+          f"{error}, mean log-density {torch.stack(runs).mean():.2f}")
+
+
+for name, large in (("beta-tilde", False), ("beta", True)):
+    report(name, [moons.log_prob(ten_steps(large, seed)) for seed in range(5)])
+report("1,000 steps", [moons.log_prob(x)])
+report("data", [levels])
 
 # %% [markdown]
-# No choice is right with ten steps: all three crowd the core and leave too many strays. $\tilde\beta_t$ crowds more than $\beta_t$ and strays less.
-# Its mean log-density looks nearly right only because crowding and strays cancel in it. Even the right covariance leaves nearly three times the strays of the data, because the shape of the step is wrong.
+# Neither variance is right with ten steps: both crowd the core and leave too many strays. $\tilde\beta_t$ crowds more than $\beta_t$ and strays less.
+# Its mean log-density looks nearly right only because crowding and strays cancel in it. Not even the right covariance (04.8) cures this (*Going further*), because the shape of the step is wrong.
 # A thousand steps come close. Lesson 06 finds another way out.
 
 # %% [markdown]
@@ -599,21 +599,7 @@ for name, d in (("1,000 steps", moons.log_prob(x)), ("data", levels)):
 # **The last step** is the paper's $t = 1$, index 0. Here $\bar\alpha_0 = 1$, so $c_0 = 1$, $c_t = 0$ and $\tilde\beta_1 = 0$: the loop returns the estimate of $x_0$ and adds nothing.
 # (The derivation divided by $1-\bar\alpha_0 = 0$, but its result holds: if $x_0$ is known, nothing is left to draw.)
 # (Code that reads a table at `t - 1` without care gets its last entry here, the noisiest level.)
-# To add nothing is a *choice*. The estimate is still an average, and by (04.8) the right covariance is $\operatorname{Cov}(x_0 \mid x_1)$. How much is that?
-
-# %%
-for name in ("moons", "ring"):
-    for s in (linear, ten):
-        data, first = mixture(name), s.alphas_cumprod[:1]
-        x_1 = data.at(first.item()).sample(4000, generator=make_generator(0))
-        cov = data.posterior_covariance(x_1, first).diagonal(dim1=1, dim2=2)
-        print(
-            f"{name}, T = {len(s.betas):4d}: right variance {cov.mean():.5f}, which is "
-            f"{cov.mean() / s.betas[0]:.3f} beta_1; its root {cov.mean().sqrt():.3f}"
-        )
-
-# %% [markdown]
-# So the samples come out too clean: with 1,000 steps a standard deviation of 0.01 is missing, with ten steps 0.12 to 0.14, which is part of the crowding above. You could add it as noise, but below you will see how noise looks in a picture.
+# To add nothing is a *choice*. The estimate is still an average, so the samples come out a little too clean: with 1,000 steps a standard deviation of 0.01 is missing, with ten steps 0.12 to 0.14 (*Going further* measures it). You could add it as noise, but below you will see how noise looks in a picture.
 # Algorithm 2 leaves it out.
 #
 # **The first step** starts from $N(0, I)$, while the forward process ends at $q(x_T)$. Lesson 02 measured the gap.
@@ -927,6 +913,50 @@ for variance_type, zeta2 in (("fixed_large", ten.betas), ("fixed_small", small))
         gap = points.var().item() / wanted - 1
         verdict = "passes" if abs(gap) < 0.01 else "fails"
         print(f"{variance_type}, {name}: {100 * gap:+.1f} %, {verdict}")
+
+# %% [markdown]
+# ### Ten steps with the right covariance
+#
+# The core blamed the shape of a long step, not only its variance. To see it, draw with the covariance of (04.8). A Gaussian with a given covariance is a matrix root of it (here Cholesky's) times standard noise.
+
+# %%
+def with_right_covariance(seed, n=20_000):
+    random = make_generator(seed)
+    x = torch.randn(n, 2, generator=random, dtype=torch.float64)
+    for t in reversed(range(10)):
+        now, then = ten.alphas_cumprod[t], ten.alphas_cumprod_prev[t]
+        c_0, c_t, small = coefficients(now, then)
+        mean = c_0 * moons.posterior_mean(x, now) + c_t * x
+        right = small * torch.eye(2) + c_0**2 * moons.posterior_covariance(x, now)
+        z = torch.randn(n, 2, 1, generator=random, dtype=torch.float64)
+        x = mean + (t > 0) * (torch.linalg.cholesky(right) @ z)[..., 0]
+    return x
+
+
+report("right covariance",
+       [moons.log_prob(with_right_covariance(seed)) for seed in range(5)])
+
+# %% [markdown]
+# Fewer points stray than with either variance of the core, but still nearly three times as many as in the data.
+
+# %% [markdown]
+# ### What the last step leaves out
+#
+# The core's loop ends with the estimate and adds nothing. At this step $c_0 = 1$ and $\tilde\beta_1 = 0$, so by (04.8) the right covariance is $\operatorname{Cov}(x_0 \mid x_1)$. How much is that?
+
+# %%
+for name in ("moons", "ring"):
+    for s in (linear, ten):
+        data, first = mixture(name), s.alphas_cumprod[:1]
+        x_1 = data.at(first.item()).sample(4000, generator=make_generator(0))
+        cov = data.posterior_covariance(x_1, first).diagonal(dim1=1, dim2=2)
+        print(
+            f"{name}, T = {len(s.betas):4d}: right variance {cov.mean():.5f}, which is "
+            f"{cov.mean() / s.betas[0]:.3f} beta_1; its root {cov.mean().sqrt():.3f}"
+        )
+
+# %% [markdown]
+# With 1,000 steps it is nearly $\beta_1$. With ten steps it is a half or two thirds of it, and leaving it out is part of the crowding that the core measured.
 
 # %% [markdown]
 # ### The right variance of other data, and a learned one

@@ -11,7 +11,7 @@
 #
 # You need: lessons 01 to 04.
 #
-# **Measured cost:** 0.9 min on 2 cores, 1.0 GB of memory at the peak. Core: about 23 minutes of reading, 0.7 of computing. Going further: about 15 and 0.2.
+# **Measured cost:** 0.9 min on 2 cores, 1.0 GB of memory at the peak. Core: about 23 minutes of reading, 0.7 of computing. Going further: about 16 and 0.2.
 #
 # In code `t` is the index $0..T-1$. $B$ is the batch, $C$ the channels, $H \times W$ the size of a picture.
 
@@ -24,7 +24,6 @@ from torch.nn import functional as F
 from torch.testing import assert_close
 
 from diffusion_course import (
-    Explorer,
     Progress,
     UNet,
     count_flops,
@@ -56,9 +55,9 @@ test_digits = load_dataset("digits", split="test").images
 # So why does everybody build something more complicated?
 #
 # Ask first how much of the picture a pixel has to see. No network is needed for that. Compare the window around a pixel with the same window in all 1,438 training digits.
-# Each digit gets a weight, by how well it explains the window under this noise (Bayes' rule, as in lesson 04), and the weighted average is the best guess of a clean pixel, if the truth is one of the 1,438.
+# The better a digit explains the window, the more it counts in the guess of the clean pixel (Bayes' rule; the code is folded).
 
-# %%
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 def best_guess(xt, t, side):  # each pixel sees the side x side window around it
     gaps = (xt - abar[t].sqrt() * digits[:, 0]).square()  # (B, 1438, 8, 8)
     in_window = F.avg_pool2d(gaps, side, 1, side // 2) * side**2
@@ -72,7 +71,7 @@ def guesses(t, sides=(1, 3, 5, 15)):
     return xt, {side: best_guess(xt, t, side) for side in sides}
 
 
-# %%
+# %% jupyter={"source_hidden": true} tags=["hide-input"]
 names = {1: "itself", 3: "3 x 3", 5: "5 x 5", 15: "everything"}
 xt, by_side = guesses(300)
 fig = plotting.image_strip(
@@ -95,32 +94,6 @@ print(f"from itself to everything: {gain.mean():.3f}, error {gain.std() / 60**0.
 
 # %% [markdown]
 # The numbers are mean square errors at $t = 300$, on 60 digits that are not among the 1,438. A pixel that sees only itself leaves a smear; when it sees the whole picture, some of the digits can be read.
-#
-# **Task.** Move the noise level. At which $t$ does it help most to see everything, at which not at all, and at which does it do harm? Can you say why?
-
-# %%
-def window_picture(t, sees):
-    xt, by_side = guesses(t, (sees,))
-    guess = by_side[sees]
-    error = (guess - test_digits[:60]).square().mean().item()
-    fig = plotting.image_strip(
-        [xt[:8], guess[:8]], row_labels=["noisy", "guess"],
-        title=f"t = {t}, each pixel sees {sees} x {sees}: error {error:.3f}",
-    )
-    return fig, f"t = {t}, window {sees} x {sees}: mean square error {error:.3f}"
-
-
-Explorer(
-    window_picture, t=[100, 200, 300, 400, 600], sees=[1, 3, 5, 15],
-    start={"t": 300, "sees": 5},
-)
-
-# %% [markdown]
-# <details><summary>Answer</summary>
-#
-# It helps most at $t = 300$ (0.215 with itself, 0.141 with everything) and hardly at 600, where almost nothing can be seen (0.277 and 0.273). At 100 it does harm: 3x3 has 0.033 and everything 0.074. Under so little noise one of the 1,438 digits gets most of the weight, and none of them agrees with a new digit in all 64 pixels. A network has to do better: see everything, and still judge details on their own.
-#
-# </details>
 
 # %% [markdown]
 # So a pixel must see far. A 3x3 convolution adds one pixel on each side, so to see 64 columns takes 32 layers.
@@ -149,7 +122,7 @@ show(fig, alt=(
 ))
 
 # %% [markdown]
-# A network could hide the lost detail in extra channels, but it would have to learn how. It is easier to keep the detail: before each halving put the features aside, and after the enlargement join them to the others.
+# The mending idea is to keep the detail: before each halving put the features aside, and after the enlargement join them to the others.
 # That is a *skip connection*, and with it the hourglass becomes a U (arXiv 1505.04597).
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
@@ -281,7 +254,9 @@ block.show(
 )
 
 # %% [markdown]
-# **Normalise.** Deep stacks train well if the numbers between the layers keep their size. Group normalisation (arXiv 1803.08494) cuts the channels into groups, here of 16, and gives each group of each sample mean 0 and variance 1. Mean and variance run over the channels of the group and all positions:
+# Deep stacks have three troubles: the numbers grow or shrink from layer to layer, the layers do not know $t$, and at first each layer scrambles what it gets. Every part of the drawing answers one of them.
+#
+# **Normalise**, so that the numbers keep their size. Group normalisation (arXiv 1803.08494) cuts the channels into groups, here of 16, and gives each group of each sample mean 0 and variance 1. Mean and variance run over the channels of the group and all positions:
 #
 # $$\begin{gathered}
 # \operatorname{GN}(h) = \frac{h - \text{mean}}{\sqrt{\text{variance} + 10^{-5}}}, \\
@@ -363,7 +338,7 @@ show(fig, alt=(
 # %% [markdown]
 # Two linear layers with a SiLU between them turn $e(t)$ into `emb`, which all blocks share.
 #
-# **Steps 2 and 3: blocks, without and with the time.** Five blocks at full size are ten convolutions.
+# **Steps 2 and 3: blocks, without and with the time.** Five blocks at full size are ten convolutions. The last layer starts at zero, too, as it will in the U.
 
 # %% tags=["nbval-ignore-output"]
 class Stack(nn.Module):
@@ -372,21 +347,23 @@ class Stack(nn.Module):
         self.time = nn.Sequential(
             nn.Linear(2 * w, 4 * w), nn.SiLU(), nn.Linear(4 * w, 4 * w)
         )
-        self.first, self.last = nn.Conv2d(1, w, 3, padding=1), nn.Conv2d(w, 1, 1)
+        self.first = nn.Conv2d(1, w, 3, padding=1)
+        self.norm, self.last = nn.GroupNorm(w // 16, w), nn.Conv2d(w, 1, 3, padding=1)
+        nn.init.zeros_(self.last.weight), nn.init.zeros_(self.last.bias)
         self.blocks = nn.ModuleList(BareBlock(w, w, 4 * w) for _ in range(depth))
 
     def forward(self, xt, t):
         emb, h = F.silu(self.time(waves(t, 32))), self.first(xt)
         for block in self.blocks:
             h = block(h, emb)
-        return self.last(h)
+        return self.last(F.silu(self.norm(h)))
 
 
 three_seeds("blocks", Stack, factor=0.0)
 three_seeds("blocks + time", Stack)
 
 # %% [markdown]
-# Blocks, with their greater depth, lower the loss from 0.209 to 0.151, the time from there to 0.129. Both gains are several times the differences between seeds.
+# Blocks, with their greater depth, lower the loss from 0.209 to 0.146, the time from there to 0.126. Both gains are several times the differences between seeds.
 #
 # ## The U
 #
@@ -429,8 +406,8 @@ ax.set(xlabel="loss on digits that were not trained on")
 ax.set_title("Halving loses what the skips bring back", loc="left")
 show(fig, alt=(
     "Loss of three seeds for five networks. Plain convolutions 0.21, blocks 0.15, "
-    "blocks + time 0.13, hourglass 0.26, U-Net slightly below 0.13. The points of one "
-    "network lie closer together than those of two."
+    "hourglass 0.26. Blocks + time and U-Net both lie near 0.125, and their points "
+    "overlap."
 ))
 means = [errors.mean().item() for errors in results.values()]
 gains = dict(zip(("blocks", "time", "halving", "skips"), (
@@ -442,10 +419,10 @@ verdict = "as you said" if best == my_prediction else f"you said {my_prediction}
 print(f"largest gain: {best} ({verdict})")
 
 # %% [markdown]
-# The skips have the largest gain, because the halving before them has the largest loss: the hourglass is worse than four plain convolutions. Together the two bring 0.005 over the stack, twice what seeds differ by.
-# So on these pictures the U is only a little better. They have only 8 columns, and the stack with its eleven 3x3 convolutions sees them all. A U is for larger pictures, where such a stack sees too little or costs too much.
+# The skips have the largest gain, because the halving before them has the largest loss: the hourglass is worse than four plain convolutions. Together the two gain hardly anything here: 0.124 for the U and 0.126 for the stack, and the seeds of one network differ by more.
+# The digits have only 8 columns, and the stack with its twelve 3x3 convolutions sees them all. A U is for larger pictures, where such a stack sees too little or costs too much.
 #
-# Here both cost about the same (the next cell counts). One number that a 3x3 convolution outputs is a sum of $9\,C_\text{in}$ products, and there are $C_\text{out} \cdot H \cdot W$ such numbers. A product and an addition are two operations (FLOPs):
+# How much would it cost? One number that a 3x3 convolution outputs is a sum of $9\,C_\text{in}$ products, and there are $C_\text{out} \cdot H \cdot W$ such numbers. A product and an addition are two operations (FLOPs):
 #
 # $$\begin{aligned}
 # \text{FLOPs} &= 2 \cdot (C_\text{out} H W) \cdot (9\, C_\text{in}), \\
@@ -453,6 +430,17 @@ print(f"largest gain: {best} ({verdict})")
 # \end{aligned} \tag{05.5}$$
 #
 # Halve the picture, and $HW$ falls to a quarter; double the channels, and $C_\text{in} C_\text{out}$ grows by four. So a U can have twice the channels where it sees far, for the same price.
+
+# %% tags=["nbval-ignore-output"]
+for name in ("blocks + time", "U-Net"):
+    flops = count_flops(nets[name], held_xt[:1], held_t[:1])
+    print(f"{name}: {flops / 1e6:.2f} million operations for one digit")
+for name, net in (("Stack", Stack(depth=18)), ("U-Net", UNet(1, 16, (1, 2, 2)))):
+    flops = count_flops(net, torch.zeros(1, 1, 64, 64), torch.zeros(1))
+    print(f"{name} at 64 x 64: {flops / 1e6:.0f} million")
+
+# %% [markdown]
+# On the digits both cost the same. At 64 x 64 pixels the U pays: a stack of 18 blocks sees 77 columns, a U of three levels 78, for 28 % of the operations.
 #
 # **Check.** The package's network gets the weights that you have just trained. It must give your answers:
 
@@ -465,18 +453,9 @@ with torch.no_grad():
     bare.keep = 0.0
     gap = (theirs(held_xt, held_t) - bare(held_xt, held_t)).abs().max()
 print(f"same answers; without the skips they would differ by up to {gap:.2f}")
-for name in ("blocks + time", "U-Net"):
-    flops = count_flops(nets[name], held_xt[:1], held_t[:1])
-    print(f"{name}: {flops / 1e6:.2f} million operations for one digit")
-with torch.device("meta"):
-    for net in (Stack(depth=19), UNet(1, 16, (1, 2, 2))):
-        flops = count_flops(net, torch.empty(1, 1, 64, 64), torch.zeros(1)) / 1e6
-        print(f"{type(net).__name__} at 64 x 64: {flops:.0f} million")
 show_source(UNet.forward)
 
 # %% [markdown]
-# At 64 x 64 pixels the U pays: a stack of 19 blocks sees 79 columns, a U of three levels 78, for about a quarter of the operations.
-#
 # The package's version checks its arguments, takes any number of levels and blocks, a class or words as a condition, and attention, which comes next. Otherwise it is yours: the lines with `patch_size` do nothing while that is 1.
 
 # %% [markdown]
@@ -557,19 +536,10 @@ layer, x = Attention(32, num_heads=1), torch.randn(3, 32, 4, 4, generator=genera
 assert_close(layer(x), x)  # its output layer starts at zero
 nn.init.normal_(layer.out.weight, std=0.2, generator=generator)
 assert_close(look(x, layer), layer(x))
-order = torch.randperm(16, generator=generator)
-shuffled = x.flatten(2)[:, :, order].unflatten(2, (4, 4))
-assert_close(layer(shuffled).flatten(2), layer(x).flatten(2)[:, :, order])
-for d_k in (4, 64, 1024):
-    q, k = torch.randn(2, 200, d_k, generator=generator)
-    largest = [((q @ k.T)[:, :64] / s).softmax(1).amax(1).mean() for s in (1, d_k**0.5)]
-    print(
-        f"d_k = {d_k:4d}: largest of 64 weights {largest[0]:.2f} without the root, "
-        f"{largest[1]:.2f} with it"
-    )
+print("these lines and the package's attention give the same answer")
 
 # %% [markdown]
-# The cell also shuffled the places: the output was shuffled the same way. Attention does not know where a place *is*; the convolutions around it do. And its table of weights has (places)$^2$ entries, so it sits at the small levels: `UNet(attention_levels=(1,))`.
+# Attention does not know where a place *is*; the convolutions around it do (Going further checks this). And its table of weights has (places)$^2$ entries, so it sits at the small levels: `UNet(attention_levels=(1,))`. We have not measured what it is worth on these digits; in lesson 10 it reads the words of a prompt.
 
 # %% [markdown]
 # ## Overfit one batch
@@ -838,6 +808,57 @@ card.show(
 # ## Going further
 #
 # The core of this lesson ends here. What follows stands on its own, section by section: pick what you need.
+
+# %% [markdown]
+# ### How far a pixel has to see, at other noise levels
+#
+# The core looked at $t = 300$ only. Does seeing everything always help?
+#
+# **Task.** Move the noise level. At which $t$ does it help most to see everything, at which not at all, and at which does it do harm? Can you say why?
+
+# %%
+from diffusion_course import Explorer
+
+
+def window_picture(t, sees):
+    xt, by_side = guesses(t, (sees,))
+    guess = by_side[sees]
+    error = (guess - test_digits[:60]).square().mean().item()
+    fig = plotting.image_strip(
+        [xt[:8], guess[:8]], row_labels=["noisy", "guess"],
+        title=f"t = {t}, each pixel sees {sees} x {sees}: error {error:.3f}",
+    )
+    return fig, f"t = {t}, window {sees} x {sees}: mean square error {error:.3f}"
+
+
+Explorer(
+    window_picture, t=[100, 200, 300, 400, 600], sees=[1, 3, 5, 15],
+    start={"t": 300, "sees": 5},
+)
+
+# %% [markdown]
+# <details><summary>Answer</summary>
+#
+# It helps most at $t = 300$ (0.215 with itself, 0.141 with everything) and hardly at 600, where almost nothing can be seen (0.277 and 0.273). At 100 it does harm: 3x3 has 0.033 and everything 0.074. Under so little noise one of the 1,438 digits gets most of the weight, and none of them agrees with a new digit in all 64 pixels. A network has to do better: see everything, and still judge details on their own.
+#
+# </details>
+
+# %% [markdown]
+# ### Attention: no places, and the root
+#
+# The core said two things about attention without a check: that it does not know where a place is, and that without the root of $d_k$ the softmax picks one place. If the places are shuffled, the output must be shuffled in the same way. And for random $q$ and $k$ we look at the largest of 64 weights.
+
+# %%
+order = torch.randperm(16, generator=generator)
+shuffled = x.flatten(2)[:, :, order].unflatten(2, (4, 4))
+assert_close(layer(shuffled).flatten(2), layer(x).flatten(2)[:, :, order])
+for d_k in (4, 64, 1024):
+    q, k = torch.randn(2, 200, d_k, generator=generator)
+    largest = [((q @ k.T)[:, :64] / s).softmax(1).amax(1).mean() for s in (1, d_k**0.5)]
+    print(
+        f"d_k = {d_k:4d}: largest of 64 weights {largest[0]:.2f} without the root, "
+        f"{largest[1]:.2f} with it"
+    )
 
 # %% [markdown]
 # ### Why cosine and sine in pairs

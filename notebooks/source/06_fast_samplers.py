@@ -11,7 +11,7 @@
 #
 # You need: lessons 01 to 04. The optional part Going further holds the theory: score, stochastic differential equation (SDE), probability flow.
 #
-# **Measured cost:** 0.7 min on 2 cores, 0.9 GB of memory at the peak. Core: about 24 minutes of reading, 0.3 of computing. Going further: about 20 and 0.4.
+# **Measured cost:** 0.7 min on 2 cores, 0.9 GB of memory at the peak. Core: about 23 minutes of reading, 0.3 of computing. Going further: about 22 and 0.4.
 #
 # In formulas $t$ runs from 1 to $T$ as in the papers, and $\bar\alpha_0 = 1$ is clean data. In code `t` is the index $0..T-1$, one less.
 
@@ -24,7 +24,6 @@ from torch.testing import assert_close
 
 from diffusion_course import (
     Estimate,
-    Explorer,
     GaussianMixture,
     Level,
     Progress,
@@ -40,7 +39,6 @@ from diffusion_course import (
     noise_levels,
     plotting,
     posterior_coefficients,
-    sample_iter,
     sample_loop,
     seed_everything,
     show,
@@ -296,41 +294,7 @@ show(fig, alt=(
 #
 # $$\zeta = \eta\,\sqrt{\tilde\beta}, \qquad \tilde\beta = \frac{1-\bar\alpha_{\text{prev}}}{1-\bar\alpha}\Big(1-\frac{\bar\alpha}{\bar\alpha_{\text{prev}}}\Big) \tag{06.3}$$
 #
-# At $\eta = 1$ it is the posterior of lesson 04. At $\eta = 0$ no fresh noise is left: that is the leap.
-#
-# <details><summary>The algebra for η = 1</summary>
-#
-# Write $\alpha = \bar\alpha/\bar\alpha_{\text{prev}}$ and $\beta = 1 - \alpha$. Then
-# $1-\bar\alpha_{\text{prev}}-\tilde\beta = (1-\bar\alpha_{\text{prev}})\frac{1-\bar\alpha-\beta}{1-\bar\alpha}$, and $1-\bar\alpha-\beta = \alpha - \bar\alpha = \alpha(1-\bar\alpha_{\text{prev}})$. So the factor on $\epsilon$ is
-# $\sqrt{\alpha}\,(1-\bar\alpha_{\text{prev}})/\sqrt{1-\bar\alpha}$. Put in $\epsilon$: the factor on $x_t$ is $\sqrt\alpha\,(1-\bar\alpha_{\text{prev}})/(1-\bar\alpha) = c_t$ of (04.6). The factor on $x_0$ is
-# $\sqrt{\bar\alpha_{\text{prev}}} - c_t\sqrt{\bar\alpha} = \sqrt{\bar\alpha_{\text{prev}}}\,\frac{1-\bar\alpha-\alpha(1-\bar\alpha_{\text{prev}})}{1-\bar\alpha} = \sqrt{\bar\alpha_{\text{prev}}}\,\frac{\beta}{1-\bar\alpha} = c_0$.
-#
-# </details>
-#
-# **Check both claims.** Draw many $x_{\text{prev}}$ from one $x_0$ and measure their variance; without $-\zeta^2$ the check must fail for $\eta > 0$. Then compare $\eta = 1$ with `posterior_coefficients` at 10,000 pairs of levels.
-
-# %%
-now, then, x_0 = 0.2, 0.6, 1.5
-small = (1 - then) / (1 - now) * (1 - now / then)
-eps, z = torch.randn(2, 400_000, dtype=torch.float64, generator=generator)
-for kept in (True, False):
-    for eta in (0.0, 0.5, 1.0):
-        zeta2 = eta**2 * small
-        part = (1 - then - kept * zeta2) ** 0.5
-        found = (then**0.5 * x_0 + part * eps + zeta2**0.5 * z).var().item()
-        verdict = "passes" if abs(found / (1 - then) - 1) < 0.01 else "fails"
-        how = "with" if kept else "without"
-        print(f"{how} - zeta^2, eta {eta}: variance {found:.3f}, {verdict}")
-
-# %%
-high, share = torch.rand(2, 10_000, dtype=torch.float64, generator=generator)
-low = high * share
-small = (1 - high) / (1 - low) * (1 - low / high)
-on_eps = (1 - high - small).clamp(min=0).sqrt()
-on_xt = on_eps / (1 - low).sqrt()
-c_0, c_t, variance = posterior_coefficients(low, high)
-assert_close((on_xt, high.sqrt() - on_xt * low.sqrt(), small), (c_t, c_0, variance))
-print("eta = 1 is the posterior of lesson 04, at 10,000 pairs of levels")
+# At $\eta = 1$ it is the posterior of lesson 04 (Going further has the algebra, and checks). At $\eta = 0$ no fresh noise is left: that is the leap.
 
 # %% [markdown]
 # A sampler has only the estimates $\hat x_0$ and $\hat\epsilon$. So the argument permits long leaps, but does not say how good they are. Measure it:
@@ -341,17 +305,10 @@ for n in (5, 10, 20, 50):
     print(f"{n:2d} calls, off the arcs,", ", ".join(found))
 assert_close(moons_in(20, "ddim", eta=1.0), ancestral[20])
 print("eta 1 draws the 5,000 points of the ancestral sampler")
-show_source(ddim_step)
 
 # %% [markdown]
-# With 5 to 20 calls the leap ($\eta = 0$) sends slightly fewer points astray than $\eta = 1$, with 50 no fewer. Leaving out the noise is no cure.
-# What it gives us is a *path*: the start alone decides where a point ends. Can we follow that path better?
-#
-# <details><summary>The package's lines</summary>
-#
-# `ddim_step` is our `leap` with $\eta$. `denoise` returns $\hat x_0$ and $\hat\epsilon$, `move` holds the two levels. Its `max(0.0, ...)` guards against rounding only: (06.2) holds for all $\eta \le 1$, because $\tilde\beta \le 1-\bar\alpha_{\text{prev}}$.
-#
-# </details>
+# With 5 to 20 calls the leap ($\eta = 0$) sends slightly fewer points astray than $\eta = 1$, with 50 no fewer. So what have you won? A *path*: without fresh noise the start alone decides where a point ends, and a path can be followed better than this.
+# The next three sections do that, and bring the 0.030 of 20 calls down to 0.017.
 
 # %% [markdown]
 # ## Where the path is straight
@@ -477,10 +434,10 @@ print(f"at sigma = 1 the path is at {5 / 5**0.5 * 2**0.5:.3f}")
 # %% [markdown]
 # ## DPM-Solver++(2M): remember instead
 #
-# A second call shows how things change. So does the call of the step *before*, already paid. Write (06.5) with $\hat x_0$ instead of $\hat\epsilon = (\hat x - \hat x_0)/\sigma$: a leap is a weighted mean of where you are and of the estimate,
+# A second call shows how things change. So does the call of the step *before*, which is already paid. To use it, put $\hat\epsilon = (\hat x - \hat x_0)/\sigma$ into (06.5). A leap becomes a weighted mean of where you are and of the estimate,
 # $\hat x_{\text{prev}} = \frac{\sigma_{\text{prev}}}{\sigma}\,\hat x + \big(1 - \frac{\sigma_{\text{prev}}}{\sigma}\big)\,\hat x_0$.
 #
-# DDIM acts as if $\hat x_0$ stayed the same during the leap. But it moves, and the step before tells how fast. Measure time by $\lambda = -\log\sigma = \log(\sqrt{\bar\alpha}/\sqrt{1-\bar\alpha})$, so that halving $\sigma$ always takes equally long; $h$ is now the step in $\lambda$. For the whole step use $D$, the $\hat x_0$ expected half-way through it. On a path of $N(0, 1)$:
+# DDIM acts as if $\hat x_0$ stayed the same during the leap. But it moves, and the step before tells how fast. So use $D$ in its place, the $\hat x_0$ that you expect half-way. Half-way on which clock? On $\lambda = -\log\sigma$, where halving $\sigma$ always takes equally long. On a path of $N(0, 1)$:
 
 # %% jupyter={"source_hidden": true} tags=["hide-input"]
 def estimate_at(clock):  # x0_pred on the path of N(0, 1) that ends at 1
@@ -507,7 +464,7 @@ show(fig, alt=(
 ))
 
 # %% [markdown]
-# In symbols:
+# In symbols, with $h$ for the length of this leap on that clock, and $h_{\text{before}}$ for that of the leap before:
 #
 # $$D = \hat x_0 + \frac{h}{2}\cdot\frac{\hat x_0 - \hat x_0^{\text{before}}}{h_{\text{before}}}, \qquad h = \lambda_{\text{prev}} - \lambda \tag{06.9}$$
 #
@@ -625,56 +582,7 @@ for spacing in ("linspace", "leading", "trailing"):
     print(f"{spacing:9s} {times.tolist()}, signal at the first index {start:.3f}")
 
 # %% [markdown]
-# "linspace" spends its last call where hardly any noise is left. "leading" begins below the end of the training, so the network takes pure noise for a state with 3 % of signal. "trailing", the package's default, begins where training ended; its last leap returns an average, which loses fine detail if that leap is long.
-#
-# **Task.** For each of the first three samplers, find the smallest number of steps on offer with fewer than 5 % of the ends between the blobs, and count calls. Then try the ancestral sampler. Do its twelve *paths* settle when you add steps?
-
-# %%
-named = {
-    "Euler = DDIM": "euler", "Heun": "heun", "DPM-Solver++(2M)": "dpmpp_2m",
-    "ancestral": "ddpm",
-}
-ring_starts = torch.randn(1000, 2, dtype=torch.float64, generator=make_generator(11))
-ring_model = ring.model(abar)
-
-
-def paths(sampler, n):
-    chain = sample_iter(
-        ring_model, (1000, 2), linear, sampler=named[sampler],
-        num_inference_steps=n, x_init=ring_starts, generator=make_generator(12),
-    )
-    # (n + 1, 1000, 2)
-    states = torch.stack([ring_starts, *(state.x for state in chain)])
-    far = (ring.log_prob(states[-1]) < -4).double().mean().item()
-    calls = 2 * n - 1 if sampler == "Heun" else n
-    text = f"{n} steps, {calls} calls: {far:.1%} of 1,000 ends lie between the blobs"
-    return states, f"{sampler}, {text}"
-
-# %%
-def path_picture(sampler, n):
-    states, text = paths(sampler, n)
-    fig, (ax,) = panels(
-        [""], text, width=3.6, height=3.4,
-        xlabel="first coordinate", ylabel="second coordinate",
-    )
-    ax.plot(*states[:, :12].unbind(-1), color=COLORS[0], linewidth=0.9)
-    ax.scatter(*states[-1].T, s=4, color=COLORS[1], linewidths=0, zorder=3)
-    ax.set(xlim=(-2.6, 2.6), ylim=(-2.6, 2.6))
-    return fig, f"{text}. Twelve paths run from noise to a ring of eight blobs."
-
-
-Explorer(
-    path_picture, sampler=list(named), n=[2, 3, 5, 8, 12, 20, 50, 100],
-    start={"n": 8}, ahead=True,
-)
-
-# %% [markdown]
-# <details><summary>Answer</summary>
-#
-# Euler needs 20 steps, DPM-Solver++(2M) 20 too, and Heun 12, which are 23 calls. (The title of each picture has the share. From 1,000 points a share near 4 % has a standard error of 0.6 %.) Memory gains little here: trailing indices are far from even in $\lambda$, and the last step, to clean data, is of order 1 for all three.
-# The share of the ancestral sampler falls too, but its paths do not settle: another number of steps draws other noise. It has a distribution to converge to, and no path.
-#
-# </details>
+# "linspace" spends its last call where hardly any noise is left. "leading" begins below the end of the training, so the network takes pure noise for a state with 3 % of signal. "trailing", the package's default, begins where training ended; its last leap returns an average, which loses fine detail if that leap is long. (Going further measures all three.)
 
 # %% [markdown]
 # ## Digits
@@ -708,7 +616,7 @@ for label, x in drawn.items():
 # %% [markdown]
 # DDIM and DPM-Solver++ follow one path, so the same noise becomes nearly the same digit, and more calls come nearer to the last row. The ancestral sampler draws fresh noise in every step and follows no path.
 #
-# Nearer is not better: once a solver follows the path well, the network's own error is left, and no solver mends that. Which sampler draws *better* digits? Going further measures it with five seeds: with 5 calls they differ, with 20 no difference shows.
+# Nearer is not yet better: the network's own error is left, and no solver mends that. So Going further grades the digits themselves (Frechet distance, five seeds, small is good). With 5 calls DPM-Solver++ gets 20.7, DDIM 26.8 and the ancestral sampler 38.8, with standard errors below 2. With 20 calls no difference shows.
 
 # %% [markdown]
 # ## Where people go wrong
@@ -868,7 +776,52 @@ card.show(
 # %% [markdown]
 # ## Going further
 #
-# The core of this lesson ends here. What follows first is the theory behind the leap (Song et al. 2021), in five sections that build on one another: the score, the forward process without steps, the flow of a density, the way back, and why DDIM follows that flow. The other sections stand alone.
+# The core of this lesson ends here. First come the checks of the leap. Then follows its theory (Song et al. 2021), in five sections that build on one another: the score, the forward process without steps, the flow of a density, the way back, and why DDIM follows that flow. The other sections stand alone.
+
+# %% [markdown]
+# ### The family of leaps, checked
+#
+# The core said that (06.2) keeps the closed form for every $\eta$, and that $\eta = 1$ is the posterior of lesson 04. The second claim still needs its algebra.
+#
+# <details><summary>The algebra for η = 1</summary>
+#
+# Write $\alpha = \bar\alpha/\bar\alpha_{\text{prev}}$ and $\beta = 1 - \alpha$. Then
+# $1-\bar\alpha_{\text{prev}}-\tilde\beta = (1-\bar\alpha_{\text{prev}})\frac{1-\bar\alpha-\beta}{1-\bar\alpha}$, and $1-\bar\alpha-\beta = \alpha - \bar\alpha = \alpha(1-\bar\alpha_{\text{prev}})$. So the factor on $\epsilon$ is
+# $\sqrt{\alpha}\,(1-\bar\alpha_{\text{prev}})/\sqrt{1-\bar\alpha}$. Put in $\epsilon$: the factor on $x_t$ is $\sqrt\alpha\,(1-\bar\alpha_{\text{prev}})/(1-\bar\alpha) = c_t$ of (04.6). The factor on $x_0$ is
+# $\sqrt{\bar\alpha_{\text{prev}}} - c_t\sqrt{\bar\alpha} = \sqrt{\bar\alpha_{\text{prev}}}\,\frac{1-\bar\alpha-\alpha(1-\bar\alpha_{\text{prev}})}{1-\bar\alpha} = \sqrt{\bar\alpha_{\text{prev}}}\,\frac{\beta}{1-\bar\alpha} = c_0$.
+#
+# </details>
+#
+# Now check both claims. Draw many $x_{\text{prev}}$ from one $x_0$ and measure their variance; without $-\zeta^2$ the check must fail for $\eta > 0$. Then compare $\eta = 1$ with `posterior_coefficients` at 10,000 pairs of levels.
+
+# %%
+now, then, x_0 = 0.2, 0.6, 1.5
+small = (1 - then) / (1 - now) * (1 - now / then)
+eps, z = torch.randn(2, 400_000, dtype=torch.float64, generator=generator)
+for kept in (True, False):
+    for eta in (0.0, 0.5, 1.0):
+        zeta2 = eta**2 * small
+        part = (1 - then - kept * zeta2) ** 0.5
+        found = (then**0.5 * x_0 + part * eps + zeta2**0.5 * z).var().item()
+        verdict = "passes" if abs(found / (1 - then) - 1) < 0.01 else "fails"
+        how = "with" if kept else "without"
+        print(f"{how} - zeta^2, eta {eta}: variance {found:.3f}, {verdict}")
+
+# %%
+high, share = torch.rand(2, 10_000, dtype=torch.float64, generator=generator)
+low = high * share
+small = (1 - high) / (1 - low) * (1 - low / high)
+on_eps = (1 - high - small).clamp(min=0).sqrt()
+on_xt = on_eps / (1 - low).sqrt()
+c_0, c_t, variance = posterior_coefficients(low, high)
+assert_close((on_xt, high.sqrt() - on_xt * low.sqrt(), small), (c_t, c_0, variance))
+print("eta = 1 is the posterior of lesson 04, at 10,000 pairs of levels")
+
+# %% [markdown]
+# The package's `ddim_step` is our `leap` with $\eta$. `denoise` returns $\hat x_0$ and $\hat\epsilon$, `move` holds the two levels. Its `max(0.0, ...)` guards against rounding only: (06.2) holds for all $\eta \le 1$, because $\tilde\beta \le 1-\bar\alpha_{\text{prev}}$.
+
+# %%
+show_source(ddim_step)
 
 # %% [markdown]
 # ### The score: what a noise predictor knows
@@ -1118,6 +1071,62 @@ print("20 paths end at the same places, within 1e-5")
 #
 # **Line 4.** The method does not know $\hat x_0'$ and takes the rate of the step before, $(\hat x_0 - \hat x_0^{\text{before}})/h_{\text{before}}$. That is the derivative half a step ago, so it errs by $O(h)$ if the steps are of like length, and it is multiplied by $\tfrac12 h^2$: again $O(h^3)$.
 # So a step errs by $O(h^3)$, and by the argument after (06.7) the end by $O(h^2)$. The first step errs by $O(h^2)$, but there is only one such step.
+
+# %% [markdown]
+# ### From pure noise: when do paths settle?
+#
+# The core compared the methods on the ring between $\sigma = 20$ and $0.1$, at levels of its own choice. A sampler walks all the way from noise to clean data, along indices of the training. Is the order the same there?
+#
+# **Task.** For each of the first three samplers, find the smallest number of steps on offer with fewer than 5 % of the ends between the blobs, and count calls. Then try the ancestral sampler. Do its twelve *paths* settle when you add steps?
+
+# %%
+from diffusion_course import Explorer, sample_iter
+
+named = {
+    "Euler = DDIM": "euler", "Heun": "heun", "DPM-Solver++(2M)": "dpmpp_2m",
+    "ancestral": "ddpm",
+}
+ring_starts = torch.randn(1000, 2, dtype=torch.float64, generator=make_generator(11))
+ring_model = ring.model(abar)
+
+
+def paths(sampler, n):
+    chain = sample_iter(
+        ring_model, (1000, 2), linear, sampler=named[sampler],
+        num_inference_steps=n, x_init=ring_starts, generator=make_generator(12),
+    )
+    # (n + 1, 1000, 2)
+    states = torch.stack([ring_starts, *(state.x for state in chain)])
+    far = (ring.log_prob(states[-1]) < -4).double().mean().item()
+    calls = 2 * n - 1 if sampler == "Heun" else n
+    text = f"{n} steps, {calls} calls: {far:.1%} of 1,000 ends lie between the blobs"
+    return states, f"{sampler}, {text}"
+
+# %%
+def path_picture(sampler, n):
+    states, text = paths(sampler, n)
+    fig, (ax,) = panels(
+        [""], text, width=3.6, height=3.4,
+        xlabel="first coordinate", ylabel="second coordinate",
+    )
+    ax.plot(*states[:, :12].unbind(-1), color=COLORS[0], linewidth=0.9)
+    ax.scatter(*states[-1].T, s=4, color=COLORS[1], linewidths=0, zorder=3)
+    ax.set(xlim=(-2.6, 2.6), ylim=(-2.6, 2.6))
+    return fig, f"{text}. Twelve paths run from noise to a ring of eight blobs."
+
+
+Explorer(
+    path_picture, sampler=list(named), n=[2, 3, 5, 8, 12, 20, 50, 100],
+    start={"n": 8}, ahead=True,
+)
+
+# %% [markdown]
+# <details><summary>Answer</summary>
+#
+# Euler needs 20 steps, DPM-Solver++(2M) 20 too, and Heun 12, which are 23 calls. (The title of each picture has the share. From 1,000 points a share near 4 % has a standard error of 0.6 %.) Memory gains little here: trailing indices are far from even in $\lambda$, and the last step, to clean data, is of order 1 for all three.
+# The share of the ancestral sampler falls too, but its paths do not settle: another number of steps draws other noise. It has a distribution to converge to, and no path.
+#
+# </details>
 
 # %% [markdown]
 # ### Spacings, measured

@@ -11,7 +11,7 @@
 #
 # You need: lessons 03 to 07.
 #
-# **Measured cost:** 1.1 min on 2 cores, 1.1 GB of memory at the peak. Core: about 23 minutes of reading, 0.8 of computing. Going further: about 8 and 0.4.
+# **Measured cost:** 1.1 min on 2 cores, 1.1 GB of memory at the peak. Core: about 21 minutes of reading, 0.8 of computing. Going further: about 11 and 0.4.
 #
 # In formulas $t$ runs from 1 to $T$ as in the papers. In code `t` is the index $0..T-1$, one less.
 
@@ -57,7 +57,7 @@ abar = linear.alphas_cumprod
 # The network of lesson 05 draws digits, but chance chooses which. You want to ask for a seven.
 # The obvious way is to show the network the label beside the noisy picture while it trains, and to tell it "7" when it draws. What more could you want?
 #
-# The course has such a network, `digits_classes`. It can also be asked without a label. Below, column $k$ asks for digit $k$, and every row starts from the same noise.
+# The course has such a network, `digits_classes`. It can also be asked without a label. Below, column $k$ asks for digit $k$, and every row starts from the same noise. (`ClassifierFreeGuidance` is the model that asks it; you will build it below.)
 # A number $s$ says how much the network insists: at $s = 0$ nobody tells it the label, at $s = 1$ it is told, and beyond that the difference between the two answers is exaggerated.
 
 # %% tags=["nbval-ignore-output"]
@@ -275,31 +275,9 @@ print(f"distance between the exact answers: {apart.sqrt():.2f}")
 # With dropped labels one network is two: both its errors are well below the distance between the exact answers. Without, the answer to "no class" is worthless, because that row still holds the random numbers it began with.
 
 # %% [markdown]
-# ## By hand, at one point
-#
-# What does "exaggerate the difference" compute? Take one number $x$ and two classes, equally frequent. At a level with $\bar\alpha_t = 0.5$ class A has become $N(1, 1)$ and class B $N(-1, 1)$. You stand at $x_t = 0.5$ and want A.
-#
-# - With the label the score is that of $N(1, 1)$: $-(0.5 - 1) = 0.5$.
-# - Bayes: $p(A \mid x_t) = \dfrac{e^{-(0.5-1)^2/2}}{e^{-(0.5-1)^2/2} + e^{-(0.5+1)^2/2}} = \dfrac{1}{1 + e^{-1}} = 0.7311$.
-# - Without the label the score is the average of both: $0.7311 \cdot 0.5 + 0.2689 \cdot (-1.5) = -0.0379$.
-# - The difference is $0.5379$. It is also the slope of $\log p(A \mid x_t)$, which is $2\,(1 - 0.7311)$. That is no accident.
-# - With $s = 3$: $-0.0379 + 3 \cdot 0.5379 = 1.5758$, and as noise $-\sqrt{0.5} \cdot 1.5758 = -1.114$.
-
-# %%
-two = GaussianMixture(
-    torch.tensor([0.5, 0.5]).double(), torch.tensor([[2**0.5], [-(2**0.5)]]).double(),
-    torch.ones(2, 1, 1).double(),
-)
-a_or_b = two.conditional_model(torch.tensor([0.5]).double(), [0, 1])
-point, index_0, class_a = torch.tensor([[0.5]]).double(), *torch.zeros(2, 1).long()
-for s in (0, 1, 3):
-    noise = ClassifierFreeGuidance(a_or_b, s)(point, index_0, class_a).item()
-    print(f"s = {s}: noise {noise:.4f}, score {-noise / 0.5**0.5:.4f}")
-
-# %% [markdown]
 # ## The derivation
 #
-# The number by hand came out of a recipe. To know what it aims at we need Bayes' rule.
+# "Exaggerate the difference" is a recipe. To know what it aims at we need Bayes' rule.
 #
 # **Line 1.** For noisy data, $p_t(x \mid c) = p_t(x)\,p_t(c \mid x) / p(c)$. Take the logarithm and the gradient in $x$; $p(c)$ does not contain $x$:
 #
@@ -326,9 +304,34 @@ for s in (0, 1, 3):
 #
 # This is *classifier-free guidance* (arXiv 2207.12598). The same line holds for $x_0$ or $v$ in place of noise. At a given $x_t$ each of them is an affine function of the others, a factor times it plus a constant,
 # and since the weights $s$ and $1-s$ add up to 1, the constant passes through once.
+
+# %% [markdown]
+# ## By hand, at one point
 #
-# **Check by another route.** The next cell writes down $\log p_t(x) + s \log p_t(c \mid x)$, with no formula of guidance in it, and lets torch differentiate.
-# To see the check fail, we also give it $s\,\epsilon_c + (s-1)\,\epsilon_u$, which stands in a widely read annotation ([labml, `sampler/__init__.py`](https://github.com/labmlai/annotated_deep_learning_paper_implementations/blob/master/labml_nn/diffusion/stable_diffusion/sampler/__init__.py), in a comment; the code below it is right).
+# Here are these lines with numbers. Take one number $x$ and two classes, equally frequent. At a level with $\bar\alpha_t = 0.5$ class A has become $N(1, 1)$ and class B $N(-1, 1)$. You stand at $x_t = 0.5$ and want A.
+#
+# - With the label the score is that of $N(1, 1)$: $-(0.5 - 1) = 0.5$.
+# - Bayes: $p(A \mid x_t) = \dfrac{e^{-(0.5-1)^2/2}}{e^{-(0.5-1)^2/2} + e^{-(0.5+1)^2/2}} = \dfrac{1}{1 + e^{-1}} = 0.7311$.
+# - Without the label the score is the average of both: $0.7311 \cdot 0.5 + 0.2689 \cdot (-1.5) = -0.0379$.
+# - The difference is $0.5379$. By (08.2) it must be the slope of $\log p(A \mid x_t)$, and that is $2\,(1 - 0.7311)$, too.
+# - With $s = 3$: $-0.0379 + 3 \cdot 0.5379 = 1.5758$, and as noise $-\sqrt{0.5} \cdot 1.5758 = -1.114$.
+
+# %%
+two = GaussianMixture(
+    torch.tensor([0.5, 0.5]).double(), torch.tensor([[2**0.5], [-(2**0.5)]]).double(),
+    torch.ones(2, 1, 1).double(),
+)
+a_or_b = two.conditional_model(torch.tensor([0.5]).double(), [0, 1])
+point, index_0, class_a = torch.tensor([[0.5]]).double(), *torch.zeros(2, 1).long()
+for s in (0, 1, 3):
+    noise = ClassifierFreeGuidance(a_or_b, s)(point, index_0, class_a).item()
+    print(f"s = {s}: noise {noise:.4f}, score {-noise / 0.5**0.5:.4f}")
+
+# %% [markdown]
+# ## The check, by another route
+#
+# One point is not enough. The next cell writes down $\log p_t(x) + s \log p_t(c \mid x)$, with no formula of guidance in it, and lets torch differentiate. To see the check fail, we also give it the wrong sign, $s\,\epsilon_c + (s-1)\,\epsilon_u$, that stands in the comment of a widely read program
+# ([labml, `sampler/__init__.py`](https://github.com/labmlai/annotated_deep_learning_paper_implementations/blob/master/labml_nn/diffusion/stable_diffusion/sampler/__init__.py); the code below it is right).
 
 # %%
 def share_upper(x, alpha_bar=1.0):  # p(upper moon | x)
@@ -350,14 +353,16 @@ upper_pool = pool[share_upper(pool) > 0.5]
 # %%
 points = torch.randn(200, 2, generator=generator, dtype=torch.float64)
 named = torch.zeros(200, dtype=torch.long)
-for index in (50, 300, 700):
-    t = torch.full((200,), index)
-    eps_c, eps_u = exact(points, t, named), exact(points, t, named + 2)
-    for s in (0.0, 1.0, 4.0):
+for s in (0.0, 1.0, 4.0):
+    off = 0.0
+    for index in (50, 300, 700):
+        t = torch.full((200,), index)
+        eps_c, eps_u = exact(points, t, named), exact(points, t, named + 2)
         wanted = noise_by_autograd(points, index, s)
         assert_close(eps_u + s * (eps_c - eps_u), wanted, rtol=1e-8, atol=1e-8)
-        off = (s * eps_c + (s - 1) * eps_u - wanted).abs().max()
-        print(f"t = {index}, s = {s:g}: right; the annotation is off by {off:.1f}")
+        off = max(off, (s * eps_c + (s - 1) * eps_u - wanted).abs().max().item())
+    print(f"s = {s:g}: (08.5) is right; "
+          f"with the wrong sign it is off by up to {off:.0f}")
 
 # %% [markdown]
 # At $s = 1$ the wrong sign does no damage, because its factor $s - 1$ is zero. Whoever tests guidance at 1 alone does not notice it.
@@ -520,60 +525,8 @@ show(fig, alt=(
 #
 # We know what guidance costs but not where its samples end. The derivation suggests an answer: it wrote down densities $\tilde p_t$, so surely the samples follow the clean one, $\tilde p_0 \propto p(x)\,p(c \mid x)^s$?
 #
-# One case can be solved to the end (the counterexample of Bradley & Nakkiran 2024, [arXiv 2408.09000](https://arxiv.org/abs/2408.09000)). All data is $N(0, b)$, data with the label is $N(0, a)$, with $a < b$.
-#
-# **The tilted density.** By Bayes it is $p(x)^{1-s}\,p(x \mid c)^s$ up to a constant. A power multiplies a Gaussian's precision, one over the variance, and in a product the precisions add up:
-#
-# $$\text{variance of } \tilde p_0 = \frac{1}{s/a + (1-s)/b} \tag{08.7}$$
-#
-# **The guided path.** Lesson 06 follows (06.6), $dx/d\sigma = \hat\epsilon = -\sigma \cdot \text{score}$, where noise of variance $\sigma^2$ is added to both Gaussians.
-# Their scores are $-x/(a+\sigma^2)$ and $-x/(b+\sigma^2)$. Combine them by (08.4) and divide by $x$:
-#
-# $$\begin{aligned}
-# \frac{d \log x}{d\sigma} &= \frac{s\,\sigma}{a+\sigma^2} + \frac{(1-s)\,\sigma}{b+\sigma^2} \\[4pt]
-# &= \frac{d}{d\sigma}\left[\frac{s}{2}\log(a+\sigma^2) + \frac{1-s}{2}\log(b+\sigma^2)\right]
-# \end{aligned}$$
-#
-# Integrate from a large $\sigma$, where the bracket is about $\log\sigma$, down to 0, where it is $\frac s2 \log a + \frac{1-s}{2}\log b$. So $x$ is multiplied by $a^{s/2}\,b^{(1-s)/2} / \sigma$. It began with variance $\sigma^2$, and ends with
-#
-# $$\text{variance of the guided samples} = a^s\,b^{1-s} \tag{08.8}$$
-#
-# With $a = 1$, $b = 2$ and $s = 3$ the first is $1/2$, the second $1/4$. Is it so? The path is linear in $x$, so a point that starts at one standard deviation, 1, ends at one.
-
-# %%
-def exact_gaussian(variance):
-    one = torch.ones(1, dtype=torch.float64)
-    data = GaussianMixture(one, 0 * one[:, None], variance * one[:, None, None])
-    return data.model(abar)
-
-
-narrow, wide = exact_gaussian(1.0), exact_gaussian(2.0)
-
-
-def narrow_if_asked(xt, t, cond):
-    return torch.where((cond == 0)[:, None], narrow(xt, t), wide(xt, t))
-
-
-def end_points(s, start, **options):
-    return sample_loop(
-        ClassifierFreeGuidance(narrow_if_asked, s, null_cond=1), start.shape, linear,
-        cond=torch.zeros(len(start), dtype=torch.long), x_init=start, **options,
-    )
-
-
-# %%
-for s in (1, 3, 5):
-    one = torch.ones(1, 1, dtype=torch.float64)
-    run = end_points(s, one, sampler="heun", num_inference_steps=100).item() ** 2
-    tilted, guided = 1 / (s + (1 - s) / 2), 2.0 ** (1 - s)
-    print(f"s = {s}: tilted {tilted:.3f}, (08.8) {guided:.3f}, measured {run:.3f}")
-    assert abs(run / guided - 1) < 0.01
-
-# %% [markdown]
-# The samples follow (08.8), not the tilted density, with exact networks and small steps. Of these three scales the two are equal at $s = 1$ only.
-#
-# Why? A sampler undoes the noising of *one* distribution. Is the family $\tilde p_t$ such a noising? At $\sigma^2 = 1$ and $s = 3$, noising $\tilde p_0$ gives the variance $\frac12 + 1 = 1.5$.
-# But (08.3) combines the *noised* Gaussians, with precision $3/2 + (-2)/3$, so its variance is $1.2$. So the $\tilde p_t$ are not the noised versions of one distribution, and following their scores need not end at $\tilde p_0$.
+# They do not. Let all data be $N(0, 2)$, and the data with the label $N(0, 1)$; then everything can be solved (*Going further*). At $s = 3$ the tilted density has the variance 1/2, and the samples of exact networks have 1/4.
+# Why? A sampler undoes the noising of *one* distribution, and the $\tilde p_t$ are not the noised versions of one distribution.
 #
 # **Task.** The same happens to the moons. Grey is the tilted density, drawn by giving exact samples the weights $p(\text{upper} \mid x)^s$. Orange are guided samples.
 # Find the largest $s$ at which they reach the right end of the arc. At which do they begin to leave it?
@@ -645,11 +598,8 @@ drawing.show(
 # %%
 print(f"the paper's w = 7.5 is s = {scale_from_w(7.5)}")
 print(f"diffusers' s = 7.5 is w = {w_from_scale(7.5)}")
-for name, combine in (
-    ("a", lambda c, u: (1 + 2) * c - 2 * u), ("b", lambda c, u: u + 2 * (c - u)),
-    ("c", lambda c, u: c + 2 * (c - u)),
-):
-    print(f"code {name} with its scale at 2: this course's s is {combine(1.0, 0.0)}")
+eps_c, eps_u = 1.0, 0.0
+print(f"a code with (1 + 2) * eps_c - 2 * eps_u: s is {(1 + 2) * eps_c - 2 * eps_u}")
 
 # %% [markdown]
 # Remember this test: put $\epsilon_c = 1$ and $\epsilon_u = 0$ into any code, and out comes $s$. Values up to 1 need a second look, because some programs switch guidance off there and ask with the label alone, or with none.
@@ -704,7 +654,7 @@ for name, kwargs in (
 # %% [markdown]
 # ## Your turn
 #
-# `hint("08.1")` helps in steps, `solution("08.1")` comes after a try. The last one, 08.6, belongs to Going further.
+# `hint("08.1")` helps in steps, `solution("08.1")` comes after a try. The last two, 08.5 and 08.6, belong to Going further.
 
 # %%
 from diffusion_course import check, exercise
@@ -813,6 +763,66 @@ card.show(
 # ## Going further
 #
 # The core of this lesson ends here. What follows stands on its own, section by section: pick what you need.
+
+# %% [markdown]
+# ### Which distribution it is, for two Gaussians
+#
+# The core said that guided samples do not follow the tilted density $\tilde p_0 \propto p(x)\,p(c \mid x)^s$, and gave no proof.
+#
+# One case can be solved to the end (the counterexample of Bradley & Nakkiran 2024, [arXiv 2408.09000](https://arxiv.org/abs/2408.09000)). All data is $N(0, b)$, data with the label is $N(0, a)$, with $a < b$.
+#
+# **The tilted density.** By Bayes it is $p(x)^{1-s}\,p(x \mid c)^s$ up to a constant. A power multiplies a Gaussian's precision, one over the variance, and in a product the precisions add up:
+#
+# $$\text{variance of } \tilde p_0 = \frac{1}{s/a + (1-s)/b} \tag{08.7}$$
+#
+# **The guided path.** Lesson 06 follows (06.6), $dx/d\sigma = \hat\epsilon = -\sigma \cdot \text{score}$, where noise of variance $\sigma^2$ is added to both Gaussians.
+# Their scores are $-x/(a+\sigma^2)$ and $-x/(b+\sigma^2)$. Combine them by (08.4) and divide by $x$:
+#
+# $$\begin{aligned}
+# \frac{d \log x}{d\sigma} &= \frac{s\,\sigma}{a+\sigma^2} + \frac{(1-s)\,\sigma}{b+\sigma^2} \\[4pt]
+# &= \frac{d}{d\sigma}\left[\frac{s}{2}\log(a+\sigma^2) + \frac{1-s}{2}\log(b+\sigma^2)\right]
+# \end{aligned}$$
+#
+# Integrate from a large $\sigma$, where the bracket is about $\log\sigma$, down to 0, where it is $\frac s2 \log a + \frac{1-s}{2}\log b$. So $x$ is multiplied by $a^{s/2}\,b^{(1-s)/2} / \sigma$. It began with variance $\sigma^2$, and ends with
+#
+# $$\text{variance of the guided samples} = a^s\,b^{1-s} \tag{08.8}$$
+#
+# With $a = 1$, $b = 2$ and $s = 3$ the first is $1/2$, the second $1/4$. Is it so? The path is linear in $x$, so a point that starts at one standard deviation, 1, ends at one.
+
+# %%
+def exact_gaussian(variance):
+    one = torch.ones(1, dtype=torch.float64)
+    data = GaussianMixture(one, 0 * one[:, None], variance * one[:, None, None])
+    return data.model(abar)
+
+
+narrow, wide = exact_gaussian(1.0), exact_gaussian(2.0)
+
+
+def narrow_if_asked(xt, t, cond):
+    return torch.where((cond == 0)[:, None], narrow(xt, t), wide(xt, t))
+
+
+def end_points(s, start, **options):
+    return sample_loop(
+        ClassifierFreeGuidance(narrow_if_asked, s, null_cond=1), start.shape, linear,
+        cond=torch.zeros(len(start), dtype=torch.long), x_init=start, **options,
+    )
+
+
+# %%
+for s in (1, 3, 5):
+    one = torch.ones(1, 1, dtype=torch.float64)
+    run = end_points(s, one, sampler="heun", num_inference_steps=100).item() ** 2
+    tilted, guided = 1 / (s + (1 - s) / 2), 2.0 ** (1 - s)
+    print(f"s = {s}: tilted {tilted:.3f}, (08.8) {guided:.3f}, measured {run:.3f}")
+    assert abs(run / guided - 1) < 0.01
+
+# %% [markdown]
+# The samples follow (08.8), not the tilted density, with exact networks and small steps. Of these three scales the two are equal at $s = 1$ only.
+#
+# Why? A sampler undoes the noising of *one* distribution. Is the family $\tilde p_t$ such a noising? At $\sigma^2 = 1$ and $s = 3$, noising $\tilde p_0$ gives the variance $\frac12 + 1 = 1.5$.
+# But (08.3) combines the *noised* Gaussians, with precision $3/2 + (-2)/3$, so its variance is $1.2$. So the $\tilde p_t$ are not the noised versions of one distribution, and following their scores need not end at $\tilde p_0$.
 
 # %% [markdown]
 # ### Guide at some levels only

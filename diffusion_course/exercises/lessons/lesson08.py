@@ -432,7 +432,7 @@ are exact. Guided samples are drawn at $s = <<s>>$, in small steps without fresh
         "(08.8) is the variance: a geometric mean of both variances, with weights s and 1 - s.",
         "a ** s * b ** (1 - s), and then the root.",
     ),
-    derivation="lesson 08, 'Which distribution is it?', (08.8)",
+    derivation="lesson 08, 'Which distribution it is, for two Gaussians', (08.8)",
     wrong_answers=(
         WrongAnswer(
             "the variance",
