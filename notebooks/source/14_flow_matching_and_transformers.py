@@ -11,7 +11,7 @@
 #
 # You need: lessons 03, 05 and 06.
 #
-# **Measured cost:** 1.7 min on 2 cores, 1.0 GB of memory at the peak. Core: about 23 minutes of reading, 0.8 of computing. Going further: about 10 and 0.9.
+# **Measured cost:** 1.1 min on 2 cores, 1.0 GB of memory at the peak. Core: about 23 minutes of reading, 0.8 of computing. Going further: about 10 and 0.3.
 #
 # In this lesson $t$ is a time in $[0, 1]$: 0 is clean data, 1 is noise. A network is told $1000\,t$, as its waves of time (lesson 05) were made for indices up to 1000.
 
