@@ -11,7 +11,7 @@
 #
 # You need: lesson 00, the normal distribution, and that the variances of independent numbers add.
 #
-# **Measured cost:** 0.2 min on 2 cores, 0.8 GB of memory at the peak. Core: about 22 minutes of reading, 0.2 of computing. Going further: about 9 and 0.0.
+# **Measured cost:** 0.3 min on 2 cores, 0.8 GB of memory at the peak. Core: about 22 minutes of reading, 0.2 of computing. Going further: about 9 and 0.1.
 #
 # In this lesson $t$ counts the steps taken, in formulas, figures and printed lines: $t = 0$ is clean data. Tables begin at index 0, so step $t$ uses `betas[t - 1]`.
 

@@ -11,7 +11,7 @@
 #
 # You need: lesson 01.
 #
-# **Measured cost:** 0.2 min on 2 cores, 0.9 GB of memory at the peak. Core: about 22 minutes of reading, 0.2 of computing. Going further: about 10 and 0.1.
+# **Measured cost:** 0.3 min on 2 cores, 0.9 GB of memory at the peak. Core: about 22 minutes of reading, 0.2 of computing. Going further: about 10 and 0.1.
 #
 # In formulas $t$ runs from 1 to $T$ as in the papers. In code `t` is the index $0..T-1$, one less.
 

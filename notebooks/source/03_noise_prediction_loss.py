@@ -11,7 +11,7 @@
 #
 # You need: lessons 01 and 02, conditional probability, Bayes' rule, jointly Gaussian variables.
 #
-# **Measured cost:** 0.6 min on 2 cores, 0.9 GB of memory at the peak. Core: about 25 minutes of reading, 0.5 of computing. Going further: about 13 and 0.1.
+# **Measured cost:** 0.7 min on 2 cores, 0.9 GB of memory at the peak. Core: about 25 minutes of reading, 0.4 of computing. Going further: about 13 and 0.2.
 #
 # In formulas $t$ runs from 1 to $T$ as in the papers. In code `t` is the index $0..T-1$, one less.
 

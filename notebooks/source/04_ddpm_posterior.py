@@ -11,7 +11,7 @@
 #
 # You need: lessons 01 to 03.
 #
-# **Measured cost:** 0.9 min on 2 cores, 1.0 GB of memory at the peak. Core: about 24 minutes of reading, 0.4 of computing. Going further: about 9 and 0.5.
+# **Measured cost:** 1.0 min on 2 cores, 1.0 GB of memory at the peak. Core: about 24 minutes of reading, 0.5 of computing. Going further: about 9 and 0.5.
 #
 # In formulas $t$ runs from 1 to $T$ as in the papers, and $\bar\alpha_0 = 1$ is clean data. In code `t` is the index $0..T-1$, one less.
 

@@ -11,7 +11,7 @@
 #
 # You need: lessons 01 to 04.
 #
-# **Measured cost:** 0.9 min on 2 cores, 1.0 GB of memory at the peak. Core: about 23 minutes of reading, 0.7 of computing. Going further: about 16 and 0.2.
+# **Measured cost:** 1.1 min on 2 cores, 1.0 GB of memory at the peak. Core: about 23 minutes of reading, 0.8 of computing. Going further: about 16 and 0.3.
 #
 # In code `t` is the index $0..T-1$. $B$ is the batch, $C$ the channels, $H \times W$ the size of a picture.
 

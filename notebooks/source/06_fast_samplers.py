@@ -11,7 +11,7 @@
 #
 # You need: lessons 01 to 04. The optional part Going further holds the theory: score, stochastic differential equation (SDE), probability flow.
 #
-# **Measured cost:** 0.7 min on 2 cores, 0.9 GB of memory at the peak. Core: about 23 minutes of reading, 0.3 of computing. Going further: about 22 and 0.4.
+# **Measured cost:** 0.7 min on 2 cores, 0.9 GB of memory at the peak. Core: about 23 minutes of reading, 0.3 of computing. Going further: about 22 and 0.5.
 #
 # In formulas $t$ runs from 1 to $T$ as in the papers, and $\bar\alpha_0 = 1$ is clean data. In code `t` is the index $0..T-1$, one less.
 

@@ -10,7 +10,7 @@
 #
 # You need: lessons 01 to 04, and drawing in ten calls from lesson 06.
 #
-# **Measured cost:** 0.7 min on 2 cores, 1.0 GB of memory at the peak. Core: about 23 minutes of reading, 0.3 of computing. Going further: about 23 and 0.5.
+# **Measured cost:** 0.8 min on 2 cores, 1.0 GB of memory at the peak. Core: about 23 minutes of reading, 0.3 of computing. Going further: about 23 and 0.5.
 
 # %%
 import torch

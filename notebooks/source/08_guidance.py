@@ -11,7 +11,7 @@
 #
 # You need: lessons 03 to 07.
 #
-# **Measured cost:** 1.1 min on 2 cores, 1.1 GB of memory at the peak. Core: about 21 minutes of reading, 0.8 of computing. Going further: about 11 and 0.4.
+# **Measured cost:** 1.1 min on 2 cores, 1.0 GB of memory at the peak. Core: about 21 minutes of reading, 0.7 of computing. Going further: about 11 and 0.4.
 #
 # In formulas $t$ runs from 1 to $T$ as in the papers. In code `t` is the index $0..T-1$, one less.
 
