@@ -55,6 +55,7 @@ EXACT = {
     "08.5": lambda a, b, s: mpmath.sqrt(a**s * b ** (1 - s)),
     "09.3": lambda variance, weight: max(mpf(0), mpmath.log(2 * variance / weight, 2) / 2),
     "12.1": lambda pixels: mpf(2) * 8 * mpmath.floor(pixels / 8) ** 4 * 2 / 10**9,
+    "14.5": lambda shift, num_steps: shift / (num_steps - 1 + shift),
 }
 WHOLE = ("01.4", "04.3", "05.3")
 VALUES = [exercise for exercise in all_exercises() if exercise.is_value]

@@ -188,7 +188,9 @@ class DiTBlock(nn.Module):
     zero, so a new block changes nothing. Raises ValueError if the heads do not divide the width.
     """
 
-    def __init__(self, width: int, num_heads: int, emb: nn.Module | None = None) -> None:
+    def __init__(
+        self, width: int, num_heads: int, emb: nn.Module | None = None
+    ) -> None:
         super().__init__()
         self.norm1 = AdaLNZero(width, emb)
         self.attn1 = TokenAttention(width, num_heads)
@@ -197,7 +199,8 @@ class DiTBlock(nn.Module):
     def forward(self, h: Tensor, c: Tensor) -> Tensor:
         shift, scale, gate, shift_2, scale_2, gate_2 = self.norm1(c)
         h = h + gate * self.attn1(modulate(h, shift, scale))
-        return h + gate_2 * self.ff(modulate(h, shift_2, scale_2, 1e-5))  # diffusers' eps
+        h_2 = modulate(h, shift_2, scale_2, 1e-5)  # the eps of diffusers
+        return h + gate_2 * self.ff(h_2)
 
 
 class Patches(nn.Module):
