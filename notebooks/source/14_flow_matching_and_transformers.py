@@ -252,11 +252,12 @@ show_source(flow_level, GaussianMixture.velocity)
 # Training needs fewer lines than in lesson 03: no table and no schedule.
 
 # %%
-def train_flow(network, draw_pair, num_steps=600):
+def train_flow(network, draw_pair, shift=1.0, num_steps=600):
     optimizer = torch.optim.Adam(network.parameters(), lr=2e-3)
     for _ in range(num_steps):
         x0, noise = draw_pair(256)
         t = torch.rand(256, generator=generator)
+        t = shift_time(t, shift)  # a shift of 1 changes nothing
         xt = (1 - t[:, None]) * x0 + t[:, None] * noise
         loss = ((network(xt, 1000 * t) - (noise - x0)) ** 2).mean()
         optimizer.zero_grad()
@@ -860,22 +861,7 @@ assert_close(flux.sigmas.double(), torch.tensor(flow_times(8, 3.0)).double())
 # It is often said that training and sampling must use the same shift. Here are five networks that were trained with a shift of 6, rarely near data, beside the five of the core, which saw even times. Both draw with 12 steps, even and shifted.
 
 # %% tags=["nbval-ignore-output"]
-def trained_at(shift, num_steps=600):
-    net = MLP(2, hidden=96, depth=2)
-    optimizer = torch.optim.Adam(net.parameters(), lr=2e-3)
-    for _ in range(num_steps):
-        x0, noise = from_data(256)
-        t = shift_time(torch.rand(256, generator=generator), shift)
-        xt = (1 - t[:, None]) * x0 + t[:, None] * noise
-        loss = ((net(xt, 1000 * t) - (noise - x0)) ** 2).mean()
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-    return net
-
-
-# %% tags=["nbval-ignore-output"]
-shifted = [trained_at(6.0) for _ in range(5)]
+shifted = [train_flow(MLP(2, hidden=96, depth=2), from_data, 6.0) for _ in range(5)]
 for name, nets in {"even times": networks, "shift 6": shifted}.items():
     for shift in (1.0, 6.0):
         ends = [flow_loop(as_velocity(n), start_32, 12, shift=shift) for n in nets]
