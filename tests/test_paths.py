@@ -137,6 +137,16 @@ def test_a_folder_or_a_pipe_is_refused_and_stays(tmp_path, write, make, message)
 
 
 @posix
+@writers
+@pytest.mark.parametrize("below", ["new", "new/newer"])
+def test_a_file_is_no_folder_and_stays(tmp_path, write, below):
+    (tmp_path / "there").write_text("a file")
+    with pytest.raises(NotADirectoryError, match=f"there/{below}: its folder is a file. Name another"):
+        write(tmp_path / "there" / below)
+    assert [path.name for path in tmp_path.iterdir()] == ["there"] and (tmp_path / "there").read_text() == "a file"
+
+
+@posix
 def test_nothing_is_left_beside_a_file_that_could_not_be_written(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "fsync", lambda handle: (_ for _ in ()).throw(OSError("disk full")))
     with pytest.raises(OSError, match="disk full"):

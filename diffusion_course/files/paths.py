@@ -29,8 +29,8 @@ def user_path(path: str | os.PathLike, name: str = "path") -> Path:
 def writable(path: str | os.PathLike, name: str = "path") -> Path:
     """Return the file that writing to ``path`` changes: a link is followed, its folder is made.
 
-    Raises IsADirectoryError for a folder; PermissionError for a file without leave to write, for
-    root too, whom the system would let through; OSError for a pipe, a socket or a disk.
+    Raises IsADirectoryError for a folder, NotADirectoryError in a file, PermissionError without
+    leave to write (for root, too, whom the system lets through), OSError for a pipe or a disk.
     """
     text, path = str(path), user_path(path, name)
     if text.endswith(("/", os.sep)):
@@ -41,6 +41,8 @@ def writable(path: str | os.PathLike, name: str = "path") -> Path:
     except FileNotFoundError:
         target.parent.mkdir(parents=True, exist_ok=True)
         mode = stat.S_IFREG | stat.S_IWUSR
+    except NotADirectoryError as error:
+        raise NotADirectoryError(f"{name}={path}: its folder is a file. Name another.") from error
     if stat.S_ISDIR(mode):
         raise IsADirectoryError(f"{name} must be a file, got the folder {path}. Add a file name.")
     if not (stat.S_ISREG(mode) or stat.S_ISCHR(mode)):
@@ -71,9 +73,8 @@ def write_bytes(
     temporary = target.with_name(f".{secrets.token_hex(6)}.part")
     if trial and old:  # what is there takes its own place: some places let no file be replaced
         content = target.read_bytes()
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
     try:
-        with open(os.open(temporary, flags, mode), "wb") as file:
+        with open(temporary, "xb", opener=lambda new, flags: os.open(new, flags, mode)) as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
