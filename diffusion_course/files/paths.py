@@ -29,8 +29,8 @@ def user_path(path: str | os.PathLike, name: str = "path") -> Path:
 def writable(path: str | os.PathLike, name: str = "path") -> Path:
     """Return the file that writing to ``path`` changes: a link is followed, its folder is made.
 
-    Raises IsADirectoryError for a folder, NotADirectoryError in a file, PermissionError without
-    leave to write (for root, too, whom the system lets through), OSError for a pipe or a disk.
+    Raises IsADirectoryError for a folder, NotADirectoryError if its folder is a file; without leave
+    to write PermissionError, for root too; OSError for a pipe, a socket or a disk.
     """
     text, path = str(path), user_path(path, name)
     if text.endswith(("/", os.sep)):

@@ -127,7 +127,7 @@ def frechet_infinity(
     features_a: Tensor, features_b: Tensor, *, num_sizes: int = 10, min_size: int | None = None,
     generator: torch.Generator | None = None,
 ) -> FrechetFit:
-    """Extrapolate ``frechet_distance`` to infinitely many samples (arXiv 1911.07023).
+    """Extrapolate ``frechet_distance`` to n = infinity, on a line in 1 / n (arXiv 1911.07023).
 
     For each of ``num_sizes`` sizes n from ``min_size`` to N, evenly spaced in 1 / n, both shuffled
     sets are cut into pieces (n of features_a, the same share of features_b) whose distances are

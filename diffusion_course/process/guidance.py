@@ -1,6 +1,6 @@
 """Classifier-free guidance: a model that wraps a model, the formula, and its conventions.
 
-The scale is diffusers' s: eps_u + s (eps_c - eps_u), so s = 0 is unconditional, 1 conditional.
+The scale is diffusers' s: eps_u + s (eps_c - eps_u), so s = 0 is unconditional and 1 conditional.
 """
 
 import math
